@@ -1,0 +1,49 @@
+# Everything runs in .venv, which `make env` makes and keeps in step with pyproject.toml and constraints.txt.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.made
+# Generated code of this version runs with protobuf 5, 6 and 7: it is the oldest that the SDK supports.
+STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
+PROTOS := $(wildcard protos/layertap/v1/*.proto)
+
+.PHONY: env demo serve test lint stubs check-stubs container-test clean
+
+env: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,viz,dev]'
+	touch $@
+
+demo: env  ## starts the service, extracts features of a photograph, draws them
+	$(BIN)/python examples/demo.py
+
+serve: env  ## runs the service on localhost:8001 with the models that ship
+	$(BIN)/layertap serve --models models --reflection
+
+test: env  ## every test but the container's
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+
+stubs:  ## generates client/layertap/v1 from protos/
+	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env
+	build/stubs-env/bin/python -m pip install --quiet --disable-pip-version-check $(STUBS_TOOLS)
+	build/stubs-env/bin/python -m grpc_tools.protoc -I protos \
+		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+	rm -f client/layertap/v1/types_pb2_grpc.py
+
+check-stubs: stubs  ## fails where the committed stubs are not those of protos/
+	@test -z "$$(git status --porcelain client/layertap/v1)" || \
+		(git status --short client/layertap/v1; echo 'the stubs are not up to date: run make stubs'; exit 1)
+
+container-test: env  ## docker-compose up for real; needs a Docker engine and, offline, BASE_IMAGE
+	$(BIN)/python -m pytest tests/container -p no:xdist $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,121 @@
+"""The client for ordinary programs; each call waits for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from layertap import _calls, wire
+from layertap.blocks.spec import BlockSpec
+from layertap.images import ImageLike
+from layertap.types import Array, Features, LayerInfo, ModelInfo, Tap
+from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
+from layertap.v1.feature_service_pb2_grpc import FeatureServiceStub  # noqa: TID251 - a client sends messages
+from layertap.v1.model_service_pb2_grpc import ModelServiceStub  # noqa: TID251 - a client sends messages
+
+
+class Client:
+    """A connection to a Layertap server; use it as a context manager, or `close` it.
+
+    One client serves any number of threads. Every method raises `layertap.errors.LayertapError`, of the class that the
+    server raised: `UnavailableError` when nobody answers, `DeadlineError` when the answer is late.
+    """
+
+    def __init__(
+        self,
+        address: str = _calls.DEFAULT_ADDRESS,
+        *,
+        timeout_seconds: float = _calls.DEFAULT_TIMEOUT_SECONDS,
+        credentials: grpc.ChannelCredentials | None = None,
+        grpc_options: Sequence[tuple[str, str | int]] = (),
+    ) -> None:
+        """Connects when the first call is made.
+
+        Args:
+            address: ``host:port``, or any gRPC target.
+            timeout_seconds: the deadline of every call that gives none of its own.
+            credentials: for TLS; without them the connection is plain.
+            grpc_options: channel arguments that go to gRPC as they are.
+        """
+        options = _calls.ConnectionOptions(timeout_seconds, credentials, grpc_options)
+        target, arguments = _calls.target(address), options.channel_options()
+        self._timeout_seconds = timeout_seconds
+        self._channel = (
+            grpc.insecure_channel(target, arguments)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, arguments)
+        )
+        self._features = FeatureServiceStub(self._channel)
+        self._models = ModelServiceStub(self._channel)
+
+    def extract(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        model: str,
+        taps: Tap | str | Sequence[Tap | str] = (),
+        version: str = "",
+        inputs: Mapping[str, Array] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Features:
+        """The features of the images, all or nothing.
+
+        Args:
+            images: a path, bytes, a Pillow image, a uint8 H×W×C array, a float array in the model's own input layout,
+                or several of these.
+            model: the model's name.
+            taps: tap expressions or `Tap`s; none for the model's default taps.
+            version: the model's version; without it the newest.
+            inputs: values for the model's inputs that are not images.
+            timeout_seconds: this call's deadline.
+
+        Returns:
+            Arrays by result name, batch first.
+        """
+        request = _calls.extract_request(images, model, taps, version, inputs)
+        message = wire.encode_extract_request(request)
+        return _calls.extract_reply(request, self._call(self._features.Extract, message, timeout_seconds))
+
+    def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
+        """Every model that the server has, the failed ones too."""
+        request = model_pb.ListModelsRequest()
+        return _calls.models_reply(self._call(self._models.ListModels, request, timeout_seconds))
+
+    def model(self, name: str, *, version: str = "", timeout_seconds: float | None = None) -> ModelInfo:
+        """One model, with its class names."""
+        request = model_pb.GetModelRequest(model=name, version=version)
+        return wire.decode_model(self._call(self._models.GetModel, request, timeout_seconds).model)
+
+    def layers(
+        self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
+    ) -> list[LayerInfo]:
+        """The layers of a model in execution order; with a selector only those it names."""
+        request = model_pb.ListLayersRequest(model=model, version=version, selector=selector)
+        return _calls.layers_reply(self._call(self._models.ListLayers, request, timeout_seconds))
+
+    def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:
+        """The server's block catalogue, or one entry of it."""
+        request = model_pb.ListBlocksRequest(name=name)
+        return _calls.blocks_reply(self._call(self._models.ListBlocks, request, timeout_seconds))
+
+    def close(self) -> None:
+        """Closes the connection; calls under way end with `CancelledError`."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: Callable[..., Any], request: object, timeout_seconds: float | None) -> Any:
+        timeout = self._timeout_seconds if timeout_seconds is None else timeout_seconds
+        try:
+            return method(request, timeout=timeout)
+        except grpc.RpcError as error:
+            raise _calls.error_of(error) from error

@@ -1,0 +1,52 @@
+"""The server that a command talks to: one at an address, or one in this process for this one command."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+
+from layertap._calls import DEFAULT_ADDRESS
+from layertap._client import Client
+from layertap.cli._output import CommandError
+
+
+def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--server", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help=f"address (default: {DEFAULT_ADDRESS})"
+    )
+    group.add_argument("--local", action="store_true", help="run a server in this process, for this command alone")
+    group.add_argument("--models", metavar="DIR", default="models", help="with --local: folder of models")
+    group.add_argument("--device", default="auto", help="with --local: auto, cpu, cuda or cuda:N")
+    group.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="deadline (default: 30)")
+
+
+@contextlib.contextmanager
+def connect(arguments: argparse.Namespace) -> Iterator[Client]:
+    """A client of the server that the arguments name.
+
+    Raises:
+        CommandError: a server in this process cannot start.
+    """
+    with contextlib.ExitStack() as stack:
+        address = stack.enter_context(_local_server(arguments)) if arguments.local else arguments.server
+        yield stack.enter_context(Client(address, timeout_seconds=arguments.timeout))
+
+
+@contextlib.contextmanager
+def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
+    try:
+        from layertap_server.app import EmbeddedServer, StartError
+        from layertap_server.settings import Settings
+    except ImportError as error:
+        raise CommandError(
+            f"--local needs the server ({error.name} is missing): pip install 'layertap[server]'"
+        ) from error
+    settings = Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1)
+    try:
+        embedded = EmbeddedServer(settings)
+    except StartError as error:
+        raise CommandError(str(error)) from error
+    with embedded as address:
+        yield address

@@ -1,0 +1,51 @@
+"""What commands print: tables, JSON, and the one line of an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked; the message is one line for the person who typed it."""
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Columns as wide as their longest value; numbers to the right."""
+    texts = [[_text(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in [list(headings), *texts]) for column in range(len(headings))]
+    numeric = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(headings))]
+    for row in [list(headings), *texts]:
+        cells = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def print_json(value: object) -> None:
+    """The value as JSON; dataclasses become objects."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def shape_text(shape: Sequence[object]) -> str:
+    """``N×112×14×14``."""
+    return "×".join("N" if size == -1 else str(size) for size in shape)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

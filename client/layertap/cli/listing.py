@@ -1,0 +1,138 @@
+"""``layertap models``, ``layertap layers`` and ``layertap blocks``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from layertap import blocks
+from layertap.blocks import BlockSpec, Parameter
+from layertap.cli._connection import add_connection_arguments, connect
+from layertap.cli._output import print_json, print_table, shape_text
+from layertap.expression import format_value
+from layertap.types import LayerInfo, ModelInfo
+
+
+def add_commands(commands: Any) -> None:
+    models = commands.add_parser("models", help="the models that are served", description="Lists the models.")
+    models.add_argument("name", nargs="?", help="tell all of this one")
+    layers = commands.add_parser("layers", help="the layers of a model", description="Lists a model's layers.")
+    layers.add_argument("model")
+    layers.add_argument("selector", nargs="?", default="", help="only these, such as op:Conv or 'blocks.3.*'")
+    catalogue = commands.add_parser("blocks", help="the block catalogue", description="Lists the blocks.")
+    catalogue.add_argument("name", nargs="?", help="tell all of this one")
+    for parser, run in ((models, _models), (layers, _layers), (catalogue, _blocks)):
+        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.set_defaults(run=run)
+    add_connection_arguments(models)
+    add_connection_arguments(layers)
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        found = [client.model(arguments.name)] if arguments.name else client.models()
+    if arguments.json:
+        print_json(found)
+    elif arguments.name:
+        _print_model(found[0])
+    else:
+        rows = [(item.name, item.version, item.state, item.layer_count, item.device, _remark(item)) for item in found]
+        print_table(("model", "version", "state", "layers", "device", "description"), rows)
+
+
+def _remark(model: ModelInfo) -> str:
+    return model.reason or model.description
+
+
+def _print_model(model: ModelInfo) -> None:
+    inputs = ", ".join(f"{item.name} {shape_text(item.shape)} {item.dtype}" for item in model.inputs)
+    assumed = " (assumed)" if model.preprocessing_assumed else ""
+    facts = {
+        "model": f"{model.name}, version {model.version}, {model.state}",
+        "reason": model.reason,
+        "description": model.description,
+        "license": model.license,
+        "device": model.device,
+        "inputs": inputs,
+        "preprocessing": f"{model.preprocessing}{assumed}" if model.preprocessing else "",
+        "layers": model.layer_count or "",
+        "classes": len(model.labels) or "",
+        "stages": ", ".join(f"{number}: {layer}" for number, layer in enumerate(model.stages, 1)),
+        "aliases": ", ".join(f"{name}: {layer}" for name, layer in sorted(model.aliases.items())),
+        "heads": ", ".join(f"{name}: {tap}" for name, tap in sorted(model.heads.items())),
+        "default taps": ", ".join(model.default_taps),
+    }
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<14} {value}")
+
+
+def _layers(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        layers = client.layers(arguments.model, arguments.selector)
+    if arguments.json:
+        print_json(layers)
+        return
+    headings = ("#", "layer", "op", "shape", "dtype", "stride", "params", "MACs", "bytes/image", "")
+    print_table(headings, [_layer_row(layer) for layer in layers])
+    total = sum(layer.macs or 0 for layer in layers)
+    print(f"\n{len(layers)} layers, {total / 1e6:.0f} million multiply-accumulates an image")
+
+
+def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
+    return (
+        layer.ordinal,
+        layer.name,
+        layer.op_type,
+        shape_text(layer.shape),
+        layer.dtype,
+        layer.stride,
+        layer.parameters,
+        layer.macs,
+        layer.bytes_per_image,
+        layer.not_tappable_reason,
+    )
+
+
+def _blocks(arguments: argparse.Namespace) -> None:
+    """From this program's own catalogue: no server is needed to look a block up."""
+    found = (blocks.get(arguments.name),) if arguments.name else blocks.CATALOGUE
+    if arguments.json:
+        print_json(found)
+    elif arguments.name:
+        _print_block(found[0])
+    else:
+        print_table(("block", "kind", "what it does"), [(_call(item), item.kind, item.summary) for item in found])
+
+
+def _call(spec: BlockSpec) -> str:
+    return f"{spec.name}({', '.join(map(_argument, spec.parameters))})" if spec.parameters else spec.name
+
+
+def _argument(parameter: Parameter) -> str:
+    return parameter.name if parameter.default is None else f"{parameter.name}={format_value(parameter.default)}"
+
+
+def _print_block(spec: BlockSpec) -> None:
+    print(f"{_call(spec)}\n\n{spec.summary}\n")
+    facts = {
+        "kind": spec.kind,
+        "aliases": ", ".join(spec.aliases),
+        "formula": spec.formula,
+        "shape": spec.shape_rule,
+        "source": spec.source,
+        **spec.properties,
+    }
+    for name, value in facts.items():
+        if value:
+            print(f"{name:<14} {value}")
+    if spec.parameters:
+        print()
+        rows = [(item.name, item.accepts, _default(item), item.doc) for item in spec.parameters]
+        print_table(("parameter", "takes", "default", "meaning"), rows)
+
+
+def _default(parameter: Parameter) -> str:
+    if parameter.required:
+        return "required"
+    return "" if parameter.default is None else format_value(parameter.default)

@@ -1,0 +1,39 @@
+"""``layertap serve``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from layertap.cli._output import CommandError
+
+
+def add_commands(commands: Any) -> None:
+    """Adds the command; its flags are the server's settings, where the server is installed."""
+    parser = commands.add_parser(
+        "serve",
+        help="run the service",
+        description="Runs the service until SIGTERM or Ctrl-C. Each setting is also an environment variable "
+        "(--max-images: LAYERTAP_MAX_IMAGES) and a key of the file that --config names; flags win.",
+    )
+    try:
+        from layertap_server import settings
+    except ImportError:
+        parser.set_defaults(run=_explain)
+    else:
+        settings.add_arguments(parser)
+        parser.set_defaults(run=_serve)
+
+
+def _explain(_arguments: argparse.Namespace) -> None:
+    raise CommandError("the server is not installed: pip install 'layertap[server]'")
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from layertap_server.app import StartError, serve
+    from layertap_server.settings import SettingsError, settings_from
+
+    try:
+        serve(settings_from(arguments))
+    except (SettingsError, StartError) as error:
+        raise CommandError(str(error)) from error

@@ -1,0 +1,239 @@
+"""Tap expressions: text to `Tap` and back.
+
+    tap      = selector { "|" block } [ "->" name ]
+    block    = ident [ "(" [ arg { "," arg } ] ")" ]      the first parameter may go unnamed: max_pool(3)
+    arg      = [ ident "=" ] value
+    value    = number | true | false | word | "[" [ value { "," value } ] "]"
+
+A selector, a name and a word are bare or quoted; within quotes a backslash escapes as in JSON. A bare selector or name
+ends at a space, ``|``, ``"`` or ``->``; a bare word is an identifier.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from layertap import blocks
+from layertap.errors import LayertapError, TapSyntaxError
+from layertap.types import Block, Tap, Value
+
+LONGEST = 4096
+"""Characters of an expression."""
+DEEPEST = 8
+"""Lists within lists."""
+
+_SPACE = re.compile(r"\s*")
+_BARE = re.compile(r"(?:(?!->)[^\s|\"])+")
+_IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![A-Za-z0-9_.])")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_LITERALS: dict[str, bool] = {"true": True, "false": False}
+
+
+def parse_tap(text: str) -> Tap:
+    """The tap that the expression says.
+
+    Raises:
+        TapSyntaxError: the text does not follow the grammar; ``position`` says where.
+        UnknownBlockError: a block with an unnamed parameter is not in the catalogue.
+    """
+    return _Parser(text).tap()
+
+
+def parse_head(text: str) -> tuple[Block, ...]:
+    """The blocks of a head alone, such as ``relu | gap``; errors as `parse_tap`."""
+    return _Parser(text).whole_head()
+
+
+def format_tap(tap: Tap) -> str:
+    """The expression of a tap: ``parse_tap(format_tap(tap)) == tap``."""
+    head = "".join(f" | {format_block(block)}" for block in tap.blocks)
+    name = f" -> {_format_bare(tap.name)}" if tap.name else ""
+    return f"{_format_bare(tap.selector)}{head}{name}"
+
+
+def format_block(block: Block) -> str:
+    """The block as an expression writes it; the catalogue's first parameter goes unnamed."""
+    first = _first_parameter(block.name)
+    arguments = [
+        format_value(value) if name == first else f"{name}={format_value(value)}"
+        for name, value in sorted(block.parameters.items(), key=lambda item: (item[0] != first, item[0]))
+    ]
+    return f"{block.name}({', '.join(arguments)})" if arguments else block.name
+
+
+def _first_parameter(block: str) -> str | None:
+    spec = blocks.find(block)
+    return spec.parameters[0].name if spec and spec.parameters else None
+
+
+def _format_bare(text: str) -> str:
+    return text if _BARE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def format_value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(format_value(item) for item in value)}]"
+    if isinstance(value, str):
+        return value if _IDENT.fullmatch(value) and value not in _LITERALS else json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+class _Parser:
+    """Recursive descent over one expression; ``position`` is where the next token may start."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+        if len(text) > LONGEST:
+            raise self.error(f"an expression has at most {LONGEST} characters")
+        self.skip_space()
+
+    def tap(self) -> Tap:
+        selector = self.bare_or_quoted("a selector")
+        head = self.head() if self.take("|") else ()
+        name = self.bare_or_quoted("a name") if self.take("->") else ""
+        self.expect_end("'|', '->' or the end")
+        return Tap(selector, head, name, text=self.text.strip())
+
+    def whole_head(self) -> tuple[Block, ...]:
+        head = self.head()
+        self.expect_end("'|' or the end")
+        return head
+
+    def head(self) -> tuple[Block, ...]:
+        head = [self.block()]
+        while self.take("|"):
+            head.append(self.block())
+        return tuple(head)
+
+    def block(self) -> Block:
+        start = self.position
+        name = self.match(_IDENT, "a block's name")
+        parameters: dict[str, Value] = {}
+        if self.take("(") and not self.take(")"):
+            self.argument(name, start, parameters, first=True)
+            while self.take(","):
+                self.argument(name, start, parameters, first=False)
+            self.expect(")", "',' or ')'")
+        return Block(name, parameters)
+
+    def argument(self, block: str, block_start: int, parameters: dict[str, Value], *, first: bool) -> None:
+        start = self.position
+        named = re.compile(rf"({_IDENT.pattern})\s*=").match(self.text, start)
+        if named:
+            name = named.group(1)
+            self.position = named.end()
+            self.skip_space()
+        elif first:
+            name = self.unnamed_parameter(block, block_start)
+        else:
+            raise self.error("expected name=value: only the first parameter may go unnamed")
+        if name in parameters:
+            raise self.error(f"{name} is given twice", start)
+        parameters[name] = self.value()
+
+    def unnamed_parameter(self, block: str, block_start: int) -> str:
+        try:
+            spec = blocks.get(block)
+        except LayertapError as error:
+            error.metadata = {**error.metadata, "position": str(block_start)}
+            raise
+        if not spec.parameters:
+            raise self.error(f"{block} takes no parameters")
+        return spec.parameters[0].name
+
+    def value(self, depth: int = 0) -> Value:
+        if self.take("["):
+            if depth == DEEPEST:
+                raise self.error(f"lists go at most {DEEPEST} deep")
+            return self.values(depth + 1)
+        if number := _NUMBER.match(self.text, self.position):
+            return self.number(number)
+        if self.peek('"'):
+            return self.quoted()
+        word = self.match(_IDENT, "a value")
+        return _LITERALS.get(word, word)
+
+    def values(self, depth: int) -> tuple[Value, ...]:
+        if self.take("]"):
+            return ()
+        values = [self.value(depth)]
+        while self.take(","):
+            values.append(self.value(depth))
+        self.expect("]", "',' or ']'")
+        return tuple(values)
+
+    def number(self, match: re.Match[str]) -> Value:
+        text = match.group()
+        start = self.position
+        self.position = match.end()
+        self.skip_space()
+        if re.fullmatch(r"[+-]?\d+", text):
+            if len(text) > 20:  # noqa: PLR2004 - no 64-bit integer is longer
+                raise self.error("the integer is too large", start)
+            return int(text)
+        if float(text) in (float("inf"), float("-inf")):
+            raise self.error("the number is too large", start)
+        return float(text)
+
+    def bare_or_quoted(self, what: str) -> str:
+        text = self.quoted() if self.peek('"') else self.match(_BARE, what)
+        if not text:
+            raise self.error(f"expected {what}")
+        return text
+
+    def quoted(self) -> str:
+        start = self.position
+        match = _QUOTED.match(self.text, start)
+        if not match:
+            raise self.error("the quotation has no end")
+        try:
+            text = json.loads(match.group(), strict=False)
+        except ValueError as error:
+            raise self.error("the quotation has a wrong escape; it follows JSON", start) from error
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise self.error("the quotation has half a surrogate pair", start)
+        self.position = match.end()
+        self.skip_space()
+        return str(text)
+
+    def match(self, pattern: re.Pattern[str], what: str) -> str:
+        match = pattern.match(self.text, self.position)
+        if not match:
+            raise self.error(f"expected {what}")
+        self.position = match.end()
+        self.skip_space()
+        return match.group()
+
+    def peek(self, token: str) -> bool:
+        return self.text.startswith(token, self.position)
+
+    def take(self, token: str) -> bool:
+        if not self.peek(token):
+            return False
+        self.position += len(token)
+        self.skip_space()
+        return True
+
+    def expect(self, token: str, what: str) -> None:
+        if not self.take(token):
+            raise self.error(f"expected {what}")
+
+    def expect_end(self, what: str) -> None:
+        if self.position < len(self.text):
+            raise self.error(f"expected {what}")
+
+    def skip_space(self) -> None:
+        match = _SPACE.match(self.text, self.position)
+        self.position = match.end() if match else self.position
+
+    def error(self, what: str, position: int | None = None) -> TapSyntaxError:
+        position = self.position if position is None else position
+        rest = self.text[position : position + 20]
+        found = f"found {rest!r}" if rest else "the expression ends"
+        message = f"tap expression, position {position}: {what}; {found}"
+        return TapSyntaxError(message, position=position, expression=self.text[:200])

@@ -1,0 +1,67 @@
+"""What a caller calls an image -> what travels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from layertap.errors import BadTensorError, ImageDecodeError
+from layertap.types import Array, EncodedImage, ImagePayload, PixelImage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage  # noqa: TID251 - for the annotation only
+
+ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Array | PillowImage"
+"""A path, the bytes of an image file, a uint8 H×W×C array, a float array in the model's own layout, a Pillow image."""
+
+
+def to_payloads(images: ImageLike | Iterable[ImageLike]) -> tuple[ImagePayload, ...]:
+    """One image or several, as several payloads.
+
+    Raises:
+        ImageDecodeError: a file that cannot be read; ``index`` says which.
+        BadTensorError: an array of another dtype than uint8 or a float.
+    """
+    if isinstance(images, str | os.PathLike | bytes | np.ndarray) or _is_pillow(images):
+        images = [images]  # type: ignore[list-item]
+    return tuple(_to_payload(image, index) for index, image in enumerate(images))  # type: ignore[arg-type]
+
+
+def _to_payload(image: ImageLike, index: int) -> ImagePayload:
+    if isinstance(image, bytes):
+        return EncodedImage(image)
+    if isinstance(image, str | os.PathLike):
+        return EncodedImage(_read(Path(image), index))
+    if isinstance(image, np.ndarray):
+        return PixelImage(_checked(image, index))
+    if _is_pillow(image):
+        return PixelImage(np.asarray(image.convert("RGB")))
+    raise BadTensorError(
+        f"images[{index}] is a {type(image).__name__}; an image is a path, bytes, a NumPy array or a Pillow image",
+        field=f"images[{index}]",
+        got=type(image).__name__,
+    )
+
+
+def _is_pillow(image: object) -> bool:
+    """Whether it is a Pillow image, found out without importing Pillow."""
+    return any(cls.__module__ == "PIL.Image" for cls in type(image).__mro__)
+
+
+def _read(path: Path, index: int) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        message = f"{path}: {error.strerror or error}"
+        raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=str(path)) from error
+
+
+def _checked(array: Array, index: int) -> Array:
+    if array.dtype == np.uint8 or array.dtype.kind == "f":
+        return array
+    message = f"images[{index}] is an array of {array.dtype}; pixels are uint8, a model's own input is a float array"
+    raise BadTensorError(message, field=f"images[{index}]", expected="uint8 or float", got=array.dtype.name)

@@ -1,0 +1,270 @@
+"""The vocabulary: plain frozen values that the SDK and the server both speak. No transport, no ONNX.
+
+Arrays are NumPy arrays; a dtype is NumPy's name for it (``"float32"``); a shape is a tuple with -1 for a size that is
+not known before it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+Value: TypeAlias = "bool | int | float | str | tuple[Value, ...]"
+"""What a block's parameter can be set to."""
+
+Array: TypeAlias = "npt.NDArray[Any]"
+
+
+class Layout(StrEnum):
+    """What the axes of a layer mean."""
+
+    NCHW = "NCHW"
+    NHWC = "NHWC"
+    TOKENS = "tokens"
+    """N×T×C"""
+    VECTOR = "vector"
+    """N×C"""
+    OTHER = "other"
+    """Batch first, the rest unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One configurable operation: its name and the parameters that were given; the rest take their defaults."""
+
+    name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        frozen = {key: _freeze(value) for key, value in self.parameters.items()}
+        object.__setattr__(self, "parameters", MappingProxyType(frozen))
+
+    def __hash__(self) -> int:
+        return hash((self.name, frozenset(self.parameters.items())))
+
+    def __str__(self) -> str:
+        from layertap.expression import format_block  # noqa: PLC0415 - the printer imports this module
+
+        return format_block(self)
+
+
+def _freeze(value: object) -> Value:
+    if isinstance(value, list | tuple):
+        return tuple(_freeze(item) for item in value)
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a block's parameter is a number, a bool, a string or a list of these, not {type(value).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """What a caller wants of a model: a selector, a head, and the result's name or a template for it."""
+
+    selector: str
+    blocks: tuple[Block, ...] = ()
+    name: str = ""
+    text: str = field(default="", compare=False)
+    """The expression as it was written, if it was; names the result where ``name`` is empty."""
+
+    def __str__(self) -> str:
+        from layertap.expression import format_tap  # noqa: PLC0415 - the printer imports this module
+
+        return self.text or format_tap(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """The bytes of an image file."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelImage:
+    """uint8 H×W×C or H×W, or float in the model's own input layout with or without the batch dimension."""
+
+    array: Array
+
+
+ImagePayload: TypeAlias = EncodedImage | PixelImage
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExtractRequest:
+    """The features that a caller asks for."""
+
+    model: str
+    images: tuple[ImagePayload, ...]
+    taps: tuple[Tap | str, ...] = ()
+    """Expressions travel as text: the catalogue that binds them is the server's."""
+    version: str = ""
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    """Values for the model's inputs that are not images, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a request's time went on the server, in milliseconds."""
+
+    queue_ms: float = 0.0
+    decode_ms: float = 0.0
+    compute_ms: float = 0.0
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FeatureMap:
+    """One result, batch first, and where it came from."""
+
+    name: str
+    array: Array
+    layer: str
+    layout: Layout = Layout.OTHER
+    tap_index: int = 0
+    """Which of the request's taps it answers."""
+    inexact: bool = False
+    """True where the tap itself changed how the layer is computed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features(Mapping[str, Array]):
+    """The answer to one request: a mapping of result names to arrays, batch first.
+
+    A result is also found by the expression that asked for it, where that gave one result:
+    ``features["stage:2"]`` is the array whose name is that layer's.
+    """
+
+    maps: tuple[FeatureMap, ...]
+    model: str = ""
+    version: str = ""
+    timing: Timing = Timing()
+    batch_size: int = 0
+    """How many images ran together in the model."""
+    taps: tuple[str, ...] = ()
+    """The expressions that were asked for, in order."""
+
+    def map(self, name: str) -> FeatureMap:
+        """The result of this name or expression, with its layer and layout.
+
+        Raises:
+            KeyError: there is none, or the expression gave several results.
+        """
+        for feature in self.maps:
+            if feature.name == name:
+                return feature
+        for index, tap in enumerate(self.taps):
+            answers = [feature for feature in self.maps if feature.tap_index == index]
+            if tap == name and len(answers) == 1:
+                return answers[0]
+        raise KeyError(name)
+
+    def __getitem__(self, name: str) -> Array:
+        return self.map(name).array
+
+    def __iter__(self) -> Iterator[str]:
+        return (feature.name for feature in self.maps)
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{item.name!r}: {item.array.dtype}{list(item.array.shape)}" for item in self.maps)
+        return f"Features({{{rows}}}, model={self.model!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One input or output of a model; -1 in the shape where a size is free."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveField:
+    """The part of the image that one value of a layer sees, along one side, in input pixels (Araujo et al. 2019)."""
+
+    size: int
+    stride: int
+    offset: float
+    """Centre of the first value's field; 0 is the centre of the first pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """One tensor of a model's graph, named as in the model's file."""
+
+    name: str
+    node: str
+    """The node that produces it; empty for an input of the model."""
+    op_type: str
+    module_path: str
+    ordinal: int
+    """Position in execution order: ``#<ordinal>`` selects it."""
+    dtype: str
+    symbolic_shape: tuple[str, ...]
+    shape: tuple[int, ...]
+    """With the sizes that the model's preprocessing gives; -1 for the batch and what stays unknown."""
+    layout: Layout
+    channels: int | None = None
+    stride: float | None = None
+    """Input pixels a step of the layer."""
+    receptive_field: ReceptiveField | None = None
+    parameters: int | None = None
+    """Learned numbers that the node owns."""
+    macs: int | None = None
+    """Multiply-accumulates an image of the node alone."""
+    bytes_per_image: int | None = None
+    not_tappable_reason: str = ""
+
+    @property
+    def tappable(self) -> bool:
+        return not self.not_tappable_reason
+
+
+class ModelState(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the server tells of a model."""
+
+    name: str
+    version: str
+    state: ModelState
+    reason: str = ""
+    """Why it failed."""
+    description: str = ""
+    license: str = ""
+    inputs: tuple[TensorInfo, ...] = ()
+    outputs: tuple[TensorInfo, ...] = ()
+    preprocessing: str = ""
+    """How an image becomes the input, in words."""
+    preprocessing_assumed: bool = False
+    labels: tuple[str, ...] = ()
+    """Class names by class number; ``Client.model`` fills them, ``Client.models`` does not."""
+    stages: tuple[str, ...] = ()
+    """The layers that ``stage:1``, ``stage:2`` … name."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    default_taps: tuple[str, ...] = ()
+    layer_count: int = 0
+    device: str = ""
+    max_batch: int = 0
+    surgery: tuple[str, ...] = ()
+
+
+def as_sequence(taps: Tap | str | Sequence[Tap | str]) -> tuple[Tap | str, ...]:
+    """One tap or several, as several."""
+    return (taps,) if isinstance(taps, Tap | str) else tuple(taps)

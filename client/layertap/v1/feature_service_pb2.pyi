@@ -1,0 +1,246 @@
+from layertap.v1 import types_pb2 as _types_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ExtractRequest(_message.Message):
+    __slots__ = ("model", "version", "images", "taps", "inputs")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TAPS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
+    taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+
+class ExtractResponse(_message.Message):
+    __slots__ = ("features", "model", "version", "timing", "batch_size")
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
+    model: str
+    version: str
+    timing: _types_pb2.Timing
+    batch_size: int
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class ExtractStreamRequest(_message.Message):
+    __slots__ = ("open", "image")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    open: ExtractStreamOpen
+    image: ExtractStreamImage
+    def __init__(self, open: _Optional[_Union[ExtractStreamOpen, _Mapping]] = ..., image: _Optional[_Union[ExtractStreamImage, _Mapping]] = ...) -> None: ...
+
+class ExtractStreamOpen(_message.Message):
+    __slots__ = ("model", "version", "taps", "chunk_bytes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TAPS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    chunk_bytes: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+
+class ExtractStreamImage(_message.Message):
+    __slots__ = ("id", "image")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    image: _types_pb2.Image
+    def __init__(self, id: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ...) -> None: ...
+
+class ExtractStreamResponse(_message.Message):
+    __slots__ = ("id", "opened", "header", "chunk", "done", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    opened: ExtractStreamOpened
+    header: FeatureHeader
+    chunk: FeatureChunk
+    done: ExtractStreamDone
+    error: ExtractStreamError
+    def __init__(self, id: _Optional[str] = ..., opened: _Optional[_Union[ExtractStreamOpened, _Mapping]] = ..., header: _Optional[_Union[FeatureHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ..., done: _Optional[_Union[ExtractStreamDone, _Mapping]] = ..., error: _Optional[_Union[ExtractStreamError, _Mapping]] = ...) -> None: ...
+
+class ExtractStreamOpened(_message.Message):
+    __slots__ = ("model", "version")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class FeatureHeader(_message.Message):
+    __slots__ = ("feature", "total_bytes")
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    feature: _types_pb2.FeatureMap
+    total_bytes: int
+    def __init__(self, feature: _Optional[_Union[_types_pb2.FeatureMap, _Mapping]] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
+class FeatureChunk(_message.Message):
+    __slots__ = ("feature_index", "offset", "data")
+    FEATURE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    feature_index: int
+    offset: int
+    data: bytes
+    def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class ExtractStreamDone(_message.Message):
+    __slots__ = ("timing", "batch_size")
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    timing: _types_pb2.Timing
+    batch_size: int
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+
+class ExtractStreamError(_message.Message):
+    __slots__ = ("code", "message", "reason", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    reason: str
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class PreviewExtractRequest(_message.Message):
+    __slots__ = ("model", "version", "taps", "image_count")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TAPS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    image_count: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ...) -> None: ...
+
+class PreviewExtractResponse(_message.Message):
+    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MACS_PER_IMAGE_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    features: _containers.RepeatedCompositeFieldContainer[PreviewedFeature]
+    total_bytes: int
+    macs_per_image: int
+    warm: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ...) -> None: ...
+
+class PreviewedFeature(_message.Message):
+    __slots__ = ("name", "layer", "dtype", "shape", "bytes")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    layer: str
+    dtype: _types_pb2.DataType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    bytes: int
+    def __init__(self, name: _Optional[str] = ..., layer: _Optional[str] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class InspectLayersRequest(_message.Message):
+    __slots__ = ("model", "version", "images", "selectors")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SELECTORS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
+    selectors: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., selectors: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class InspectLayersResponse(_message.Message):
+    __slots__ = ("model", "version", "layers")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    layers: _containers.RepeatedCompositeFieldContainer[LayerStatistics]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerStatistics, _Mapping]]] = ...) -> None: ...
+
+class LayerStatistics(_message.Message):
+    __slots__ = ("layer", "min", "max", "mean", "standard_deviation", "zero_fraction", "saturated_fraction", "dead_channels", "nan_count", "inf_count", "l2_norm")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    MIN_FIELD_NUMBER: _ClassVar[int]
+    MAX_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    ZERO_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    SATURATED_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    DEAD_CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    NAN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    INF_COUNT_FIELD_NUMBER: _ClassVar[int]
+    L2_NORM_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    min: float
+    max: float
+    mean: float
+    standard_deviation: float
+    zero_fraction: float
+    saturated_fraction: float
+    dead_channels: int
+    nan_count: int
+    inf_count: int
+    l2_norm: float
+    def __init__(self, layer: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., standard_deviation: _Optional[float] = ..., zero_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., dead_channels: _Optional[int] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., l2_norm: _Optional[float] = ...) -> None: ...
+
+class ApplyBlocksRequest(_message.Message):
+    __slots__ = ("tensor", "layout", "expression", "blocks")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    EXPRESSION_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    tensor: _types_pb2.Tensor
+    layout: _types_pb2.Layout
+    expression: str
+    blocks: BlockList
+    def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., expression: _Optional[str] = ..., blocks: _Optional[_Union[BlockList, _Mapping]] = ...) -> None: ...
+
+class BlockList(_message.Message):
+    __slots__ = ("blocks",)
+    BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    blocks: _containers.RepeatedCompositeFieldContainer[_types_pb2.Block]
+    def __init__(self, blocks: _Optional[_Iterable[_Union[_types_pb2.Block, _Mapping]]] = ...) -> None: ...
+
+class ApplyBlocksResponse(_message.Message):
+    __slots__ = ("feature",)
+    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    feature: _types_pb2.FeatureMap
+    def __init__(self, feature: _Optional[_Union[_types_pb2.FeatureMap, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,33 @@
+"""The vocabulary <-> protobuf and status, both directions: the only reader and writer of message fields.
+
+Client and server use the same functions in opposite directions, so ``decode(encode(x)) == x`` tests both sides at once.
+"""
+
+from layertap.wire._blocks import decode_block_spec, encode_block_spec
+from layertap.wire._errors import decode_error, encode_error, status_of
+from layertap.wire._features import (
+    decode_extract_request,
+    decode_extract_response,
+    encode_extract_request,
+    encode_extract_response,
+)
+from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
+from layertap.wire._tensors import decode_tensor, encode_tensor
+
+__all__ = [
+    "decode_block_spec",
+    "decode_error",
+    "decode_extract_request",
+    "decode_extract_response",
+    "decode_layer",
+    "decode_model",
+    "decode_tensor",
+    "encode_block_spec",
+    "encode_error",
+    "encode_extract_request",
+    "encode_extract_response",
+    "encode_layer",
+    "encode_model",
+    "encode_tensor",
+    "status_of",
+]

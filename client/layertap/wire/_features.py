@@ -1,0 +1,116 @@
+"""Extract requests and their answers."""
+
+from __future__ import annotations
+
+from layertap.errors import ImageDecodeError, LayertapError
+from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, ImagePayload, PixelImage, Tap, Timing
+from layertap.v1 import feature_service_pb2 as feature_pb
+from layertap.v1 import types_pb2 as pb
+from layertap.wire._blocks import decode_tap, encode_tap
+from layertap.wire._tensors import decode_layout, decode_tensor, encode_layout, encode_tensor
+
+
+def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest:
+    return feature_pb.ExtractRequest(
+        model=request.model,
+        version=request.version,
+        images=[_encode_image(image) for image in request.images],
+        taps=[encode_tap(tap) for tap in request.taps],
+        inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
+    )
+
+
+def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest:
+    """The request; an error in a part of it says which.
+
+    Raises:
+        BadTensorError, ImageDecodeError, TapSyntaxError, BadParameterError: what is wrong with the part.
+    """
+    return ExtractRequest(
+        model=message.model,
+        version=message.version,
+        images=tuple(_decode_image(image, index) for index, image in enumerate(message.images)),
+        taps=tuple(_decode_tap(tap, index) for index, tap in enumerate(message.taps)),
+        inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},
+    )
+
+
+def _encode_image(image: ImagePayload) -> pb.Image:
+    if isinstance(image, EncodedImage):
+        return pb.Image(encoded=image.data)
+    return pb.Image(pixels=encode_tensor(image.array))
+
+
+def _decode_image(message: pb.Image, index: int) -> ImagePayload:
+    match message.WhichOneof("source"):
+        case "encoded":
+            return EncodedImage(message.encoded)
+        case "pixels":
+            try:
+                return PixelImage(decode_tensor(message.pixels))
+            except LayertapError as error:
+                raise error.located(f"images[{index}].pixels") from None
+    raise ImageDecodeError(f"images[{index}] is empty", field=f"images[{index}]", index=index)
+
+
+def _decode_tap(message: pb.Tap, index: int) -> Tap | str:
+    try:
+        return decode_tap(message)
+    except LayertapError as error:
+        raise error.located(f"taps[{index}]") from None
+
+
+def encode_extract_response(features: Features) -> feature_pb.ExtractResponse:
+    return feature_pb.ExtractResponse(
+        features=[_encode_feature(feature) for feature in features.maps],
+        model=features.model,
+        version=features.version,
+        timing=_encode_timing(features.timing),
+        batch_size=features.batch_size,
+    )
+
+
+def decode_extract_response(message: feature_pb.ExtractResponse, taps: tuple[str, ...] = ()) -> Features:
+    """The answer; ``taps`` are the expressions that were asked for, by which results are found too."""
+    return Features(
+        maps=tuple(_decode_feature(feature) for feature in message.features),
+        model=message.model,
+        version=message.version,
+        timing=_decode_timing(message.timing),
+        batch_size=message.batch_size,
+        taps=taps,
+    )
+
+
+def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
+    return pb.FeatureMap(
+        tensor=encode_tensor(feature.array, feature.name),
+        layer=feature.layer,
+        layout=encode_layout(feature.layout),
+        tap_index=feature.tap_index,
+        inexact=feature.inexact,
+    )
+
+
+def _decode_feature(message: pb.FeatureMap) -> FeatureMap:
+    return FeatureMap(
+        name=message.tensor.name,
+        array=decode_tensor(message.tensor),
+        layer=message.layer,
+        layout=decode_layout(message.layout),
+        tap_index=message.tap_index,
+        inexact=message.inexact,
+    )
+
+
+def _encode_timing(timing: Timing) -> pb.Timing:
+    return pb.Timing(
+        queue_ms=timing.queue_ms,
+        decode_ms=timing.decode_ms,
+        compute_ms=timing.compute_ms,
+        total_ms=timing.total_ms,
+    )
+
+
+def _decode_timing(message: pb.Timing) -> Timing:
+    return Timing(message.queue_ms, message.decode_ms, message.compute_ms, message.total_ms)

@@ -1,0 +1,119 @@
+"""Models and their layers."""
+
+from __future__ import annotations
+
+from layertap.types import LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo
+from layertap.v1 import model_service_pb2 as pb
+from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
+
+_STATE_PREFIX = "MODEL_STATE_"
+
+
+def encode_model(model: ModelInfo) -> pb.Model:
+    return pb.Model(
+        name=model.name,
+        version=model.version,
+        state=_STATE_PREFIX + model.state.name,
+        reason=model.reason,
+        description=model.description,
+        license=model.license,
+        inputs=[_encode_tensor_info(info) for info in model.inputs],
+        outputs=[_encode_tensor_info(info) for info in model.outputs],
+        preprocessing=model.preprocessing,
+        preprocessing_assumed=model.preprocessing_assumed,
+        labels=model.labels,
+        stages=model.stages,
+        aliases=model.aliases,
+        heads=model.heads,
+        default_taps=model.default_taps,
+        layer_count=model.layer_count,
+        device=model.device,
+        max_batch=model.max_batch,
+        surgery=model.surgery,
+    )
+
+
+def decode_model(message: pb.Model) -> ModelInfo:
+    return ModelInfo(
+        name=message.name,
+        version=message.version,
+        state=ModelState[pb.ModelState.Name(message.state).removeprefix(_STATE_PREFIX)],
+        reason=message.reason,
+        description=message.description,
+        license=message.license,
+        inputs=tuple(_decode_tensor_info(info) for info in message.inputs),
+        outputs=tuple(_decode_tensor_info(info) for info in message.outputs),
+        preprocessing=message.preprocessing,
+        preprocessing_assumed=message.preprocessing_assumed,
+        labels=tuple(message.labels),
+        stages=tuple(message.stages),
+        aliases=dict(message.aliases),
+        heads=dict(message.heads),
+        default_taps=tuple(message.default_taps),
+        layer_count=message.layer_count,
+        device=message.device,
+        max_batch=message.max_batch,
+        surgery=tuple(message.surgery),
+    )
+
+
+def _encode_tensor_info(info: TensorInfo) -> pb.TensorInfo:
+    layout = encode_layout(info.layout)
+    return pb.TensorInfo(name=info.name, dtype=encode_dtype(info.dtype), shape=info.shape, layout=layout)
+
+
+def _decode_tensor_info(message: pb.TensorInfo) -> TensorInfo:
+    dtype, layout = decode_dtype(message.dtype), decode_layout(message.layout)
+    return TensorInfo(name=message.name, dtype=dtype, shape=tuple(message.shape), layout=layout)
+
+
+def encode_layer(layer: LayerInfo) -> pb.Layer:
+    return pb.Layer(
+        name=layer.name,
+        node=layer.node,
+        op_type=layer.op_type,
+        module_path=layer.module_path,
+        ordinal=layer.ordinal,
+        dtype=encode_dtype(layer.dtype),
+        symbolic_shape=layer.symbolic_shape,
+        shape=layer.shape,
+        layout=encode_layout(layer.layout),
+        channels=layer.channels,
+        stride=layer.stride,
+        receptive_field=_encode_receptive_field(layer.receptive_field),
+        parameters=layer.parameters,
+        macs=layer.macs,
+        bytes_per_image=layer.bytes_per_image,
+        tappable=layer.tappable,
+        not_tappable_reason=layer.not_tappable_reason,
+    )
+
+
+def decode_layer(message: pb.Layer) -> LayerInfo:
+    return LayerInfo(
+        name=message.name,
+        node=message.node,
+        op_type=message.op_type,
+        module_path=message.module_path,
+        ordinal=message.ordinal,
+        dtype=decode_dtype(message.dtype),
+        symbolic_shape=tuple(message.symbolic_shape),
+        shape=tuple(message.shape),
+        layout=decode_layout(message.layout),
+        channels=message.channels if message.HasField("channels") else None,
+        stride=message.stride if message.HasField("stride") else None,
+        receptive_field=_decode_receptive_field(message),
+        parameters=message.parameters if message.HasField("parameters") else None,
+        macs=message.macs if message.HasField("macs") else None,
+        bytes_per_image=message.bytes_per_image if message.HasField("bytes_per_image") else None,
+        not_tappable_reason=message.not_tappable_reason,
+    )
+
+
+def _encode_receptive_field(field: ReceptiveField | None) -> pb.ReceptiveField | None:
+    return None if field is None else pb.ReceptiveField(size=field.size, stride=field.stride, offset=field.offset)
+
+
+def _decode_receptive_field(message: pb.Layer) -> ReceptiveField | None:
+    field = message.receptive_field
+    return ReceptiveField(field.size, field.stride, field.offset) if message.HasField("receptive_field") else None

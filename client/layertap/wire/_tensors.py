@@ -1,0 +1,65 @@
+"""Arrays, dtypes and layouts."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from layertap.errors import BadTensorError
+from layertap.types import Array, Layout
+from layertap.v1 import types_pb2 as pb
+
+_DTYPE_PREFIX = "DATA_TYPE_"
+_LAYOUT_PREFIX = "LAYOUT_"
+
+
+def encode_dtype(dtype: str) -> str:
+    """``"float32"`` -> ``"DATA_TYPE_FLOAT32"``; a type that the contract lacks is unspecified."""
+    name = _DTYPE_PREFIX + dtype.upper()
+    return name if name in pb.DataType.keys() else _DTYPE_PREFIX + "UNSPECIFIED"  # noqa: SIM118 - no mapping
+
+
+def decode_dtype(dtype: int) -> str:
+    """``DATA_TYPE_FLOAT32`` -> ``"float32"``; empty where it is unspecified or newer than this program."""
+    if dtype == pb.DATA_TYPE_UNSPECIFIED or dtype not in pb.DataType.values():
+        return ""
+    return pb.DataType.Name(dtype).removeprefix(_DTYPE_PREFIX).lower()
+
+
+def encode_layout(layout: Layout) -> str:
+    return _LAYOUT_PREFIX + layout.name
+
+
+def decode_layout(layout: int) -> Layout:
+    if layout == pb.LAYOUT_UNSPECIFIED or layout not in pb.Layout.values():
+        return Layout.OTHER
+    return Layout[pb.Layout.Name(layout).removeprefix(_LAYOUT_PREFIX)]
+
+
+def encode_tensor(array: Array, name: str = "") -> pb.Tensor:
+    dtype = encode_dtype(array.dtype.name)
+    if dtype.endswith("UNSPECIFIED"):
+        raise BadTensorError(f"arrays of {array.dtype} cannot be sent", got=array.dtype.name)
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return pb.Tensor(name=name, dtype=dtype, shape=array.shape, data=little_endian.tobytes())
+
+
+def decode_tensor(tensor: pb.Tensor) -> Array:
+    """The array, a read-only view on the message's bytes.
+
+    Raises:
+        BadTensorError: no dtype, a negative size, or another number of bytes than dtype and shape ask for.
+    """
+    name = decode_dtype(tensor.dtype)
+    if not name:
+        raise BadTensorError("the tensor says no dtype that this program knows", got=str(tensor.dtype))
+    dtype = np.dtype(name).newbyteorder("<")
+    shape = tuple(tensor.shape)
+    if any(size < 0 for size in shape):
+        raise BadTensorError(f"the tensor has a negative size in its shape {list(shape)}", got=shape)
+    expected = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        message = f"a {name} tensor of shape {list(shape)} has {expected} bytes, not {len(tensor.data)}"
+        raise BadTensorError(message, expected=expected, got=len(tensor.data), shape=shape)
+    return np.frombuffer(tensor.data, dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""The Layertap service. `layertap_server.app` joins its parts; programs use the SDK, `layertap`."""

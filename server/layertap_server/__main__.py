@@ -1,0 +1,7 @@
+"""``python -m layertap_server``: the same as ``layertap serve``."""
+
+import sys
+
+from layertap.cli import main
+
+sys.exit(main(["serve", *sys.argv[1:]]))

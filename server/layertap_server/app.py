@@ -1,0 +1,211 @@
+"""The composition root: makes every part, joins them, starts and stops them. The one module that sees all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from wsgiref.simple_server import WSGIServer
+
+import grpc
+import prometheus_client
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from layertap.types import ModelState
+from layertap_server.engine import Engine, Limits
+from layertap_server.metrics import Metrics
+from layertap_server.repository import RepositoryError, open_repository
+from layertap_server.rpc import feature_service, model_service
+from layertap_server.rpc.dispatch import Dispatcher
+from layertap_server.rpc.feature_service import FeatureService
+from layertap_server.rpc.model_service import ModelService
+from layertap_server.runtime import DeviceError, Runtime
+from layertap_server.sessions import SessionCache
+from layertap_server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class StartError(Exception):
+    """The server cannot start; the message is one line for the operator."""
+
+
+class Server:
+    """One running service."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Loads the models; listens to nothing yet.
+
+        Raises:
+            StartError: no such folder of models, or the device does not work.
+        """
+        self.settings = settings
+        cores = os.cpu_count() or 1
+        workers = settings.workers or cores
+        try:
+            runtime = Runtime(settings.device, settings.threads)
+            self.repository = open_repository(Path(settings.models), runtime.device)
+        except (DeviceError, RepositoryError) as error:
+            raise StartError(str(error)) from error
+        self.device = runtime.device
+        self._metrics = Metrics()
+        self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
+        self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        sessions = SessionCache(settings.plan_cache_bytes, self._metrics.plan)
+        limits = Limits(settings.max_images, settings.max_image_pixels, settings.max_response_bytes)
+        self._engine = Engine(self.repository, runtime, sessions, limits, self._decode_pool)
+        self._watch(sessions)
+        self._metrics_server: WSGIServer | None = None
+        self.port = 0
+        self.metrics_port: int | None = None
+
+    async def start(self) -> None:
+        """Listens; `port` and `metrics_port` then say where.
+
+        Raises:
+            StartError: an address cannot be had.
+        """
+        self._server = grpc.aio.server(options=_options(self.settings))
+        self._health = health.aio.HealthServicer()
+        self._services = [feature_service.DESCRIPTOR.full_name, model_service.DESCRIPTOR.full_name]
+        self._register()
+        self.metrics_port = self._start_metrics()
+        address = f"{self.settings.host}:{self.settings.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise StartError(f"cannot listen on {address}; is something else listening there?") from error
+        await self._server.start()
+        await self._set_health(SERVING)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuses new work, lets the work under way end for so long, and stops."""
+        self._dispatcher.drain()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+        self._dispatcher.close()
+        self._decode_pool.shutdown()
+        if self._metrics_server is not None:
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
+
+    def _register(self) -> None:
+        dispatcher = self._dispatcher
+        features = FeatureService(self._engine, self._metrics)
+        models = ModelService(self.repository)
+        self._server.add_generic_rpc_handlers(
+            (
+                dispatcher.service(feature_service.DESCRIPTOR, features.methods, quick=False),
+                dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True),
+            )
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if self.settings.reflection:
+            names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        models = [f"model/{model.info.name}" for model in self.repository.loaded()]
+        for service in ("", *self._services, *models):
+            await self._health.set(service, status)
+
+    def _start_metrics(self) -> int | None:
+        port = self.settings.metrics_port
+        if port < 0:
+            return None
+        try:
+            server, _ = prometheus_client.start_http_server(port, self.settings.host, self._metrics.registry)
+        except OSError as error:
+            message = f"cannot listen on {self.settings.host}:{port} for metrics: {error.strerror}"
+            raise StartError(f"{message}; choose another --metrics-port, or -1 for none") from error
+        self._metrics_server = server
+        return int(server.server_port)
+
+    def _watch(self, sessions: SessionCache) -> None:
+        infos = self.repository.infos()
+        for state in (ModelState.READY, ModelState.FAILED):
+            self._metrics.models(state, sum(info.state is state for info in infos))
+        self._metrics.gauge("layertap_plans", "Compiled plans.", lambda: len(sessions))
+        self._metrics.gauge(
+            "layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes
+        )
+        self._metrics.gauge(
+            "layertap_requests_admitted", "Requests that wait or run.", lambda: self._dispatcher.admitted
+        )
+
+
+def serve(settings: Settings) -> None:
+    """Runs a server until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: it cannot start.
+    """
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_serve(Server(settings)))
+
+
+async def _serve(server: Server) -> None:
+    await server.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
+    await stop.wait()
+    log.info("stopping; requests under way may end")
+    await server.stop(server.settings.graceful_stop_seconds)
+
+
+def _banner(server: Server) -> str:
+    infos = server.repository.infos()
+    ready = [info.name for info in infos if info.state is ModelState.READY]
+    failed = len(infos) - len(ready)
+    metrics = f", metrics on port {server.metrics_port}" if server.metrics_port else ""
+    trouble = f", {failed} failed" if failed else ""
+    names = ", ".join(ready) or "no model"
+    return f"layertap serves {names}{trouble} on {server.settings.host}:{server.port} ({server.device}){metrics}"
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """gRPC's own defaults would let two servers share a port, take 4 MiB a message and notice dead peers in hours."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_send_message_length", -1),  # answers are measured before they are computed
+        ("grpc.max_concurrent_streams", 128),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
+    ]
+
+
+class EmbeddedServer:
+    """A server in this process, on a free port of the loopback address, for as long as the context lasts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._server = Server(settings)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="layertap-server", daemon=True)
+
+    def __enter__(self) -> str:
+        """The address."""
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
+        return f"127.0.0.1:{self._server.port}"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,22 @@
+"""ONNX in, ONNX out: reading a model's layers, cutting a plan's graph out of it, grafting the heads on. Pure functions.
+
+`read` makes a `ModelGraph` of a file's model once; `compile_plan` makes each plan's model of it.
+"""
+
+from layertap_server.graph.compile import CompiledPlan, compile_plan, head_type
+from layertap_server.graph.front import Normalization
+from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.probe import probe_model
+from layertap_server.graph.read import GraphError, load, read
+
+__all__ = [
+    "CompiledPlan",
+    "GraphError",
+    "ModelGraph",
+    "Normalization",
+    "compile_plan",
+    "head_type",
+    "load",
+    "probe_model",
+    "read",
+]

@@ -1,0 +1,100 @@
+"""A plan's own model: what its taps need of the graph, the front before it and the heads behind it.
+
+Every set of taps gets its own graph because a session computes all it holds, whatever is fetched: a tap at a tenth of
+the network then costs a tenth of it. A tapped tensor cannot be fused away, so nothing that is not tapped is an output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from layertap.blocks import BoundBlock
+from layertap_server.blocks import Builder, Tensor, emit_head
+from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
+from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
+from layertap_server.graph.walk import needed_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """A model for one session."""
+
+    model: bytes
+    """The topology; its weights lie in the model's weights folder."""
+    input_name: str
+    output_names: tuple[str, ...]
+    """One a head, in order; equal heads name the same output."""
+    weight_bytes: int
+    """What the weights that it refers to take."""
+
+
+def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> Tensor:
+    """What a head on a layer gives: dtype, shape and layout.
+
+    Raises:
+        ShapeMismatchError: a block does not fit.
+    """
+    return emit_head(Builder(graph.opset), graph.types[layer], head)
+
+
+def compile_plan(
+    graph: ModelGraph,
+    heads: Sequence[tuple[str, tuple[BoundBlock, ...]]],
+    *,
+    front: Normalization | None,
+    image_size: tuple[int, int] | None,
+) -> CompiledPlan:
+    """The model that computes the heads, each a layer and the blocks on it.
+
+    With ``front`` it takes uint8 images of ``image_size``, without it the model's own input.
+    """
+    builder = Builder(graph.opset)
+    results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
+    nodes, needed = needed_nodes(graph.proto.graph, {layer for layer, _ in heads})
+    weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
+    image = graph.image_input
+    before = Builder(graph.opset, prefix="layertap/front")
+    if front is not None and image_size is not None:
+        inputs = [front_input(graph.fixed_batch, image_size)]
+        start = emit_front(before, front, image)
+        before.nodes.append(helper.make_node("Identity", [start], [image.name]))
+    else:
+        inputs = [value for value in graph.proto.graph.input if value.name == image.name]
+    outputs = [_as_output(builder, result, is_input=result.name == image.name) for result in results]
+    names = tuple(output.name for output in outputs)
+    plan = helper.make_graph(
+        [*before.nodes, *nodes, *builder.nodes],
+        graph.proto.graph.name or "plan",
+        [*inputs, *_other_inputs(graph, needed)],
+        list({output.name: output for output in outputs}.values()),
+        [*weights, *before.initializers, *builder.initializers],
+    )
+    model = helper.make_model(
+        plan,
+        opset_imports=graph.proto.opset_import,
+        functions=graph.proto.functions,
+        ir_version=graph.proto.ir_version,
+    )
+    return CompiledPlan(
+        model=model.SerializeToString(),
+        input_name=IMAGES if front is not None else image.name,
+        output_names=names,
+        weight_bytes=sum(onnx_bytes(weight) for weight in weights),
+    )
+
+
+def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:
+    # A graph's input is no result of it until a node hands it on.
+    name = builder.op("Identity", result.name) if is_input else result.name
+    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(result.dtype))
+    return helper.make_tensor_value_info(name, dtype, list(result.shape))
+
+
+def _other_inputs(graph: ModelGraph, needed: frozenset[str]) -> list[onnx.ValueInfoProto]:
+    names = {info.name for info in graph.inputs} & needed - {graph.image_input.name}
+    return [value for value in graph.proto.graph.input if value.name in names]

@@ -1,0 +1,65 @@
+"""A model's graph, read once and never changed: what plans are cut out of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import onnx
+
+from layertap.types import LayerInfo, Layout, TensorInfo
+from layertap_server.blocks import Tensor
+
+
+@dataclass(frozen=True)
+class ModelGraph:
+    """The topology, whose large weights lie in a file of ``weights_folder``, and what was read off it."""
+
+    proto: onnx.ModelProto
+    weights_folder: Path
+    opset: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    image_input: TensorInfo
+    """The input that takes the images; its shape holds -1 where a size is free."""
+    layers: tuple[LayerInfo, ...]
+    types: Mapping[str, Tensor]
+    """Of every layer whose type is known."""
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The batch size that the model insists on, if it does."""
+        size = self.image_input.shape[0]
+        return size if size > 0 else None
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the model takes, where the graph fixes them."""
+        axes = (1, 2) if self.image_input.layout is Layout.NHWC else (2, 3)
+        height, width = (self.image_input.shape[axis] for axis in axes)
+        return (height, width) if height > 0 and width > 0 else None
+
+    @cached_property
+    def producers(self) -> Mapping[str, onnx.NodeProto]:
+        """The node that makes each tensor."""
+        return {name: node for node in self.proto.graph.node for name in node.output if name}
+
+    @cached_property
+    def weights(self) -> Mapping[str, onnx.TensorProto]:
+        """The initializers by name."""
+        return {tensor.name: tensor for tensor in self.proto.graph.initializer}
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """What the weights take on disk."""
+        return sum(onnx_bytes(tensor) for tensor in self.proto.graph.initializer)
+
+
+def onnx_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of an initializer's values, wherever they lie."""
+    size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    for dim in tensor.dims:
+        size *= dim
+    return int(size)

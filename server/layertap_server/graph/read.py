@@ -1,0 +1,237 @@
+"""A model file -> a `ModelGraph`: its inputs, outputs and layers, in execution order, with their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import checker, external_data_helper, shape_inference, version_converter
+
+from layertap.types import LayerInfo, Layout, TensorInfo
+from layertap_server.blocks import Tensor
+from layertap_server.graph import cost
+from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.walk import depends_on
+from layertap_server.graph.weights import externalize
+
+OLDEST_OPSET = 17
+"""What heads are emitted in; an older model is converted to it."""
+BATCH = "N"
+IMAGE_RANK = 4
+_SENDABLE = frozenset(
+    {"float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"}
+)
+
+
+class GraphError(Exception):
+    """The model cannot be used; the message says why and names no path of the server."""
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """The model of a file, with its external data, which must lie in the file's own folder.
+
+    Raises:
+        GraphError: not an ONNX model, or its external data lie elsewhere or are missing.
+    """
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
+    except OSError as error:
+        raise GraphError(f"{path.name}: {error.strerror or error}") from error
+    if not proto.graph.node and not proto.graph.output:
+        raise GraphError(f"{path.name} holds no graph")
+    _load_external_data(proto, path.parent)
+    return proto
+
+
+def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
+    root = folder.resolve()
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and not (root / entry.value).resolve().is_relative_to(root):
+                raise GraphError(f"the weights of {tensor.name} lie outside the model's folder")
+    try:
+        external_data_helper.load_external_data_for_model(proto, str(folder))
+    except (OSError, ValueError, checker.ValidationError) as error:
+        raise GraphError("its external data cannot be read; they must lie in the model's own folder") from error
+
+
+def read(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None) -> ModelGraph:
+    """What the model is: checked, with shapes inferred for images of ``image_size`` (height, width).
+
+    Takes ``proto`` over: its large weights move into a file in ``weights_folder``.
+
+    Raises:
+        GraphError: the model is not valid, or has no input that could take images.
+    """
+    _check(proto)
+    proto = _converted(proto)
+    externalize(proto, weights_folder)
+    _fix_image_size(proto, _image_input(proto), image_size)
+    image = _image_input(proto)
+    types = _infer_types(proto, image)
+    return ModelGraph(
+        proto=proto,
+        weights_folder=weights_folder,
+        opset=_opset(proto),
+        inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
+        outputs=tuple(_tensor_info(value) for value in proto.graph.output),
+        image_input=image,
+        layers=tuple(_layers(proto, image, types)),
+        types=types,
+    )
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    try:
+        checker.check_model(proto)
+    except checker.ValidationError as error:
+        raise GraphError(f"not a valid ONNX model: {str(error).splitlines()[0]}") from error
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    return next((item.version for item in proto.opset_import if item.domain in {"", "ai.onnx"}), OLDEST_OPSET)
+
+
+def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+    opset = _opset(proto)
+    if opset >= OLDEST_OPSET:
+        return proto
+    try:
+        return version_converter.convert_version(proto, OLDEST_OPSET)
+    except Exception as error:  # the converter raises whatever its C++ raises
+        raise GraphError(f"its opset is {opset}, and the conversion to {OLDEST_OPSET} failed") from error
+
+
+def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The graph's inputs without its weights, which old files list among them."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    return [value for value in proto.graph.input if value.name not in weights]
+
+
+def _image_input(proto: onnx.ModelProto) -> TensorInfo:
+    for value in _inputs(proto):
+        info = _tensor_info(value)
+        if len(info.shape) == IMAGE_RANK and info.dtype.startswith(("float", "uint8")):
+            return info
+    shapes = ", ".join(f"{value.name} {list(_tensor_info(value).shape)}" for value in _inputs(proto)) or "none"
+    raise GraphError(f"no input takes images, which have four dimensions; the inputs are {shapes}")
+
+
+def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    shape = tuple(
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" else -1 for dim in value.type.tensor_type.shape.dim
+    )
+    return TensorInfo(value.name, _dtype(value.type), shape, _input_layout(shape))
+
+
+def _input_layout(shape: tuple[int, ...]) -> Layout:
+    if len(shape) != IMAGE_RANK:
+        return _layout(len(shape), Layout.NCHW)
+    channels_last = shape[3] in {1, 3, 4} and shape[1] not in {1, 3, 4}
+    return Layout.NHWC if channels_last else Layout.NCHW
+
+
+def _layout(rank: int, maps: Layout) -> Layout:
+    return {4: maps, 3: Layout.TOKENS, 2: Layout.VECTOR}.get(rank, Layout.OTHER)
+
+
+def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple[int, int] | None) -> None:
+    """Writes what is known of the input into the graph, so that shape inference can carry it to every layer."""
+    value = next(value for value in proto.graph.input if value.name == image.name)
+    dims = value.type.tensor_type.shape.dim
+    if image.shape[0] < 0:
+        dims[0].dim_param = BATCH
+    for axis, size in zip((1, 2) if image.layout is Layout.NHWC else (2, 3), image_size or (), strict=False):
+        if image.shape[axis] < 0:
+            dims[axis].dim_value = size
+    # Shapes that the exporter wrote down hold for its own symbols; they are inferred anew.
+    del proto.graph.value_info[:]
+    for output in proto.graph.output:
+        for dim in output.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.Clear()
+
+
+def _infer_types(proto: onnx.ModelProto, image: TensorInfo) -> Mapping[str, Tensor]:
+    try:
+        inferred = shape_inference.infer_shapes(proto, data_prop=True).graph
+    except shape_inference.InferenceError as error:
+        raise GraphError(f"its shapes contradict each other: {str(error).splitlines()[0]}") from error
+    values = [*inferred.value_info, *inferred.output, *inferred.input]
+    return {value.name: tensor for value in values if (tensor := _tensor(value, image))}
+
+
+def _tensor(value: onnx.ValueInfoProto, image: TensorInfo) -> Tensor | None:
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    dims = value.type.tensor_type.shape.dim
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in dims)
+    return Tensor(value.name, _dtype(value.type), shape, _layout(len(shape), image.layout))
+
+
+def _dtype(value: onnx.TypeProto) -> str:
+    """NumPy's name of a tensor's element type; empty for what is no tensor or has no NumPy type."""
+    element = value.tensor_type.elem_type
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else ""
+    except KeyError:
+        return ""
+
+
+def _layers(proto: onnx.ModelProto, image: TensorInfo, types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
+    """The image input, then what each node computes, in execution order."""
+    fed = depends_on(proto.graph, image.name)
+    weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    yield _layer(image.name, None, 0, types[image.name], types, weights)
+    ordinal = 1
+    for node in proto.graph.node:
+        for name in node.output:
+            # Constants and weights that are only rearranged are no layers: no image changes them.
+            if name and name in fed:
+                yield _layer(name, node, ordinal, types[image.name], types, weights)
+                ordinal += 1
+
+
+def _layer(
+    name: str,
+    node: onnx.NodeProto | None,
+    ordinal: int,
+    image: Tensor,
+    types: Mapping[str, Tensor],
+    weights: Mapping[str, cost.Shape],
+) -> LayerInfo:
+    tensor = types.get(name)
+    shape = tuple(size if isinstance(size, int) else -1 for size in tensor.shape) if tensor else ()
+    shapes = {**weights, **{name: types[name].shape for name in (node.input if node else ()) if name in types}}
+    return LayerInfo(
+        name=name,
+        node=node.name if node else "",
+        op_type=node.op_type if node else "Input",
+        module_path=module_path_of(node) if node else "",
+        ordinal=ordinal,
+        dtype=tensor.dtype if tensor else "",
+        symbolic_shape=tuple(str(size) for size in tensor.shape) if tensor else (),
+        shape=shape,
+        layout=tensor.layout if tensor else Layout.OTHER,
+        channels=cost.channels(tensor),
+        stride=cost.stride(tensor, image),
+        parameters=cost.parameters(node, weights),
+        macs=cost.macs(node, tensor, shapes),
+        bytes_per_image=cost.bytes_per_image(tensor),
+        not_tappable_reason=_why_not_tappable(tensor, image),
+    )
+
+
+def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:
+    if tensor is None:
+        return "its type is not known before it runs"
+    if tensor.dtype not in _SENDABLE:
+        return f"it holds {tensor.dtype or 'no numbers'}, which cannot be sent"
+    if not tensor.shape or tensor.shape[0] != image.shape[0]:
+        return "its first axis is not the batch"
+    return ""

@@ -1,0 +1,38 @@
+"""Walking a graph: what a node reads, what depends on a tensor, what a tensor depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import onnx
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node needs, those that its bodies (If, Loop, Scan) capture included."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            own = {name for inner in body.node for name in inner.output} | {value.name for value in body.input}
+            for inner in body.node:
+                yield from (name for name in reads(inner) if name not in own)
+            yield from (value.name for value in body.output if value.name not in own)
+
+
+def depends_on(graph: onnx.GraphProto, source: str) -> frozenset[str]:
+    """Every tensor that changes with ``source``, itself included. The nodes are in execution order."""
+    changed = {source}
+    for node in graph.node:
+        if any(name in changed for name in reads(node)):
+            changed.update(name for name in node.output if name)
+    return frozenset(changed)
+
+
+def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list[onnx.NodeProto], frozenset[str]]:
+    """The nodes that the targets need, in execution order, and every tensor that those read."""
+    needed = set(targets)
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(reads(node))
+    return kept[::-1], frozenset(needed)

@@ -1,0 +1,34 @@
+"""The weights of a model, once on disk: every plan's small topology refers to the one file, which sessions map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import numpy_helper
+
+FILE_NAME = "weights.bin"
+SMALL_BYTES = 1024
+"""A smaller initializer stays in the topology: shape inference reads some of these, and a file gains nothing."""
+PAGE_BYTES = 4096
+
+
+def externalize(proto: onnx.ModelProto, folder: Path) -> None:
+    """Moves the large initializers into ``folder``; the model then refers to the file by its name."""
+    with (folder / FILE_NAME).open("wb") as file:
+        for tensor in proto.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.STRING:
+                continue
+            data = numpy_helper.to_array(tensor).tobytes()
+            if len(data) >= SMALL_BYTES:
+                file.write(b"\0" * (-file.tell() % PAGE_BYTES))
+                _refer(tensor, file.tell(), len(data))
+                file.write(data)
+
+
+def _refer(tensor: onnx.TensorProto, offset: int, length: int) -> None:
+    kept = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    kept.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", FILE_NAME), ("offset", str(offset)), ("length", str(length))):
+        kept.external_data.add(key=key, value=value)
+    tensor.CopyFrom(kept)

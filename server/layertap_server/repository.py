@@ -1,0 +1,177 @@
+"""``models/`` on disk -> the models that are served."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from layertap._nearest import did_you_mean, nearest
+from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
+from layertap.types import ModelInfo, ModelState
+from layertap_server import graph
+from layertap_server.graph import GraphError, ModelGraph
+from layertap_server.images import Preprocessing
+from layertap_server.manifest import FILE_NAME, Manifest, ManifestError, read_manifest
+from layertap_server.plan import Planner
+from layertap_server.selectors import Selectors
+
+log = logging.getLogger(__name__)
+
+VERSION = "1"
+MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_keys = itertools.count(1)
+
+
+class RepositoryError(Exception):
+    """The folder of models cannot be used at all."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One model that can be run."""
+
+    key: int
+    """Unique for each load."""
+    info: ModelInfo
+    graph: ModelGraph
+    planner: Planner
+    preprocessing: Preprocessing
+    max_batch: int
+    """How many images run at once; 1 where the graph insists."""
+    _scratch: tempfile.TemporaryDirectory[str]
+    """Holds the weights file; goes with the model."""
+
+
+class Repository:
+    """The models of one folder, by name."""
+
+    def __init__(self, models: Sequence[LoadedModel | ModelInfo]) -> None:
+        """Loaded models, and for each that failed what there is to say of it."""
+        self._loaded = {model.info.name: model for model in models if isinstance(model, LoadedModel)}
+        self._failed = {info.name: info for info in models if isinstance(info, ModelInfo)}
+
+    def get(self, name: str, version: str = "") -> LoadedModel:
+        """The model of this name; ``version`` is a version's name, or empty or "latest".
+
+        Raises:
+            UnknownModelError: no such model or version.
+            ModelFailedError: it could not be loaded; says why.
+        """
+        model = self._loaded.get(name)
+        if model is not None:
+            if version not in {"", "latest", model.info.version}:
+                message = f"the model {name!r} has no version {version!r}; it has {model.info.version}"
+                raise UnknownModelError(message, model=name, version=version)
+            return model
+        if name in self._failed:
+            reason = self._failed[name].reason
+            raise ModelFailedError(f"the model {name!r} could not be loaded: {reason}", model=name, why=reason)
+        raise self._unknown(name)
+
+    def info(self, name: str, version: str = "") -> ModelInfo:
+        """What there is to tell of a model, a failed one too."""
+        return self._failed[name] if name in self._failed else self.get(name, version).info
+
+    def infos(self) -> list[ModelInfo]:
+        """Every model, by name, without its labels."""
+        infos = [*(model.info for model in self._loaded.values()), *self._failed.values()]
+        return sorted((replace(info, labels=()) for info in infos), key=lambda info: info.name)
+
+    def loaded(self) -> list[LoadedModel]:
+        return list(self._loaded.values())
+
+    def _unknown(self, name: str) -> UnknownModelError:
+        names = sorted([*self._loaded, *self._failed])
+        suggestions = nearest(name, names)
+        known = did_you_mean(suggestions) or f"; there is {', '.join(names[:5]) or 'none'}"
+        return UnknownModelError(f"there is no model {name!r}{known}", model=name, suggestions=suggestions)
+
+
+def open_repository(folder: Path, device: str) -> Repository:
+    """Loads every model of the folder; one that fails is listed with its reason, and the others serve.
+
+    Raises:
+        RepositoryError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RepositoryError(f"the models folder {folder} does not exist; name one with --models")
+    candidates = [path for path in sorted(folder.iterdir()) if _is_model(path)]
+    return Repository([_load_or_explain(path, device) for path in candidates])
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "model.onnx").is_file())
+
+
+def _load_or_explain(folder: Path, device: str) -> LoadedModel | ModelInfo:
+    try:
+        model = load_model(folder, device)
+    except (ManifestError, GraphError) as error:
+        reason = str(error)
+    except LayertapError as error:
+        reason = f"{FILE_NAME}: {error.message}"
+    else:
+        log.info("model %s: %d layers, on %s", model.info.name, model.info.layer_count, device)
+        return model
+    log.error("model %s failed: %s", folder.name, reason)
+    return ModelInfo(folder.name, VERSION, ModelState.FAILED, reason=reason)
+
+
+def load_model(folder: Path, device: str) -> LoadedModel:
+    """The model of a folder with ``model.yaml`` or a bare ``model.onnx``.
+
+    Raises:
+        ManifestError, GraphError, LayertapError: it cannot be used; says why.
+    """
+    if not MODEL_NAME.fullmatch(folder.name):
+        raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
+    manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
+    scratch = tempfile.TemporaryDirectory(prefix="layertap-", ignore_cleanup_errors=True)
+    proto = graph.load(folder / manifest.onnx)
+    model = graph.read(proto, Path(scratch.name), manifest.preprocessing.output_size)
+    preprocessing = _fitted(manifest.preprocessing, model)
+    key = next(_keys)
+    selectors = Selectors(model.layers, manifest.aliases, manifest.stages)
+    planner = Planner(model, key, selectors, manifest.heads, manifest.default_taps)
+    max_batch = model.fixed_batch or manifest.max_batch
+    info = ModelInfo(
+        name=folder.name,
+        version=VERSION,
+        state=ModelState.READY,
+        description=manifest.description,
+        license=manifest.license,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        preprocessing=preprocessing.describe(),
+        preprocessing_assumed=preprocessing.assumed,
+        labels=_labels(folder, manifest),
+        stages=tuple(layer.name for layer in selectors.stages),
+        aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
+        heads=manifest.heads,
+        default_taps=manifest.default_taps,
+        layer_count=len(model.layers),
+        device=device,
+        max_batch=max_batch,
+    )
+    return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
+
+
+def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
+    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes."""
+    if preprocessing.output_size is not None or model.image_size is None:
+        return preprocessing
+    return replace(preprocessing, size=model.image_size)
+
+
+def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    if not manifest.labels:
+        return ()
+    try:
+        return tuple((folder / manifest.labels).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{FILE_NAME}: labels: {manifest.labels} cannot be read") from error

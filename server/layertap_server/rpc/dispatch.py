@@ -1,0 +1,165 @@
+"""How a call becomes a job: admission, deadline, a worker thread, and the error table.
+
+Handlers get and give bytes: parsing and serializing large messages is work, and the event loop does none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError
+
+from layertap import wire
+from layertap.errors import (
+    DeadlineError,
+    DrainingError,
+    InvalidRequestError,
+    LayertapError,
+    NotImplementedYetError,
+    OverloadedError,
+    ServerFault,
+)
+from layertap_server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_MS = 200
+DETAILS = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a method may want to know of its call."""
+
+    queue_ms: float
+    """How long it waited for a worker."""
+
+
+Method: TypeAlias = Callable[[bytes, Call], bytes]
+
+
+class Dispatcher:
+    """Runs methods on worker threads, so many at once and so many waiting."""
+
+    def __init__(self, workers: int, max_waiting: int, metrics: Metrics) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        # Listings never wait behind extractions.
+        self._quick_pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
+        self._room = workers + max_waiting
+        self._admitted = 0
+        self._metrics = metrics
+        self._draining = False
+
+    @property
+    def admitted(self) -> int:
+        """Requests that wait or run."""
+        return self._admitted
+
+    def drain(self) -> None:
+        """From now on new requests are refused; those under way go on."""
+        self._draining = True
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._quick_pool.shutdown(wait=True, cancel_futures=True)
+
+    def service(
+        self, descriptor: ServiceDescriptor, methods: dict[str, Method], *, quick: bool
+    ) -> grpc.GenericRpcHandler:
+        """The handlers of a service; a method of the contract without an entry answers UNIMPLEMENTED."""
+        handlers: dict[str, Any] = {}
+        for method in descriptor.methods:
+            name = method.name
+            if name in methods:
+                handlers[name] = grpc.unary_unary_rpc_method_handler(
+                    self._unary(descriptor.full_name, name, methods[name], quick=quick)
+                )
+            else:
+                handlers[name] = _unimplemented(name, streaming=method.client_streaming)
+        return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+    def _unary(self, service: str, name: str, method: Method, *, quick: bool) -> Callable[..., Any]:
+        async def handle(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+            arrived = time.perf_counter()
+            status = "CANCELLED"  # unless it comes to an end of its own
+            try:
+                reply = await (self._quickly if quick else self._work)(method, request, context)
+                status = "OK"
+            except LayertapError as error:
+                status = error.status
+                await _abort(context, error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
+                status = "INTERNAL"
+                await _abort(context, _fault(f"{service}/{name}", error))
+            finally:
+                self._metrics.request(service, name, status, time.perf_counter() - arrived)
+            return reply
+
+        return handle
+
+    async def _quickly(self, method: Method, request: bytes, _context: object) -> bytes:
+        return await self._run(self._quick_pool, method, request, None)
+
+    async def _work(self, method: Method, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        if self._draining:
+            raise DrainingError("the server is stopping; another one will answer", retry_after_ms=RETRY_AFTER_MS)
+        if self._admitted >= self._room:
+            raise OverloadedError(
+                f"{self._admitted} requests wait or run already, which is the limit",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._room,
+            )
+        remaining = context.time_remaining()
+        self._admitted += 1
+        try:
+            return await self._run(self._pool, method, request, remaining)
+        finally:
+            self._admitted -= 1
+
+    async def _run(self, pool: ThreadPoolExecutor, method: Method, request: bytes, remaining: float | None) -> bytes:
+        arrived = time.perf_counter()
+
+        def job() -> bytes:
+            waited = time.perf_counter() - arrived
+            if remaining is not None and waited > remaining:
+                raise DeadlineError("the deadline passed while the request waited; nothing was computed")
+            try:
+                return method(request, Call(queue_ms=waited * 1000))
+            except DecodeError as error:
+                raise InvalidRequestError("the request is not a message of this method") from error
+
+        # A cancelled call cancels this: a job that still waits leaves the queue.
+        return await asyncio.get_running_loop().run_in_executor(pool, job)
+
+
+def _unimplemented(name: str, *, streaming: bool) -> Any:
+    error = NotImplementedYetError(f"{name} is in the contract and not in this server yet", method=name)
+
+    async def refuse(_request: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> NoReturn:
+        await _abort(context, error)
+
+    if streaming:
+        return grpc.stream_stream_rpc_method_handler(refuse)
+    return grpc.unary_unary_rpc_method_handler(refuse)
+
+
+def _fault(method: str, error: Exception) -> ServerFault:
+    incident = uuid.uuid4().hex[:12]
+    log.error("incident %s in %s", incident, method, exc_info=error)
+    return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
+
+
+async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], error: LayertapError) -> NoReturn:
+    details = wire.encode_error(error)
+    trailer = ((DETAILS, details.SerializeToString()),)
+    await context.abort(grpc.StatusCode[error.status], details.message, trailer)
+    raise AssertionError("abort raises")

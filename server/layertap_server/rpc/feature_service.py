@@ -1,0 +1,30 @@
+"""``layertap.v1.FeatureService``."""
+
+from __future__ import annotations
+
+from layertap import wire
+from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap_server.engine import Engine
+from layertap_server.metrics import Metrics
+from layertap_server.rpc.dispatch import Call, Method
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
+
+
+class FeatureService:
+    """Features of images."""
+
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """By their names in the contract."""
+        return {"Extract": self._extract}
+
+    def _extract(self, request: bytes, call: Call) -> bytes:
+        extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
+        features = self._engine.extract(extract, call.queue_ms)
+        self._metrics.extracted(features.model, features.batch_size, features.timing)
+        return wire.encode_extract_response(features).SerializeToString()

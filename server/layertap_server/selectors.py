@@ -1,0 +1,170 @@
+"""Selector text -> the layers it names, on one model."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from layertap._nearest import did_you_mean, nearest
+from layertap.errors import NotTappableError, UnknownLayerError
+from layertap.types import LayerInfo, Layout
+
+ACTIVATIONS = frozenset(
+    {
+        *("Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"),
+        *("Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
+    }
+)
+"""Operators whose result ``all:activations`` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The layers of one selector."""
+
+    layers: tuple[LayerInfo, ...]
+    single: bool
+    """Whether the selector is of a form that names one layer, not several."""
+
+
+class Selectors:
+    """Resolves selectors on one model; the index is made once."""
+
+    def __init__(self, layers: Sequence[LayerInfo], aliases: Mapping[str, str], stages: Sequence[str]) -> None:
+        """``aliases`` and ``stages`` are selectors of single layers; without stages they are read off the shapes.
+
+        Raises:
+            UnknownLayerError: an alias or a stage names no layer.
+        """
+        self._layers = tuple(layers)
+        self._by_name = {layer.name: layer for layer in layers}
+        self._by_node: dict[str, LayerInfo] = {}
+        self._by_path: dict[str, LayerInfo] = {}
+        for layer in layers:
+            if layer.node:
+                self._by_node.setdefault(layer.node, layer)
+            for path in _paths(layer.module_path):
+                self._by_path[path] = layer  # the last layer computed below the path
+        self._aliases: dict[str, LayerInfo] = {}
+        self._stages: tuple[LayerInfo, ...] = ()
+        self._aliases = {name: self._one(selector) for name, selector in aliases.items()}
+        self._stages = tuple(map(self._one, stages)) if stages else tuple(_resolution_ends(self._layers))
+
+    @property
+    def stages(self) -> tuple[LayerInfo, ...]:
+        """What ``stage:1``, ``stage:2`` … name."""
+        return self._stages
+
+    def find(self, selector: str) -> Selection:
+        """The layers that the selector names, in execution order.
+
+        Raises:
+            UnknownLayerError: none; the nearest names are its suggestions.
+            NotTappableError: the one it names, or each of them, cannot be tapped; says why.
+        """
+        if selector in self._by_name:
+            return _one_tappable(self._by_name[selector])
+        prefix, colon, argument = selector.partition(":")
+        if colon and prefix in self._FORMS:
+            return self._FORMS[prefix](self, argument)
+        if selector == "all":
+            return _tappable(self._layers, selector)
+        if re.fullmatch(r"#-?\d+", selector):
+            return _one_tappable(self._at(int(selector[1:])))
+        for index in (self._aliases, self._by_node, self._by_path):
+            if selector in index:
+                return _one_tappable(index[selector])
+        if any(character in selector for character in "*?["):
+            return self._glob(selector)
+        raise self._unknown(selector)
+
+    def _one(self, selector: str) -> LayerInfo:
+        return self.find(selector).layers[0]
+
+    def _at(self, ordinal: int) -> LayerInfo:
+        if not -len(self._layers) <= ordinal < len(self._layers):
+            last = len(self._layers) - 1
+            raise UnknownLayerError(f"there is no layer #{ordinal}; they go from #0 to #{last}", selector=f"#{ordinal}")
+        return self._layers[ordinal]
+
+    def _stage(self, argument: str) -> Selection:
+        count = len(self._stages)
+        number = int(argument) if re.fullmatch(r"-?\d{1,9}", argument) else 0
+        if number == 0 or abs(number) > count:
+            message = f"there is no stage:{argument}; they go from stage:1 to stage:{count}, from the end stage:-1"
+            raise UnknownLayerError(message, selector=f"stage:{argument}", stages=count)
+        return _one_tappable(self._stages[number - 1 if number > 0 else number])
+
+    def _operator(self, argument: str) -> Selection:
+        layers = [layer for layer in self._layers if layer.op_type == argument]
+        if not layers:
+            suggestions = nearest(argument, {layer.op_type for layer in self._layers})
+            message = f"no layer is produced by an operator {argument!r}{did_you_mean(suggestions)}"
+            raise UnknownLayerError(
+                message, selector=f"op:{argument}", suggestions=[f"op:{name}" for name in suggestions]
+            )
+        return _tappable(layers, f"op:{argument}")
+
+    def _all(self, argument: str) -> Selection:
+        if argument != "activations":
+            raise UnknownLayerError(
+                f"there is no all:{argument}; there are all and all:activations",
+                selector=f"all:{argument}",
+                suggestions=["all", "all:activations"],
+            )
+        return _tappable([layer for layer in self._layers if layer.op_type in ACTIVATIONS], "all:activations")
+
+    def _glob(self, pattern: str) -> Selection:
+        matches = re.compile(fnmatch.translate(pattern)).match
+        layers = [layer for layer in self._layers if matches(layer.name) or matches(layer.module_path)]
+        if not layers:
+            raise UnknownLayerError(f"no layer matches {pattern!r}", selector=pattern)
+        return _tappable(layers, pattern)
+
+    def _unknown(self, selector: str) -> UnknownLayerError:
+        names = [*self._by_name, *self._aliases, *self._by_path, *self._by_node]
+        names += [f"stage:{number}" for number in range(1, len(self._stages) + 1)] + ["all", "all:activations"]
+        suggestions = nearest(selector, names)
+        message = f"there is no layer {selector!r}{did_you_mean(suggestions)}; ListLayers lists them all"
+        return UnknownLayerError(message, selector=selector, suggestions=suggestions)
+
+    _FORMS: Mapping[str, Callable[[Selectors, str], Selection]] = {"stage": _stage, "op": _operator, "all": _all}
+
+
+def _paths(module_path: str) -> list[str]:
+    """``a.b.c`` -> a, a.b, a.b.c: a layer is computed below each of them."""
+    parts = module_path.split(".") if module_path else []
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _one_tappable(layer: LayerInfo) -> Selection:
+    if not layer.tappable:
+        message = f"the layer {layer.name!r} cannot be tapped: {layer.not_tappable_reason}"
+        raise NotTappableError(message, layer=layer.name, why=layer.not_tappable_reason)
+    return Selection((layer,), single=True)
+
+
+def _tappable(layers: Sequence[LayerInfo], selector: str) -> Selection:
+    found = tuple(layer for layer in layers if layer.tappable)
+    if not found:
+        why = layers[0].not_tappable_reason if layers else "the model has none"
+        raise NotTappableError(f"{selector!r} names no layer that can be tapped: {why}", selector=selector, why=why)
+    return Selection(found, single=False)
+
+
+def _resolution_ends(layers: Sequence[LayerInfo]) -> Iterator[LayerInfo]:
+    """The last tappable layer at each spatial resolution on the way down; a decoder's way up is not followed."""
+    ends: dict[float, LayerInfo] = {}
+    deepest = 0.0
+    for layer in layers[1:]:
+        has_places = layer.layout in {Layout.NCHW, Layout.NHWC} and max(_sides(layer)) > 1
+        if layer.tappable and has_places and layer.stride is not None and layer.stride >= deepest:
+            deepest = layer.stride
+            ends[deepest] = layer
+    yield from ends.values()
+
+
+def _sides(layer: LayerInfo) -> tuple[int, ...]:
+    return layer.shape[1:3] if layer.layout is Layout.NHWC else layer.shape[2:4]

@@ -1,0 +1,101 @@
+"""The sessions of recent plans, kept within a budget of bytes; each is compiled once, however many callers wait."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from layertap_server.graph import CompiledPlan
+from layertap_server.plan import Plan
+from layertap_server.runtime import Session
+
+OVERHEAD_BYTES = 2 * 2**20
+"""What a session takes beside its weights, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPlan:
+    """A plan that is ready to run."""
+
+    session: Session
+    compiled: CompiledPlan
+
+    @property
+    def cost_bytes(self) -> int:
+        """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
+        return self.compiled.weight_bytes + len(self.compiled.model) + OVERHEAD_BYTES
+
+
+class SessionCache:
+    """Plans to sessions, the least recently used leaving first."""
+
+    def __init__(self, budget_bytes: int, on_event: Callable[[str], None] = lambda _: None) -> None:
+        """``on_event`` hears of each "hit", "miss" and "eviction"."""
+        self._budget_bytes = budget_bytes
+        self._on_event = on_event
+        self._lock = threading.Lock()
+        self._open: OrderedDict[Plan, Future[OpenPlan]] = OrderedDict()
+
+    def get(self, plan: Plan, compile_: Callable[[], OpenPlan]) -> OpenPlan:
+        """The plan's session; where it is new, one caller compiles it and the others wait for that one.
+
+        Raises:
+            Whatever ``compile_`` raises; a failure is told to everyone who waits and is not kept.
+        """
+        with self._lock:
+            future = self._open.get(plan)
+            mine = future is None
+            if future is None:
+                future = self._open[plan] = Future()
+            self._open.move_to_end(plan)
+        self._on_event("miss" if mine else "hit")
+        if mine:
+            self._fill(plan, future, compile_)
+        return future.result()
+
+    def holds(self, plan: Plan) -> bool:
+        """Whether the plan is compiled."""
+        with self._lock:
+            future = self._open.get(plan)
+        return future is not None and future.done()
+
+    def drop(self, model_key: int) -> None:
+        """Forgets every plan of one load of a model."""
+        with self._lock:
+            for plan in [plan for plan in self._open if plan.model_key == model_key]:
+                del self._open[plan]
+
+    @property
+    def used_bytes(self) -> int:
+        """What the compiled plans are reckoned to take."""
+        with self._lock:
+            return self._used()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._open)
+
+    def _fill(self, plan: Plan, future: Future[OpenPlan], compile_: Callable[[], OpenPlan]) -> None:
+        try:
+            future.set_result(compile_())
+        except BaseException as error:
+            with self._lock:
+                self._open.pop(plan, None)
+            future.set_exception(error)
+            raise
+        self._evict(plan)
+
+    def _evict(self, newest: Plan) -> None:
+        with self._lock:
+            for plan in list(self._open):
+                if self._used() <= self._budget_bytes:
+                    return
+                if plan != newest and self._open[plan].done():
+                    del self._open[plan]
+                    self._on_event("eviction")
+
+    def _used(self) -> int:
+        return sum(future.result().cost_bytes for future in self._open.values() if future.done())
