@@ -23,7 +23,7 @@ serve: env  ## runs the service on localhost:8001 with the models that ship
 	$(BIN)/layertap serve --models models --reflection
 
 test: env  ## every test but the container's
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/container $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .

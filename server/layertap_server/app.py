@@ -87,11 +87,19 @@ class Server:
         await self._server.start()
         await self._set_health(SERVING)
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Refuses new work, lets the work under way end for so long, and stops."""
+    async def stop(self, *, drain_seconds: float, grace_seconds: float) -> None:
+        """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
+
+        gRPC cancels calls that arrive while it stops; in the time before, callers are told UNAVAILABLE and move on.
+        Work that takes longer than ``grace_seconds`` is cut off.
+        """
         self._dispatcher.drain()
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace_seconds)
+        loop = asyncio.get_running_loop()
+        earliest, latest = loop.time() + drain_seconds, loop.time() + grace_seconds
+        while loop.time() < earliest or (self._dispatcher.admitted and loop.time() < latest):  # noqa: ASYNC110 - clock
+            await asyncio.sleep(0.01)
+        await self._server.stop(max(latest - loop.time(), 0))
         self._dispatcher.close()
         self._decode_pool.shutdown()
         if self._metrics_server is not None:
@@ -161,7 +169,7 @@ async def _serve(server: Server) -> None:
     print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
     await stop.wait()
     log.info("stopping; requests under way may end")
-    await server.stop(server.settings.graceful_stop_seconds)
+    await server.stop(drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds)
 
 
 def _banner(server: Server) -> str:
@@ -205,7 +213,7 @@ class EmbeddedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._server.stop(drain_seconds=0, grace_seconds=0), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -11,7 +11,7 @@ import numpy as np
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
-from layertap.errors import DuplicateNameError, LayertapError, NoTapsError, UnknownLayerError
+from layertap.errors import DuplicateNameError, InvalidRequestError, LayertapError, NoTapsError
 from layertap.expression import format_tap, parse_tap
 from layertap.types import LayerInfo, Layout, Tap
 from layertap_server.blocks import Dim, Tensor
@@ -162,7 +162,7 @@ def _result_name(tap: Tap, layer: LayerInfo, *, single: bool) -> str:
             return tap.name
         if "{layer}" in tap.name:
             return tap.name.replace("{layer}", layer.name)
-        raise UnknownLayerError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)
+        raise InvalidRequestError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)
     if tap.blocks and single:
         return tap.text or format_tap(tap)
     return layer.name

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +33,14 @@ class RepositoryError(Exception):
     """The folder of models cannot be used at all."""
 
 
+class ScratchFolder:
+    """A folder that is removed when nobody refers to this object any more, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="layertap-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """One model that can be run."""
@@ -43,8 +53,8 @@ class LoadedModel:
     preprocessing: Preprocessing
     max_batch: int
     """How many images run at once; 1 where the graph insists."""
-    _scratch: tempfile.TemporaryDirectory[str]
-    """Holds the weights file; goes with the model."""
+    scratch: ScratchFolder
+    """Holds the weights file."""
 
 
 class Repository:
@@ -131,9 +141,9 @@ def load_model(folder: Path, device: str) -> LoadedModel:
     if not MODEL_NAME.fullmatch(folder.name):
         raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
     manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
-    scratch = tempfile.TemporaryDirectory(prefix="layertap-", ignore_cleanup_errors=True)
+    scratch = ScratchFolder()
     proto = graph.load(folder / manifest.onnx)
-    model = graph.read(proto, Path(scratch.name), manifest.preprocessing.output_size)
+    model = graph.read(proto, scratch.path, manifest.preprocessing.output_size)
     preprocessing = _fitted(manifest.preprocessing, model)
     key = next(_keys)
     selectors = Selectors(model.layers, manifest.aliases, manifest.stages)

@@ -115,6 +115,18 @@ class Builder:
         return self.op(op_type, name, axes=list(axes), keepdims=keep)
 
 
+def maximum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], str]) -> str:
+    """``maximum`` of the tensor, NaN where a value it looked at is NaN.
+
+    The operators' own answer depends on where the NaN lies among the values: a comparison with it is false.
+    """
+    flags = builder.op(
+        "Cast", builder.op("IsNaN", tensor.name), to=helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    )
+    found = builder.op("Greater", maximum(flags), builder.constant(0, tensor.dtype))
+    return builder.op("Where", found, builder.constant(np.nan, tensor.dtype), maximum(tensor.name))
+
+
 Emitter: TypeAlias = Callable[[Builder, Tensor, BoundBlock], Tensor]
 
 

@@ -10,7 +10,16 @@ import numpy as np
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap.types import Array, Layout
-from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, as_nchw, back_to, require_places
+from layertap_server.blocks.builder import (
+    Builder,
+    Dim,
+    Emitter,
+    Tensor,
+    as_nchw,
+    back_to,
+    maximum_with_nan,
+    require_places,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,8 @@ def _windows(tensor: Tensor, block: BoundBlock) -> tuple[Window, Window]:
     strides = kernels if block["stride"] is None else block.sides("stride")
     dilations = block.sides("dilation")
     height, width = (_window(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
+    if not (height.counts(padding=False).all() and width.counts(padding=False).all()):
+        raise _misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
     return height, width
 
 
@@ -106,13 +117,17 @@ def _pooled(tensor: Tensor, name: str, height: Window, width: Window) -> Tensor:
 def _max_pool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     maps = as_nchw(builder, tensor, block)
     height, width = _windows(maps, block)
-    name = builder.op(
-        "MaxPool",
-        _padded(builder, maps, height, width, -np.inf),
-        kernel_shape=[height.kernel, width.kernel],
-        strides=[height.stride, width.stride],
-        dilations=[height.dilation, width.dilation],
-    )
+
+    def maximum(name: str) -> str:
+        return builder.op(
+            "MaxPool",
+            _padded(builder, replace(maps, name=name), height, width, -np.inf),
+            kernel_shape=[height.kernel, width.kernel],
+            strides=[height.stride, width.stride],
+            dilations=[height.dilation, width.dilation],
+        )
+
+    name = maximum_with_nan(builder, maps, maximum)
     return back_to(tensor.layout, builder, _pooled(maps, name, height, width))
 
 
@@ -146,12 +161,15 @@ def _kernel_mean(builder: Builder, maps: Tensor, height: Window, width: Window, 
     return builder.op("Conv", maps.name, kernel, strides=strides, dilations=dilations, group=channels)
 
 
-def _global(reduction: str) -> Emitter:
-    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-        axes = require_places(tensor, block)
-        return _as_vector(tensor, builder.reduce(reduction, tensor.name, axes, keepdims=False))
+def _gap(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    axes = require_places(tensor, block)
+    return _as_vector(tensor, builder.reduce("ReduceMean", tensor.name, axes, keepdims=False))
 
-    return emit
+
+def _gmp(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    axes = require_places(tensor, block)
+    name = maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
+    return _as_vector(tensor, name)
 
 
 def _gem(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
@@ -171,7 +189,7 @@ def _as_vector(tensor: Tensor, name: str) -> Tensor:
 EMITTERS: dict[str, Emitter] = {
     "max_pool": _max_pool,
     "average_pool": _average_pool,
-    "gap": _global("ReduceMean"),
-    "gmp": _global("ReduceMax"),
+    "gap": _gap,
+    "gmp": _gmp,
     "gem": _gem,
 }

@@ -1,0 +1,46 @@
+"""What a caller calls an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layertap.errors import BadTensorError, ImageDecodeError
+from layertap.images import to_payloads
+from layertap.types import EncodedImage, PixelImage
+
+
+def test_one_image_of_each_kind(tmp_path: Path) -> None:
+    path = tmp_path / "x.jpg"
+    path.write_bytes(b"jpeg")
+    assert to_payloads(path) == (EncodedImage(b"jpeg"),)
+    assert to_payloads(str(path)) == (EncodedImage(b"jpeg"),)
+    assert to_payloads(b"jpeg") == (EncodedImage(b"jpeg"),)
+    for image in (np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 2), np.float32), Image.new("P", (3, 2))):
+        (payload,) = to_payloads(image)
+        assert isinstance(payload, PixelImage)
+
+
+def test_several_images_keep_their_order() -> None:
+    assert to_payloads(bytes([number]) for number in range(3)) == tuple(EncodedImage(bytes([n])) for n in range(3))
+
+
+def test_a_pillow_image_becomes_rgb() -> None:
+    (payload,) = to_payloads(Image.new("L", (3, 2), 7))
+    assert isinstance(payload, PixelImage)
+    np.testing.assert_array_equal(payload.array, np.full((2, 3, 3), 7, np.uint8))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageDecodeError, match=r"gone\.jpg: No such file") as caught:
+        to_payloads([b"x", tmp_path / "gone.jpg"])
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("image", [np.zeros((2, 2), np.int64), 5])
+def test_what_is_no_image(image: object) -> None:
+    with pytest.raises(BadTensorError, match=r"images\[0\]"):
+        to_payloads([image])  # type: ignore[list-item]

@@ -1,0 +1,30 @@
+"""The SDK stays light."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+ALLOWED = {"grpc", "google", "numpy", "layertap", "typing_extensions", "cython_runtime"}
+BY_GRPC_ITSELF = {"grpc_health", "grpc_reflection", "grpc_status", "grpc_tools"}
+"""grpc imports its own companions where they are installed."""
+
+PROGRAM = """
+import json, sys
+import layertap, layertap.cli
+client = layertap.Client("localhost:1")
+layertap.parse_tap("stage:1 | gap")
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def test_nothing_is_imported_beyond_what_it_depends_on() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    before = subprocess.run(
+        [sys.executable, "-c", "import json, sys; print(json.dumps(sorted(sys.modules)))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    started_with = {name.split(".")[0] for name in json.loads(before.stdout)}
+    imported = set(json.loads(done.stdout)) - set(sys.stdlib_module_names) - started_with
+    assert {name for name in imported if not name.startswith("_")} <= ALLOWED | BY_GRPC_ITSELF

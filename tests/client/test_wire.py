@@ -1,0 +1,167 @@
+"""``decode(encode(x)) == x``, for everything that travels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from layertap import blocks, errors, wire
+from layertap.errors import BadTensorError, LayertapError, error_classes
+from layertap.types import (
+    Array,
+    Block,
+    EncodedImage,
+    ExtractRequest,
+    FeatureMap,
+    Features,
+    LayerInfo,
+    Layout,
+    ModelInfo,
+    ModelState,
+    PixelImage,
+    ReceptiveField,
+    Tap,
+    TensorInfo,
+    Timing,
+)
+from layertap.v1 import types_pb2 as pb
+
+DTYPES = [
+    "float16",
+    "float32",
+    "float64",
+    "uint8",
+    "int8",
+    "uint16",
+    "int16",
+    "uint32",
+    "int32",
+    "uint64",
+    "int64",
+    "bool",
+]
+arrays = st.sampled_from(DTYPES).flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+)
+
+
+@given(arrays)
+def test_tensor(array: Array) -> None:
+    for sent in (array, np.asfortranarray(array), array.astype(array.dtype.newbyteorder(">"))):
+        message = wire.encode_tensor(sent, "x")
+        assert message.name == "x"
+        got = wire.decode_tensor(message)
+        assert got.dtype == array.dtype
+        np.testing.assert_array_equal(got, array)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (pb.Tensor(shape=[1], data=b"1234"), "no dtype"),
+        (pb.Tensor(dtype=77, shape=[1], data=b"1"), "no dtype"),  # type: ignore[arg-type]
+        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234"), "has 8 bytes, not 4"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1], data=b""), "negative"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 2**62], data=b""), "bytes, not 0"),
+    ],
+)
+def test_a_bad_tensor_says_what_is_wrong(message: pb.Tensor, words: str) -> None:
+    with pytest.raises(BadTensorError, match=words):
+        wire.decode_tensor(message)
+
+
+def test_a_dtype_that_cannot_travel() -> None:
+    with pytest.raises(BadTensorError, match="complex"):
+        wire.encode_tensor(np.zeros(1, np.complex64))
+
+
+def test_extract_request() -> None:
+    request = ExtractRequest(
+        "m",
+        (EncodedImage(b"jpeg"), PixelImage(np.zeros((2, 3, 3), np.uint8))),
+        ("stage:1 | gap", Tap("conv", (Block("f", {"a": True, "b": 1, "c": 1.5, "d": "w", "e": (1, (2.0,))}),), "n")),
+        "2",
+        {"mask": np.ones((1, 2), np.float32)},
+    )
+    got = wire.decode_extract_request(wire.encode_extract_request(request))
+    assert (got.model, got.version, got.taps) == (request.model, request.version, request.taps)
+    assert got.images[0] == request.images[0]
+    assert isinstance(got.images[1], PixelImage)
+    assert got.images[1].array.shape == (2, 3, 3)
+    np.testing.assert_array_equal(got.inputs["mask"], np.ones((1, 2)))
+
+
+def test_extract_response() -> None:
+    feature = FeatureMap("n", np.arange(6, dtype=np.float16).reshape(1, 6), "conv", Layout.VECTOR, 3, inexact=True)
+    features = Features((feature,), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
+    got = wire.decode_extract_response(wire.encode_extract_response(features), ("a",))
+    assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
+    (map_,) = got.maps
+    assert (map_.name, map_.layer, map_.layout, map_.tap_index, map_.inexact) == ("n", "conv", Layout.VECTOR, 3, True)
+    np.testing.assert_array_equal(map_.array, feature.array)
+
+
+@pytest.mark.parametrize("spec", blocks.CATALOGUE, ids=lambda spec: spec.name)
+def test_block_spec(spec: blocks.BlockSpec) -> None:
+    assert wire.decode_block_spec(wire.encode_block_spec(spec)) == spec
+
+
+@pytest.mark.parametrize("receptive_field", [None, ReceptiveField(7, 2, 0.5)])
+def test_layer(receptive_field: ReceptiveField | None) -> None:
+    known = None if receptive_field is None else 7
+    layer = LayerInfo(
+        "conv", "Conv_1", "Conv", "a.b", 3, "float32", ("N", "8"), (-1, 8), Layout.VECTOR,
+        known, None if known is None else 2.5, receptive_field, known, known, known, "no",
+    )  # fmt: skip
+    assert wire.decode_layer(wire.encode_layer(layer)) == layer
+
+
+def test_model() -> None:
+    model = ModelInfo(
+        "m", "1", ModelState.FAILED, "why", "what", "MIT", (TensorInfo("x", "float32", (-1, 3), Layout.VECTOR),),
+        (TensorInfo("y", "int64", (-1,), Layout.OTHER),), "resize", True, ("a", "b"), ("s",), {"a": "b"},
+        {"h": "t | gap"}, ("a",), 5, "CPU", 8, ("changed",),
+    )  # fmt: skip
+    assert wire.decode_model(wire.encode_model(model)) == model
+
+
+@pytest.mark.parametrize("cls", list(error_classes()), ids=lambda cls: cls.__name__)
+def test_an_error_arrives_as_the_class_that_was_raised(cls: type[LayertapError]) -> None:
+    error = cls("what happened", field="taps[0]", suggestions=["a,b", 'c"'], retry_after_ms=250, index=3)
+    status = wire.encode_error(error)
+    got = wire.decode_error(error.status, status.message, status.SerializeToString())
+    assert type(got) is cls
+    assert (got.message, got.reason, got.metadata) == (error.message, error.reason, error.metadata)
+    assert got.suggestions == ("a,b", 'c"')
+    assert got.retry_after == 0.25
+    assert got.index == 3
+
+
+def test_reasons_are_unique() -> None:
+    reasons = [cls.reason for cls in error_classes()]
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_an_error_without_details_takes_its_class_from_the_status() -> None:
+    assert type(wire.decode_error("UNAVAILABLE", "gone")) is errors.UnavailableError
+    assert type(wire.decode_error("INVALID_ARGUMENT", "?", b"\xff\xff")) is errors.InvalidRequestError
+    assert type(wire.decode_error("DATA_LOSS", "?")) is LayertapError
+
+
+def test_an_unknown_reason_of_a_newer_server_keeps_its_name() -> None:
+    class NewError(errors.InvalidRequestError):
+        reason = "NEW"
+
+    status = wire.encode_error(NewError("x", a="b"))
+    got = wire.decode_error("INVALID_ARGUMENT", "x", status.SerializeToString())
+    assert isinstance(got, errors.InvalidRequestError)
+    assert got.reason == "NEW"
+    assert got.metadata["a"] == "b"
+
+
+def test_details_stay_small_enough_for_a_trailer() -> None:
+    error = errors.UnknownLayerError("x" * 100_000, selector="y" * 100_000, field="taps[0]")
+    assert wire.encode_error(error).ByteSize() < 4096

@@ -1,0 +1,145 @@
+"""Starting, stopping and failing to start; the metrics endpoint."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnxruntime
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from layertap import Client, errors
+from layertap.types import Array
+from tests.paths import MODEL, MODELS
+from tests.processes import ServerProcess, running_server, serve_command
+
+
+def start_and_fail(*flags: str, models: Path = MODELS) -> str:
+    """What the server says on stderr when it does not start."""
+    done = subprocess.run(serve_command(*flags, models=models), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    return done.stderr
+
+
+def last_line(text: str) -> str:
+    assert "Traceback" not in text
+    lines = [line for line in text.splitlines() if line.startswith("layertap:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_port_that_is_taken(server: ServerProcess) -> None:
+    port = server.address.rsplit(":", 1)[1]
+    assert f"cannot listen on 127.0.0.1:{port}" in last_line(start_and_fail("--port", port))
+
+
+def test_a_metrics_port_that_is_taken(server: ServerProcess) -> None:
+    line = last_line(start_and_fail("--metrics-port", str(server.metrics_port)))
+    assert f"cannot listen on 127.0.0.1:{server.metrics_port} for metrics" in line
+
+
+def test_a_models_folder_that_is_missing(tmp_path: Path) -> None:
+    text = start_and_fail(models=tmp_path / "gone")
+    assert text.strip() == f"layertap: the models folder {tmp_path / 'gone'} does not exist; name one with --models"
+
+
+@pytest.mark.skipif(
+    any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has a GPU: tests/gpu look at what works there"
+)
+def test_cuda_without_cuda() -> None:
+    text = start_and_fail("--device", "cuda")
+    assert text.strip().startswith("layertap: device cuda: ")
+    assert text.strip().endswith("use --device cpu, or auto to take what there is")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="a build of onnxruntime without CUDA"
+)
+def test_auto_says_what_it_took() -> None:
+    with running_server("--device", "auto") as process:
+        assert "(CPU)" in process.banner or "(CUDA:0)" in process.banner
+
+
+def test_wrong_usage_is_status_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "layertap_server", "--prot", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_lets_the_requests_under_way_end(number: signal.Signals, cat: Array) -> None:
+    """Load until the server is gone: every call that was admitted is answered, every other one is refused."""
+    answered: list[Array] = []
+    refused: list[errors.LayertapError] = []
+    stopping = threading.Event()
+
+    def load(address: str) -> None:
+        with Client(address, grpc_options=[("grpc.enable_retries", 0)]) as client:
+            while True:
+                try:
+                    answered.append(client.extract([cat] * 4, model=MODEL, taps="embedding")["embedding"])
+                except errors.LayertapError as error:
+                    assert stopping.is_set(), error
+                    refused.append(error)
+                    return
+
+    with running_server() as process, ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(load, process.address) for _ in range(4)]
+        while len(answered) < 8:
+            time.sleep(0.01)
+        stopping.set()
+        process.process.send_signal(number)
+        assert process.process.wait(timeout=30) == 0
+        for caller in callers:
+            caller.result(timeout=30)
+    assert all(isinstance(error, errors.UnavailableError) for error in refused), refused
+    for array in answered:
+        np.testing.assert_allclose(array, answered[0], rtol=1e-4, atol=1e-4)
+
+
+def test_health_says_not_serving_while_it_stops(cat: Array) -> None:
+    with (
+        running_server() as process,
+        Client(process.address) as client,
+        grpc.insecure_channel(process.address) as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        statuses: Iterator[health_pb2.HealthCheckResponse] = iter(watch)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(client.extract, [cat] * 32, model=MODEL, taps="embedding")
+            process.wait_until_busy()
+            process.process.terminate()
+            assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+            watch.cancel()
+            assert work.result(timeout=30)["embedding"].shape == (32, 1280)
+
+
+def test_metrics(cat: Array) -> None:
+    with running_server() as process, Client(process.address) as client:
+        for _ in range(3):
+            client.extract([cat, cat], model=MODEL, taps="stage:1 | gap")
+        with pytest.raises(errors.UnknownModelError):
+            client.extract(cat, model="a name that some caller made up")
+        text = process.metrics()
+    assert 'layertap_requests_total{method="Extract",service="layertap.v1.FeatureService",status="OK"} 3.0' in text
+    assert 'status="NOT_FOUND"} 1.0' in text
+    assert f'layertap_images_total{{model="{MODEL}"}} 6.0' in text
+    assert 'layertap_plan_cache_total{event="miss"} 1.0' in text
+    assert 'layertap_plan_cache_total{event="hit"} 2.0' in text
+    assert 'layertap_stage_seconds_count{stage="compute"} 3.0' in text
+    assert "layertap_plans 1.0" in text
+    assert "made up" not in text
+    assert "process_resident_memory_bytes" in text

@@ -1,0 +1,70 @@
+"""Real server processes for the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.paths import MODELS
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    process: subprocess.Popen[str]
+    address: str
+    metrics_port: int
+    banner: str
+    log: Path
+
+    def metrics(self) -> str:
+        """What a Prometheus would scrape."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as reply:
+            return str(reply.read().decode())
+
+    def wait_until_busy(self, requests: int = 1) -> None:
+        """Returns when so many requests wait or run."""
+        for _ in range(1000):
+            match = re.search(r"^layertap_requests_admitted (\S+)", self.metrics(), re.MULTILINE)
+            if match and float(match.group(1)) >= requests:
+                return
+            time.sleep(0.005)
+        raise AssertionError("no request was admitted")
+
+
+def serve_command(*flags: str, models: Path = MODELS) -> list[str]:
+    ports = ["--port", "0", "--metrics-port", "0"]
+    return [sys.executable, "-m", "layertap_server", "--models", str(models), "--device", "cpu", *ports, *flags]
+
+
+@contextlib.contextmanager
+def running_server(*flags: str, models: Path = MODELS) -> Iterator[ServerProcess]:
+    """A server on free ports; it is stopped, and must stop well, at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                serve_command(*flags, models=models), stdout=subprocess.PIPE, stderr=errors, text=True, env=os.environ
+            )
+        assert process.stdout
+        banner = process.stdout.readline().strip()
+        match = re.search(r" on (\S+:\d+) .*metrics on port (\d+)", banner)
+        if not match:
+            process.kill()
+            raise AssertionError(f"the server did not start: {banner} {log.read_text()}")
+        try:
+            yield ServerProcess(process, match.group(1), int(match.group(2)), banner, log)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            status = process.wait(timeout=40)
+            process.stdout.close()
+        assert status == 0, log.read_text()

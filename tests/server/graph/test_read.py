@@ -1,0 +1,123 @@
+"""Reading a model's layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from layertap.types import Layout
+from layertap_server.graph import GraphError, load, read
+from layertap_server.graph.weights import FILE_NAME
+from tests.models import branching
+from tests.paths import MODEL, MODELS
+
+
+def test_layers_in_execution_order(tmp_path: Path) -> None:
+    graph = read(branching(), tmp_path, None)
+    assert [layer.name for layer in graph.layers] == [
+        "image", "conv", "act", "down", "left", "right", "joined", "mean", "vector", "sizes", "scores",
+    ]  # fmt: skip
+    assert [layer.ordinal for layer in graph.layers] == list(range(11))
+
+
+def test_what_a_layer_is(tmp_path: Path) -> None:
+    layers = {layer.name: layer for layer in read(branching(), tmp_path, None).layers}
+    conv, vector = layers["conv"], layers["vector"]
+    assert (conv.node, conv.op_type, conv.module_path) == ("/stem/conv/Conv", "Conv", "stem.conv")
+    assert (conv.dtype, conv.shape, conv.symbolic_shape) == ("float32", (-1, 6, 8, 8), ("N", "6", "8", "8"))
+    assert (conv.layout, conv.channels, conv.stride) == (Layout.NCHW, 6, 1)
+    assert (conv.parameters, conv.macs, conv.bytes_per_image) == (6 * 3 * 9, 6 * 64 * 3 * 9, 6 * 64 * 4)
+    assert layers["down"].stride == 2
+    assert (vector.layout, vector.shape, vector.channels) == (Layout.VECTOR, (-1, 6), 6)
+    assert layers["scores"].macs == 24
+
+
+def test_what_cannot_be_tapped_says_why(tmp_path: Path) -> None:
+    layers = {layer.name: layer for layer in read(branching(), tmp_path, None).layers}
+    assert layers["sizes"].not_tappable_reason == "its first axis is not the batch"
+    assert [name for name, layer in layers.items() if not layer.tappable] == ["sizes"]
+
+
+def test_large_weights_move_into_one_file(tmp_path: Path) -> None:
+    model = branching()
+    big = np.arange(6 * 6 * 16, dtype=np.float32).reshape(24, 24, 1, 1)
+    model.graph.initializer.append(numpy_helper.from_array(big, "big"))
+    graph = read(model, tmp_path, None)
+    weight = graph.weights["big"]
+    assert weight.data_location == TensorProto.EXTERNAL
+    entries = {entry.key: entry.value for entry in weight.external_data}
+    data = (tmp_path / FILE_NAME).read_bytes()
+    start = int(entries["offset"])
+    assert start % 4096 == 0
+    assert data[start : start + int(entries["length"])] == big.tobytes()
+    assert graph.weights["w2"].raw_data
+
+
+def test_the_shipped_model(tmp_path: Path) -> None:
+    graph = read(load(MODELS / MODEL / "model.onnx"), tmp_path, (224, 224))
+    layers = {layer.name: layer for layer in graph.layers}
+    assert len(graph.layers) == 144
+    assert all(layer.tappable for layer in graph.layers)
+    assert layers["blocks.1.depthwise_conv"].module_path == "blocks.1.depthwise_conv"
+    assert sum(layer.parameters or 0 for layer in graph.layers) == 4_652_008
+    # The paper's 0.407 billion counts additions of biases and norms too; these are the multiply-accumulates alone.
+    assert 380e6 < sum(layer.macs or 0 for layer in graph.layers) < 410e6
+
+
+def test_an_older_opset_is_converted(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 4, 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "old", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
+    assert read(model, tmp_path, None).opset == 17
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"not a model", "not an ONNX model"), (b"", "holds no graph"), (None, "No such file")],
+)
+def test_what_is_no_model(content: bytes | None, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GraphError, match=words) as caught:
+        load(path)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_model_without_an_image_input(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "flat", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(GraphError, match=r"no input takes images.*x \[-1, 3\]"):
+        read(model, tmp_path, None)
+
+
+def test_external_data_must_lie_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret").write_bytes(b"\0" * (6 * 3 * 9 * 4))
+    model = branching()
+    weight = model.graph.initializer[0]
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GraphError, match="outside the model's folder"):
+        load(folder / "model.onnx")
+    weight.external_data[0].value = "link"
+    (folder / "link").symlink_to(tmp_path / "secret")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(GraphError, match="outside the model's folder"):
+        load(folder / "model.onnx")
+
+
+def test_external_data_beside_the_model(tmp_path: Path) -> None:
+    onnx.save(branching(), tmp_path / "model.onnx", save_as_external_data=True, size_threshold=0, location="data")
+    model = load(tmp_path / "model.onnx")
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(model.graph.initializer[0]), numpy_helper.to_array(branching().graph.initializer[0])
+    )

@@ -1,0 +1,101 @@
+"""From taps to plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layertap.errors import (
+    DuplicateNameError,
+    LayertapError,
+    NoTapsError,
+    ShapeMismatchError,
+    TapSyntaxError,
+    UnknownBlockError,
+    UnknownLayerError,
+)
+from layertap.types import Block, Tap
+from layertap_server.graph import read
+from layertap_server.plan import Planner, Resolution
+from layertap_server.selectors import Selectors
+from tests.models import branching
+
+
+@pytest.fixture(scope="module")
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
+    graph = read(branching(), tmp_path_factory.mktemp("weights"), None)
+    selectors = Selectors(graph.layers, {"embedding": "vector"}, ())
+    return Planner(graph, 1, selectors, {"signature": "joined | gap | l2"}, ["embedding"])
+
+
+def resolve(planner: Planner, *taps: Tap | str) -> Resolution:
+    return planner.resolve(taps, None)
+
+
+def names(resolution: Resolution) -> list[str]:
+    return [result.name for result in resolution.results]
+
+
+def test_result_names(planner: Planner) -> None:
+    taps = ["conv", "embedding", "act|gap", "down | gap -> d", "op:Conv | gmp", 'op:Conv | gap -> "{layer}_pooled"']
+    assert names(resolve(planner, *taps[:4])) == ["conv", "vector", "act|gap", "d"]
+    assert names(resolve(planner, taps[4], taps[5])) == ["conv", "left", "conv_pooled", "left_pooled"]
+
+
+def test_a_tap_in_parts_is_the_expression(planner: Planner) -> None:
+    spec = Tap("act", (Block("max_pool", {"kernel": 2}),))
+    in_parts, in_text = resolve(planner, spec), resolve(planner, "act | max_pool(2)")
+    assert in_parts.plan == in_text.plan
+    assert names(in_parts) == names(in_text) == ["act | max_pool(2)"]
+
+
+def test_a_named_head_and_more_behind_it(planner: Planner) -> None:
+    (plain,) = resolve(planner, "signature").results
+    assert (plain.name, plain.layer, plain.shape[1:]) == ("signature", "joined", (6,))
+    assert resolve(planner, "signature").plan == resolve(planner, "joined | gap | l2").plan
+    assert names(resolve(planner, "signature | cast(float16) -> half")) == ["half"]
+
+
+def test_no_taps_are_the_default_ones(planner: Planner, tmp_path: Path) -> None:
+    assert names(resolve(planner)) == ["vector"]
+    graph = read(branching(), tmp_path, None)
+    with pytest.raises(NoTapsError, match="no default_taps"):
+        Planner(graph, 1, Selectors(graph.layers, {}, ()), {}, ()).resolve((), None)
+
+
+def test_the_same_work_is_one_plan_whatever_it_is_called(planner: Planner) -> None:
+    assert resolve(planner, "act | gap -> a").plan == resolve(planner, "stage:1|gap() -> b").plan
+    assert resolve(planner, "act | gem").plan == resolve(planner, "act | gem(p=3.0)").plan
+    assert resolve(planner, "act | gem(2)").plan != resolve(planner, "act | gem").plan
+    assert len(resolve(planner, "act | gap -> a", "act | gap -> b").plan.heads) == 1
+
+
+def test_what_is_known_before_it_runs(planner: Planner) -> None:
+    (result,) = resolve(planner, "act | max_pool(2) | cast(float16)").results
+    assert (result.dtype, result.shape[1:]) == ("float16", (6, 4, 4))
+    assert result.bytes_for(3) == 3 * 6 * 4 * 4 * 2
+
+
+@pytest.mark.parametrize(
+    ("taps", "error", "field"),
+    [
+        (["conv", "a |"], TapSyntaxError, "taps[1]"),
+        (["nothing"], UnknownLayerError, "taps[0]"),
+        (["conv | blur"], UnknownBlockError, "taps[0]"),
+        (["conv | max_pool(9)"], ShapeMismatchError, "taps[0]"),
+        (["vector | gap"], ShapeMismatchError, "taps[0]"),
+        (["conv", "conv"], DuplicateNameError, "taps[1]"),
+        (["conv -> a", "act -> a"], DuplicateNameError, "taps[1]"),
+        (["op:Conv -> a"], DuplicateNameError, "taps[0]"),
+        (['op:Conv -> "{node}"'], LayertapError, "taps[0]"),
+    ],
+)
+def test_an_error_says_which_tap(planner: Planner, taps: list[str], error: type[LayertapError], field: str) -> None:
+    with pytest.raises(error) as caught:
+        resolve(planner, *taps)
+    assert caught.value.metadata["field"] == field
+
+
+def test_resolutions_are_kept(planner: Planner) -> None:
+    assert resolve(planner, "conv | gap") is resolve(planner, "conv | gap")

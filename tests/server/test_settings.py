@@ -1,0 +1,63 @@
+"""Settings from flags, environment and file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from layertap_server.settings import Settings, SettingsError, add_arguments, settings_from
+
+
+def settings(*flags: str, environment: Mapping[str, str] | None = None) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return settings_from(parser.parse_args(flags), environment or {})
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert settings() == Settings()
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text("port: 1\nhost: a\nmax_images: 3\nreflection: true\n")
+    got = settings("--config", str(file), "--port", "3", environment={"LAYERTAP_PORT": "2", "LAYERTAP_HOST": "b"})
+    assert (got.port, got.host, got.max_images, got.reflection) == (3, "b", 3, True)
+    assert settings(environment={"LAYERTAP_CONFIG": str(file)}).host == "a"
+    assert settings("--no-reflection", environment={"LAYERTAP_REFLECTION": "yes"}).reflection is False
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "words"),
+    [
+        ((), {"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port is a int"),
+        ((), {"LAYERTAP_REFLECTION": "maybe"}, "true or false"),
+        (("--device", "gpu"), {}, "auto, cpu, cuda or cuda:N"),
+        (("--device", "cpu:1"), {}, "auto, cpu, cuda or cuda:N"),
+        (("--log-level", "loud"), {}, "debug, info, warning or error"),
+        (("--max-images", "0"), {}, "at least 1"),
+        (("--config", "/nowhere"), {}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_says_where_it_was_set(
+    flags: tuple[str, ...], environment: Mapping[str, str], words: str
+) -> None:
+    with pytest.raises(SettingsError, match=words):
+        settings(*flags, environment=environment)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("prot: 1", "no setting 'prot' .did you mean port"), ("[]", "must map"), ("a: b: c", "cannot be read")],
+)
+def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text(text)
+    if text == "[]":
+        assert settings("--config", str(file)) == Settings()
+        file.write_text("[1]")
+    with pytest.raises(SettingsError, match=words):
+        settings("--config", str(file))

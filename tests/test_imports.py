@@ -1,0 +1,98 @@
+"""Who may import whom: the layers of the architecture, read off the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.paths import ROOT
+
+SERVER = "layertap_server"
+VOCABULARY = {"layertap.types", "layertap.errors", "layertap.blocks", "layertap._nearest"}
+
+# Each room of the server with the rooms below it that it may look into.
+BELOW = {
+    "blocks": set(),
+    "graph": {"blocks"},
+    "images": {"graph"},
+    "manifest": {"graph", "images"},
+    "selectors": set(),
+    "plan": {"blocks", "graph", "selectors"},
+    "runtime": {"graph"},
+    "sessions": {"graph", "plan", "runtime"},
+    "repository": {"graph", "images", "manifest", "plan", "selectors"},
+    "engine": {"graph", "images", "plan", "repository", "runtime", "sessions"},
+    "metrics": set(),
+    "settings": set(),
+    "rpc": {"engine", "metrics", "repository"},
+    "healthcheck": set(),
+}
+COMPOSITION = {"app", "__main__", "__init__"}
+LIBRARIES = {
+    "onnx": {"blocks", "graph"},
+    "onnxruntime": {"runtime"},
+    "PIL": {"images"},
+    "prometheus_client": {"metrics", "app"},
+    "yaml": {"manifest", "settings"},
+    "grpc": {"rpc", "app", "healthcheck"},
+}
+
+
+def modules(root: Path) -> Iterator[tuple[str, Path]]:
+    """``("graph", …/graph/read.py)``: the room of each file of the server."""
+    for path in sorted((root / "server" / SERVER).rglob("*.py")):
+        yield path.relative_to(root / "server" / SERVER).parts[0].removesuffix(".py"), path
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+FILES = [pytest.param(room, path, id=str(path.relative_to(ROOT))) for room, path in modules(ROOT)]
+
+
+@pytest.mark.parametrize(("room", "path"), FILES)
+def test_rooms_look_down_only(room: str, path: Path) -> None:
+    if room in COMPOSITION:
+        return
+    for name in imported(path):
+        parts = name.split(".")
+        if parts[0] == SERVER and parts[1] != room:
+            assert parts[1] in BELOW[room], f"{room} imports {name}"
+        if parts[0] == "layertap" and room not in {"rpc", "plan"}:
+            assert any(name.startswith(allowed) for allowed in VOCABULARY), f"{room} imports {name}"
+
+
+@pytest.mark.parametrize(("room", "path"), FILES)
+def test_each_library_has_its_room(room: str, path: Path) -> None:
+    for name in imported(path):
+        library = name.split(".")[0]
+        if library in LIBRARIES:
+            assert room in LIBRARIES[library], f"{room} imports {library}"
+
+
+def test_the_sdk_knows_nothing_of_the_server() -> None:
+    """But for the two commands that start one, and these do it when they run."""
+    for path in sorted((ROOT / "client" / "layertap").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        heavy = {name for name in top if name.split(".")[0] in {SERVER, "onnx", "onnxruntime", "PIL", "matplotlib"}}
+        assert not heavy or path.name == "viz.py", f"{path.name} imports {heavy}"
+
+
+def test_the_order_has_no_circle() -> None:
+    done: set[str] = set()
+    while len(done) < len(BELOW):
+        ready = {room for room, below in BELOW.items() if room not in done and below <= done}
+        assert ready, set(BELOW) - done
+        done |= ready
