@@ -46,8 +46,8 @@ def serve_command(*flags: str, models: Path = MODELS) -> list[str]:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str, models: Path = MODELS) -> Iterator[ServerProcess]:
-    """A server on free ports; it is stopped, and must stop well, at the end."""
+def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Iterator[ServerProcess]:
+    """A server on free ports; it is stopped, and must end with this status, at the end."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as errors:
@@ -65,6 +65,6 @@ def running_server(*flags: str, models: Path = MODELS) -> Iterator[ServerProcess
         finally:
             if process.poll() is None:
                 process.terminate()
-            status = process.wait(timeout=40)
+            ended_with = process.wait(timeout=40)
             process.stdout.close()
-        assert status == 0, log.read_text()
+        assert ended_with == status, log.read_text()

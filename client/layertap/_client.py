@@ -10,6 +10,7 @@ import grpc
 
 from layertap import _calls, wire
 from layertap.blocks.spec import BlockSpec
+from layertap.errors import UnavailableError
 from layertap.images import ImageLike
 from layertap.types import Array, Features, LayerInfo, ModelInfo, Tap
 from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
@@ -119,3 +120,5 @@ class Client:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
+        except ValueError as error:  # gRPC's way of saying that the channel is closed
+            raise UnavailableError(str(error)) from error

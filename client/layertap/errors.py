@@ -11,6 +11,7 @@
         NotTappableError          NOT_TAPPABLE
         DuplicateNameError        DUPLICATE_NAME
         NoTapsError               NO_TAPS
+        TooManyTapsError          TOO_MANY_TAPS
         NoImagesError             NO_IMAGES
         TooManyImagesError        TOO_MANY_IMAGES
         ImageDecodeError          IMAGE_DECODE_FAILED .index
@@ -139,6 +140,12 @@ class NoTapsError(InvalidRequestError):
     """No taps were given and the model has no default."""
 
     reason = "NO_TAPS"
+
+
+class TooManyTapsError(InvalidRequestError):
+    """More taps, or results of them, than one request may have."""
+
+    reason = "TOO_MANY_TAPS"
 
 
 class NoImagesError(InvalidRequestError):

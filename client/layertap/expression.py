@@ -97,7 +97,7 @@ class _Parser:
         head = self.head() if self.take("|") else ()
         name = self.bare_or_quoted("a name") if self.take("->") else ""
         self.expect_end("'|', '->' or the end")
-        return Tap(selector, head, name, text=self.text.strip())
+        return Tap(selector, head, name)
 
     def whole_head(self) -> tuple[Block, ...]:
         head = self.head()

@@ -68,13 +68,11 @@ class Tap:
     selector: str
     blocks: tuple[Block, ...] = ()
     name: str = ""
-    text: str = field(default="", compare=False)
-    """The expression as it was written, if it was; names the result where ``name`` is empty."""
 
     def __str__(self) -> str:
         from layertap.expression import format_tap  # noqa: PLC0415 - the printer imports this module
 
-        return self.text or format_tap(self)
+        return format_tap(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ def _draw_feature(figure: Figure, place: SubplotSpec, feature: FeatureMap, chann
     part = figure.add_subfigure(place)
     name = feature.name if len(feature.name) <= LONGEST_TITLE else feature.name[: LONGEST_TITLE - 1] + "…"
     source = "" if feature.layer == feature.name else f"  of {feature.layer}"
-    part.suptitle(f"{name}{source}  ({shape})", fontsize=10, fontweight="bold", x=0.01, ha="left")
+    # A dollar sign would begin a formula.
+    part.suptitle(f"{name}{source}  ({shape})".replace("$", r"\$"), fontsize=10, fontweight="bold", x=0.01, ha="left")
     if not _is_map(feature):
         _draw_values(part.subplots(), feature)
         return

@@ -53,16 +53,18 @@ class Server:
         workers = settings.workers or cores
         try:
             runtime = Runtime(settings.device, settings.threads)
-            self.repository = open_repository(Path(settings.models), runtime.device)
-        except (DeviceError, RepositoryError) as error:
+        except DeviceError as error:
             raise StartError(str(error)) from error
         self.device = runtime.device
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         sessions = SessionCache(settings.plan_cache_bytes, self._metrics.plan)
-        limits = Limits(settings.max_images, settings.max_image_pixels, settings.max_response_bytes)
-        self._engine = Engine(self.repository, runtime, sessions, limits, self._decode_pool)
+        self._engine = Engine(runtime, sessions, _limits(settings), self._decode_pool)
+        try:
+            self.repository = open_repository(Path(settings.models), runtime.device, self._engine.try_out)
+        except RepositoryError as error:
+            raise StartError(str(error)) from error
         self._watch(sessions)
         self._metrics_server: WSGIServer | None = None
         self.port = 0
@@ -79,7 +81,8 @@ class Server:
         self._services = [feature_service.DESCRIPTOR.full_name, model_service.DESCRIPTOR.full_name]
         self._register()
         self.metrics_port = self._start_metrics()
-        address = f"{self.settings.host}:{self.settings.port}"
+        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        address = f"{host}:{self.settings.port}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
@@ -87,11 +90,11 @@ class Server:
         await self._server.start()
         await self._set_health(SERVING)
 
-    async def stop(self, *, drain_seconds: float, grace_seconds: float) -> None:
+    async def stop(self, *, drain_seconds: float, grace_seconds: float) -> bool:
         """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
 
         gRPC cancels calls that arrive while it stops; in the time before, callers are told UNAVAILABLE and move on.
-        Work that takes longer than ``grace_seconds`` is cut off.
+        Work that takes longer than ``grace_seconds`` is left behind; returns whether there is none.
         """
         self._dispatcher.drain()
         await self._health.enter_graceful_shutdown()
@@ -101,14 +104,15 @@ class Server:
             await asyncio.sleep(0.01)
         await self._server.stop(max(latest - loop.time(), 0))
         self._dispatcher.close()
-        self._decode_pool.shutdown()
+        self._decode_pool.shutdown(wait=False, cancel_futures=True)
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
+        return self._dispatcher.admitted == 0
 
     def _register(self) -> None:
         dispatcher = self._dispatcher
-        features = FeatureService(self._engine, self._metrics)
+        features = FeatureService(self.repository, self._engine, self._metrics)
         models = ModelService(self.repository)
         self._server.add_generic_rpc_handlers(
             (
@@ -158,10 +162,13 @@ def serve(settings: Settings) -> None:
         StartError: it cannot start.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(_serve(Server(settings)))
+    if not asyncio.run(_serve(Server(settings))):
+        # Python would wait for the threads that still run, and no one waits for their answers.
+        log.warning("requests that outlasted the grace were cut off")
+        os._exit(1)
 
 
-async def _serve(server: Server) -> None:
+async def _serve(server: Server) -> bool:
     await server.start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -169,7 +176,9 @@ async def _serve(server: Server) -> None:
     print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
     await stop.wait()
     log.info("stopping; requests under way may end")
-    await server.stop(drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds)
+    return await server.stop(
+        drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds
+    )
 
 
 def _banner(server: Server) -> str:
@@ -180,6 +189,15 @@ def _banner(server: Server) -> str:
     trouble = f", {failed} failed" if failed else ""
     names = ", ".join(ready) or "no model"
     return f"layertap serves {names}{trouble} on {server.settings.host}:{server.port} ({server.device}){metrics}"
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        images=settings.max_images,
+        image_pixels=settings.max_image_pixels,
+        response_bytes=settings.max_response_bytes,
+        computed_bytes=settings.max_computed_bytes,
+    )
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,15 +13,17 @@ from layertap.errors import (
     BadTensorError,
     InvalidRequestError,
     NoImagesError,
+    NotImplementedYetError,
+    RequestTooLargeError,
     ResponseTooLargeError,
     TooManyImagesError,
 )
-from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Features, PixelImage, Timing
+from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Features, Layout, PixelImage, Timing
 from layertap_server import images
-from layertap_server.graph import compile_plan
-from layertap_server.plan import Plan, Resolution
-from layertap_server.repository import LoadedModel, Repository
-from layertap_server.runtime import Runtime
+from layertap_server.graph import CHANNELS, compile_plan
+from layertap_server.plan import Plan, PlanInput, Resolution
+from layertap_server.repository import LoadedModel, TryOutError
+from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
 
 
@@ -32,6 +34,8 @@ class Limits:
     images: int = 64
     image_pixels: int = 64 * 2**20
     response_bytes: int = 256 * 2**20
+    computed_bytes: int = 8 * 2**30
+    """What the heads may compute on the way, all images together."""
 
 
 class Engine:
@@ -39,22 +43,21 @@ class Engine:
 
     def __init__(
         self,
-        repository: Repository,
         runtime: Runtime,
         sessions: SessionCache,
         limits: Limits,
         decode_pool: ThreadPoolExecutor,
     ) -> None:
-        self._repository = repository
         self._runtime = runtime
         self._sessions = sessions
         self._limits = limits
         self._decode_pool = decode_pool
 
-    def extract(self, request: ExtractRequest, queue_ms: float = 0.0) -> Features:
+    def extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float = 0.0) -> Features:
         """The features of the request's images, all or nothing.
 
         Args:
+            model: the one that the request names.
             request: the images are all pictures (encoded, uint8) or all float arrays of the model's own input.
             queue_ms: how long the request waited before; goes into the answer's timing.
 
@@ -62,18 +65,18 @@ class Engine:
             LayertapError: of every kind that a caller can cause.
         """
         start = time.perf_counter()
-        model = self._repository.get(request.model, request.version)
-        self._check_count(request)
+        self._check_request(request)
         if _is_own_input(request):
             batch = _own_input(request, model, self._limits.images)
-            resolution = self._resolve(request, model, None, len(batch))
+            input_ = PlanInput(pictures=False, size=_own_size(batch, model))
         else:
             # Where the model says how large its images are, what is wrong with the taps is told before any decoding.
             size = model.preprocessing.output_size
             if size is not None:
-                self._resolve(request, model, size, len(request.images))
+                self._resolve(request, model, PlanInput(pictures=True, size=size), len(request.images))
             batch = self._decode(request, model)
-            resolution = self._resolve(request, model, batch.shape[1:3], len(batch))
+            input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
+        resolution = self._resolve(request, model, input_, len(batch))
         decoded = time.perf_counter()
         arrays = self._run(model, resolution.plan, batch)
         end = time.perf_counter()
@@ -82,30 +85,60 @@ class Engine:
             model=model.info.name,
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
-            batch_size=len(batch),
+            batch_size=min(_step(model, resolution.plan, len(batch)), len(batch)),
         )
 
-    def _check_count(self, request: ExtractRequest) -> None:
+    def try_out(self, model: LoadedModel) -> None:
+        """Opens a session of the whole model.
+
+        Raises:
+            TryOutError: onnxruntime does not take it.
+        """
+        size = model.preprocessing.output_size
+        outputs = [info.name for info in model.graph.outputs if info.name in model.graph.types]
+        if size is None or not outputs:
+            return
+        graph = model.planner.graph_for(PlanInput(pictures=False, size=size))
+        try:
+            compiled = compile_plan(graph, [(name, ()) for name in outputs], front=None, image_size=None)
+            self._runtime.open(compiled.model, graph.weights_folder)
+        except SessionError as error:
+            raise TryOutError(f"onnxruntime does not take it: {str(error).splitlines()[0]}") from error
+        except InvalidRequestError:
+            return  # it has inputs beside the image; layers that do not need them can be tapped
+
+    def _check_request(self, request: ExtractRequest) -> None:
         if not request.images:
             raise NoImagesError("the request has no images", field="images")
         if len(request.images) > self._limits.images:
             raise _too_many(len(request.images), self._limits.images)
+        if request.inputs:
+            names = ", ".join(sorted(request.inputs))
+            raise NotImplementedYetError(f"inputs beside the images ({names}) cannot be given yet", field="inputs")
 
-    def _resolve(
-        self, request: ExtractRequest, model: LoadedModel, image_size: tuple[int, ...] | None, count: int
-    ) -> Resolution:
-        size = (image_size[0], image_size[1]) if image_size else None
-        resolution = model.planner.resolve(request.taps, size)
+    def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
+        resolution = model.planner.resolve(request.taps, input_)
         sizes = {result.name: result.bytes_for(count) or 0 for result in resolution.results}
+        self._check_response(sizes)
+        computed, limit = resolution.computed_bytes * count, self._limits.computed_bytes
+        if computed > limit:
+            message = f"the heads would compute {computed} bytes and the limit is {limit}; pool more, or send less"
+            raise RequestTooLargeError(message, bytes=computed, limit=limit)
+        return resolution
+
+    def _check_response(self, sizes: Mapping[str, int]) -> None:
         total, limit = sum(sizes.values()), self._limits.response_bytes
         if total > limit:
             largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
             message = f"the answer would have {total} bytes and the limit is {limit}; pool the layers or send less"
             raise ResponseTooLargeError(message, bytes=total, limit=limit, largest=largest)
-        return resolution
 
     def _decode(self, request: ExtractRequest, model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×3."""
+        channels = model.graph.image_input.shape[3 if model.graph.image_input.layout is Layout.NHWC else 1]
+        if channels not in {-1, CHANNELS}:
+            message = f"the model takes {channels} channels and a picture has {CHANNELS}; send its own input, as floats"
+            raise BadTensorError(message, field="images[0]", expected=str(channels), got=str(CHANNELS))
 
         def prepare(index: int) -> Array:
             return images.prepare(request.images[index], model.preprocessing, index, self._limits.image_pixels)
@@ -124,20 +157,36 @@ class Engine:
 
     def _run(self, model: LoadedModel, plan: Plan, batch: Array) -> list[Array]:
         opened = self._sessions.get(plan, lambda: self._compile(model, plan))
-        step = len(batch) if plan.looks_across_images else model.max_batch
-        if step > model.max_batch and model.graph.fixed_batch:
-            raise InvalidRequestError(
-                f"the model takes {model.max_batch} images at a time, so no block can look across more of them",
-                limit=model.max_batch,
-            )
+        step = _step(model, plan, len(batch))
         starts = range(0, len(batch), step)
         parts = [_run_part(opened, batch[start : start + step], model.graph.fixed_batch) for start in starts]
-        return parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        arrays = parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+        # Sizes that only running tells were not in the estimate.
+        self._check_response(
+            {name: array.nbytes for name, array in zip(opened.compiled.output_names, arrays, strict=True)}
+        )
+        return arrays
 
     def _compile(self, model: LoadedModel, plan: Plan) -> OpenPlan:
-        front = model.preprocessing.normalization if plan.image_size else None
-        compiled = compile_plan(model.graph, plan.heads, front=front, image_size=plan.image_size)
-        return OpenPlan(self._runtime.open(compiled.model, model.graph.weights_folder), compiled)
+        graph = model.planner.graph_for(plan.input)
+        front = model.preprocessing.normalization if plan.input.pictures else None
+        compiled = compile_plan(graph, plan.heads, front=front, image_size=plan.input.size)
+        return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder), compiled)
+
+
+def _step(model: LoadedModel, plan: Plan, count: int) -> int:
+    """How many images run at once.
+
+    Raises:
+        InvalidRequestError: the plan looks across the request's images, and the model does not take so many.
+    """
+    if not plan.looks_across_images:
+        return model.max_batch
+    fixed = model.graph.fixed_batch
+    if fixed is not None and fixed != count:
+        message = f"the model takes {fixed} images at a time, so a block that looks across images needs {fixed} of them"
+        raise InvalidRequestError(message, images=count, expected=fixed)
+    return count
 
 
 def _run_part(opened: OpenPlan, part: Array, fixed_batch: int | None) -> list[Array]:
@@ -172,6 +221,11 @@ def _own_input(request: ExtractRequest, model: LoadedModel, limit: int) -> Array
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
+def _own_size(batch: Array, model: LoadedModel) -> tuple[int, int]:
+    axes = (1, 2) if model.graph.image_input.layout is Layout.NHWC else (2, 3)
+    return batch.shape[axes[0]], batch.shape[axes[1]]
+
+
 def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel) -> Array:
     if isinstance(image, EncodedImage):
         raise TypeError("a picture is no float array")
@@ -180,7 +234,7 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel
     fits = array.ndim == len(expected.shape) and all(
         wanted in {-1, got} for wanted, got in zip(expected.shape[1:], array.shape[1:], strict=True)
     )
-    if not fits or not len(array):
+    if not fits or 0 in array.shape:
         sizes = ["any" if size < 0 else str(size) for size in expected.shape[1:]]
         shape, got = f"[N, {', '.join(sizes)}]", str(list(image.array.shape))
         message = f"images[{index}]: the model's input {expected.name!r} is {shape}, not {got}"

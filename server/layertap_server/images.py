@@ -21,7 +21,6 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
 }
-Image.MAX_IMAGE_PIXELS = None  # the limit is ours, and is checked before a pixel is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,7 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
         image = _decode(payload.data, index, max_pixels)
     else:
         image = _from_array(payload.array, index, max_pixels)
-    return np.asarray(_crop(_resize(image, preprocessing), preprocessing))
+    return np.asarray(_crop(_resize(image, preprocessing, index, max_pixels), preprocessing))
 
 
 def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
@@ -84,20 +83,31 @@ def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width, image.height, index, max_pixels)
             image.load()
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
         formats = ", ".join(FORMATS)
         message = f"{field}: {len(data)} bytes that are no image; {formats} are read"
         raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS)) from error
-    except ImageTooLargeError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLargeError(f"{field}: {error}", field=field, index=index, limit=max_pixels) from error
+    except (ImageTooLargeError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
         message = f"{field}: the image is damaged ({type(error).__name__})"
         raise ImageDecodeError(message, field=field, index=index) from error
 
 
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow itself would cut them off at 255
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
 def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
     field = f"images[{index}]"
+    if array.dtype != np.uint8:
+        message = f"{field}: pixels are uint8, not {array.dtype}; a model's own input is a float array"
+        raise BadTensorError(message, field=field, expected="uint8 or float", got=array.dtype.name)
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {1, 3, 4})  # noqa: PLR2004 - H×W, H×W×C
     if not is_picture or 0 in array.shape:
         shape = list(array.shape)
@@ -119,7 +129,7 @@ def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
         )
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+def _resize(image: Image.Image, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
     width, height = image.size
     if preprocessing.size:
         target = preprocessing.size[1], preprocessing.size[0]
@@ -128,6 +138,7 @@ def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         target = max(round(width * scale), 1), max(round(height * scale), 1)
     else:
         return image
+    _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
     return image if target == image.size else image.resize(target, FILTERS[preprocessing.filter])
 
 

@@ -72,7 +72,7 @@ def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
     result = _Map()
     result.line = node.start_mark.line + 1
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node)
+        key = str(key_node.value)
         result.lines[key] = key_node.start_mark.line + 1
         result[key] = loader.construct_object(value_node, deep=True)
     return result
@@ -217,6 +217,8 @@ def _normalization(section: _Section, *, bgr: bool) -> Normalization:
     normalize.known("mean", "std", "range")
     limits = normalize.numbers("range", 2)
     if limits:
+        if limits[0] == limits[1]:
+            raise normalize.error("range", "range must have two different ends")
         # low + pixel / 255 · (high − low), written as (pixel − mean) / std
         scale = 255 / (limits[1] - limits[0])
         return Normalization(mean=(-limits[0] * scale,) * CHANNELS, std=(scale,) * CHANNELS, bgr=bgr)

@@ -3,22 +3,48 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
-from layertap.errors import DuplicateNameError, InvalidRequestError, LayertapError, NoTapsError
-from layertap.expression import format_tap, parse_tap
+from layertap.errors import (
+    DuplicateNameError,
+    InvalidRequestError,
+    LayertapError,
+    NoTapsError,
+    ShapeMismatchError,
+    TapSyntaxError,
+    TooManyTapsError,
+)
+from layertap.expression import LONGEST, format_tap, parse_tap
 from layertap.types import LayerInfo, Layout, Tap
 from layertap_server.blocks import Dim, Tensor
-from layertap_server.graph import ModelGraph, head_type
+from layertap_server.graph import GraphError, ModelGraph, at_size, head_type
 from layertap_server.selectors import Selectors
 
 Head: TypeAlias = tuple[BoundBlock, ...]
+
+MOST_TAPS = 1024
+MOST_RESULTS = 4096
+MOST_BLOCKS = 64
+"""Of one head."""
+KEPT_RESOLUTIONS = 1024
+KEPT_SIZES = 16
+LONGEST_KEPT_KEY = 16_384
+"""Characters: with the counts above, what the caches may take is bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """What a plan takes: pictures (uint8 N×H×W×3) or the model's own input, of this height and width."""
+
+    pictures: bool
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +57,7 @@ class Plan:
     model_key: int
     """Unique for each load of a model: a reloaded model shares nothing with what it was."""
     heads: tuple[tuple[str, Head], ...]
-    image_size: tuple[int, int] | None
-    """Height and width of the uint8 images it takes; None where it takes the model's own input."""
+    input: PlanInput
 
     @property
     def looks_across_images(self) -> bool:
@@ -67,6 +92,18 @@ class Resolution:
 
     plan: Plan
     results: tuple[Result, ...]
+    computed_bytes: int
+    """What the heads compute for one image, as far as the sizes are known."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A resolution in the making."""
+
+    results: list[Result] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    heads: dict[tuple[str, Head], int] = field(default_factory=dict)
+    computed_bytes: int = 0
 
 
 class Planner:
@@ -75,94 +112,145 @@ class Planner:
     def __init__(
         self,
         graph: ModelGraph,
+        layers: tuple[LayerInfo, ...],
         model_key: int,
         selectors: Selectors,
         heads: Mapping[str, str],
         default_taps: Sequence[str],
     ) -> None:
-        """``heads`` are named taps, ``default_taps`` what a request without taps gets.
+        """``layers`` are listed, ``heads`` are named taps, ``default_taps`` what a request without taps gets.
 
         Raises:
             LayertapError: one of these cannot be resolved.
         """
         self._graph = graph
+        self._layers = layers
         self._model_key = model_key
         self._selectors = selectors
         self._named = {name: parse_tap(text) for name, text in heads.items()}
         self._default_taps = tuple(default_taps)
-        self._resolutions: dict[tuple[tuple[Tap | str, ...], tuple[int, int] | None], Resolution] = {}
-        for name in self._named:
-            self.resolve((name,), None)
-        if self._default_taps:
-            self.resolve((), None)
+        self._resolutions: _Recent[Resolution] = _Recent(KEPT_RESOLUTIONS)
+        self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
+        for text in [*self._named, *self._default_taps]:
+            self._add_tap(text, 0, _Draft(), graph)
 
-    _KEPT_RESOLUTIONS = 1024
-
-    def resolve(self, taps: tuple[Tap | str, ...], image_size: tuple[int, int] | None) -> Resolution:
-        """The plan and the results of the taps, for uint8 images of this size or for the model's own input.
+    def graph_for(self, input_: PlanInput) -> ModelGraph:
+        """The model with shapes for images of this size.
 
         Raises:
-            NoTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError, BadParameterError,
-            ShapeMismatchError, DuplicateNameError: what is wrong; the field says with which tap.
+            ShapeMismatchError: images of this size do not go through the model.
         """
-        key = (taps, image_size)
-        known = self._resolutions.get(key)
-        if known is None:
-            known = self._resolve(taps or self._default_taps, image_size)
-            while len(self._resolutions) >= self._KEPT_RESOLUTIONS:
-                self._resolutions.pop(next(iter(self._resolutions)), None)
-            self._resolutions[key] = known
-        return known
+        try:
+            return self._graphs.get(str(input_.size), lambda: at_size(self._graph, input_.size))
+        except GraphError as error:
+            height, width = input_.size
+            message = f"images of {width}×{height} do not go through the model: {error}"
+            raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
+
+    def resolve(self, taps: tuple[Tap | str, ...], input_: PlanInput) -> Resolution:
+        """The plan and the results of the taps.
+
+        Raises:
+            NoTapsError, TooManyTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError,
+            BadParameterError, ShapeMismatchError, DuplicateNameError: what is wrong; the field says with which tap.
+        """
+        if len(taps) > MOST_TAPS:
+            message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
+            raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
+        # As text, in which 1, 1.0 and true differ; in Python they are equal.
+        key = repr((input_, [tap if isinstance(tap, str) else (str(tap),) for tap in taps]))
+        return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
         """The layers that a selector names; every layer, tappable or not, for an empty one."""
-        return self._selectors.find(selector).layers if selector else self._graph.layers
+        return self._selectors.find(selector).layers if selector else self._layers
 
-    def _resolve(self, taps: Sequence[Tap | str], image_size: tuple[int, int] | None) -> Resolution:
+    def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput) -> Resolution:
         if not taps:
             message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
             raise NoTapsError(message, field="taps")
-        results: list[Result] = []
-        heads: dict[tuple[str, Head], int] = {}
+        draft, graph = _Draft(), self.graph_for(input_)
         for index, tap in enumerate(taps):
             try:
-                self._add_tap(tap, index, results, heads)
+                self._add_tap(tap, index, draft, graph)
             except LayertapError as error:
                 raise error.located(f"taps[{index}]") from None
-        return Resolution(Plan(self._model_key, tuple(heads), image_size), tuple(results))
+        plan = Plan(self._model_key, tuple(draft.heads), input_)
+        return Resolution(plan, tuple(draft.results), draft.computed_bytes)
 
-    def _add_tap(self, given: Tap | str, index: int, results: list[Result], heads: dict[tuple[str, Head], int]) -> None:
-        tap = self._expanded(parse_tap(given) if isinstance(given, str) else given)
+    def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
+        text = given.strip() if isinstance(given, str) else _checked_text(given)
+        tap = self._expanded(parse_tap(text))
+        if len(tap.blocks) > MOST_BLOCKS:
+            message = f"a head has at most {MOST_BLOCKS} blocks, not {len(tap.blocks)}"
+            raise InvalidRequestError(message, blocks=len(tap.blocks), limit=MOST_BLOCKS)
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
         for layer in selection.layers:
-            tensor = head_type(self._graph, layer.name, head)
-            name = _result_name(tap, layer, single=selection.single)
-            if any(result.name == name for result in results):
+            name = _result_name(tap, layer, text, single=selection.single)
+            if name in draft.names:
                 message = f"two results would be called {name!r}; give one of them a name of its own with '-> name'"
                 raise DuplicateNameError(message, name=name)
-            head_index = heads.setdefault((layer.name, head), len(heads))
-            results.append(_result(name, layer.name, head_index, index, tensor))
+            if len(draft.names) == MOST_RESULTS:
+                message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
+                raise TooManyTapsError(message, limit=MOST_RESULTS)
+            tensor, computed_bytes = head_type(graph, layer.name, head)
+            head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
+            draft.names.add(name)
+            draft.results.append(_result(name, layer.name, head_index, index, tensor))
+            draft.computed_bytes += computed_bytes
 
     def _expanded(self, tap: Tap) -> Tap:
         """The tap with the named tap that its selector stands for, if it does, written out."""
         named = self._named.get(tap.selector)
         if named is None or tap.selector in self._graph.types:
             return tap
-        return replace(tap, selector=named.selector, blocks=named.blocks + tap.blocks, text=str(tap))
+        return replace(tap, selector=named.selector, blocks=named.blocks + tap.blocks)
+
+
+Value = TypeVar("Value")
+
+
+class _Recent(Generic[Value]):
+    """Values by key, the oldest leaving first; any number of threads may ask."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._values: dict[str, Value] = {}
+
+    def get(self, key: str, make: Callable[[], Value]) -> Value:
+        """The value of the key, made where it is not there; a failure is not kept, nor is what has a very long key."""
+        known = self._values.get(key)
+        if known is not None:
+            return known
+        value = make()
+        if len(key) <= LONGEST_KEPT_KEY:
+            with self._lock:
+                while len(self._values) >= self._kept:
+                    del self._values[next(iter(self._values))]
+                self._values[key] = value
+        return value
+
+
+def _checked_text(tap: Tap) -> str:
+    """The tap as an expression, which has a longest length: every way in has the same limits."""
+    if max(map(len, (tap.selector, tap.name, *(block.name for block in tap.blocks)))) > LONGEST:
+        raise TapSyntaxError(f"a selector, a name and a block's name have at most {LONGEST} characters", position=0)
+    if not tap.selector:
+        raise TapSyntaxError("the tap has no selector", position=0)
+    return format_tap(tap)
 
 
 def _result(name: str, layer: str, head_index: int, tap_index: int, tensor: Tensor) -> Result:
     return Result(name, layer, head_index, tap_index, tensor.dtype, tensor.shape, tensor.layout)
 
 
-def _result_name(tap: Tap, layer: LayerInfo, *, single: bool) -> str:
+def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:
     if tap.name:
         if "{" not in tap.name:
             return tap.name
         if "{layer}" in tap.name:
             return tap.name.replace("{layer}", layer.name)
         raise InvalidRequestError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)
-    if tap.blocks and single:
-        return tap.text or format_tap(tap)
-    return layer.name
+    return text if tap.blocks and single else layer.name

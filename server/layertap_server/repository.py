@@ -8,9 +8,10 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
@@ -31,6 +32,10 @@ _keys = itertools.count(1)
 
 class RepositoryError(Exception):
     """The folder of models cannot be used at all."""
+
+
+class TryOutError(Exception):
+    """A model was read and cannot be run; the message says why."""
 
 
 class ScratchFolder:
@@ -55,6 +60,9 @@ class LoadedModel:
     """How many images run at once; 1 where the graph insists."""
     scratch: ScratchFolder
     """Holds the weights file."""
+
+
+TryOut: TypeAlias = Callable[[LoadedModel], None]
 
 
 class Repository:
@@ -102,8 +110,10 @@ class Repository:
         return UnknownModelError(f"there is no model {name!r}{known}", model=name, suggestions=suggestions)
 
 
-def open_repository(folder: Path, device: str) -> Repository:
+def open_repository(folder: Path, device: str, try_out: TryOut = lambda _: None) -> Repository:
     """Loads every model of the folder; one that fails is listed with its reason, and the others serve.
+
+    ``try_out`` opens a loaded model, and raises `TryOutError` where that does not work.
 
     Raises:
         RepositoryError: there is no such folder.
@@ -111,20 +121,24 @@ def open_repository(folder: Path, device: str) -> Repository:
     if not folder.is_dir():
         raise RepositoryError(f"the models folder {folder} does not exist; name one with --models")
     candidates = [path for path in sorted(folder.iterdir()) if _is_model(path)]
-    return Repository([_load_or_explain(path, device) for path in candidates])
+    return Repository([_load_or_explain(path, device, try_out) for path in candidates])
 
 
 def _is_model(path: Path) -> bool:
     return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "model.onnx").is_file())
 
 
-def _load_or_explain(folder: Path, device: str) -> LoadedModel | ModelInfo:
+def _load_or_explain(folder: Path, device: str, try_out: TryOut) -> LoadedModel | ModelInfo:
     try:
         model = load_model(folder, device)
-    except (ManifestError, GraphError) as error:
+        try_out(model)
+    except (ManifestError, GraphError, TryOutError) as error:
         reason = str(error)
     except LayertapError as error:
         reason = f"{FILE_NAME}: {error.message}"
+    except Exception:
+        log.exception("model %s", folder.name)
+        reason = "it cannot be read; the server's log tells more"
     else:
         log.info("model %s: %d layers, on %s", model.info.name, model.info.layer_count, device)
         return model
@@ -142,12 +156,13 @@ def load_model(folder: Path, device: str) -> LoadedModel:
         raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
     manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    proto = graph.load(folder / manifest.onnx)
-    model = graph.read(proto, scratch.path, manifest.preprocessing.output_size)
+    model = graph.read(graph.load(folder / manifest.onnx), scratch.path)
     preprocessing = _fitted(manifest.preprocessing, model)
+    size = preprocessing.output_size
+    layers = (graph.at_size(model, size) if size else model).layers
     key = next(_keys)
-    selectors = Selectors(model.layers, manifest.aliases, manifest.stages)
-    planner = Planner(model, key, selectors, manifest.heads, manifest.default_taps)
+    selectors = Selectors(layers, manifest.aliases, manifest.stages)
+    planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
     max_batch = model.fixed_batch or manifest.max_batch
     info = ModelInfo(
         name=folder.name,
@@ -164,7 +179,7 @@ def load_model(folder: Path, device: str) -> LoadedModel:
         aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
         heads=manifest.heads,
         default_taps=manifest.default_taps,
-        layer_count=len(model.layers),
+        layer_count=len(layers),
         device=device,
         max_batch=max_batch,
     )
@@ -172,10 +187,18 @@ def load_model(folder: Path, device: str) -> LoadedModel:
 
 
 def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
-    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes."""
-    if preprocessing.output_size is not None or model.image_size is None:
+    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes.
+
+    Raises:
+        ManifestError: it gives another size than the graph takes.
+    """
+    given, fixed = preprocessing.output_size, model.image_size
+    if fixed is None or given == fixed:
         return preprocessing
-    return replace(preprocessing, size=model.image_size)
+    if given is not None:
+        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
+        raise ManifestError(f"{FILE_NAME}: input: resize and crop give {sizes}")
+    return replace(preprocessing, size=fixed)
 
 
 def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import NotTappableError, UnknownLayerError
+from layertap.errors import AmbiguousLayerError, NotTappableError, UnknownLayerError
+from layertap.expression import LONGEST
 from layertap.types import LayerInfo, Layout
 
 ACTIVATIONS = frozenset(
@@ -64,6 +65,8 @@ class Selectors:
             UnknownLayerError: none; the nearest names are its suggestions.
             NotTappableError: the one it names, or each of them, cannot be tapped; says why.
         """
+        if len(selector) > LONGEST:
+            raise UnknownLayerError(f"a selector has at most {LONGEST} characters", limit=LONGEST)
         if selector in self._by_name:
             return _one_tappable(self._by_name[selector])
         prefix, colon, argument = selector.partition(":")
@@ -71,7 +74,7 @@ class Selectors:
             return self._FORMS[prefix](self, argument)
         if selector == "all":
             return _tappable(self._layers, selector)
-        if re.fullmatch(r"#-?\d+", selector):
+        if re.fullmatch(r"#-?[0-9]{1,9}", selector):
             return _one_tappable(self._at(int(selector[1:])))
         for index in (self._aliases, self._by_node, self._by_path):
             if selector in index:
@@ -81,7 +84,12 @@ class Selectors:
         raise self._unknown(selector)
 
     def _one(self, selector: str) -> LayerInfo:
-        return self.find(selector).layers[0]
+        selection = self.find(selector)
+        if not selection.single:
+            names = [layer.name for layer in selection.layers[:5]]
+            message = f"{selector!r} names {len(selection.layers)} layers, and an alias or a stage is one of them"
+            raise AmbiguousLayerError(message, selector=selector, suggestions=names)
+        return selection.layers[0]
 
     def _at(self, ordinal: int) -> LayerInfo:
         if not -len(self._layers) <= ordinal < len(self._layers):
@@ -91,7 +99,7 @@ class Selectors:
 
     def _stage(self, argument: str) -> Selection:
         count = len(self._stages)
-        number = int(argument) if re.fullmatch(r"-?\d{1,9}", argument) else 0
+        number = int(argument) if re.fullmatch(r"-?[0-9]{1,9}", argument) else 0
         if number == 0 or abs(number) > count:
             message = f"there is no stage:{argument}; they go from stage:1 to stage:{count}, from the end stage:-1"
             raise UnknownLayerError(message, selector=f"stage:{argument}", stages=count)

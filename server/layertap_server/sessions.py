@@ -56,17 +56,11 @@ class SessionCache:
             self._fill(plan, future, compile_)
         return future.result()
 
-    def holds(self, plan: Plan) -> bool:
+    def __contains__(self, plan: Plan) -> bool:
         """Whether the plan is compiled."""
         with self._lock:
             future = self._open.get(plan)
         return future is not None and future.done()
-
-    def drop(self, model_key: int) -> None:
-        """Forgets every plan of one load of a model."""
-        with self._lock:
-            for plan in [plan for plan in self._open if plan.model_key == model_key]:
-                del self._open[plan]
 
     @property
     def used_bytes(self) -> int:

@@ -19,6 +19,7 @@ from layertap._nearest import did_you_mean, nearest
 
 ENVIRONMENT_PREFIX = "LAYERTAP_"
 MIB = 2**20
+HIGHEST_PORT = 65535
 
 
 class SettingsError(Exception):
@@ -44,12 +45,17 @@ class Settings:
     max_images: int = _setting(64, "images a request")
     max_image_pixels: int = _setting(64 * MIB, "pixels an image")
     max_request_bytes: int = _setting(64 * MIB, "bytes a request")
+    max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way")
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer")
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take")
     reflection: bool = _setting(default=False, doc="offer gRPC reflection")
     drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
     graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
+
+    def __post_init__(self) -> None:
+        """Raises `SettingsError` where a value cannot be."""
+        _check(self)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,9 +84,7 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     values.update(_from_environment(environment))
     given = {item.name: getattr(arguments, item.name, None) for item in dataclasses.fields(Settings)}
     values.update({name: value for name, value in given.items() if value is not None})
-    settings = Settings(**values)
-    _check(settings)
-    return settings
+    return Settings(**values)
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -124,6 +128,9 @@ def _check(settings: Settings) -> None:
     kind, _, number = settings.device.partition(":")
     if kind not in {"auto", "cpu", "cuda"} or (number and not (kind == "cuda" and number.isdigit())):
         raise SettingsError(f"device is auto, cpu, cuda or cuda:N, not {settings.device!r}")
+    if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):
+        ports = f"{settings.port} and {settings.metrics_port}"
+        raise SettingsError(f"ports are 0 to {HIGHEST_PORT}, and -1 for no metrics; not {ports}")
     for name, smallest in (("max_images", 1), ("max_waiting", 0), ("threads", 0), ("workers", 0)):
         if getattr(settings, name) < smallest:
             raise SettingsError(f"{name} is at least {smallest}, not {getattr(settings, name)}")

@@ -76,8 +76,18 @@ def test_an_unknown_block_suggests_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "across"), [("sample", False), ("channel", False), ("batch", True), ("column", True)]
+    ("name", "parameters", "across"),
+    [
+        ("z_score", {"scope": "sample"}, False),
+        ("z_score", {"scope": "channel"}, False),
+        ("z_score", {"scope": "batch"}, True),
+        ("min_max", {"scope": "column"}, True),
+        ("batch_norm", {}, False),
+        ("batch_norm", {"stats": "batch"}, True),
+        ("mean_variance", {}, False),
+        ("mean_variance", {"axes": (0, 2, 3)}, True),
+    ],
 )
-def test_a_block_knows_when_it_looks_across_images(scope: str, across: bool) -> None:
-    bound = blocks.bind(Block("z_score", {"scope": scope}))
-    assert blocks.get("z_score").looks_across_images(bound) is across
+def test_a_block_knows_when_it_looks_across_images(name: str, parameters: dict[str, Value], across: bool) -> None:
+    bound = blocks.bind(Block(name, parameters))
+    assert blocks.get(name).looks_across_images(bound) is across

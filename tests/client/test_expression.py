@@ -136,6 +136,6 @@ def test_a_head_parses_alone() -> None:
         parse_head("relu ->")
 
 
-def test_a_tap_prints_as_it_was_written() -> None:
-    assert str(parse_tap("a|gap")) == "a|gap"
+def test_a_tap_prints_as_its_expression() -> None:
+    assert str(parse_tap("a|gap")) == "a | gap"
     assert str(Tap("a b", (Block("max_pool", {"stride": 2, "kernel": 3}),))) == '"a b" | max_pool(3, stride=2)'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from layertap.types import Block, FeatureMap, Features, Tap
+from layertap.types import Block, FeatureMap, Features
 
 
 def features() -> Features:
@@ -42,7 +42,3 @@ def test_a_block_is_a_value() -> None:
         block.parameters["kernel"] = 2  # type: ignore[index]
     with pytest.raises(TypeError, match="not dict"):
         Block("x", {"a": {}})  # type: ignore[dict-item]
-
-
-def test_how_a_tap_was_written_does_not_make_it_another() -> None:
-    assert Tap("a", text="a ") == Tap("a")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -65,7 +67,9 @@ def test_tensor(array: Array) -> None:
         (pb.Tensor(dtype=77, shape=[1], data=b"1"), "no dtype"),  # type: ignore[arg-type]
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234"), "has 8 bytes, not 4"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1], data=b""), "negative"),
-        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 2**62], data=b""), "bytes, not 0"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**31 - 1, 2**31 - 1], data=b""), "bytes, not 0"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 4, 0], data=b""), "at most 16 axes"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1] * 100, data=b"1"), "at most 16 axes"),
     ],
 )
 def test_a_bad_tensor_says_what_is_wrong(message: pb.Tensor, words: str) -> None:
@@ -163,5 +167,8 @@ def test_an_unknown_reason_of_a_newer_server_keeps_its_name() -> None:
 
 
 def test_details_stay_small_enough_for_a_trailer() -> None:
-    error = errors.UnknownLayerError("x" * 100_000, selector="y" * 100_000, field="taps[0]")
-    assert wire.encode_error(error).ByteSize() < 4096
+    for character in ("x", "é", "😀", "\n"):
+        error = errors.UnknownLayerError(character * 100_000, selector=character * 400, field="taps[0]")
+        status = wire.encode_error(error)
+        assert status.ByteSize() < 4096
+        assert len(quote(status.message)) <= 1200

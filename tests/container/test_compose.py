@@ -21,10 +21,9 @@ from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS, ROOT
 from tests.processes import running_server
 
 COMPOSE = shutil.which("docker-compose") or ""
-pytestmark = pytest.mark.skipif(
-    not COMPOSE or subprocess.run(["docker", "info"], capture_output=True, check=False).returncode != 0,
-    reason="no Docker engine runs here",
-)
+ENGINE = bool(COMPOSE) and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+# Whoever names a base image means it: then a missing engine is a failure.
+pytestmark = pytest.mark.skipif(not ENGINE and "BASE_IMAGE" not in os.environ, reason="no Docker engine runs here")
 
 
 def free_port() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from layertap import blocks
 from tests.paths import ROOT
 from tests.processes import ServerProcess
 
@@ -57,3 +58,9 @@ def test_the_make_targets_exist() -> None:
 def test_the_files_it_links_to_exist() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+def test_the_table_of_blocks_is_the_catalogue() -> None:
+    named = {name for line in README.splitlines() if re.match(r"\| (activation|pooling|normalization|shape) \|", line)
+             for name in line.split("|")[2].replace(" ", "").split(",")}  # fmt: skip
+    assert named == {spec.name for spec in blocks.CATALOGUE}

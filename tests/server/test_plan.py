@@ -17,20 +17,22 @@ from layertap.errors import (
 )
 from layertap.types import Block, Tap
 from layertap_server.graph import read
-from layertap_server.plan import Planner, Resolution
+from layertap_server.plan import PlanInput, Planner, Resolution
 from layertap_server.selectors import Selectors
 from tests.models import branching
+
+INPUT = PlanInput(pictures=False, size=(8, 8))
 
 
 @pytest.fixture(scope="module")
 def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
-    graph = read(branching(), tmp_path_factory.mktemp("weights"), None)
+    graph = read(branching(), tmp_path_factory.mktemp("weights"))
     selectors = Selectors(graph.layers, {"embedding": "vector"}, ())
-    return Planner(graph, 1, selectors, {"signature": "joined | gap | l2"}, ["embedding"])
+    return Planner(graph, graph.layers, 1, selectors, {"signature": "joined | gap | l2"}, ["embedding"])
 
 
 def resolve(planner: Planner, *taps: Tap | str) -> Resolution:
-    return planner.resolve(taps, None)
+    return planner.resolve(taps, INPUT)
 
 
 def names(resolution: Resolution) -> list[str]:
@@ -59,9 +61,9 @@ def test_a_named_head_and_more_behind_it(planner: Planner) -> None:
 
 def test_no_taps_are_the_default_ones(planner: Planner, tmp_path: Path) -> None:
     assert names(resolve(planner)) == ["vector"]
-    graph = read(branching(), tmp_path, None)
+    graph = read(branching(), tmp_path)
     with pytest.raises(NoTapsError, match="no default_taps"):
-        Planner(graph, 1, Selectors(graph.layers, {}, ()), {}, ()).resolve((), None)
+        Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ()).resolve((), INPUT)
 
 
 def test_the_same_work_is_one_plan_whatever_it_is_called(planner: Planner) -> None:

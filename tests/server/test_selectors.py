@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layertap.errors import NotTappableError, UnknownLayerError
-from layertap_server.graph import load, read
+from layertap_server.graph import at_size, load, read
 from layertap_server.selectors import Selectors
 from tests.models import branching
 from tests.paths import MODEL, MODELS
@@ -15,7 +15,7 @@ from tests.paths import MODEL, MODELS
 
 @pytest.fixture(scope="module")
 def selectors(tmp_path_factory: pytest.TempPathFactory) -> Selectors:
-    graph = read(branching(), tmp_path_factory.mktemp("weights"), None)
+    graph = read(branching(), tmp_path_factory.mktemp("weights"))
     return Selectors(graph.layers, {"embedding": "vector", "act": "conv"}, ())
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_tapped_says_why(selectors: Selectors, selector: str) -> 
 
 
 def test_an_alias_must_name_a_layer(tmp_path: Path) -> None:
-    graph = read(branching(), tmp_path, None)
+    graph = read(branching(), tmp_path)
     with pytest.raises(UnknownLayerError, match="vektor"):
         Selectors(graph.layers, {"embedding": "vektor"}, ())
     with pytest.raises(UnknownLayerError):
@@ -94,6 +94,6 @@ def test_an_alias_must_name_a_layer(tmp_path: Path) -> None:
 
 
 def test_stages_of_the_shipped_model_are_found_without_being_told(tmp_path: Path) -> None:
-    graph = read(load(MODELS / MODEL / "model.onnx"), tmp_path, (224, 224))
+    graph = at_size(read(load(MODELS / MODEL / "model.onnx"), tmp_path), (224, 224))
     found = Selectors(graph.layers, {}, ()).stages
     assert [layer.stride for layer in found] == [2, 4, 8, 16, 32]

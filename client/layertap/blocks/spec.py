@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from layertap._nearest import did_you_mean, nearest
@@ -28,6 +28,9 @@ class ParameterType(StrEnum):
     BOOLEAN = "true or false"
     WORD = "word"
     SIDES = "integer or [h, w]"
+    PER_CHANNEL = "number, or one a channel"
+    INTEGERS = "list of integers"
+    NUMBERS = "list of numbers"
     PADDING = "a word, an integer, [h, w] or [top, left, bottom, right]"
 
 
@@ -51,6 +54,10 @@ class Parameter:
             ValueError: it cannot be taken; the message says what can.
         """
         return _CHECKS[self.type](self, value)
+
+    def optional(self) -> Parameter:
+        """The same parameter, which may be left out: its default depends on the others, as its doc says."""
+        return replace(self, required=False)
 
     @property
     def accepts(self) -> str:
@@ -117,7 +124,9 @@ class BlockSpec:
 
     def looks_across_images(self, bound: BoundBlock) -> bool:
         """Whether one image's result depends on the request's other images."""
-        return any(bound[name] in values for name, values in self.across_images.items())
+        return any(
+            str(item) in values for name, values in self.across_images.items() for item in _as_tuple(bound[name])
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +160,18 @@ class BoundBlock:
             raise TypeError(f"{self.name}.{parameter} is no word")
         return value
 
+    def numbers(self, parameter: str) -> tuple[float, ...]:
+        value = self[parameter]
+        if not isinstance(value, tuple):
+            raise TypeError(f"{self.name}.{parameter} is no list")
+        return tuple(float(item) for item in value)  # type: ignore[arg-type]
+
+    def integers(self, parameter: str) -> tuple[int, ...]:
+        value = self[parameter]
+        if not isinstance(value, tuple):
+            raise TypeError(f"{self.name}.{parameter} is no list")
+        return tuple(int(item) for item in value)  # type: ignore[arg-type]
+
     def sides(self, parameter: str) -> tuple[int, int]:
         """A pair, height first."""
         value = self[parameter]
@@ -158,6 +179,10 @@ class BoundBlock:
             raise TypeError(f"{self.name}.{parameter} is no pair")
         height, width = value
         return int(height), int(width)  # type: ignore[arg-type]
+
+
+def _as_tuple(value: Value | None) -> tuple[Value | None, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _in_range(parameter: Parameter, value: float) -> bool:
@@ -214,6 +239,23 @@ def _padding(parameter: Parameter, value: Value) -> Value:
     return {1: values * 4, 2: values * 2, 4: values}[len(values)]
 
 
+def _number_list(parameter: Parameter, value: Value) -> Value:
+    if not isinstance(value, tuple) or not value:
+        raise ValueError(parameter.accepts)
+    return tuple(_number(parameter, item) for item in value)
+
+
+def _per_channel(parameter: Parameter, value: Value) -> Value:
+    return _number_list(parameter, value if isinstance(value, tuple) else (value,))
+
+
+def _integer_list(parameter: Parameter, value: Value) -> Value:
+    values = value if isinstance(value, tuple) else (value,)
+    if not values or not all(_is_integer(parameter, item) for item in values):
+        raise ValueError(parameter.accepts)
+    return values
+
+
 _CHECKS = {
     ParameterType.INTEGER: _integer,
     ParameterType.NUMBER: _number,
@@ -221,4 +263,7 @@ _CHECKS = {
     ParameterType.WORD: _word,
     ParameterType.SIDES: _sides,
     ParameterType.PADDING: _padding,
+    ParameterType.PER_CHANNEL: _per_channel,
+    ParameterType.INTEGERS: _integer_list,
+    ParameterType.NUMBERS: _number_list,
 }

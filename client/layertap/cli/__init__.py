@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (LayertapError, CommandError) as error:
         print(f"layertap: {error}", file=sys.stderr)
         return ERROR
+    except UnicodeEncodeError as error:
+        print(f"layertap: an argument is no UTF-8: {error.object!r}", file=sys.stderr)
+        return ERROR
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away; there is nobody to tell
         return ERROR

@@ -38,15 +38,16 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
 def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
     try:
         from layertap_server.app import EmbeddedServer, StartError
-        from layertap_server.settings import Settings
+        from layertap_server.settings import Settings, SettingsError
     except ImportError as error:
         raise CommandError(
             f"--local needs the server ({error.name} is missing): pip install 'layertap[server]'"
         ) from error
-    settings = Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1)
     try:
-        embedded = EmbeddedServer(settings)
-    except StartError as error:
+        embedded = EmbeddedServer(
+            Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1, log_level="error")
+        )
+    except (SettingsError, StartError) as error:
         raise CommandError(str(error)) from error
     with embedded as address:
         yield address

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -52,6 +53,14 @@ def _extract(arguments: argparse.Namespace) -> None:
         print_table(("result", "shape", "dtype", "layer"), rows)
 
 
+def _save_npz(file: IO[bytes], features: Features) -> None:
+    """As `numpy.savez`, which takes names as keywords and so cannot take every name."""
+    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+        for name, array in features.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
 def save(features: Features, path: Path) -> None:
     """Writes the arrays: ``.npz`` by result name, ``.npy`` where there is one result.
 
@@ -66,6 +75,6 @@ def save(features: Features, path: Path) -> None:
             if path.suffix == ".npy":
                 np.save(file, features.maps[0].array)
             else:
-                np.savez(file, **dict(features))  # type: ignore[arg-type]
+                _save_npz(file, features)
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from error

@@ -14,8 +14,6 @@ _KIND_PREFIX = "BLOCK_KIND_"
 def encode_tap(tap: Tap | str) -> pb.Tap:
     if isinstance(tap, str):
         return pb.Tap(expression=tap)
-    if tap.text:
-        return pb.Tap(expression=tap.text)
     blocks = [encode_block(block) for block in tap.blocks]
     return pb.Tap(spec=pb.TapSpec(selector=tap.selector, blocks=blocks, name=tap.name))
 

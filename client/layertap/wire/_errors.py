@@ -18,7 +18,7 @@ from layertap.errors import LayertapError, UnknownModelError, error_classes
 DOMAIN = "layertap"
 LONGEST_MESSAGE = 1000
 LONGEST_METADATA = 1500
-"""Characters: gRPC refuses trailers over 8 KiB, so the details stay under 4 KiB."""
+"""Bytes as they travel: gRPC refuses trailers over 8 KiB, so the details stay under 4 KiB."""
 
 _BY_REASON = {cls.reason: cls for cls in error_classes()}
 _BY_STATUS: dict[str, type[LayertapError]] = {}
@@ -88,11 +88,18 @@ def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
     """The metadata cut to what a trailer holds: whole values, in order, until the room is spent."""
     kept, room = {}, LONGEST_METADATA
     for key, value in metadata.items():
-        if len(value) <= room:
+        size = len(key) + len(value.encode())
+        if size <= room:
             kept[key] = value
-            room -= len(value)
+            room -= size
     return kept
 
 
 def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    """The text cut to so many bytes as gRPC sends a message: it escapes each byte that is not plain ASCII as three."""
+    size = 0
+    for index, character in enumerate(text):
+        size += 1 if character.isascii() and character.isprintable() else 3 * len(character.encode())
+        if size > length:
+            return text[: max(index - 9, 0)] + "…"
+    return text

@@ -14,6 +14,10 @@ _DTYPE_PREFIX = "DATA_TYPE_"
 _LAYOUT_PREFIX = "LAYOUT_"
 
 
+HIGHEST_RANK = 16
+LARGEST_SIZE = 2**31 - 1
+
+
 def encode_dtype(dtype: str) -> str:
     """``"float32"`` -> ``"DATA_TYPE_FLOAT32"``; a type that the contract lacks is unspecified."""
     name = _DTYPE_PREFIX + dtype.upper()
@@ -58,6 +62,9 @@ def decode_tensor(tensor: pb.Tensor) -> Array:
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):
         raise BadTensorError(f"the tensor has a negative size in its shape {list(shape)}", got=shape)
+    if len(shape) > HIGHEST_RANK or max(shape, default=0) > LARGEST_SIZE:
+        message = f"a tensor has at most {HIGHEST_RANK} axes of at most {LARGEST_SIZE}; this one has {len(shape)}"
+        raise BadTensorError(message, got=len(shape))
     expected = math.prod(shape) * dtype.itemsize
     if len(tensor.data) != expected:
         message = f"a {name} tensor of shape {list(shape)} has {expected} bytes, not {len(tensor.data)}"

@@ -22,7 +22,9 @@ EMITTERS: dict[str, Emitter] = {
 }
 
 # What moves or selects values works on every type; the rest computes in real numbers.
-_ANY_DTYPE = frozenset({"identity", "flatten", "cast"})
+# onnxruntime has few operators for float64; a head may end in it.
+_COMPUTED = frozenset({"float32", "float16"})
+_ANY_DTYPE = frozenset({"identity", "flatten", "transpose", "reshape", "squeeze", "select", "crop", "cast"})
 
 
 def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> Tensor:
@@ -31,15 +33,17 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
     Raises:
         ShapeMismatchError: a block does not fit what it is put on; says the shape and what the block needs.
     """
+    builder.last_max_pool = None
     for block in head:
-        if not tensor.dtype.startswith("float") and block.name not in _ANY_DTYPE:
+        if tensor.dtype not in _COMPUTED and block.name not in _ANY_DTYPE:
             raise ShapeMismatchError(
-                f"{block.name} computes in real numbers and {tensor.describe()}; put cast(float32) before it",
+                f"{block.name} computes in float32 or float16 and {tensor.describe()}; put cast(float32) before it",
                 block=block.name,
                 got=tensor.dtype,
-                expected="float",
+                expected="float32 or float16",
             )
         tensor = EMITTERS[block.name](builder, tensor, block)
+        builder.count_computed(tensor)
     return tensor
 
 

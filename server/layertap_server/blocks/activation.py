@@ -2,24 +2,281 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from layertap.blocks import BoundBlock
-from layertap_server.blocks.builder import Builder, Emitter, Tensor, elementwise
+from layertap.errors import BadParameterError, ShapeMismatchError
+from layertap_server.blocks import noise
+from layertap_server.blocks.builder import (
+    Builder,
+    Dim,
+    Emitter,
+    Tensor,
+    elementwise,
+    maximum_with_nan,
+    require_places,
+)
+
+
+class Terms:
+    """Writes a formula on one tensor, term by term; every method returns a tensor's name."""
+
+    def __init__(self, builder: Builder, tensor: Tensor) -> None:
+        self.x = tensor.name
+        self._builder = builder
+        self._dtype = tensor.dtype
+
+    def op(self, op_type: str, *terms: str | float, alpha: float | None = None) -> str:
+        """A node; a number among its inputs becomes a constant of the tensor's dtype."""
+        names = [term if isinstance(term, str) else self._builder.constant(term, self._dtype) for term in terms]
+        return self._builder.op(op_type, *names, alpha=alpha)
+
+    def add(self, a: str | float, b: str | float) -> str:
+        return self.op("Add", a, b)
+
+    def sub(self, a: str | float, b: str | float) -> str:
+        return self.op("Sub", a, b)
+
+    def mul(self, a: str | float, b: str | float) -> str:
+        return self.op("Mul", a, b)
+
+    def div(self, a: str | float, b: str | float) -> str:
+        return self.op("Div", a, b)
+
+    def clip(self, a: str, low: float, high: float) -> str:
+        return self.op("Clip", a, low, high)
+
+    def where(self, condition: str, a: str | float, b: str | float) -> str:
+        """``a`` where the condition holds; a NaN fails every condition, so it belongs into ``b``."""
+        return self.op("Where", condition, a, b)
+
+
+Formula = Callable[[Terms, BoundBlock], str]
+
+
+def _by(formula: Formula) -> Emitter:
+    """The emitter of a block that is a formula of each value."""
+
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        return replace(tensor, name=formula(Terms(builder, tensor), block))
+
+    return emit
 
 
 def _identity(_builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
     return tensor
 
 
-def _softmax(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    axis = tensor.axis(block.integer("axis"))
-    return replace(tensor, name=builder.op("Softmax", tensor.name, axis=axis))
+def _hard_sigmoid(t: Terms, block: BoundBlock) -> str:
+    return t.clip(t.add(t.mul(t.x, block.number("alpha")), block.number("beta")), 0.0, 1.0)
+
+
+def _clip(t: Terms, block: BoundBlock) -> str:
+    low, high = block.number("low"), block.number("high")
+    if low > high:
+        message = f"{block.name}: low is at most high, not {low:g} over {high:g}"
+        raise BadParameterError(message, block=block.name, parameter="low", expected=f"at most {high:g}", got=low)
+    return t.clip(t.x, low, high)
+
+
+def _thresholded_relu(t: Terms, block: BoundBlock) -> str:
+    return t.where(t.op("LessOrEqual", t.x, block.number("threshold")), 0.0, t.x)
+
+
+def _half_wave(t: Terms, block: BoundBlock) -> str:
+    return t.op("Relu", t.sub(t.x, block.number("threshold")))
+
+
+def _leaky_relu(t: Terms, block: BoundBlock) -> str:
+    return t.op("LeakyRelu", t.x, alpha=block.number("slope"))
+
+
+def _celu(t: Terms, block: BoundBlock) -> str:
+    alpha = block.number("alpha")
+    return t.mul(t.op("Elu", t.div(t.x, alpha)), alpha)
+
+
+def _softplus(t: Terms, block: BoundBlock) -> str:
+    beta = block.number("beta")
+    return t.div(t.op("Softplus", t.mul(t.x, beta)), beta)
+
+
+def _softshrink(t: Terms, block: BoundBlock) -> str:
+    lambd = block.number("lambd")
+    shrunk = t.sub(t.x, t.mul(t.op("Sign", t.x), lambd))
+    return t.where(t.op("LessOrEqual", t.op("Abs", t.x), lambd), 0.0, shrunk)
+
+
+def _hardshrink(t: Terms, block: BoundBlock) -> str:
+    return t.where(t.op("LessOrEqual", t.op("Abs", t.x), block.number("lambd")), 0.0, t.x)
+
+
+def _swish(t: Terms, block: BoundBlock) -> str:
+    return t.mul(t.x, t.op("Sigmoid", t.mul(t.x, block.number("beta"))))
+
+
+def _gelu(t: Terms, block: BoundBlock) -> str:
+    if block.word("approximate") == "tanh":
+        cubic = t.mul(t.mul(t.mul(t.x, t.x), t.x), 0.044715)
+        gate = t.op("Tanh", t.mul(t.add(t.x, cubic), math.sqrt(2 / math.pi)))
+    else:
+        gate = t.op("Erf", t.div(t.x, math.sqrt(2)))
+    return t.mul(t.mul(t.x, 0.5), t.add(gate, 1.0))
+
+
+def _along_axis(op_type: str, *, negated: bool = False) -> Emitter:
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        name = builder.op("Neg", tensor.name) if negated else tensor.name
+        return replace(tensor, name=builder.op(op_type, name, axis=tensor.axis(block.integer("axis"))))
+
+    return emit
+
+
+def _prelu(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    slope = builder.per_channel(block, "slope", tensor)
+    return replace(tensor, name=builder.op("PRelu", tensor.name, slope))
+
+
+def _rrelu(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    divides = block.word("form") == "divisor"
+    lower, upper = (3.0, 8.0) if divides else (1 / 8, 1 / 3)
+    lower = lower if block["lower"] is None else block.number("lower")
+    upper = upper if block["upper"] is None else block.number("upper")
+    if lower > upper or (divides and lower <= 0):
+        message = f"rrelu: lower is at most upper, and a divisor over 0; not {lower:g} and {upper:g}"
+        raise BadParameterError(message, block="rrelu", parameter="lower", got=lower)
+    t = Terms(builder, tensor)
+    slope: str | float = (lower + upper) / 2
+    if block.word("mode") == "sample":
+        drawn = noise.uniform(builder, tensor.name, block.integer("seed"), tensor.dtype)
+        slope = t.add(t.mul(drawn, upper - lower), lower)
+    leaked = t.div(t.x, slope) if divides else t.mul(t.x, slope)
+    return replace(tensor, name=t.where(t.op("Less", t.x, 0.0), leaked, t.x))
+
+
+def _srelu(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    t = Terms(builder, tensor)
+    knees = {name: builder.per_channel(block, name, tensor) for name in ("t_right", "a_right", "t_left", "a_left")}
+    right = t.add(knees["t_right"], t.mul(knees["a_right"], t.sub(t.x, knees["t_right"])))
+    left = t.add(knees["t_left"], t.mul(knees["a_left"], t.sub(t.x, knees["t_left"])))
+    above = t.where(t.op("GreaterOrEqual", t.x, knees["t_right"]), right, t.x)
+    return replace(tensor, name=t.where(t.op("LessOrEqual", t.x, knees["t_left"]), left, above))
+
+
+def _both_phases(path: Callable[[Terms, str, BoundBlock], str]) -> Emitter:
+    """Concatenates what a path makes of x and of -x, along the channels."""
+
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        t = Terms(builder, tensor)
+        axis = tensor.channel_axis
+        name = builder.op("Concat", path(t, t.x, block), path(t, t.op("Neg", t.x), block), axis=axis)
+        channels = tensor.shape[axis]
+        doubled: Dim = channels * 2 if isinstance(channels, int) else f"2·{channels}"
+        return tensor.with_axis(name, axis, doubled)
+
+    return emit
+
+
+def _rectified_square(t: Terms, x: str, _block: BoundBlock) -> str:
+    rectified = t.op("Relu", x)
+    return t.mul(rectified, rectified)
+
+
+def _grouped(builder: Builder, tensor: Tensor, block: BoundBlock, size: int) -> Tensor:
+    """The channels in groups: a new axis behind theirs."""
+    axis = tensor.channel_axis
+    channels = tensor.shape[axis]
+    if not isinstance(channels, int) or channels % size:
+        message = f"{block.name}: {channels} channels do not make groups of {size}; {tensor.describe()}"
+        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=f"a multiple of {size}")
+    sizes = [0] * axis + [channels // size, size]
+    shape = builder.constant(sizes, "int64")
+    if axis + 1 < tensor.rank:
+        rest = builder.op("Shape", tensor.name, start=axis + 1)
+        shape = builder.op("Concat", shape, rest, axis=0)
+    # A 0 in Reshape's shape keeps the axis as it is.
+    return tensor.with_axis(builder.op("Reshape", tensor.name, shape), axis, channels // size)
+
+
+def _modulus(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    groups = _grouped(builder, tensor, block, block.integer("groups_of"))
+    norm = builder.reduce("ReduceL2", groups.name, [tensor.channel_axis + 1], keepdims=False)
+    return replace(groups, name=norm)
+
+
+def _maxout(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    groups = _grouped(builder, tensor, block, block.integer("pieces"))
+    axes = [tensor.channel_axis + 1]
+    name = maximum_with_nan(builder, groups, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
+    return replace(groups, name=name)
+
+
+def _glu(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    axis = tensor.channel_axis
+    channels = tensor.shape[axis]
+    if not isinstance(channels, int) or channels % 2:
+        message = f"glu needs an even number of channels, and {tensor.describe()}"
+        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="an even number")
+    values = builder.slice(tensor.name, axis, 0, channels // 2)
+    gates = builder.slice(tensor.name, axis, channels // 2, channels)
+    name = builder.op("Mul", values, builder.op("Sigmoid", gates))
+    return tensor.with_axis(name, axis, channels // 2)
+
+
+def _simam(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    t = Terms(builder, tensor)
+    axes = require_places(tensor, block)
+    difference = t.sub(t.x, builder.reduce("ReduceMean", t.x, axes, keepdims=True))
+    square = t.mul(difference, difference)
+    variance = t.div(builder.reduce("ReduceSum", square, axes, keepdims=True), builder.count(tensor, axes, less=1))
+    importance = t.div(square, t.mul(t.add(variance, block.number("e_lambda")), 4.0))
+    return replace(tensor, name=t.mul(t.x, t.op("Sigmoid", t.add(importance, 0.5))))
 
 
 EMITTERS: dict[str, Emitter] = {
     "identity": _identity,
-    "relu": elementwise("Relu"),
     "sigmoid": elementwise("Sigmoid"),
-    "softmax": _softmax,
+    "hard_sigmoid": _by(_hard_sigmoid),
+    "hard_logistic": _by(_hard_sigmoid),
+    "tanh": elementwise("Tanh"),
+    "hard_tanh": _by(_clip),
+    "relu": elementwise("Relu"),
+    "relu6": _by(lambda t, _: t.clip(t.x, 0.0, 6.0)),
+    "clip": _by(_clip),
+    "thresholded_relu": _by(_thresholded_relu),
+    "half_wave": _by(_half_wave),
+    "leaky_relu": _by(_leaky_relu),
+    "prelu": _prelu,
+    "rrelu": _rrelu,
+    "elu": _by(lambda t, block: t.op("Elu", t.x, alpha=block.number("alpha"))),
+    "selu": elementwise("Selu"),
+    "celu": _by(_celu),
+    "srelu": _srelu,
+    "crelu": _both_phases(lambda t, x, _: t.op("Relu", x)),
+    "two_path": _both_phases(lambda t, x, block: t.op("Relu", t.sub(x, block.number("threshold")))),
+    "half_square": _by(lambda t, block: _rectified_square(t, t.x, block)),
+    "two_path_square": _both_phases(_rectified_square),
+    "abs": elementwise("Abs"),
+    "square": _by(lambda t, _: t.mul(t.x, t.x)),
+    "modulus": _modulus,
+    "softplus": _by(_softplus),
+    "softsign": _by(lambda t, _: t.div(t.x, t.add(t.op("Abs", t.x), 1.0))),
+    "softshrink": _by(_softshrink),
+    "hardshrink": _by(_hardshrink),
+    "tanhshrink": _by(lambda t, _: t.sub(t.x, t.op("Tanh", t.x))),
+    "log_sigmoid": _by(lambda t, _: t.op("Neg", t.op("Softplus", t.op("Neg", t.x)))),
+    "erf": elementwise("Erf"),
+    "softmax": _along_axis("Softmax"),
+    "log_softmax": _along_axis("LogSoftmax"),
+    "softmin": _along_axis("Softmax", negated=True),
+    "swish": _by(_swish),
+    "hard_swish": _by(lambda t, _: t.mul(t.x, t.clip(t.add(t.div(t.x, 6.0), 0.5), 0.0, 1.0))),
+    "mish": _by(lambda t, _: t.mul(t.x, t.op("Tanh", t.op("Softplus", t.x)))),
+    "gelu": _by(_gelu),
+    "quick_gelu": _by(lambda t, _: t.mul(t.x, t.op("Sigmoid", t.mul(t.x, 1.702)))),
+    "maxout": _maxout,
+    "glu": _glu,
+    "simam": _simam,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -56,6 +57,9 @@ class Tensor:
         if not -rank <= logical < rank:
             message = f"axis {logical} does not exist: {self.describe()}"
             raise ShapeMismatchError(message, got=self.shape_text, axis=logical)
+        if logical % rank == 0:
+            message = f"axis {logical} is the batch, and a block works on one image: {self.describe()}"
+            raise ShapeMismatchError(message, got=self.shape_text, axis=logical)
         order = (0, self.channel_axis, *self.spatial_axes)
         return order[logical] if len(order) == rank else logical % rank
 
@@ -66,6 +70,10 @@ class Tensor:
     def describe(self) -> str:
         """For messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""
         return f"the tensor has shape {self.shape_text} ({self.layout}, {self.dtype})"
+
+    def with_axis(self, name: str, axis: int, size: Dim) -> Tensor:
+        """Under another name, with another size along one axis."""
+        return replace(self, name=name, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
 
     def with_shape(self, *shape: Dim, layout: Layout | None = None) -> Tensor:
         return replace(self, shape=shape, layout=layout or self.layout)
@@ -82,6 +90,10 @@ class Builder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._opset = opset
+        self.computed_bytes = 0
+        """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
+        self.last_max_pool: Any = None
+        """What max_unpool undoes: the tensor that the head's last max_pool was put on, its layout and its windows."""
         self._prefix = prefix
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -90,12 +102,21 @@ class Builder:
         self._count += 1
         return f"{self._prefix}/{self._count}/{hint}"
 
-    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Appends a node of one output; returns the output's name."""
-        output = self.fresh(op_type)
+    def count_computed(self, tensor: Tensor, times: int = 1) -> None:
+        """Adds what one image's values take, so many times."""
+        known = [size for size in tensor.shape[1:] if isinstance(size, int)]
+        self.computed_bytes += times * math.prod(known) * np.dtype(tensor.dtype).itemsize
+
+    def op(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
+        """Appends a node; returns the name of its first output. An attribute of None is left out."""
+        return self.outputs(op_type, *inputs, count=outputs, **attributes)[0]
+
+    def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
+        """Appends a node of several outputs; returns their names."""
+        names = [self.fresh(op_type) for _ in range(count)]
         given = {key: value for key, value in attributes.items() if value is not None}
-        self.nodes.append(helper.make_node(op_type, list(inputs), [output], name=output, **given))
-        return output
+        self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **given))
+        return names
 
     def constant(self, value: Array | float | Sequence[float], dtype: str) -> str:
         """The name of a constant; equal ones are one."""
@@ -106,6 +127,62 @@ class Builder:
             self.initializers.append(numpy_helper.from_array(array, name))
             self._constants[key] = name
         return self._constants[key]
+
+    def cast(self, name: str, dtype: str) -> str:
+        return self.op("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def nan_as_largest(self, tensor: Tensor) -> str:
+        """The tensor with infinity for NaN: where a NaN ranks is nobody's promise, and so it is not hidden."""
+        infinity = self.constant(np.inf, tensor.dtype)
+        return self.op("Where", self.op("IsNaN", tensor.name), infinity, tensor.name)
+
+    def smallest(self, value: float, dtype: str) -> str:
+        """A divisor's lower bound, as a constant that the dtype can tell from zero."""
+        return self.constant(max(value, float(np.finfo(dtype).smallest_normal)), dtype)
+
+    def largest_magnitude(self, tensor: Tensor, axes: Sequence[int]) -> str:
+        """The largest absolute value along the axes, which stay; 1 for zeros: what powers are computed in parts of."""
+        return self.not_zero(self.reduce("ReduceMax", self.op("Abs", tensor.name), axes, keepdims=True), tensor.dtype)
+
+    def not_zero(self, name: str, dtype: str) -> str:
+        """The tensor as a divisor: 1 where it is 0."""
+        zero, one = self.constant(0, dtype), self.constant(1, dtype)
+        return self.op("Where", self.op("Equal", name, zero), one, name)
+
+    def slice(self, name: str, axis: int, start: int, end: int, step: int = 1) -> str:
+        """``start`` to ``end`` along one axis."""
+        parts = (self.constant([value], "int64") for value in (start, end, axis, step))
+        return self.op("Slice", name, *parts)
+
+    def per_channel(self, block: BoundBlock, parameter: str, tensor: Tensor) -> str:
+        """A parameter of one number, or one a channel, so that it broadcasts along the tensor's channels.
+
+        Raises:
+            ShapeMismatchError: another number of values than the tensor has channels.
+        """
+        values = np.asarray(block.numbers(parameter))
+        channels = tensor.shape[tensor.channel_axis]
+        if len(values) > 1 and len(values) != channels:
+            message = f"{block.name}: {parameter} has {len(values)} values for {channels} channels; {tensor.describe()}"
+            raise ShapeMismatchError(message, block=block.name, got=str(len(values)), expected=f"1 or {channels}")
+        return self.constant(values.reshape([-1] + [1] * (tensor.rank - 1 - tensor.channel_axis)), tensor.dtype)
+
+    def count(self, tensor: Tensor, axes: Sequence[int], *, less: int = 0) -> str:
+        """How many values the axes hold, less so many; at least one, so that nothing is divided by zero."""
+        sizes = [tensor.shape[axis] for axis in axes]
+        known = [size for size in sizes if isinstance(size, int)]
+        if len(known) == len(sizes):
+            return self.constant(max(math.prod(known) - less, 1), tensor.dtype)
+        shape = self.op("Gather", self.op("Shape", tensor.name), self.constant(list(axes), "int64"))
+        count = self.op("Sub", self.reduce("ReduceProd", shape, [0], keepdims=False), self.constant(less, "int64"))
+        return self.cast(self.op("Max", count, self.constant(1, "int64")), tensor.dtype)
+
+    def top_places(self, name: str, k: int, axis: int) -> str:
+        """Where the k largest values along an axis lie, in rising order."""
+        count = self.constant([k], "int64")
+        _, places = self.outputs("TopK", name, count, count=2, axis=axis, largest=1, sorted=0)
+        rising, _ = self.outputs("TopK", places, count, count=2, axis=axis, largest=0, sorted=1)
+        return rising
 
     def reduce(self, op_type: str, name: str, axes: Sequence[int], *, keepdims: bool) -> str:
         """A reduction such as ReduceMean over the axes."""
@@ -120,9 +197,7 @@ def maximum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], 
 
     The operators' own answer depends on where the NaN lies among the values: a comparison with it is false.
     """
-    flags = builder.op(
-        "Cast", builder.op("IsNaN", tensor.name), to=helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    )
+    flags = builder.cast(builder.op("IsNaN", tensor.name), tensor.dtype)
     found = builder.op("Greater", maximum(flags), builder.constant(0, tensor.dtype))
     return builder.op("Where", found, builder.constant(np.nan, tensor.dtype), maximum(tensor.name))
 
@@ -137,6 +212,12 @@ def elementwise(op_type: str) -> Emitter:
         return replace(tensor, name=builder.op(op_type, tensor.name))
 
     return emit
+
+
+def misfit(block: BoundBlock, tensor: Tensor, problem: str, expected: str) -> ShapeMismatchError:
+    """The error of a block that does not fit its tensor."""
+    message = f"{block.name}: {problem}; {tensor.describe()}"
+    return ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=expected)
 
 
 def require_places(tensor: Tensor, block: BoundBlock) -> tuple[int, ...]:

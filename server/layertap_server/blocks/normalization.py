@@ -2,37 +2,180 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from layertap.blocks import BoundBlock
-from layertap_server.blocks.builder import Builder, Emitter, Tensor, require_places
+from layertap.errors import ShapeMismatchError
+from layertap.types import Array
+from layertap_server.blocks.builder import (
+    Builder,
+    Emitter,
+    Tensor,
+    as_nchw,
+    back_to,
+    maximum_with_nan,
+    require_places,
+)
 
 
-def _unit_length(reduction: str) -> Emitter:
-    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-        axis = tensor.axis(block.integer("axis"))
-        length = builder.reduce(reduction, tensor.name, [axis], keepdims=True)
-        divisor = builder.op("Max", length, builder.constant(block.number("eps"), tensor.dtype))
-        return replace(tensor, name=builder.op("Div", tensor.name, divisor))
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Of a tensor over some axes, which stay with size 1; every field is a tensor's name."""
 
-    return emit
+    centred: str
+    variance: str
 
 
-def _z_score(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    axes = _scope_axes(tensor, block)
+def _moments(builder: Builder, tensor: Tensor, axes: Sequence[int], *, ddof: int = 0) -> Moments:
     mean = builder.reduce("ReduceMean", tensor.name, axes, keepdims=True)
     centred = builder.op("Sub", tensor.name, mean)
     square = builder.op("Mul", centred, centred)
-    if block.integer("ddof") == 0:
-        variance = builder.reduce("ReduceMean", square, axes, keepdims=True)
-    else:
-        total = builder.reduce("ReduceSum", square, axes, keepdims=True)
-        variance = builder.op("Div", total, _degrees_of_freedom(builder, tensor, axes))
-    deviation = builder.op("Sqrt", variance)
-    divisor = builder.op("Max", deviation, builder.constant(block.number("eps"), tensor.dtype))
-    return replace(tensor, name=builder.op("Div", centred, divisor))
+    if ddof == 0:
+        return Moments(centred, builder.reduce("ReduceMean", square, axes, keepdims=True))
+    total = builder.reduce("ReduceSum", square, axes, keepdims=True)
+    return Moments(centred, builder.op("Div", total, builder.count(tensor, axes, less=ddof)))
+
+
+def _standardized(builder: Builder, tensor: Tensor, axes: Sequence[int], eps: float) -> str:
+    """``(x - mean) / sqrt(variance + eps)``."""
+    moments = _moments(builder, tensor, axes)
+    return builder.op("Div", moments.centred, _deviation(builder, moments.variance, eps, tensor.dtype))
+
+
+def _deviation(builder: Builder, variance: str, eps: float, dtype: str) -> str:
+    return builder.op("Sqrt", builder.op("Add", variance, builder.smallest(eps, dtype)))
+
+
+def _affine(builder: Builder, tensor: Tensor, name: str, block: BoundBlock) -> Tensor:
+    """``scale·x + bias``, a channel."""
+    if any(value != 1 for value in block.numbers("scale")):
+        name = builder.op("Mul", name, builder.per_channel(block, "scale", tensor))
+    if any(block.numbers("bias")):
+        name = builder.op("Add", name, builder.per_channel(block, "bias", tensor))
+    return replace(tensor, name=name)
+
+
+def _batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    if block.word("stats") == "batch":
+        name = _standardized(builder, tensor, (0, *tensor.spatial_axes), block.number("eps"))
+        return _affine(builder, tensor, name, block)
+    centred = builder.op("Sub", tensor.name, builder.per_channel(block, "mean", tensor))
+    variance = builder.per_channel(block, "variance", tensor)
+    deviation = _deviation(builder, variance, block.number("eps"), tensor.dtype)
+    return _affine(builder, tensor, builder.op("Div", centred, deviation), block)
+
+
+def _instance_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    name = _standardized(builder, tensor, require_places(tensor, block), block.number("eps"))
+    return _affine(builder, tensor, name, block)
+
+
+def _axes(tensor: Tensor, block: BoundBlock) -> list[int]:
+    """The block's axes as they lie in this tensor; of the default ones those that it has."""
+    logical = [axis for axis in block.integers("axes") if axis < tensor.rank or axis > 3]  # noqa: PLR2004 - C, H, W
+    if not logical:
+        raise ShapeMismatchError(
+            f"{block.name}: none of the axes {list(block.integers('axes'))} exists; {tensor.describe()}",
+            block=block.name,
+            got=tensor.shape_text,
+        )
+    return sorted({tensor.axis(axis) if axis else 0 for axis in logical})
+
+
+def _layer_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    name = _standardized(builder, tensor, _axes(tensor, block), block.number("eps"))
+    return _affine(builder, tensor, name, block)
+
+
+def _rms_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    square = builder.op("Mul", tensor.name, tensor.name)
+    mean = builder.reduce("ReduceMean", square, _axes(tensor, block), keepdims=True)
+    name = builder.op("Div", tensor.name, _deviation(builder, mean, block.number("eps"), tensor.dtype))
+    return _affine(builder, tensor, name, block)
+
+
+def _mean_variance(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    return replace(tensor, name=_standardized(builder, tensor, _axes(tensor, block), block.number("eps")))
+
+
+def _group_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """The channels become groups×size, and each group is standardized over its channels and all places."""
+    axis, groups = tensor.channel_axis, block.integer("groups")
+    channels = tensor.shape[axis]
+    if not isinstance(channels, int) or channels % groups:
+        message = f"group_norm: {channels} channels do not make {groups} groups; {tensor.describe()}"
+        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=f"a multiple of {groups}")
+    shape = builder.op("Shape", tensor.name)
+    parts = [
+        builder.slice(shape, 0, 0, axis),
+        builder.constant([groups, channels // groups], "int64"),
+        builder.slice(shape, 0, axis + 1, tensor.rank),
+    ]
+    grouped = builder.op("Reshape", tensor.name, builder.op("Concat", *parts, axis=0))
+    sizes = (*tensor.shape[:axis], groups, channels // groups, *tensor.shape[axis + 1 :])
+    together = [index for index in range(1, len(sizes)) if index != axis]
+    split = replace(tensor, name=grouped, shape=sizes)
+    name = builder.op("Reshape", _standardized(builder, split, together, block.number("eps")), shape)
+    return _affine(builder, tensor, name, block)
+
+
+def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    name = builder.op(
+        "LRN",
+        maps.name,
+        size=block.integer("size"),
+        alpha=block.number("alpha"),
+        beta=block.number("beta"),
+        bias=block.number("k"),
+    )
+    return back_to(tensor.layout, builder, replace(maps, name=name))
+
+
+def _blurred(builder: Builder, plane: str, kernel: Array, dtype: str) -> str:
+    """A plane N×1×H×W weighted by the kernel; at borders the weights of the places inside count alone."""
+    weights = builder.constant(kernel[None, None], dtype)
+    before, after = (kernel.shape[0] - 1) // 2, kernel.shape[0] // 2
+    pads = [before, before, after, after]
+    total = builder.op("Conv", plane, weights, pads=pads)
+    sides = builder.op("Concat", builder.constant([1, 1], "int64"), builder.op("Shape", plane, start=2), axis=0)
+    ones = builder.op("Expand", builder.constant(1, dtype), sides)
+    return builder.op("Div", total, builder.op("Conv", ones, weights, pads=pads))
+
+
+def _gaussian(size: int, sigma: float) -> Array:
+    places = np.arange(size) - (size - 1) / 2
+    profile = np.exp(-(places**2) / (2 * sigma**2))
+    return np.asarray(np.outer(profile, profile) / profile.sum() ** 2)
+
+
+def _lcn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    size = block.integer("size")
+    sigma = size / 4 if block["sigma"] is None else block.number("sigma")
+    kernel = _gaussian(size, sigma)
+    # Weights that sum to 1 over the window and all channels: a mean over the channels, then the Gaussian.
+    plane = builder.reduce("ReduceMean", maps.name, [1], keepdims=True)
+    difference = builder.op("Sub", maps.name, _blurred(builder, plane, kernel, maps.dtype))
+    square = builder.op("Mul", difference, difference)
+    energy = builder.reduce("ReduceMean", square, [1], keepdims=True)
+    local = builder.op("Sqrt", _blurred(builder, energy, kernel, maps.dtype))
+    typical = builder.reduce("ReduceMean", local, [1, 2, 3], keepdims=True)
+    divisor = builder.not_zero(builder.op("Max", local, typical), maps.dtype)
+    return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", difference, divisor)))
+
+
+def _divisive_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    size = block.integer("size")
+    plane = builder.reduce("ReduceMean", builder.op("Abs", maps.name), [1], keepdims=True)
+    activity = _blurred(builder, plane, np.full((size, size), 1 / size**2), maps.dtype)
+    level = builder.op("Add", activity, builder.constant(block.number("sigma"), maps.dtype))
+    divisor = builder.not_zero(level, maps.dtype)
+    return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", maps.name, divisor)))
 
 
 def _scope_axes(tensor: Tensor, block: BoundBlock) -> Sequence[int]:
@@ -46,21 +189,59 @@ def _scope_axes(tensor: Tensor, block: BoundBlock) -> Sequence[int]:
     return range(1, tensor.rank)
 
 
-def _degrees_of_freedom(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> str:
-    """How many values the axes hold, less one; at least one, so that a single value gives zero and not NaN."""
-    sizes = [tensor.shape[axis] for axis in axes]
-    known = [size for size in sizes if isinstance(size, int)]
-    if len(known) == len(sizes):
-        return builder.constant(max(math.prod(known) - 1, 1), tensor.dtype)
-    shape = builder.op("Gather", builder.op("Shape", tensor.name), builder.constant(list(axes), "int64"))
-    count = builder.reduce("ReduceProd", shape, [0], keepdims=False)
-    less_one = builder.op("Sub", count, builder.constant(1, "int64"))
-    at_least_one = builder.op("Max", less_one, builder.constant(1, "int64"))
-    return builder.op("CastLike", at_least_one, tensor.name)
+def _min_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    axes = _scope_axes(tensor, block)
+
+    def largest(x: str) -> str:
+        return builder.reduce("ReduceMax", x, axes, keepdims=True)
+
+    high = maximum_with_nan(builder, tensor, largest)
+    low = builder.op("Neg", largest(builder.op("Neg", tensor.name)))
+    extent = builder.op("Sub", high, low)
+    share = builder.op("Div", builder.op("Sub", tensor.name, low), builder.not_zero(extent, tensor.dtype))
+    width = builder.constant(block.number("high") - block.number("low"), tensor.dtype)
+    stretched = builder.op("Mul", share, width)
+    return replace(tensor, name=builder.op("Add", stretched, builder.constant(block.number("low"), tensor.dtype)))
+
+
+def _z_score(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    moments = _moments(builder, tensor, _scope_axes(tensor, block), ddof=block.integer("ddof"))
+    deviation = builder.op("Sqrt", moments.variance)
+    divisor = builder.op("Max", deviation, builder.smallest(block.number("eps"), tensor.dtype))
+    return replace(tensor, name=builder.op("Div", moments.centred, divisor))
+
+
+def _unit_length(reduction: str) -> Emitter:
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        axes = [tensor.axis(block.integer("axis"))]
+        # In parts of the largest value: the squares of large ones would overflow.
+        largest = builder.largest_magnitude(tensor, axes)
+        parts = builder.op("Div", tensor.name, largest)
+        length = builder.reduce(reduction, parts, axes, keepdims=True)
+        eps = builder.op("Div", builder.smallest(block.number("eps"), tensor.dtype), largest)
+        return replace(tensor, name=builder.op("Div", parts, builder.op("Max", length, eps)))
+
+    return emit
+
+
+def _signed_sqrt(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    root = builder.op("Sqrt", builder.op("Abs", tensor.name))
+    return replace(tensor, name=builder.op("Mul", builder.op("Sign", tensor.name), root))
 
 
 EMITTERS: dict[str, Emitter] = {
+    "batch_norm": _batch_norm,
+    "instance_norm": _instance_norm,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "rms_norm": _rms_norm,
+    "lrn": _lrn,
+    "lcn": _lcn,
+    "divisive_norm": _divisive_norm,
+    "min_max": _min_max,
+    "z_score": _z_score,
     "l1": _unit_length("ReduceL1"),
     "l2": _unit_length("ReduceL2"),
-    "z_score": _z_score,
+    "mean_variance": _mean_variance,
+    "signed_sqrt": _signed_sqrt,
 }

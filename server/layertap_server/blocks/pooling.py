@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap.types import Array, Layout
+from layertap_server.blocks import noise
 from layertap_server.blocks.builder import (
     Builder,
     Dim,
@@ -18,178 +20,332 @@ from layertap_server.blocks.builder import (
     as_nchw,
     back_to,
     maximum_with_nan,
+    misfit,
     require_places,
 )
+from layertap_server.blocks.windows import Windows, gathered, window_mean, windows_of
+
+WindowPool = Callable[[Builder, Tensor, Windows, BoundBlock], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The geometry of a window pool along one side of a map."""
+def _window_pool(pool: WindowPool) -> Emitter:
+    """The emitter of a pool that gives one value a window."""
 
-    size: Dim
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-    overhang: int
-    """How far a last, partial window reaches over the padded end (``ceil``)."""
-    output: Dim
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        maps = as_nchw(builder, tensor, block)
+        windows = windows_of(maps, block)
+        return back_to(tensor.layout, builder, windows.pooled(maps, pool(builder, maps, windows, block)))
 
-    def counts(self, *, padding: bool) -> Array:
-        """How many values each window holds; with ``padding`` the padded ones count too."""
-        if isinstance(self.size, str) or isinstance(self.output, str):
-            return np.array([self.kernel], np.float64)
-        starts = np.arange(self.output)[:, None] * self.stride - self.before
-        places = starts + np.arange(self.kernel)[None, :] * self.dilation
-        low, high = (-self.before, self.size + self.after) if padding else (0, self.size)
-        inside = (places >= low) & (places < high)
-        return np.asarray(inside.sum(axis=1), np.float64)
+    return emit
 
 
-def _windows(tensor: Tensor, block: BoundBlock) -> tuple[Window, Window]:
-    """Height's and width's window on an N×C×H×W tensor.
+def _maximum(builder: Builder, maps: Tensor, windows: Windows, _block: BoundBlock) -> str:
+    def maximum(name: str) -> str:
+        return windows.pool(builder, "MaxPool", windows.padded(builder, replace(maps, name=name), -np.inf))
 
-    Raises:
-        ShapeMismatchError: a window is larger than the padded map, or the padding than the window.
+    return maximum_with_nan(builder, maps, maximum)
+
+
+def _minimum(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    negated = replace(maps, name=builder.op("Neg", maps.name))
+    return builder.op("Neg", _maximum(builder, negated, windows, block))
+
+
+def _average(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    """The mean over the whole kernel, and then a factor for what each window really holds.
+
+    Runtimes disagree on what a partial window counts, so the counts are ours and the operator sees no padding.
     """
-    kernels = block.sides("kernel")
-    strides = kernels if block["stride"] is None else block.sides("stride")
-    dilations = block.sides("dilation")
-    height, width = (_window(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
-    if not (height.counts(padding=False).all() and width.counts(padding=False).all()):
-        raise _misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
-    return height, width
+    padding = block.name == "average_pool" and bool(block["count_include_pad"])
+    return _scaled(
+        builder, maps, window_mean(builder, maps, windows, block), windows.area / windows.held(padding=padding)
+    )
 
 
-def _window(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: int, dilation: int) -> Window:
-    size = tensor.shape[2 + side]
-    span = dilation * (kernel - 1) + 1
-    if isinstance(size, str):
-        if block["padding"] != "valid" or block["ceil"]:
-            raise _misfit(block, tensor, "padding and ceil need a known height and width", "a known size")
-        return Window(size, kernel, stride, dilation, 0, 0, 0, f"{size}/{stride}")
-    before, after = _padding(block, side, size, span, stride)
-    if max(before, after) >= span:
-        raise _misfit(block, tensor, f"padding of {max(before, after)} fills a window of {span}", f"less than {span}")
-    room = size + before + after - span
-    if room < 0:
-        padded = size + before + after
-        raise _misfit(block, tensor, f"a window of {span} is larger than the {padded} it is put on", f"at least {span}")
-    output, rest = divmod(room, stride)
-    output += 1
-    if block["ceil"] and rest and output * stride < size + before:
-        return Window(size, kernel, stride, dilation, before, after, stride - rest, output + 1)
-    return Window(size, kernel, stride, dilation, before, after, 0, output)
+def _scaled(builder: Builder, maps: Tensor, name: str, factor: Array) -> str:
+    if (factor == 1).all():
+        return name
+    return builder.op("Mul", name, builder.constant(factor[None, None], maps.dtype))
 
 
-def _misfit(block: BoundBlock, tensor: Tensor, problem: str, expected: str) -> ShapeMismatchError:
-    message = f"{block.name}: {problem}; {tensor.describe()}"
-    return ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=expected)
+def _sum(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    mean = window_mean(builder, maps, windows, block)
+    return builder.op("Mul", mean, builder.constant(windows.area, maps.dtype))
 
 
-def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) -> tuple[int, int]:
-    """How much goes before and after the map: ``same`` gives ceil(size / stride) windows."""
-    padding = block["padding"]
-    if isinstance(padding, tuple):
-        before, after = padding[side], padding[side + 2]
-        return int(before), int(after)  # type: ignore[arg-type]
-    if padding == "valid":
-        return 0, 0
-    total = max((math.ceil(size / stride) - 1) * stride + span - size, 0)
-    small, large = total // 2, total - total // 2
-    return (small, large) if padding == "same" else (large, small)
+def _lp(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    powered = replace(maps, name=_power(builder, builder.op("Abs", maps.name), block.number("p"), maps.dtype))
+    return _power(builder, _sum(builder, powered, windows, block), 1 / block.number("p"), maps.dtype)
 
 
-def _padded(builder: Builder, tensor: Tensor, height: Window, width: Window, value: float) -> str:
-    """The map with its padding written out: operators of ONNX limit how much they pad by themselves."""
-    ends = [height.after + height.overhang, width.after + width.overhang]
-    pads = [0, 0, height.before, width.before, 0, 0, *ends]
-    if not any(pads):
-        return tensor.name
-    return builder.op("Pad", tensor.name, builder.constant(pads, "int64"), builder.constant(value, tensor.dtype))
+def _power(builder: Builder, name: str, exponent: float, dtype: str) -> str:
+    return builder.op("Pow", name, builder.constant(exponent, dtype))
 
 
-def _pooled(tensor: Tensor, name: str, height: Window, width: Window) -> Tensor:
-    return replace(tensor, name=name, shape=(*tensor.shape[:2], height.output, width.output))
+def _stochastic(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    positive = replace(maps, name=builder.op("Relu", maps.name))
+    if block.word("mode") == "sample":
+        return _drawn(builder, positive, windows, block)
+    square = replace(maps, name=builder.op("Mul", positive.name, positive.name))
+    return _ratio(builder, maps, _sum(builder, square, windows, block), _sum(builder, positive, windows, block))
+
+
+def _ratio(builder: Builder, tensor: Tensor, above: str, below: str) -> str:
+    """``above / below``, 0 where both are."""
+    return builder.op("Div", above, builder.not_zero(below, tensor.dtype))
+
+
+def _drawn(builder: Builder, positive: Tensor, windows: Windows, block: BoundBlock) -> str:
+    """One value a window, with probability in proportion to it: the first at which the running sum passes u·sum."""
+    values = gathered(builder, positive, windows, block, 0.0)
+    running = builder.op("CumSum", values, builder.constant(2, "int64"))
+    total = builder.reduce("ReduceSum", values, [2], keepdims=True)
+    u = noise.uniform(builder, total, block.integer("seed"), positive.dtype)
+    passed = builder.op("Greater", running, builder.op("Mul", total, u))
+    first = builder.op("ArgMax", builder.cast(passed, "int32"), axis=2, keepdims=1)
+    value = builder.op("Squeeze", builder.op("GatherElements", values, first, axis=2), builder.constant([2], "int64"))
+    # A NaN passes nothing; the sum has it.
+    sums = builder.op("Squeeze", total, builder.constant([2], "int64"))
+    return builder.op("Where", builder.op("IsNaN", sums), sums, value)
+
+
+def _mixed(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    share = block.number("max_weight")
+    strongest, mean = _maximum(builder, maps, windows, block), _average(builder, maps, windows, block)
+    return builder.op(
+        "Add",
+        builder.op("Mul", strongest, builder.constant(share, maps.dtype)),
+        builder.op("Mul", mean, builder.constant(1 - share, maps.dtype)),
+    )
+
+
+def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    scores = np.asarray(block.numbers("scores"))
+    if len(scores) != windows.area:
+        problem = f"{len(scores)} scores for a kernel of {windows.area} elements"
+        raise misfit(block, maps, problem, f"{windows.area} scores")
+    lowest = -np.inf
+    values = gathered(builder, maps, windows, block, lowest)
+    ordered = builder.op("TopK", values, builder.constant([windows.area], "int64"), axis=2, outputs=2)
+    held = windows.held()
+    rank = np.arange(windows.area)[:, None, None]
+    weights = np.where(rank < held, np.exp(scores - scores.max())[:, None, None], 0.0)
+    weights /= weights.sum(axis=0, keepdims=True)
+    # Padding sorts last, where its weight is 0; an infinity times 0 would be NaN.
+    if (held < windows.area).any():
+        counts = builder.constant(rank < held, "bool")
+        ordered = builder.op("Where", counts, ordered, builder.constant(0, maps.dtype))
+    weighted = builder.op("Mul", ordered, builder.constant(weights, maps.dtype))
+    summed = builder.reduce("ReduceSum", weighted, [2], keepdims=False)
+    # Where a NaN sorts to is nobody's promise; the maximum has it.
+    strongest = _maximum(builder, maps, windows, block)
+    return builder.op("Where", builder.op("IsNaN", strongest), strongest, summed)
 
 
 def _max_pool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     maps = as_nchw(builder, tensor, block)
-    height, width = _windows(maps, block)
+    windows = windows_of(maps, block)
+    builder.last_max_pool = (maps, tensor.layout, windows)
+    name = _maximum(builder, maps, windows, block)
+    return back_to(tensor.layout, builder, windows.pooled(maps, name))
+
+
+def _max_unpool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Scatters the values to where MaxPool found the maxima, on the padded map, and cuts the padding off."""
+    if builder.last_max_pool is None:
+        message = "max_unpool needs a max_pool before it in the same head"
+        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="a max_pool before it")
+    maps, layout, windows = builder.last_max_pool
+    values = as_nchw(builder, tensor, block)
+    expected = windows.pooled(maps, "").shape
+    if values.shape[1:] != expected[1:]:
+        shape = Tensor("", tensor.dtype, expected, Layout.NCHW).shape_text
+        raise misfit(block, tensor, f"the max_pool before it gave {shape}", shape)
+    padded = windows.padded(builder, replace(maps, name=builder.nan_as_largest(maps)), -np.inf)
+    places = windows.pool_indices(builder, padded)
+    shape = builder.op("Shape", padded)
+    flat = builder.constant([-1], "int64")
+    length = builder.op("Reshape", builder.reduce("ReduceProd", shape, [0], keepdims=False), flat)
+    empty = builder.op("Expand", builder.constant(0, tensor.dtype), length)
+    filled = builder.op(
+        "ScatterElements", empty, builder.op("Reshape", places, flat), builder.op("Reshape", values.name, flat), axis=0
+    )
+    name = builder.op("Reshape", filled, shape)
+    for axis, side in ((2, windows.height), (3, windows.width)):
+        if (side.before or side.after or side.overhang) and isinstance(side.size, int):
+            name = builder.slice(name, axis, side.before, side.before + side.size)
+    return back_to(layout, builder, replace(maps, name=name, dtype=tensor.dtype))
+
+
+def _bounds(size: int, output: int) -> list[tuple[int, int]]:
+    """Start and end of each adaptive window, as in torch.nn."""
+    return [(index * size // output, -(-(index + 1) * size // output)) for index in range(output)]
+
+
+def _known_sides(maps: Tensor, block: BoundBlock) -> tuple[int, int]:
+    height, width = maps.shape[2:]
+    if isinstance(height, str) or isinstance(width, str):
+        raise misfit(block, maps, "it needs a known height and width", "a known size")
+    return height, width
+
+
+def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[int, int], *, maximum: bool) -> Tensor:
+    sides = _known_sides(maps, block)
+    pool = _adaptive_max if maximum else _adaptive_average
+    name = pool(builder, maps, sides, output)
+    return replace(maps, name=name, shape=(*maps.shape[:2], *output))
+
+
+def _adaptive_average(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
+    """Rows and then columns times a matrix of means."""
+    rows, columns = (_mean_matrix(size, count) for size, count in zip(sides, output, strict=True))
+    by_rows = builder.op("MatMul", builder.constant(rows, maps.dtype), maps.name)
+    return builder.op("MatMul", by_rows, builder.constant(columns.T, maps.dtype))
+
+
+def _mean_matrix(size: int, output: int) -> Array:
+    matrix = np.zeros((output, size))
+    for row, (start, end) in enumerate(_bounds(size, output)):
+        matrix[row, start:end] = 1 / (end - start)
+    return matrix
+
+
+def _adaptive_max(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
+    """The largest of rows and then of columns."""
 
     def maximum(name: str) -> str:
-        return builder.op(
-            "MaxPool",
-            _padded(builder, replace(maps, name=name), height, width, -np.inf),
-            kernel_shape=[height.kernel, width.kernel],
-            strides=[height.stride, width.stride],
-            dilations=[height.dilation, width.dilation],
-        )
+        for axis, size, count in ((2, sides[0], output[0]), (3, sides[1], output[1])):
+            parts = [builder.slice(name, axis, start, end) for start, end in _bounds(size, count)]
+            strongest = [builder.reduce("ReduceMax", part, [axis], keepdims=True) for part in parts]
+            name = builder.op("Concat", *strongest, axis=axis)
+        return name
 
-    name = maximum_with_nan(builder, maps, maximum)
-    return back_to(tensor.layout, builder, _pooled(maps, name, height, width))
+    return maximum_with_nan(builder, maps, maximum)
 
 
-def _average_pool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """The mean over the whole kernel, padding as zeros, and then a factor for what each window really holds.
+def _adaptive_pool(*, maximum: bool) -> Emitter:
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        maps = as_nchw(builder, tensor, block)
+        pooled = _adaptive(builder, maps, block, block.sides("output"), maximum=maximum)
+        return back_to(tensor.layout, builder, pooled)
 
-    Runtimes disagree on what a partial window counts, so the counts are ours and the operator sees no padding.
-    """
+    return emit
+
+
+def _spatial_pyramid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     maps = as_nchw(builder, tensor, block)
-    height, width = _windows(maps, block)
-    name = _kernel_mean(builder, replace(maps, name=_padded(builder, maps, height, width, 0.0)), height, width, block)
-    padding = bool(block["count_include_pad"])
-    held = np.outer(height.counts(padding=padding), width.counts(padding=padding))
-    factor = height.kernel * width.kernel / held
-    if (factor != 1).any():
-        name = builder.op("Mul", name, builder.constant(factor[None, None], maps.dtype))
-    return back_to(tensor.layout, builder, _pooled(maps, name, height, width))
+    maximum = block.word("op") == "max"
+    levels = block.integers("levels")
+    pooled = [_adaptive(builder, maps, block, (level, level), maximum=maximum) for level in levels]
+    name = builder.op("Concat", *(builder.op("Flatten", level.name) for level in pooled), axis=1)
+    channels, places = maps.shape[1], sum(level * level for level in levels)
+    features: Dim = channels * places if isinstance(channels, int) else f"{places}·{channels}"
+    return replace(maps, name=name, shape=(maps.shape[0], features), layout=Layout.VECTOR)
 
 
-def _kernel_mean(builder: Builder, maps: Tensor, height: Window, width: Window, block: BoundBlock) -> str:
-    strides = [height.stride, width.stride]
-    if height.dilation == width.dilation == 1:
-        return builder.op("AveragePool", maps.name, kernel_shape=[height.kernel, width.kernel], strides=strides)
-    # AveragePool has dilation only from opset 19 on; a depthwise convolution is the same sum.
-    channels = maps.shape[1]
-    if isinstance(channels, str):
-        raise _misfit(block, maps, "dilation needs a known number of channels", "a known size")
-    weight = np.full((channels, 1, height.kernel, width.kernel), 1 / (height.kernel * width.kernel))
-    dilations = [height.dilation, width.dilation]
-    kernel = builder.constant(weight, maps.dtype)
-    return builder.op("Conv", maps.name, kernel, strides=strides, dilations=dilations, group=channels)
+def _over_places(pool: Callable[[Builder, Tensor, tuple[int, ...], BoundBlock], str]) -> Emitter:
+    """The emitter of a pool over all places at once, N×C."""
+
+    def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        name = pool(builder, tensor, require_places(tensor, block), block)
+        shape = (tensor.shape[0], tensor.shape[tensor.channel_axis])
+        return replace(tensor, name=name, shape=shape, layout=Layout.VECTOR)
+
+    return emit
 
 
-def _gap(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    axes = require_places(tensor, block)
-    return _as_vector(tensor, builder.reduce("ReduceMean", tensor.name, axes, keepdims=False))
+def _reduced(op_type: str) -> Emitter:
+    return _over_places(lambda builder, tensor, axes, _: builder.reduce(op_type, tensor.name, axes, keepdims=False))
 
 
-def _gmp(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    axes = require_places(tensor, block)
-    name = maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
-    return _as_vector(tensor, name)
+def _global_max(builder: Builder, tensor: Tensor, axes: tuple[int, ...], _block: BoundBlock) -> str:
+    return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
 
 
-def _gem(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    axes = require_places(tensor, block)
+def _global_min(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:
+    negated = replace(tensor, name=builder.op("Neg", tensor.name))
+    return builder.op("Neg", _global_max(builder, negated, axes, block))
+
+
+def _global_std(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:
+    centred = builder.op("Sub", tensor.name, builder.reduce("ReduceMean", tensor.name, axes, keepdims=True))
+    total = builder.reduce("ReduceSum", builder.op("Mul", centred, centred), axes, keepdims=False)
+    return builder.op("Sqrt", builder.op("Div", total, builder.count(tensor, axes, less=block.integer("ddof"))))
+
+
+def _global_lp(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:
+    return _power_mean(builder, replace(tensor, name=builder.op("Abs", tensor.name)), axes, block, "ReduceSum")
+
+
+def _power_mean(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock, reduction: str) -> str:
+    """``(mean or sum of x^p)^(1/p)`` for x >= 0, in parts of the largest value: the powers of large ones overflow."""
     power = block.number("p")
-    floor = builder.constant(block.number("eps"), tensor.dtype)
-    powered = builder.op("Pow", builder.op("Max", tensor.name, floor), builder.constant(power, tensor.dtype))
-    mean = builder.reduce("ReduceMean", powered, axes, keepdims=False)
-    return _as_vector(tensor, builder.op("Pow", mean, builder.constant(1 / power, tensor.dtype)))
+    largest = builder.largest_magnitude(tensor, axes)
+    powered = _power(builder, builder.op("Div", tensor.name, largest), power, tensor.dtype)
+    root = _power(builder, builder.reduce(reduction, powered, axes, keepdims=True), 1 / power, tensor.dtype)
+    return builder.op("Squeeze", builder.op("Mul", root, largest), builder.constant(list(axes), "int64"))
 
 
-def _as_vector(tensor: Tensor, name: str) -> Tensor:
-    channels = tensor.shape[tensor.channel_axis]
-    return replace(tensor, name=name, shape=(tensor.shape[0], channels), layout=Layout.VECTOR)
+def _gem(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:
+    floor = builder.smallest(block.number("eps"), tensor.dtype)
+    positive = replace(tensor, name=builder.op("Max", tensor.name, floor))
+    return _power_mean(builder, positive, axes, block, "ReduceMean")
+
+
+def _avg_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    average = EMITTERS["gap"](builder, tensor, block)
+    strongest = EMITTERS["gmp"](builder, tensor, block)
+    channels = average.shape[1]
+    both: Dim = channels * 2 if isinstance(channels, int) else f"2·{channels}"
+    return average.with_axis(builder.op("Concat", average.name, strongest.name, axis=1), 1, both)
+
+
+def _k_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    return _largest(builder, tensor, block, block.integer("k"))
+
+
+def _dynamic_k_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    depth, layer = block.integer("depth"), block.integer("layer")
+    if layer > depth:
+        raise misfit(block, tensor, f"layer {layer} of {depth}", f"a layer of at most {depth}")
+    length = tensor.shape[tensor.axis(block.integer("axis"))]
+    if isinstance(length, str):
+        raise misfit(block, tensor, f"the axis's length {length} is not known", "a known size")
+    return _largest(builder, tensor, block, max(block.integer("k_top"), math.ceil((depth - layer) * length / depth)))
+
+
+def _largest(builder: Builder, tensor: Tensor, block: BoundBlock, k: int) -> Tensor:
+    axis = tensor.axis(block.integer("axis"))
+    length = tensor.shape[axis]
+    if axis == 0 or (isinstance(length, int) and k > length):
+        problem = "the batch is no axis to choose from" if axis == 0 else f"{k} of {length} values"
+        raise misfit(block, tensor, problem, f"at most {length} along an axis behind the batch")
+    places = builder.top_places(builder.nan_as_largest(tensor), k, axis)
+    largest = builder.op("GatherElements", tensor.name, places, axis=axis)
+    return tensor.with_axis(largest, axis, k)
 
 
 EMITTERS: dict[str, Emitter] = {
     "max_pool": _max_pool,
-    "average_pool": _average_pool,
-    "gap": _gap,
-    "gmp": _gmp,
-    "gem": _gem,
+    "min_pool": _window_pool(_minimum),
+    "average_pool": _window_pool(_average),
+    "sum_pool": _window_pool(_sum),
+    "lp_pool": _window_pool(_lp),
+    "stochastic_pool": _window_pool(_stochastic),
+    "mixed_pool": _window_pool(_mixed),
+    "sort_pool": _window_pool(_sorted),
+    "max_unpool": _max_unpool,
+    "adaptive_average_pool": _adaptive_pool(maximum=False),
+    "adaptive_max_pool": _adaptive_pool(maximum=True),
+    "spatial_pyramid": _spatial_pyramid,
+    "gap": _reduced("ReduceMean"),
+    "gmp": _over_places(_global_max),
+    "global_min": _over_places(_global_min),
+    "global_sum": _reduced("ReduceSum"),
+    "global_std": _over_places(_global_std),
+    "global_lp": _over_places(_global_lp),
+    "gem": _over_places(_gem),
+    "avg_max": _avg_max,
+    "k_max": _k_max,
+    "dynamic_k_max": _dynamic_k_max,
 }

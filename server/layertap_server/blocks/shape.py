@@ -1,4 +1,4 @@
-"""Shape blocks as ONNX nodes."""
+"""Shape and selection blocks as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -6,40 +6,240 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from onnx import helper
 
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
-from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor
+from layertap_server.blocks.builder import (
+    Builder,
+    Dim,
+    Emitter,
+    Tensor,
+    as_nchw,
+    back_to,
+    maximum_with_nan,
+    misfit,
+    require_places,
+)
+
+_BY_RANK = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+_PERMUTED: dict[tuple[Layout, tuple[int, ...]], Layout] = {
+    (Layout.NCHW, (0, 2, 3, 1)): Layout.NHWC,
+    (Layout.NHWC, (0, 3, 1, 2)): Layout.NCHW,
+}
+
+
+def _product(sizes: tuple[Dim, ...]) -> Dim:
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if len(known) == len(sizes) else "·".join(map(str, sizes))
 
 
 def _flatten(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
-    rest = tensor.shape[1:]
-    known = [size for size in rest if isinstance(size, int)]
-    features: Dim = math.prod(known) if len(known) == len(rest) else "features"
     name = builder.op("Flatten", tensor.name, axis=1)
-    return replace(tensor, name=name).with_shape(tensor.shape[0], features, layout=Layout.VECTOR)
+    return replace(tensor, name=name).with_shape(tensor.shape[0], _product(tensor.shape[1:]), layout=Layout.VECTOR)
+
+
+def _transpose(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    perm = block.integers("perm")
+    if sorted(perm) != list(range(tensor.rank)) or perm[0] != 0:
+        expected = f"0 and then {', '.join(map(str, range(1, tensor.rank)))} in any order"
+        raise misfit(block, tensor, f"perm {list(perm)} is no order of its axes with the batch in front", expected)
+    layout = _PERMUTED.get((tensor.layout, perm), tensor.layout if perm == tuple(range(tensor.rank)) else Layout.OTHER)
+    name = builder.op("Transpose", tensor.name, perm=list(perm))
+    return replace(tensor, name=name).with_shape(*(tensor.shape[axis] for axis in perm), layout=layout)
+
+
+def _reshape(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    shape = block.integers("shape")
+    count = _product(tensor.shape[1:])
+    rest = math.prod(size for size in shape if size != -1)
+    fits = shape.count(-1) <= 1 and 0 not in shape
+    if fits and isinstance(count, int):
+        fits = count % rest == 0 if -1 in shape else count == rest
+    if not fits:
+        raise misfit(block, tensor, f"{count} values an image do not make {list(shape)}", f"{count} values")
+    name = builder.op("Reshape", tensor.name, builder.constant([0, *shape], "int64"))
+    left: Dim = count // rest if isinstance(count, int) else "rest"
+    sizes = [left if size == -1 else size for size in shape]
+    layout = _BY_RANK.get(len(shape) + 1, Layout.OTHER)
+    return replace(tensor, name=name).with_shape(tensor.shape[0], *sizes, layout=layout)
+
+
+def _squeeze(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    axes = [axis for axis in range(1, tensor.rank) if tensor.shape[axis] == 1]
+    if not axes:
+        return tensor
+    kept = [size for axis, size in enumerate(tensor.shape) if axis not in axes]
+    layout = _BY_RANK.get(len(kept), Layout.OTHER)
+    name = builder.op("Squeeze", tensor.name, builder.constant(axes, "int64"))
+    return replace(tensor, name=name).with_shape(*kept, layout=layout)
+
+
+def _channels(tensor: Tensor, block: BoundBlock) -> int:
+    channels = tensor.shape[tensor.channel_axis] if tensor.rank > 1 else "no"
+    if isinstance(channels, str):
+        raise misfit(block, tensor, "it needs a known number of channels", "a known size")
+    return channels
+
+
+def _select(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    chosen, channels = block.integers("channels"), _channels(tensor, block)
+    if max(chosen) >= channels:
+        raise misfit(block, tensor, f"there is no channel {max(chosen)}", f"0 to {channels - 1}")
+    axis = tensor.channel_axis
+    name = builder.op("Gather", tensor.name, builder.constant(list(chosen), "int64"), axis=axis)
+    return tensor.with_axis(name, axis, len(chosen))
+
+
+def _top_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    k, channels = block.integer("k"), _channels(tensor, block)
+    if k > channels:
+        raise misfit(block, tensor, f"{k} of {channels} channels", f"at most {channels}")
+    axis, places = tensor.channel_axis, tensor.spatial_axes
+    strength = _strength(builder, tensor, block.word("by"), places)
+    strength = builder.nan_as_largest(replace(tensor, name=strength))
+    count = builder.constant([k], "int64")
+    _, chosen = builder.outputs("TopK", strength, count, count=2, axis=axis, largest=1, sorted=1)
+    if places:
+        sizes = builder.op("Shape", tensor.name)
+        parts = [builder.slice(sizes, 0, 0, axis), count, builder.slice(sizes, 0, axis + 1, tensor.rank)]
+        chosen = builder.op("Expand", chosen, builder.op("Concat", *parts, axis=0))
+    return tensor.with_axis(builder.op("GatherElements", tensor.name, chosen, axis=axis), axis, k)
+
+
+def _strength(builder: Builder, tensor: Tensor, by: str, places: tuple[int, ...]) -> str:
+    """What each channel is chosen by; the places stay as axes of size 1."""
+    if not places:
+        return builder.op("Abs", tensor.name) if by == "l2" else tensor.name
+    if by == "max":
+        return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, places, keepdims=True))
+    return builder.reduce({"mean": "ReduceMean", "l2": "ReduceL2"}[by], tensor.name, places, keepdims=True)
+
+
+def _crop(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    for axis, side, start in ((2, "height", "top"), (3, "width", "left")):
+        size, wanted = maps.shape[axis], block.integer(side)
+        if isinstance(size, str):
+            raise misfit(block, tensor, "it needs a known height and width", "a known size")
+        first = (size - wanted) // 2 if block[start] is None else block.integer(start)
+        if first < 0 or first + wanted > size:
+            raise misfit(
+                block, tensor, f"{side} {wanted} from {max(first, 0)} does not lie in {size}", f"within {size}"
+            )
+        maps = maps.with_axis(builder.slice(maps.name, axis, first, first + wanted), axis, wanted)
+    return back_to(tensor.layout, builder, maps)
+
+
+def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    mode, sides = block.word("mode"), [block.integer("height"), block.integer("width")]
+    leading = builder.slice(builder.op("Shape", maps.name), 0, 0, 2)
+    sizes = builder.op("Concat", leading, builder.constant(sides, "int64"), axis=0)
+    name = builder.op(
+        "Resize",
+        maps.name,
+        "",
+        "",
+        sizes,
+        mode=mode,
+        coordinate_transformation_mode="asymmetric" if mode == "nearest" else "half_pixel",
+        nearest_mode="floor" if mode == "nearest" else None,
+        cubic_coeff_a=-0.75 if mode == "cubic" else None,
+    )
+    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(*maps.shape[:2], *sides)))
+
+
+def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    if tensor.layout is not Layout.TOKENS:
+        raise misfit(block, tensor, "it needs tokens", "[N, T, C]")
+    batch, count, channels = tensor.shape
+    take, prefix = block.word("take"), block.integer("prefix")
+    if isinstance(count, int) and (prefix >= count or (take == "cls" and prefix == 0)):
+        raise misfit(block, tensor, f"a prefix of {prefix} in {count} tokens", "a prefix, and tokens behind it")
+    if take == "cls":
+        name = builder.op("Gather", tensor.name, builder.constant(0, "int64"), axis=1)
+        return replace(tensor, name=name).with_shape(batch, channels, layout=Layout.VECTOR)
+    behind: Dim = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
+    rest = tensor.with_axis(builder.slice(tensor.name, 1, prefix, 2**31), 1, behind)
+    if take == "mean":
+        mean = builder.reduce("ReduceMean", rest.name, [1], keepdims=False)
+        return replace(tensor, name=mean).with_shape(batch, channels, layout=Layout.VECTOR)
+    return rest if take == "all" else _grid(builder, rest, block)
+
+
+def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    batch, count, channels = tensor.shape
+    side = math.isqrt(count) if isinstance(count, int) else 0
+    if side * side != count or isinstance(channels, str):
+        raise misfit(block, tensor, f"{count} tokens make no square grid", "a square number behind the prefix")
+    shape = builder.constant([0, channels, side, side], "int64")
+    name = builder.op("Reshape", builder.op("Transpose", tensor.name, perm=[0, 2, 1]), shape)
+    return replace(tensor, name=name).with_shape(batch, channels, side, side, layout=Layout.NCHW)
+
+
+def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    places = require_places(tensor, block)
+    maps = tensor if tensor.layout is Layout.TOKENS else as_nchw(builder, tensor, block)
+    if maps.layout is Layout.TOKENS:
+        features = builder.op("Transpose", maps.name, perm=[0, 2, 1])
+    else:
+        features = builder.op("Reshape", maps.name, builder.constant([0, 0, -1], "int64"))
+    product = builder.op("MatMul", features, builder.op("Transpose", features, perm=[0, 2, 1]))
+    name = builder.op("Div", product, builder.count(tensor, places))
+    channels = tensor.shape[tensor.channel_axis]
+    return replace(tensor, name=name).with_shape(tensor.shape[0], channels, channels, layout=Layout.OTHER)
+
+
+def _stats(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    flat = _flatten(builder, tensor, _block)
+
+    def over(op_type: str, name: str) -> str:
+        return builder.reduce(op_type, name, [1], keepdims=True)
+
+    largest = maximum_with_nan(builder, flat, lambda x: over("ReduceMax", x))
+    negated = replace(flat, name=builder.op("Neg", flat.name))
+    smallest = builder.op("Neg", maximum_with_nan(builder, negated, lambda x: over("ReduceMax", x)))
+    mean = over("ReduceMean", flat.name)
+    centred = builder.op("Sub", flat.name, mean)
+    deviation = builder.op("Sqrt", over("ReduceMean", builder.op("Mul", centred, centred)))
+    is_zero = builder.cast(builder.op("Equal", flat.name, builder.constant(0, flat.dtype)), flat.dtype)
+    parts = [smallest, largest, mean, deviation, over("ReduceMean", is_zero), over("ReduceL2", flat.name)]
+    return flat.with_axis(builder.op("Concat", *parts, axis=1), 1, len(parts))
 
 
 def _cast(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     dtype = block.word("dtype")
     name = tensor.name
-    if tensor.dtype.startswith("float") and not dtype.startswith("float"):
+    if not dtype.startswith("float") and tensor.dtype != "bool":
         name = _within(builder, tensor, dtype)
-    to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    return replace(tensor, name=builder.op("Cast", name, to=to), dtype=dtype)
+    return replace(tensor, name=builder.cast(name, dtype), dtype=dtype)
 
 
 def _within(builder: Builder, tensor: Tensor, dtype: str) -> str:
     """The values held inside the integer type's range: ONNX leaves a cast from outside it undefined."""
-    limits, real = np.iinfo(dtype), np.dtype(tensor.dtype)
-    low, high = np.asarray(limits.min, real), np.asarray(limits.max, real)
-    # The largest integer of a wide type rounds up to a real number outside it.
-    high = high if int(high) <= limits.max else np.nextafter(high, real.type(0))
-    return builder.op("Clip", tensor.name, builder.constant(low, real.name), builder.constant(high, real.name))
+    limits = np.iinfo(dtype)
+    if not tensor.dtype.startswith("float"):
+        own = np.iinfo(tensor.dtype)
+        low, high = max(limits.min, own.min), min(limits.max, own.max)
+        bounds = [builder.constant(np.asarray(bound, tensor.dtype), tensor.dtype) for bound in (low, high)]
+        return builder.op("Clip", tensor.name, *bounds)
+    # In float64, which holds every integer up to 2⁵³; the end of int64 rounds up to a number outside it.
+    highest = float(limits.max) if int(float(limits.max)) <= limits.max else float(np.nextafter(float(limits.max), 0))
+    bounds = [builder.constant(bound, "float64") for bound in (float(limits.min), highest)]
+    return builder.op("Clip", builder.cast(tensor.name, "float64"), *bounds)
 
 
 EMITTERS: dict[str, Emitter] = {
     "flatten": _flatten,
+    "transpose": _transpose,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "select": _select,
+    "top_channels": _top_channels,
+    "crop": _crop,
+    "resize": _resize,
+    "tokens": _tokens,
+    "gram": _gram,
+    "stats": _stats,
     "cast": _cast,
 }

@@ -4,16 +4,18 @@
 """
 
 from layertap_server.graph.compile import CompiledPlan, compile_plan, head_type
-from layertap_server.graph.front import Normalization
+from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
-from layertap_server.graph.read import GraphError, load, read
+from layertap_server.graph.read import GraphError, at_size, load, read
 
 __all__ = [
+    "CHANNELS",
     "CompiledPlan",
     "GraphError",
     "ModelGraph",
     "Normalization",
+    "at_size",
     "compile_plan",
     "head_type",
     "load",

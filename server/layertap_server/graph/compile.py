@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from layertap.blocks import BoundBlock
+from layertap.errors import InvalidRequestError
 from layertap_server.blocks import Builder, Tensor, emit_head
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
@@ -33,13 +34,14 @@ class CompiledPlan:
     """What the weights that it refers to take."""
 
 
-def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> Tensor:
-    """What a head on a layer gives: dtype, shape and layout.
+def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
+    """What a head on a layer gives (dtype, shape, layout), and how many bytes it computes for one image.
 
     Raises:
         ShapeMismatchError: a block does not fit.
     """
-    return emit_head(Builder(graph.opset), graph.types[layer], head)
+    builder = Builder(graph.opset)
+    return emit_head(builder, graph.types[layer], head), builder.computed_bytes
 
 
 def compile_plan(
@@ -52,11 +54,15 @@ def compile_plan(
     """The model that computes the heads, each a layer and the blocks on it.
 
     With ``front`` it takes uint8 images of ``image_size``, without it the model's own input.
+
+    Raises:
+        InvalidRequestError: the layers depend on an input that is no image, and nothing is given for it.
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
     nodes, needed = needed_nodes(graph.proto.graph, {layer for layer, _ in heads})
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
+    _check_inputs(graph, needed)
     image = graph.image_input
     before = Builder(graph.opset, prefix="layertap/front")
     if front is not None and image_size is not None:
@@ -70,7 +76,7 @@ def compile_plan(
     plan = helper.make_graph(
         [*before.nodes, *nodes, *builder.nodes],
         graph.proto.graph.name or "plan",
-        [*inputs, *_other_inputs(graph, needed)],
+        inputs,
         list({output.name: output for output in outputs}.values()),
         [*weights, *before.initializers, *builder.initializers],
     )
@@ -95,6 +101,8 @@ def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.Valu
     return helper.make_tensor_value_info(name, dtype, list(result.shape))
 
 
-def _other_inputs(graph: ModelGraph, needed: frozenset[str]) -> list[onnx.ValueInfoProto]:
-    names = {info.name for info in graph.inputs} & needed - {graph.image_input.name}
-    return [value for value in graph.proto.graph.input if value.name in names]
+def _check_inputs(graph: ModelGraph, needed: frozenset[str]) -> None:
+    others = sorted({info.name for info in graph.inputs} & needed - {graph.image_input.name})
+    if others:
+        message = f"these layers depend on the model's inputs {', '.join(others)} too, which cannot be given yet"
+        raise InvalidRequestError(message, inputs=others)

@@ -23,7 +23,7 @@ class ModelGraph:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     image_input: TensorInfo
-    """The input that takes the images; its shape holds -1 where a size is free."""
+    """The input that takes the images; its shape holds -1 where a size is free, in the file and in what was asked."""
     layers: tuple[LayerInfo, ...]
     types: Mapping[str, Tensor]
     """Of every layer whose type is known."""
@@ -42,19 +42,9 @@ class ModelGraph:
         return (height, width) if height > 0 and width > 0 else None
 
     @cached_property
-    def producers(self) -> Mapping[str, onnx.NodeProto]:
-        """The node that makes each tensor."""
-        return {name: node for node in self.proto.graph.node for name in node.output if name}
-
-    @cached_property
     def weights(self) -> Mapping[str, onnx.TensorProto]:
         """The initializers by name."""
         return {tensor.name: tensor for tensor in self.proto.graph.initializer}
-
-    @cached_property
-    def weight_bytes(self) -> int:
-        """What the weights take on disk."""
-        return sum(onnx_bytes(tensor) for tensor in self.proto.graph.initializer)
 
 
 def onnx_bytes(tensor: onnx.TensorProto) -> int:

@@ -60,8 +60,8 @@ def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         raise GraphError("its external data cannot be read; they must lie in the model's own folder") from error
 
 
-def read(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None) -> ModelGraph:
-    """What the model is: checked, with shapes inferred for images of ``image_size`` (height, width).
+def read(proto: onnx.ModelProto, weights_folder: Path) -> ModelGraph:
+    """What the model is: checked, with the shapes that the file alone gives.
 
     Takes ``proto`` over: its large weights move into a file in ``weights_folder``.
 
@@ -71,6 +71,23 @@ def read(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, in
     _check(proto)
     proto = _converted(proto)
     externalize(proto, weights_folder)
+    return _analysed(proto, weights_folder, None)
+
+
+def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
+    """The same model with shapes for images of this height and width; itself where the file fixes them.
+
+    Raises:
+        GraphError: images of this size do not go through the model.
+    """
+    if graph.image_size is not None:
+        return graph
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    return _analysed(proto, graph.weights_folder, image_size)
+
+
+def _analysed(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None) -> ModelGraph:
     _fix_image_size(proto, _image_input(proto), image_size)
     image = _image_input(proto)
     types = _infer_types(proto, image)

@@ -6,6 +6,7 @@ Handlers get and give bytes: parsing and serializing large messages is work, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -47,30 +48,70 @@ class Call:
 Method: TypeAlias = Callable[[bytes, Call], bytes]
 
 
+class Lane:
+    """Worker threads, and room for so many requests that wait for one."""
+
+    def __init__(self, workers: int, max_waiting: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+        self._room = workers + max_waiting
+        self.admitted = 0
+        """Requests that wait or run; one whose caller is gone runs on until it ends."""
+
+    async def run(self, job: Callable[[], bytes]) -> bytes:
+        """What the job returns.
+
+        Raises:
+            OverloadedError: there is no room.
+        """
+        if self.admitted >= self._room:
+            raise OverloadedError(
+                f"{self.admitted} requests wait or run already, which is the limit",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._room,
+            )
+        loop = asyncio.get_running_loop()
+        self.admitted += 1
+        future = self._pool.submit(job)
+        future.add_done_callback(lambda _: _on_loop(loop, self._leave))
+        # A cancelled call cancels this: a job that still waits leaves the queue.
+        return await asyncio.wrap_future(future)
+
+    def _leave(self) -> None:
+        self.admitted -= 1
+
+    def close(self) -> None:
+        """Drops what waits; what runs is not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
+        loop.call_soon_threadsafe(call)
+
+
 class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
     def __init__(self, workers: int, max_waiting: int, metrics: Metrics) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._work = Lane(workers, max_waiting, "worker")
         # Listings never wait behind extractions.
-        self._quick_pool = ThreadPoolExecutor(1, thread_name_prefix="listing")
-        self._room = workers + max_waiting
-        self._admitted = 0
+        self._listing = Lane(1, max_waiting, "listing")
         self._metrics = metrics
         self._draining = False
 
     @property
     def admitted(self) -> int:
-        """Requests that wait or run."""
-        return self._admitted
+        """Extractions that wait or run."""
+        return self._work.admitted
 
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
         self._draining = True
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._quick_pool.shutdown(wait=True, cancel_futures=True)
+        """Drops what waits; what runs is not waited for."""
+        self._work.close()
+        self._listing.close()
 
     def service(
         self, descriptor: ServiceDescriptor, methods: dict[str, Method], *, quick: bool
@@ -88,11 +129,15 @@ class Dispatcher:
         return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
     def _unary(self, service: str, name: str, method: Method, *, quick: bool) -> Callable[..., Any]:
+        lane = self._listing if quick else self._work
+
         async def handle(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             arrived = time.perf_counter()
             status = "CANCELLED"  # unless it comes to an end of its own
             try:
-                reply = await (self._quickly if quick else self._work)(method, request, context)
+                if not quick:
+                    self._refuse_while_draining()
+                reply = await lane.run(_job(method, request, context.time_remaining()))
                 status = "OK"
             except LayertapError as error:
                 status = error.status
@@ -106,39 +151,25 @@ class Dispatcher:
 
         return handle
 
-    async def _quickly(self, method: Method, request: bytes, _context: object) -> bytes:
-        return await self._run(self._quick_pool, method, request, None)
-
-    async def _work(self, method: Method, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+    def _refuse_while_draining(self) -> None:
         if self._draining:
-            raise DrainingError("the server is stopping; another one will answer", retry_after_ms=RETRY_AFTER_MS)
-        if self._admitted >= self._room:
-            raise OverloadedError(
-                f"{self._admitted} requests wait or run already, which is the limit",
-                retry_after_ms=RETRY_AFTER_MS,
-                limit=self._room,
-            )
-        remaining = context.time_remaining()
-        self._admitted += 1
+            raise DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
+
+
+def _job(method: Method, request: bytes, remaining: float | None) -> Callable[[], bytes]:
+    """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
+    arrived = time.perf_counter()
+
+    def job() -> bytes:
+        waited = time.perf_counter() - arrived
+        if remaining is not None and waited > remaining:
+            raise DeadlineError("the deadline passed while the request waited; nothing was computed")
         try:
-            return await self._run(self._pool, method, request, remaining)
-        finally:
-            self._admitted -= 1
+            return method(request, Call(queue_ms=waited * 1000))
+        except DecodeError as error:
+            raise InvalidRequestError("the request is not a message of this method") from error
 
-    async def _run(self, pool: ThreadPoolExecutor, method: Method, request: bytes, remaining: float | None) -> bytes:
-        arrived = time.perf_counter()
-
-        def job() -> bytes:
-            waited = time.perf_counter() - arrived
-            if remaining is not None and waited > remaining:
-                raise DeadlineError("the deadline passed while the request waited; nothing was computed")
-            try:
-                return method(request, Call(queue_ms=waited * 1000))
-            except DecodeError as error:
-                raise InvalidRequestError("the request is not a message of this method") from error
-
-        # A cancelled call cancels this: a job that still waits leaves the queue.
-        return await asyncio.get_running_loop().run_in_executor(pool, job)
+    return job
 
 
 def _unimplemented(name: str, *, streaming: bool) -> Any:

@@ -6,6 +6,7 @@ from layertap import wire
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.engine import Engine
 from layertap_server.metrics import Metrics
+from layertap_server.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
@@ -14,7 +15,8 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 class FeatureService:
     """Features of images."""
 
-    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, repository: Repository, engine: Engine, metrics: Metrics) -> None:
+        self._repository = repository
         self._engine = engine
         self._metrics = metrics
 
@@ -25,6 +27,7 @@ class FeatureService:
 
     def _extract(self, request: bytes, call: Call) -> bytes:
         extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
-        features = self._engine.extract(extract, call.queue_ms)
-        self._metrics.extracted(features.model, features.batch_size, features.timing)
+        model = self._repository.get(extract.model, extract.version)
+        features = self._engine.extract(model, extract, call.queue_ms)
+        self._metrics.extracted(features.model, len(features.maps[0].array), features.timing)
         return wire.encode_extract_response(features).SerializeToString()

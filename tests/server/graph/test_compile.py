@@ -22,7 +22,7 @@ LAYERS = ["image", "conv", "act", "down", "left", "right", "joined", "mean", "ve
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
-    return read(branching(), tmp_path_factory.mktemp("weights"), None)
+    return read(branching(), tmp_path_factory.mktemp("weights"))
 
 
 def run(graph: ModelGraph, plan: CompiledPlan, images: Array) -> list[Array]:
@@ -60,7 +60,7 @@ def test_any_set_of_layers_equals_the_whole_model(layers: list[str], count: int,
     images = np.random.default_rng(seed).normal(size=(count, 3, 8, 8)).astype(np.float32)
     expected = whole(images)
     with tempfile.TemporaryDirectory() as folder:
-        graph = read(branching(), Path(folder), None)
+        graph = read(branching(), Path(folder))
         plan = compile_plan(graph, [(layer, ()) for layer in layers], front=None, image_size=None)
         for layer, actual in zip(layers, run(graph, plan, images), strict=True):
             np.testing.assert_allclose(actual, expected[layer], rtol=1e-5, atol=1e-5)

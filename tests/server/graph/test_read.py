@@ -10,14 +10,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from layertap.types import Layout
-from layertap_server.graph import GraphError, load, read
+from layertap_server.graph import GraphError, at_size, load, read
 from layertap_server.graph.weights import FILE_NAME
 from tests.models import branching
 from tests.paths import MODEL, MODELS
 
 
 def test_layers_in_execution_order(tmp_path: Path) -> None:
-    graph = read(branching(), tmp_path, None)
+    graph = read(branching(), tmp_path)
     assert [layer.name for layer in graph.layers] == [
         "image", "conv", "act", "down", "left", "right", "joined", "mean", "vector", "sizes", "scores",
     ]  # fmt: skip
@@ -25,7 +25,7 @@ def test_layers_in_execution_order(tmp_path: Path) -> None:
 
 
 def test_what_a_layer_is(tmp_path: Path) -> None:
-    layers = {layer.name: layer for layer in read(branching(), tmp_path, None).layers}
+    layers = {layer.name: layer for layer in read(branching(), tmp_path).layers}
     conv, vector = layers["conv"], layers["vector"]
     assert (conv.node, conv.op_type, conv.module_path) == ("/stem/conv/Conv", "Conv", "stem.conv")
     assert (conv.dtype, conv.shape, conv.symbolic_shape) == ("float32", (-1, 6, 8, 8), ("N", "6", "8", "8"))
@@ -37,7 +37,7 @@ def test_what_a_layer_is(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_tapped_says_why(tmp_path: Path) -> None:
-    layers = {layer.name: layer for layer in read(branching(), tmp_path, None).layers}
+    layers = {layer.name: layer for layer in read(branching(), tmp_path).layers}
     assert layers["sizes"].not_tappable_reason == "its first axis is not the batch"
     assert [name for name, layer in layers.items() if not layer.tappable] == ["sizes"]
 
@@ -46,7 +46,7 @@ def test_large_weights_move_into_one_file(tmp_path: Path) -> None:
     model = branching()
     big = np.arange(6 * 6 * 16, dtype=np.float32).reshape(24, 24, 1, 1)
     model.graph.initializer.append(numpy_helper.from_array(big, "big"))
-    graph = read(model, tmp_path, None)
+    graph = read(model, tmp_path)
     weight = graph.weights["big"]
     assert weight.data_location == TensorProto.EXTERNAL
     entries = {entry.key: entry.value for entry in weight.external_data}
@@ -58,7 +58,7 @@ def test_large_weights_move_into_one_file(tmp_path: Path) -> None:
 
 
 def test_the_shipped_model(tmp_path: Path) -> None:
-    graph = read(load(MODELS / MODEL / "model.onnx"), tmp_path, (224, 224))
+    graph = at_size(read(load(MODELS / MODEL / "model.onnx"), tmp_path), (224, 224))
     layers = {layer.name: layer for layer in graph.layers}
     assert len(graph.layers) == 144
     assert all(layer.tappable for layer in graph.layers)
@@ -72,7 +72,7 @@ def test_an_older_opset_is_converted(tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, 4, 4]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "old", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
-    assert read(model, tmp_path, None).opset == 17
+    assert read(model, tmp_path).opset == 17
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_model_without_an_image_input(tmp_path: Path) -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "flat", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(GraphError, match=r"no input takes images.*x \[-1, 3\]"):
-        read(model, tmp_path, None)
+        read(model, tmp_path)
 
 
 def test_external_data_must_lie_in_the_folder(tmp_path: Path) -> None:

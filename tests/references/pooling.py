@@ -1,7 +1,4 @@
-"""Every block again, written from its formula in float64 NumPy; shares no code with the emitters.
-
-Arrays are N×C×H×W unless a function says otherwise.
-"""
+"""Pooling blocks."""
 
 from __future__ import annotations
 
@@ -13,20 +10,6 @@ from typing import Any
 import numpy as np
 
 from layertap.types import Array
-
-
-def relu(x: Array) -> Array:
-    return np.where(x > 0, x, np.where(np.isnan(x), x, 0.0))
-
-
-def sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
-
-
-def softmax(x: Array, axis: int = 1) -> Array:
-    exponentials = np.exp(x - x.max(axis=axis, keepdims=True))
-    return exponentials / exponentials.sum(axis=axis, keepdims=True)
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], *, ceil: bool) -> int:
@@ -106,22 +89,65 @@ def gem(x: Array, p: float = 3.0, eps: float = 1e-6) -> Array:
     return (np.maximum(x, eps) ** p).mean(axis=(2, 3)) ** (1 / p)
 
 
-def l1(x: Array, axis: int = 1, eps: float = 1e-12) -> Array:
-    return x / np.maximum(np.abs(x).sum(axis=axis, keepdims=True), eps)
+def min_pool(x: Array, **window: Any) -> Array:
+    return window_pool(x, lambda inside, _: inside.min(), **window)
 
 
-def l2(x: Array, axis: int = 1, eps: float = 1e-12) -> Array:
-    return x / np.maximum(np.sqrt((x * x).sum(axis=axis, keepdims=True)), eps)
+def sum_pool(x: Array, **window: Any) -> Array:
+    return window_pool(x, lambda inside, _: inside.sum(), **window)
 
 
-def z_score(x: Array, scope: str = "sample", ddof: int = 0, eps: float = 1e-12) -> Array:
-    axes = {
-        "sample": tuple(range(1, x.ndim)),
-        "channel": (2, 3),
-        "batch": (0, 2, 3) if x.ndim == 4 else (0,),
-        "column": (0,),
-    }[scope]
-    count = math.prod(x.shape[axis] for axis in axes)
-    centred = x - x.mean(axis=axes, keepdims=True)
-    variance = (centred**2).sum(axis=axes, keepdims=True) / max(count - ddof, 1)
-    return centred / np.maximum(np.sqrt(variance), eps)
+def lp_pool(x: Array, p: float = 2.0, **window: Any) -> Array:
+    return window_pool(x, lambda inside, _: (np.abs(inside) ** p).sum() ** (1 / p), **window)
+
+
+def stochastic_pool(x: Array, **window: Any) -> Array:
+    def expected(inside: Array, _: int) -> float:
+        positive = np.where(inside < 0, 0, inside)
+        return float((positive**2).sum() / positive.sum()) if positive.sum() != 0 else 0.0
+
+    return window_pool(x, expected, **window)
+
+
+def mixed_pool(x: Array, max_weight: float = 0.5, **window: Any) -> Array:
+    return window_pool(x, lambda inside, _: max_weight * inside.max() + (1 - max_weight) * inside.mean(), **window)
+
+
+def sort_pool(x: Array, scores: tuple[float, ...], **window: Any) -> Array:
+    def weighted(inside: Array, _: int) -> float:
+        weights = np.exp(scores[: len(inside)])
+        return float((np.sort(inside)[::-1] * weights / weights.sum()).sum())
+
+    return window_pool(x, weighted, **window)
+
+
+def max_unpool(x: Array, **window: Any) -> Array:
+    """Of the max_pool of ``x`` itself: every maximum at its place, zeros elsewhere (the first place where tied)."""
+    places = np.arange(x.size, dtype=np.float64).reshape(x.shape)
+    result = np.zeros(x.size)
+
+    def argmax(inside: Array, _: int) -> float:
+        indices = inside.astype(np.int64)
+        return float(indices[np.argmax(x.ravel()[indices])])
+
+    for place in window_pool(places, argmax, **window).astype(np.int64).ravel():
+        result[place] = x.ravel()[place]
+    return result.reshape(x.shape)
+
+
+def adaptive(x: Array, output: tuple[int, int], value: Callable[..., Array]) -> Array:
+    result = np.empty((*x.shape[:2], *output))
+    for i, j in itertools.product(*map(range, output)):
+        rows = slice(i * x.shape[2] // output[0], math.ceil((i + 1) * x.shape[2] / output[0]))
+        columns = slice(j * x.shape[3] // output[1], math.ceil((j + 1) * x.shape[3] / output[1]))
+        result[:, :, i, j] = value(x[:, :, rows, columns], axis=(2, 3))
+    return result
+
+
+def spatial_pyramid(x: Array, levels: tuple[int, ...] = (1, 2, 4), value: Callable[..., Array] = np.max) -> Array:
+    return np.concatenate([adaptive(x, (level, level), value).reshape(len(x), -1) for level in levels], axis=1)
+
+
+def k_max(x: Array, k: int, axis: int = -1) -> Array:
+    order = np.sort(np.argsort(-x, axis=axis, kind="stable").take(range(k), axis=axis), axis=axis)
+    return np.take_along_axis(x, order, axis=axis)

@@ -1,0 +1,190 @@
+"""The geometry of window pools, and the ways of looking through a window."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from layertap.blocks import BoundBlock
+from layertap.types import Array
+from layertap_server.blocks.builder import Builder, Dim, Tensor, misfit
+
+LARGEST_GATHERED = 1024
+"""Elements of a kernel whose values are laid side by side; more would make a graph of as many nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A window along one side of a map."""
+
+    size: Dim
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    overhang: int
+    """How far a last, partial window reaches over the padded end (``ceil``)."""
+    output: Dim
+
+    def inside(self, *, padding: bool) -> Array:
+        """Which elements of each window lie inside the map, or inside the padded map: windows × kernel."""
+        if isinstance(self.size, str) or isinstance(self.output, str):
+            return np.ones((1, self.kernel), bool)
+        starts = np.arange(self.output)[:, None] * self.stride - self.before
+        places = starts + np.arange(self.kernel)[None, :] * self.dilation
+        low, high = (-self.before, self.size + self.after) if padding else (0, self.size)
+        return np.asarray((places >= low) & (places < high))
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The windows of a pool on an N×C×H×W tensor."""
+
+    height: Side
+    width: Side
+
+    @property
+    def area(self) -> int:
+        """Elements of the kernel."""
+        return self.height.kernel * self.width.kernel
+
+    def held(self, *, padding: bool = False) -> Array:
+        """How many values each window holds, H'×W'; with ``padding`` the padded ones count too."""
+        rows, columns = (side.inside(padding=padding).sum(axis=1) for side in (self.height, self.width))
+        return np.asarray(np.outer(rows, columns), np.float64)
+
+    def pool(self, builder: Builder, op_type: str, name: str) -> str:
+        """A window operator of ONNX on a map that is padded already."""
+        dilated = self.height.dilation != 1 or self.width.dilation != 1
+        return builder.op(
+            op_type,
+            name,
+            kernel_shape=[self.height.kernel, self.width.kernel],
+            strides=[self.height.stride, self.width.stride],
+            dilations=[self.height.dilation, self.width.dilation] if dilated else None,
+        )
+
+    def pool_indices(self, builder: Builder, name: str) -> str:
+        """Where MaxPool finds each maximum, as a number in the whole padded tensor."""
+        dilations = [self.height.dilation, self.width.dilation]
+        return builder.outputs(
+            "MaxPool",
+            name,
+            count=2,
+            kernel_shape=[self.height.kernel, self.width.kernel],
+            strides=[self.height.stride, self.width.stride],
+            dilations=dilations,
+        )[1]
+
+    def padded(self, builder: Builder, tensor: Tensor, value: float) -> str:
+        """The map with its padding written out: operators of ONNX limit how much they pad by themselves."""
+        ends = [side.after + side.overhang for side in (self.height, self.width)]
+        pads = [0, 0, self.height.before, self.width.before, 0, 0, *ends]
+        if not any(pads):
+            return tensor.name
+        return builder.op("Pad", tensor.name, builder.constant(pads, "int64"), builder.constant(value, tensor.dtype))
+
+    def pooled(self, tensor: Tensor, name: str) -> Tensor:
+        """The result of one value a window."""
+        return replace(tensor, name=name, shape=(*tensor.shape[:2], self.height.output, self.width.output))
+
+
+def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
+    """The windows that the block's parameters make on an N×C×H×W tensor.
+
+    Raises:
+        ShapeMismatchError: a window is larger than the padded map, or holds nothing but padding.
+    """
+    kernels = block.sides("kernel")
+    strides = kernels if block["stride"] is None else block.sides("stride")
+    dilations = block.sides("dilation")
+    height, width = (_side(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
+    windows = Windows(height, width)
+    if not windows.held().all():
+        raise misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
+    return windows
+
+
+def _side(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: int, dilation: int) -> Side:
+    size = tensor.shape[2 + side]
+    span = dilation * (kernel - 1) + 1
+    if isinstance(size, str):
+        if block["padding"] != "valid" or block["ceil"]:
+            raise misfit(block, tensor, "padding and ceil need a known height and width", "a known size")
+        return Side(size, kernel, stride, dilation, 0, 0, 0, f"{size}/{stride}")
+    before, after = _padding(block, side, size, span, stride)
+    if max(before, after) >= span:
+        raise misfit(block, tensor, f"padding of {max(before, after)} fills a window of {span}", f"less than {span}")
+    room = size + before + after - span
+    if room < 0:
+        padded = size + before + after
+        raise misfit(block, tensor, f"a window of {span} is larger than the {padded} it is put on", f"at least {span}")
+    output, rest = divmod(room, stride)
+    output += 1
+    if block["ceil"] and rest and output * stride < size + before:
+        return Side(size, kernel, stride, dilation, before, after, stride - rest, output + 1)
+    return Side(size, kernel, stride, dilation, before, after, 0, output)
+
+
+def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) -> tuple[int, int]:
+    """How much goes before and after the map: ``same`` gives ceil(size / stride) windows."""
+    padding = block["padding"]
+    if isinstance(padding, tuple):
+        before, after = padding[side], padding[side + 2]
+        return int(before), int(after)  # type: ignore[arg-type]
+    if padding == "valid":
+        return 0, 0
+    total = max((math.ceil(size / stride) - 1) * stride + span - size, 0)
+    small, large = total // 2, total - total // 2
+    return (small, large) if padding == "same" else (large, small)
+
+
+def window_mean(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+    """The mean over the whole kernel of each window, padding as zeros."""
+    padded = windows.padded(builder, maps, 0.0)
+    if windows.height.dilation == windows.width.dilation == 1:
+        return windows.pool(builder, "AveragePool", padded)
+    # AveragePool has dilation only from opset 19 on; a depthwise convolution is the same sum.
+    channels = maps.shape[1]
+    if isinstance(channels, str):
+        raise misfit(block, maps, "dilation needs a known number of channels", "a known size")
+    weight = np.full((channels, 1, windows.height.kernel, windows.width.kernel), 1 / windows.area)
+    return builder.op(
+        "Conv",
+        padded,
+        builder.constant(weight, maps.dtype),
+        strides=[windows.height.stride, windows.width.stride],
+        dilations=[windows.height.dilation, windows.width.dilation],
+        group=channels,
+    )
+
+
+def gathered(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock, fill: float) -> str:
+    """Each window's values side by side, padding as ``fill``: N×C×K×H'×W' for a kernel of K elements."""
+    if windows.area > LARGEST_GATHERED:
+        raise misfit(block, maps, f"a kernel of {windows.area} elements", f"at most {LARGEST_GATHERED} elements")
+    builder.count_computed(windows.pooled(maps, ""), windows.area)
+    padded = windows.padded(builder, maps, fill)
+    axis = builder.constant([2], "int64")
+    rows = [_every(builder, padded, 2, row, windows.height) for row in range(windows.height.kernel)]
+    columns = range(windows.width.kernel)
+    elements = [
+        builder.op("Unsqueeze", _every(builder, row, 3, column, windows.width), axis)
+        for row in rows
+        for column in columns
+    ]
+    return builder.op("Concat", *elements, axis=2)
+
+
+def _every(builder: Builder, name: str, axis: int, element: int, side: Side) -> str:
+    """One element of every window along an axis."""
+    start = element * side.dilation
+    # The last window's element; what lies behind it belongs to no window.
+    end = start + (side.output - 1) * side.stride + 1 if isinstance(side.output, int) else None
+    if end is None:
+        behind = side.dilation * (side.kernel - 1) - start
+        end = -behind if behind else 2**31
+    return builder.slice(name, axis, start, end, side.stride)

@@ -1,0 +1,210 @@
+"""Every block in the forms worth checking: a head, and the same in float64 NumPy.
+
+Heads run on N×C×H×W of any size that `Case.fits` allows; C is even, so that channels can be halved and grouped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from layertap.types import Array
+from tests import references as r
+
+Reference = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Case:
+    head: str
+    reference: Reference
+    smallest: int = 1
+    """Height and width are at least this."""
+    float16: bool = True
+    """Whether float16 has the range for it."""
+
+    @property
+    def block(self) -> str:
+        """The name of the (last) block."""
+        return self.head.rsplit("|", 1)[-1].split("(")[0].strip()
+
+
+def case(head: str, reference: Reference, smallest: int = 1, *, float16: bool = True) -> Case:
+    return Case(head, reference, smallest, float16)
+
+
+def halves(x: Array, path: Reference) -> Array:
+    return np.concatenate([path(x), path(-x)], axis=1)
+
+
+ACTIVATIONS = [
+    case("identity", lambda x: x),
+    case("sigmoid", r.sigmoid),
+    case("hard_sigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1)),
+    case("hard_sigmoid(0.3, beta=0.1)", lambda x: np.clip(0.3 * x + 0.1, 0, 1)),
+    case("hard_logistic", lambda x: np.clip(x / 4 + 0.5, 0, 1)),
+    case("tanh", np.tanh),
+    case("hard_tanh", lambda x: np.clip(x, -1, 1)),
+    case("relu", r.relu),
+    case("relu6", lambda x: np.clip(x, 0, 6)),
+    case("clip(-0.5, high=2)", lambda x: np.clip(x, -0.5, 2)),
+    case("thresholded_relu", lambda x: np.where(x > 1, x, 0)),
+    case("thresholded_relu(0.25)", lambda x: np.where(x > 0.25, x, 0)),
+    case("half_wave", r.relu),
+    case("half_wave(0.5)", lambda x: np.maximum(x - 0.5, 0)),
+    case("leaky_relu", lambda x: r.leaky(x, 0.01)),
+    case("leaky_relu(0.2)", lambda x: r.leaky(x, 0.2)),
+    case("prelu(0.25)", lambda x: r.leaky(x, 0.25)),
+    case("prelu([0.1, 0.2, 0.3, 0.4])", lambda x: r.leaky(x, r.channelwise([0.1, 0.2, 0.3, 0.4]))),
+    case("rrelu", lambda x: r.leaky(x, (1 / 8 + 1 / 3) / 2)),
+    case("rrelu(0.1, upper=0.5)", lambda x: r.leaky(x, 0.3)),
+    case("rrelu(form=divisor)", lambda x: r.leaky(x, 1 / 5.5)),
+    case("elu", r.elu),
+    case("elu(0.5)", lambda x: r.elu(x, 0.5)),
+    case("selu", r.selu),
+    case("celu", r.celu),
+    case("celu(0.5)", lambda x: r.celu(x, 0.5)),
+    case(
+        "srelu(1, a_right=0.5, t_left=-1, a_left=0.1)",
+        lambda x: r.srelu(x, np.array(1), np.array(0.5), np.array(-1), np.array(0.1)),
+    ),
+    case(
+        "srelu([1, 2, 3, 4], a_right=0.5, t_left=[-1, -2, -3, -4], a_left=0.1)",
+        lambda x: r.srelu(x, np.array([1, 2, 3, 4]), np.array(0.5), -np.array([1, 2, 3, 4]), np.array(0.1)),
+    ),
+    case("crelu", lambda x: halves(x, r.relu)),
+    case("two_path", lambda x: halves(x, r.relu)),
+    case("two_path(0.5)", lambda x: halves(x, lambda y: np.maximum(y - 0.5, 0))),
+    case("half_square", lambda x: r.relu(x) ** 2),
+    case("two_path_square", lambda x: halves(x, lambda y: r.relu(y) ** 2)),
+    case("abs", np.abs),
+    case("square", lambda x: x**2),
+    case("modulus", r.modulus),
+    case("modulus(4)", lambda x: r.modulus(x, 4)),
+    case("softplus", r.softplus),
+    case("softplus(2)", lambda x: r.softplus(x, 2)),
+    case("softsign", lambda x: x / (1 + np.abs(x))),
+    case("softshrink", lambda x: np.sign(x) * np.maximum(np.abs(x) - 0.5, 0)),
+    case("hardshrink(0.25)", lambda x: np.where(np.abs(x) > 0.25, x, 0)),
+    case("tanhshrink", lambda x: x - np.tanh(x)),
+    case("log_sigmoid", lambda x: -np.logaddexp(0, -x)),
+    case("erf", r.erf),
+    case("softmax", r.softmax),
+    case("softmax(-1)", lambda x: r.softmax(x, -1)),
+    case("log_softmax", lambda x: x - np.logaddexp.reduce(x, axis=1, keepdims=True)),
+    case("softmin", lambda x: r.softmax(-x)),
+    case("swish", lambda x: x * r.sigmoid(x)),
+    case("swish(1.5)", lambda x: x * r.sigmoid(1.5 * x)),
+    case("hard_swish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    case("mish", lambda x: x * np.tanh(np.logaddexp(0, x))),
+    case("gelu", lambda x: x * (1 + r.erf(x / np.sqrt(2))) / 2),
+    case("gelu(tanh)", lambda x: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
+    case("quick_gelu", lambda x: x * r.sigmoid(1.702 * x)),
+    case("maxout(2)", lambda x: r.maxout(x, 2)),
+    case("glu", r.glu),
+    case("simam", r.simam),
+]
+
+WINDOW: dict[str, Any] = {"kernel": (3, 3), "stride": (2, 2), "padding": "same"}
+SCORES = (0.5, 1.0, -0.5, 0.25)
+POOLINGS = [
+    case("max_pool(2)", lambda x: r.max_pool(x, kernel=(2, 2)), 2),
+    case("max_pool(3, stride=2, padding=same)", lambda x: r.max_pool(x, **WINDOW)),
+    case("min_pool(3, stride=2, padding=same)", lambda x: r.min_pool(x, **WINDOW)),
+    case("average_pool(2)", lambda x: r.average_pool(x, kernel=(2, 2)), 2),
+    case("average_pool(3, stride=2, padding=same)", lambda x: r.average_pool(x, **WINDOW)),
+    case("sum_pool(3, stride=2, padding=same)", lambda x: r.sum_pool(x, **WINDOW)),
+    case("lp_pool(3, stride=2, padding=same)", lambda x: r.lp_pool(x, **WINDOW)),
+    case("lp_pool(2, p=3)", lambda x: r.lp_pool(x, 3, kernel=(2, 2)), 2),
+    case("stochastic_pool(3, stride=2, padding=same)", lambda x: r.stochastic_pool(x, **WINDOW)),
+    case("mixed_pool(3, stride=2, padding=same)", lambda x: r.mixed_pool(x, **WINDOW)),
+    case("mixed_pool(2, max_weight=0.25)", lambda x: r.mixed_pool(x, 0.25, kernel=(2, 2)), 2),
+    case("sort_pool(2, scores=[0.5, 1, -0.5, 0.25])", lambda x: r.sort_pool(x, SCORES, kernel=(2, 2)), 2),
+    case(
+        "sort_pool(2, stride=1, padding=same, scores=[0.5, 1, -0.5, 0.25])",
+        lambda x: r.sort_pool(x, SCORES, kernel=(2, 2), stride=(1, 1), padding="same"),
+    ),
+    case("max_pool(2) | max_unpool", lambda x: r.max_unpool(x, kernel=(2, 2)), 2),
+    case("max_pool(3, stride=2, padding=same) | max_unpool", lambda x: r.max_unpool(x, **WINDOW)),
+    case(
+        "max_pool(3, stride=1) | relu | max_unpool", lambda x: r.relu(r.max_unpool(x, kernel=(3, 3), stride=(1, 1))), 3
+    ),
+    case("adaptive_average_pool([3, 2])", lambda x: r.adaptive(x, (3, 2), np.mean)),
+    case("adaptive_max_pool([3, 2])", lambda x: r.adaptive(x, (3, 2), np.max)),
+    case("spatial_pyramid", r.spatial_pyramid),
+    case("spatial_pyramid([1, 3], op=average)", lambda x: r.spatial_pyramid(x, (1, 3), np.mean)),
+    case("gap", r.gap),
+    case("gmp", r.gmp),
+    case("global_min", lambda x: x.min(axis=(2, 3))),
+    case("global_sum", lambda x: x.sum(axis=(2, 3))),
+    case("global_std", lambda x: x.std(axis=(2, 3))),
+    case("global_std(1)", lambda x: x.std(axis=(2, 3), ddof=1), 2),
+    case("global_lp", lambda x: np.sqrt((x**2).sum(axis=(2, 3)))),
+    case("global_lp(3)", lambda x: (np.abs(x) ** 3).sum(axis=(2, 3)) ** (1 / 3)),
+    case("gem", r.gem, float16=False),  # 1e-6 to the third is no float16
+    case("gem(p=5.5, eps=0.01)", lambda x: r.gem(x, 5.5, 0.01), float16=False),
+    case("avg_max", lambda x: np.concatenate([x.mean(axis=(2, 3)), x.max(axis=(2, 3))], axis=1)),
+    case("k_max(2)", lambda x: r.k_max(x, 2), 2),
+    case("k_max(3, axis=1)", lambda x: r.k_max(x, 3, 1)),
+    case("dynamic_k_max(1, depth=4, layer=2)", lambda x: r.k_max(x, max(1, -(-x.shape[-1] // 2)))),
+]
+
+NORMALIZATIONS = [
+    case(
+        "batch_norm([1, 2, 3, 4], variance=[1, 4, 9, 16], scale=[1, 2, 3, 4], bias=0.5)",
+        lambda x: r.batch_norm(x, [1, 2, 3, 4], [1, 4, 9, 16], [1, 2, 3, 4], 0.5),
+    ),
+    case("batch_norm(stats=batch)", lambda x: r.standardized(x, (0, 2, 3)), 2),
+    case("instance_norm", lambda x: r.standardized(x, (2, 3)), 2),
+    case("instance_norm([1, 2, 3, 4], bias=1)", lambda x: r.standardized(x, (2, 3), 1e-5, [1, 2, 3, 4], 1), 2),
+    case("layer_norm", lambda x: r.standardized(x, (1, 2, 3))),
+    case("layer_norm(1)", lambda x: r.standardized(x, (1,))),
+    case("group_norm(2)", lambda x: r.group_norm(x, 2)),
+    case("rms_norm", r.rms_norm),
+    case("rms_norm(1)", lambda x: r.rms_norm(x, (1,))),
+    case("lrn", r.lrn),
+    case("lrn(3, alpha=0.1, beta=0.5, k=2)", lambda x: r.lrn(x, 3, 0.1, 0.5, 2)),
+    case("lcn", r.lcn, 2),
+    case("lcn(4, sigma=2)", lambda x: r.lcn(x, 4, 2), 2),
+    case("divisive_norm", r.divisive_norm),
+    case("divisive_norm(4, sigma=0.5)", lambda x: r.divisive_norm(x, 4, 0.5)),
+    case("min_max", r.min_max),
+    case("min_max(-1, high=3, scope=channel)", lambda x: r.min_max(x, (2, 3), -1, 3)),
+    case("min_max(scope=batch)", lambda x: r.min_max(x, (0, 2, 3))),
+    case("min_max(scope=column)", lambda x: r.min_max(x, (0,))),
+    case("z_score", r.z_score),
+    case("l1", r.l1),
+    case("l2", r.l2),
+    case("l2(2, eps=3)", lambda x: r.l2(x, 2, 3)),
+    case("mean_variance", lambda x: r.standardized(x, (2, 3), 1e-9), 2),
+    case("mean_variance([0, 2, 3])", lambda x: r.standardized(x, (0, 2, 3), 1e-9), 2),
+    case("signed_sqrt", lambda x: np.sign(x) * np.sqrt(np.abs(x))),
+]
+
+SHAPES = [
+    case("flatten", lambda x: x.reshape(len(x), -1)),
+    case("transpose([0, 2, 3, 1])", lambda x: x.transpose(0, 2, 3, 1)),
+    case("reshape([2, -1])", lambda x: x.reshape(len(x), 2, -1)),
+    case("gap | reshape([4, 1, 1]) | squeeze", lambda x: x.mean(axis=(2, 3))),
+    case("select([3, 0, 0])", lambda x: x[:, [3, 0, 0]]),
+    case("top_channels(2)", lambda x: r.top_channels(x, 2)),
+    case("top_channels(3, by=max)", lambda x: r.top_channels(x, 3, "max")),
+    case("top_channels(1, by=l2)", lambda x: r.top_channels(x, 1, "l2")),
+    case("crop(2, width=1, top=0, left=1)", lambda x: x[:, :, 0:2, 1:2], 2),
+    case("crop(1, width=2)", lambda x: x[:, :, (x.shape[2] - 1) // 2 :][:, :, :1, (x.shape[3] - 2) // 2 :][..., :2], 2),
+    case("resize(5, width=3)", lambda x: r.resize_linear(x, 5, 3)),
+    case("resize(3, width=8, mode=nearest)", lambda x: r.resize_nearest(x, 3, 8)),
+    case(
+        "transpose([0, 2, 3, 1]) | reshape([-1, 4]) | tokens(mean)",
+        lambda x: x.reshape(*x.shape[:2], -1)[:, :, 1:].mean(axis=2),
+        2,
+    ),
+    case("gram", r.gram),
+    case("stats", r.stats),
+    case("cast(float64)", lambda x: x),
+]
+
+CASES = ACTIVATIONS + POOLINGS + NORMALIZATIONS + SHAPES

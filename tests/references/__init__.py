@@ -1,0 +1,9 @@
+"""Every block again, written from its formula in float64 NumPy; shares no code with the emitters.
+
+Arrays are N×C×H×W unless a function says otherwise.
+"""
+
+from tests.references.activation import *  # noqa: F403
+from tests.references.normalization import *  # noqa: F403
+from tests.references.pooling import *  # noqa: F403
+from tests.references.shape import *  # noqa: F403

@@ -1,0 +1,50 @@
+"""Shape and selection blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from layertap.types import Array
+
+
+def top_channels(x: Array, k: int, by: str = "mean") -> Array:
+    strength = {
+        "mean": x.mean(axis=(2, 3)),
+        "max": x.max(axis=(2, 3)),
+        "l2": np.sqrt((x**2).sum(axis=(2, 3))),
+    }[by]
+    order = np.argsort(-strength, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(x, order[:, :, None, None], axis=1)
+
+
+def gram(x: Array) -> Array:
+    features = x.reshape(*x.shape[:2], -1)
+    return np.einsum("nip,njp->nij", features, features) / features.shape[2]
+
+
+def stats(x: Array) -> Array:
+    flat = x.reshape(len(x), -1)
+    norm = np.sqrt((flat**2).sum(axis=1))
+    return np.stack(
+        [flat.min(axis=1), flat.max(axis=1), flat.mean(axis=1), flat.std(axis=1), (flat == 0).mean(axis=1), norm],
+        axis=1,
+    )
+
+
+def resize_nearest(x: Array, height: int, width: int) -> Array:
+    rows = np.arange(height) * x.shape[2] // height
+    columns = np.arange(width) * x.shape[3] // width
+    return x[:, :, rows][:, :, :, columns]
+
+
+def resize_linear(x: Array, height: int, width: int) -> Array:
+    return _linear(_linear(x, height, 2), width, 3)
+
+
+def _linear(x: Array, size: int, axis: int) -> Array:
+    old = x.shape[axis]
+    place = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    low = np.floor(place).astype(int)
+    high = np.minimum(low + 1, old - 1)
+    share = (place - low).reshape([-1 if index == axis else 1 for index in range(x.ndim)])
+    return x.take(low, axis=axis) * (1 - share) + x.take(high, axis=axis) * share

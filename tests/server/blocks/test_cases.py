@@ -1,0 +1,122 @@
+"""Every block in every form of `tests.cases`, run by onnxruntime, against its float64 reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layertap import blocks
+from layertap.types import Array, Layout
+from tests.cases import CASES, Case
+from tests.running import apply_head
+
+FLOAT32 = 1e-5
+FLOAT16 = 1e-2
+"""Of the largest value."""
+
+
+def ids(case: Case) -> str:
+    return case.head
+
+
+def images(seed: int, count: int, height: int, width: int, kind: str) -> Array:
+    random = np.random.default_rng(seed)
+    shape = (count, 4, height, width)
+    if kind == "normal":
+        return random.normal(0, 2, shape).astype(np.float32)
+    if kind == "negative":
+        return -random.uniform(0.1, 3, shape).astype(np.float32)
+    if kind == "large":
+        return (random.normal(size=shape) * 100).astype(np.float32)
+    return np.round(random.normal(0, 1, shape)).astype(np.float32)  # with zeros and ties
+
+
+def assert_close(actual: Array, expected: Array, tolerance: float) -> None:
+    assert actual.shape == expected.shape
+    scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
+    error = float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0))
+    assert error <= tolerance * scale, (error / scale, tolerance)
+
+
+def test_every_block_has_a_case() -> None:
+    assert {case.block for case in CASES} == {spec.name for spec in blocks.CATALOGUE}
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+@settings(max_examples=25)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(2, 3),
+    st.integers(0, 5),
+    st.integers(0, 5),
+    st.sampled_from(["normal", "negative", "large", "ties"]),
+)
+def test_float32(case: Case, seed: int, count: int, height: int, width: int, kind: str) -> None:
+    # A deviation of rounding alone has no meaning in float32, so maps that are normalized have more than one place.
+    x = images(seed, count, case.smallest + height, case.smallest + width, kind)
+    actual, promised = apply_head(case.head, x)
+    assert_close(actual, case.reference(x.astype(np.float64)), FLOAT32)
+    assert promised.dtype == actual.dtype.name
+    assert promised.shape[1:] == actual.shape[1:]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.float16], ids=ids)
+def test_float16(case: Case) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(np.float16)
+    actual, promised = apply_head(case.head, x)
+    assert_close(actual, case.reference(x.astype(np.float64)), FLOAT16)
+    assert promised.dtype == actual.dtype.name
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_in_the_opset_of_a_newer_model(case: Case, opset: int) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(np.float32)
+    assert_close(apply_head(case.head, x, opset=opset)[0], case.reference(x.astype(np.float64)), FLOAT32)
+
+
+ORDER_MATTERS = ("flatten", "transpose", "reshape", "k_max", "softmax(-1)", "dynamic")
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not any(word in case.head for word in ORDER_MATTERS)], ids=ids
+)
+def test_channels_last_is_the_same_block(case: Case) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(np.float32)
+    expected = case.reference(x.astype(np.float64))
+    expected = expected.transpose(0, 2, 3, 1) if expected.ndim == 4 else expected
+    actual, promised = apply_head(case.head, np.ascontiguousarray(x.transpose(0, 2, 3, 1)), layout=Layout.NHWC)
+    assert_close(actual, expected, FLOAT32)
+    assert promised.shape[1:] == actual.shape[1:]
+
+
+NO_NAN = ("select", "top_channels(1", "crop", "resize(3", "transpose([0, 2, 3, 1]) | reshape")
+"""Heads that may leave the place out where the NaN lies."""
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.head.startswith(NO_NAN)], ids=ids)
+def test_nan_in_gives_nan_out(case: Case) -> None:
+    """Wherever it lies: an operator may keep a NaN in one place and lose it in another."""
+    clean = np.abs(np.random.default_rng(0).normal(0, 1, (2, 4, 4, 4))).astype(np.float32)
+    for row, column in np.ndindex(4, 4):
+        x = clean.copy()
+        x[0, 0, row, column] = np.nan
+        assert np.isnan(apply_head(case.head, x)[0]).any(), (row, column)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_a_constant_input_never_divides_by_zero(case: Case, value: float) -> None:
+    x = np.full((2, 4, 4, 4), value, np.float32)
+    actual, _ = apply_head(case.head, x)
+    assert np.isfinite(actual).all()
+    with np.errstate(all="ignore"):
+        assert_close(actual, case.reference(x.astype(np.float64)), FLOAT32)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.smallest == 1], ids=ids)
+def test_maps_of_one_place(case: Case) -> None:
+    x = np.abs(np.random.default_rng(0).normal(1, 0.1, (2, 4, 1, 1))).astype(np.float32)
+    assert np.isfinite(apply_head(case.head, x)[0]).all()
