@@ -11,6 +11,7 @@ import grpc
 from layertap import wire
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError
+from layertap.expression import format_tap
 from layertap.images import ImageLike, to_payloads
 from layertap.types import Array, ExtractRequest, Features, LayerInfo, ModelInfo, Tap, as_sequence
 from layertap.v1 import feature_service_pb2 as feature_pb  # noqa: TID251 - a client sends messages
@@ -72,7 +73,9 @@ def extract_request(
 
 
 def extract_reply(request: ExtractRequest, message: feature_pb.ExtractResponse) -> Features:
-    return wire.decode_extract_response(message, tuple(str(tap) for tap in request.taps))
+    return wire.decode_extract_response(
+        message, tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
+    )
 
 
 def models_reply(message: model_pb.ListModelsResponse) -> list[ModelInfo]:

@@ -12,7 +12,7 @@ from layertap import _calls, wire
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import UnavailableError
 from layertap.images import ImageLike
-from layertap.types import Array, Features, LayerInfo, ModelInfo, Tap
+from layertap.types import ApplyRequest, Array, Block, Features, LayerInfo, Layout, ModelInfo, Tap
 from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
 from layertap.v1.feature_service_pb2_grpc import FeatureServiceStub  # noqa: TID251 - a client sends messages
 from layertap.v1.model_service_pb2_grpc import ModelServiceStub  # noqa: TID251 - a client sends messages
@@ -79,6 +79,26 @@ class Client:
         request = _calls.extract_request(images, model, taps, version, inputs)
         message = wire.encode_extract_request(request)
         return _calls.extract_reply(request, self._call(self._features.Extract, message, timeout_seconds))
+
+    def apply_blocks(
+        self,
+        array: Array,
+        head: str | Sequence[Block],
+        *,
+        layout: Layout | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Array:
+        """A head on an array of your own, batch first; no model is needed.
+
+        Args:
+            array: N×C×H×W, N×T×C or N×C, or of another layout that you name.
+            head: blocks as in a tap expression (``"relu | gap"``), or `Block`s.
+            layout: what the axes mean; without it the rank tells.
+            timeout_seconds: this call's deadline.
+        """
+        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+        message = wire.encode_apply_request(request)
+        return wire.decode_apply_response(self._call(self._features.ApplyBlocks, message, timeout_seconds)).array
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Every model that the server has, the failed ones too."""

@@ -47,11 +47,6 @@ class Block:
     def __hash__(self) -> int:
         return hash((self.name, frozenset(self.parameters.items())))
 
-    def __str__(self) -> str:
-        from layertap.expression import format_block  # noqa: PLC0415 - the printer imports this module
-
-        return format_block(self)
-
 
 def _freeze(value: object) -> Value:
     if isinstance(value, list | tuple):
@@ -68,11 +63,6 @@ class Tap:
     selector: str
     blocks: tuple[Block, ...] = ()
     name: str = ""
-
-    def __str__(self) -> str:
-        from layertap.expression import format_tap  # noqa: PLC0415 - the printer imports this module
-
-        return format_tap(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +93,17 @@ class ExtractRequest:
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
     """Values for the model's inputs that are not images, by name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ApplyRequest:
+    """A head for a tensor of the caller's own."""
+
+    array: Array
+    """Batch first."""
+    head: str | tuple[Block, ...]
+    layout: Layout | None = None
+    """What the axes mean; without it the rank tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from layertap.types import ModelState
-from layertap_server.engine import Engine, Limits
+from layertap_server.apply import Applier
+from layertap_server.engine import Engine
+from layertap_server.limits import Limits
 from layertap_server.metrics import Metrics
 from layertap_server.repository import RepositoryError, open_repository
 from layertap_server.rpc import feature_service, model_service
@@ -61,6 +63,7 @@ class Server:
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         sessions = SessionCache(settings.plan_cache_bytes, self._metrics.plan)
         self._engine = Engine(runtime, sessions, _limits(settings), self._decode_pool)
+        self._applier = Applier(runtime, sessions, _limits(settings))
         try:
             self.repository = open_repository(Path(settings.models), runtime.device, self._engine.try_out)
         except RepositoryError as error:
@@ -112,7 +115,7 @@ class Server:
 
     def _register(self) -> None:
         dispatcher = self._dispatcher
-        features = FeatureService(self.repository, self._engine, self._metrics)
+        features = FeatureService(self.repository, self._engine, self._applier, self._metrics)
         models = ModelService(self.repository)
         self._server.add_generic_rpc_handlers(
             (

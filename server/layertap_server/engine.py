@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,28 +13,16 @@ from layertap.errors import (
     InvalidRequestError,
     NoImagesError,
     NotImplementedYetError,
-    RequestTooLargeError,
-    ResponseTooLargeError,
     TooManyImagesError,
 )
 from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Features, Layout, PixelImage, Timing
 from layertap_server import images
 from layertap_server.graph import CHANNELS, compile_plan
+from layertap_server.limits import Limits
 from layertap_server.plan import Plan, PlanInput, Resolution
 from layertap_server.repository import LoadedModel, TryOutError
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request may cost."""
-
-    images: int = 64
-    image_pixels: int = 64 * 2**20
-    response_bytes: int = 256 * 2**20
-    computed_bytes: int = 8 * 2**30
-    """What the heads may compute on the way, all images together."""
 
 
 class Engine:
@@ -118,20 +105,10 @@ class Engine:
 
     def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
         resolution = model.planner.resolve(request.taps, input_)
-        sizes = {result.name: result.bytes_for(count) or 0 for result in resolution.results}
-        self._check_response(sizes)
-        computed, limit = resolution.computed_bytes * count, self._limits.computed_bytes
-        if computed > limit:
-            message = f"the heads would compute {computed} bytes and the limit is {limit}; pool more, or send less"
-            raise RequestTooLargeError(message, bytes=computed, limit=limit)
+        sizes = {result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results}
+        self._limits.check_response(sizes)
+        self._limits.check_computed(resolution.computed_bytes * count)
         return resolution
-
-    def _check_response(self, sizes: Mapping[str, int]) -> None:
-        total, limit = sum(sizes.values()), self._limits.response_bytes
-        if total > limit:
-            largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-            message = f"the answer would have {total} bytes and the limit is {limit}; pool the layers or send less"
-            raise ResponseTooLargeError(message, bytes=total, limit=limit, largest=largest)
 
     def _decode(self, request: ExtractRequest, model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×3."""
@@ -162,7 +139,7 @@ class Engine:
         parts = [_run_part(opened, batch[start : start + step], model.graph.fixed_batch) for start in starts]
         arrays = parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
         # Sizes that only running tells were not in the estimate.
-        self._check_response(
+        self._limits.check_response(
             {name: array.nbytes for name, array in zip(opened.compiled.output_names, arrays, strict=True)}
         )
         return arrays
@@ -244,7 +221,7 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel
 
 def _feature_maps(resolution: Resolution, arrays: Sequence[Array]) -> tuple[FeatureMap, ...]:
     return tuple(
-        FeatureMap(result.name, arrays[result.head_index], result.layer, result.layout, result.tap_index)
+        FeatureMap(result.name, arrays[result.head_index], result.layer, result.tensor.layout, result.tap_index)
         for result in resolution.results
     )
 

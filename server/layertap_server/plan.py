@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
-
-import numpy as np
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
@@ -22,17 +19,16 @@ from layertap.errors import (
     TooManyTapsError,
 )
 from layertap.expression import LONGEST, format_tap, parse_tap
-from layertap.types import LayerInfo, Layout, Tap
-from layertap_server.blocks import Dim, Tensor
+from layertap.types import LayerInfo, Tap
+from layertap_server.blocks import Tensor
 from layertap_server.graph import GraphError, ModelGraph, at_size, head_type
+from layertap_server.limits import check_head
 from layertap_server.selectors import Selectors
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
 MOST_TAPS = 1024
 MOST_RESULTS = 4096
-MOST_BLOCKS = 64
-"""Of one head."""
 KEPT_RESOLUTIONS = 1024
 KEPT_SIZES = 16
 LONGEST_KEPT_KEY = 16_384
@@ -67,23 +63,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One result of a request: its name and what is known of it before it runs."""
+    """One result of a request."""
 
     name: str
     layer: str
     head_index: int
     """Which of the plan's heads computes it."""
     tap_index: int
-    dtype: str
-    shape: tuple[Dim, ...]
-    layout: Layout
-
-    def bytes_for(self, images: int) -> int | None:
-        """Bytes of the result for so many images; None where a size is known only when it runs."""
-        sizes = [size for size in self.shape[1:] if isinstance(size, int)]
-        if len(sizes) != len(self.shape) - 1:
-            return None
-        return images * math.prod(sizes) * np.dtype(self.dtype).itemsize
+    tensor: Tensor
+    """What is known of it before it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +146,7 @@ class Planner:
             message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
             raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
         # As text, in which 1, 1.0 and true differ; in Python they are equal.
-        key = repr((input_, [tap if isinstance(tap, str) else (str(tap),) for tap in taps]))
+        key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
         return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
@@ -181,9 +169,7 @@ class Planner:
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)
         tap = self._expanded(parse_tap(text))
-        if len(tap.blocks) > MOST_BLOCKS:
-            message = f"a head has at most {MOST_BLOCKS} blocks, not {len(tap.blocks)}"
-            raise InvalidRequestError(message, blocks=len(tap.blocks), limit=MOST_BLOCKS)
+        check_head(tap.blocks)
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
         for layer in selection.layers:
@@ -197,7 +183,7 @@ class Planner:
             tensor, computed_bytes = head_type(graph, layer.name, head)
             head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
             draft.names.add(name)
-            draft.results.append(_result(name, layer.name, head_index, index, tensor))
+            draft.results.append(Result(name, layer.name, head_index, index, tensor))
             draft.computed_bytes += computed_bytes
 
     def _expanded(self, tap: Tap) -> Tap:
@@ -240,10 +226,6 @@ def _checked_text(tap: Tap) -> str:
     if not tap.selector:
         raise TapSyntaxError("the tap has no selector", position=0)
     return format_tap(tap)
-
-
-def _result(name: str, layer: str, head_index: int, tap_index: int, tensor: Tensor) -> Result:
-    return Result(name, layer, head_index, tap_index, tensor.dtype, tensor.shape, tensor.layout)
 
 
 def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:

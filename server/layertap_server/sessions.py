@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from layertap_server.graph import CompiledPlan
-from layertap_server.plan import Plan
 from layertap_server.runtime import Session
 
 OVERHEAD_BYTES = 2 * 2**20
@@ -37,9 +36,9 @@ class SessionCache:
         self._budget_bytes = budget_bytes
         self._on_event = on_event
         self._lock = threading.Lock()
-        self._open: OrderedDict[Plan, Future[OpenPlan]] = OrderedDict()
+        self._open: OrderedDict[Hashable, Future[OpenPlan]] = OrderedDict()
 
-    def get(self, plan: Plan, compile_: Callable[[], OpenPlan]) -> OpenPlan:
+    def get(self, plan: Hashable, compile_: Callable[[], OpenPlan]) -> OpenPlan:
         """The plan's session; where it is new, one caller compiles it and the others wait for that one.
 
         Raises:
@@ -56,7 +55,7 @@ class SessionCache:
             self._fill(plan, future, compile_)
         return future.result()
 
-    def __contains__(self, plan: Plan) -> bool:
+    def __contains__(self, plan: Hashable) -> bool:
         """Whether the plan is compiled."""
         with self._lock:
             future = self._open.get(plan)
@@ -72,7 +71,7 @@ class SessionCache:
         with self._lock:
             return len(self._open)
 
-    def _fill(self, plan: Plan, future: Future[OpenPlan], compile_: Callable[[], OpenPlan]) -> None:
+    def _fill(self, plan: Hashable, future: Future[OpenPlan], compile_: Callable[[], OpenPlan]) -> None:
         try:
             future.set_result(compile_())
         except BaseException as error:
@@ -82,7 +81,7 @@ class SessionCache:
             raise
         self._evict(plan)
 
-    def _evict(self, newest: Plan) -> None:
+    def _evict(self, newest: Hashable) -> None:
         with self._lock:
             for plan in list(self._open):
                 if self._used() <= self._budget_bytes:

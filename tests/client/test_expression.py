@@ -137,5 +137,5 @@ def test_a_head_parses_alone() -> None:
 
 
 def test_a_tap_prints_as_its_expression() -> None:
-    assert str(parse_tap("a|gap")) == "a | gap"
-    assert str(Tap("a b", (Block("max_pool", {"stride": 2, "kernel": 3}),))) == '"a b" | max_pool(3, stride=2)'
+    assert format_tap(parse_tap("a|gap")) == "a | gap"
+    assert format_tap(Tap("a b", (Block("max_pool", {"stride": 2, "kernel": 3}),))) == '"a b" | max_pool(3, stride=2)'

@@ -224,7 +224,7 @@ def test_bytes_that_are_no_message(server: ServerProcess) -> None:
     assert status_of_raw_call(server, "Extract", b"\xff\xff\xff") is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", ["PreviewExtract", "InspectLayers", "ApplyBlocks"])
+@pytest.mark.parametrize("method", ["PreviewExtract", "InspectLayers"])
 def test_what_is_not_built_yet_is_unimplemented(server: ServerProcess, method: str) -> None:
     assert status_of_raw_call(server, method, b"") is grpc.StatusCode.UNIMPLEMENTED
 

@@ -54,7 +54,7 @@ def test_a_tap_in_parts_is_the_expression(planner: Planner) -> None:
 
 def test_a_named_head_and_more_behind_it(planner: Planner) -> None:
     (plain,) = resolve(planner, "signature").results
-    assert (plain.name, plain.layer, plain.shape[1:]) == ("signature", "joined", (6,))
+    assert (plain.name, plain.layer, plain.tensor.shape[1:]) == ("signature", "joined", (6,))
     assert resolve(planner, "signature").plan == resolve(planner, "joined | gap | l2").plan
     assert names(resolve(planner, "signature | cast(float16) -> half")) == ["half"]
 
@@ -75,8 +75,8 @@ def test_the_same_work_is_one_plan_whatever_it_is_called(planner: Planner) -> No
 
 def test_what_is_known_before_it_runs(planner: Planner) -> None:
     (result,) = resolve(planner, "act | max_pool(2) | cast(float16)").results
-    assert (result.dtype, result.shape[1:]) == ("float16", (6, 4, 4))
-    assert result.bytes_for(3) == 3 * 6 * 4 * 4 * 2
+    assert (result.tensor.dtype, result.tensor.shape[1:]) == ("float16", (6, 4, 4))
+    assert result.tensor.bytes_for(3) == 3 * 6 * 4 * 4 * 2
 
 
 @pytest.mark.parametrize(

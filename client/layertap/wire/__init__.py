@@ -6,8 +6,12 @@ Client and server use the same functions in opposite directions, so ``decode(enc
 from layertap.wire._blocks import decode_block_spec, encode_block_spec
 from layertap.wire._errors import decode_error, encode_error, status_of
 from layertap.wire._features import (
+    decode_apply_request,
+    decode_apply_response,
     decode_extract_request,
     decode_extract_response,
+    encode_apply_request,
+    encode_apply_response,
     encode_extract_request,
     encode_extract_response,
 )
@@ -15,6 +19,8 @@ from layertap.wire._models import decode_layer, decode_model, encode_layer, enco
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
+    "decode_apply_request",
+    "decode_apply_response",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
@@ -22,6 +28,8 @@ __all__ = [
     "decode_layer",
     "decode_model",
     "decode_tensor",
+    "encode_apply_request",
+    "encode_apply_response",
     "encode_block_spec",
     "encode_error",
     "encode_extract_request",

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from layertap.errors import ImageDecodeError, LayertapError
-from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, ImagePayload, PixelImage, Tap, Timing
+from layertap.types import (
+    ApplyRequest,
+    EncodedImage,
+    ExtractRequest,
+    FeatureMap,
+    Features,
+    ImagePayload,
+    PixelImage,
+    Tap,
+    Timing,
+)
 from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
-from layertap.wire._blocks import decode_tap, encode_tap
+from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
 from layertap.wire._tensors import decode_layout, decode_tensor, encode_layout, encode_tensor
 
 
@@ -114,3 +124,34 @@ def _encode_timing(timing: Timing) -> pb.Timing:
 
 def _decode_timing(message: pb.Timing) -> Timing:
     return Timing(message.queue_ms, message.decode_ms, message.compute_ms, message.total_ms)
+
+
+def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest:
+    layout = None if request.layout is None else encode_layout(request.layout)
+    message = feature_pb.ApplyBlocksRequest(tensor=encode_tensor(request.array), layout=layout)
+    if isinstance(request.head, str):
+        message.expression = request.head
+    else:
+        message.blocks.blocks.extend(encode_block(block) for block in request.head)
+    return message
+
+
+def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
+    """The request.
+
+    Raises:
+        BadTensorError, BadParameterError: what is wrong with a part of it.
+    """
+    layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
+    if message.WhichOneof("head") == "expression":
+        return ApplyRequest(decode_tensor(message.tensor), message.expression, layout)
+    head = tuple(decode_block(block) for block in message.blocks.blocks)
+    return ApplyRequest(decode_tensor(message.tensor), head, layout)
+
+
+def encode_apply_response(feature: FeatureMap) -> feature_pb.ApplyBlocksResponse:
+    return feature_pb.ApplyBlocksResponse(feature=_encode_feature(feature))
+
+
+def decode_apply_response(message: feature_pb.ApplyBlocksResponse) -> FeatureMap:
+    return _decode_feature(message.feature)

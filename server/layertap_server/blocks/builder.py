@@ -51,6 +51,13 @@ class Tensor:
                 return (1,)
         return ()
 
+    def bytes_for(self, images: int) -> int | None:
+        """Bytes of so many images' values; None where a size is known only when it runs."""
+        sizes = [size for size in self.shape[1:] if isinstance(size, int)]
+        if len(sizes) != len(self.shape) - 1:
+            return None
+        return images * math.prod(sizes) * np.dtype(self.dtype).itemsize
+
     def axis(self, logical: int) -> int:
         """Where an axis that is counted as in N×C×H×W lies in this tensor's layout."""
         rank = self.rank

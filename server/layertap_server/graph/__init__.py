@@ -3,7 +3,7 @@
 `read` makes a `ModelGraph` of a file's model once; `compile_plan` makes each plan's model of it.
 """
 
-from layertap_server.graph.compile import CompiledPlan, compile_plan, head_type
+from layertap_server.graph.compile import CompiledPlan, compile_head, compile_plan, head_type, tensor_type
 from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
@@ -16,9 +16,11 @@ __all__ = [
     "ModelGraph",
     "Normalization",
     "at_size",
+    "compile_head",
     "compile_plan",
     "head_type",
     "load",
     "probe_model",
     "read",
+    "tensor_type",
 ]

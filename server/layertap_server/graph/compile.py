@@ -15,10 +15,16 @@ from onnx import helper
 
 from layertap.blocks import BoundBlock
 from layertap.errors import InvalidRequestError
+from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
 from layertap_server.graph.walk import needed_nodes
+
+HEAD_OPSET = 17
+HEAD_IR_VERSION = 8
+HEAD_INPUT = "layertap/tensor"
+BATCH = "N"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,26 @@ def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> tupl
     """
     builder = Builder(graph.opset)
     return emit_head(builder, graph.types[layer], head), builder.computed_bytes
+
+
+def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
+    """As `head_type`, of a head on a tensor of its own: N×sizes."""
+    builder = Builder(HEAD_OPSET)
+    return emit_head(builder, Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout), head), builder.computed_bytes
+
+
+def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> CompiledPlan:
+    """The model of a head alone, on tensors N×sizes."""
+    builder = Builder(HEAD_OPSET)
+    given = Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout)
+    result = emit_head(builder, given, head)
+    output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    input_ = helper.make_tensor_value_info(HEAD_INPUT, element, list(given.shape))
+    graph = helper.make_graph(builder.nodes, "head", [input_], [output], builder.initializers)
+    opset = helper.make_opsetid("", HEAD_OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=HEAD_IR_VERSION)
+    return CompiledPlan(model.SerializeToString(), HEAD_INPUT, (output.name,), weight_bytes=0)
 
 
 def compile_plan(

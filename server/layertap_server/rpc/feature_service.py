@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from layertap import wire
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap_server.apply import Applier
 from layertap_server.engine import Engine
 from layertap_server.metrics import Metrics
 from layertap_server.repository import Repository
@@ -15,15 +16,16 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 class FeatureService:
     """Features of images."""
 
-    def __init__(self, repository: Repository, engine: Engine, metrics: Metrics) -> None:
+    def __init__(self, repository: Repository, engine: Engine, applier: Applier, metrics: Metrics) -> None:
         self._repository = repository
         self._engine = engine
+        self._applier = applier
         self._metrics = metrics
 
     @property
     def methods(self) -> dict[str, Method]:
         """By their names in the contract."""
-        return {"Extract": self._extract}
+        return {"Extract": self._extract, "ApplyBlocks": self._apply_blocks}
 
     def _extract(self, request: bytes, call: Call) -> bytes:
         extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
@@ -31,3 +33,7 @@ class FeatureService:
         features = self._engine.extract(model, extract, call.queue_ms)
         self._metrics.extracted(features.model, len(features.maps[0].array), features.timing)
         return wire.encode_extract_response(features).SerializeToString()
+
+    def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
+        apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))
+        return wire.encode_apply_response(self._applier.apply(apply)).SerializeToString()

@@ -1,0 +1,89 @@
+"""A head on a tensor that the caller sends: the same blocks, checks and limits as on a layer, without a model."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from layertap import blocks
+from layertap.blocks import BoundBlock
+from layertap.errors import BadTensorError, InvalidRequestError, LayertapError
+from layertap.expression import format_block, parse_head
+from layertap.types import ApplyRequest, Block, FeatureMap, Layout
+from layertap_server.graph import compile_head, tensor_type
+from layertap_server.limits import Limits, check_head
+from layertap_server.runtime import Runtime
+from layertap_server.sessions import OpenPlan, SessionCache
+
+RANKS = {Layout.NCHW: 4, Layout.NHWC: 4, Layout.TOKENS: 3, Layout.VECTOR: 2}
+LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+NOWHERE = Path(tempfile.gettempdir())
+"""Where the weights of a head lie, which has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """What is compiled: the head on tensors of this dtype, these sizes behind the batch, and this layout."""
+
+    head: tuple[BoundBlock, ...]
+    dtype: str
+    sizes: tuple[int, ...]
+    layout: Layout
+
+
+class Applier:
+    """Answers ApplyBlocks; any number of threads may ask at once."""
+
+    def __init__(self, runtime: Runtime, sessions: SessionCache, limits: Limits) -> None:
+        self._runtime = runtime
+        self._sessions = sessions
+        self._limits = limits
+
+    def apply(self, request: ApplyRequest) -> FeatureMap:
+        """The head's result on the request's tensor, batch first.
+
+        Raises:
+            BadTensorError: no batch, an empty axis, or a layout of another rank.
+            TapSyntaxError, UnknownBlockError, BadParameterError, ShapeMismatchError: what is wrong with the head.
+            RequestTooLargeError, ResponseTooLargeError: more than the limits allow.
+        """
+        array, layout = request.array, _layout(request)
+        given = _blocks(request)
+        head = tuple(blocks.bind(block) for block in given)
+        plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout)
+        result, computed_bytes = tensor_type(plan.dtype, plan.sizes, layout, head)
+        name = " | ".join(format_block(block) for block in given)
+        self._limits.check_response({name: result.bytes_for(len(array)) or 0})
+        self._limits.check_computed(computed_bytes * len(array))
+        opened = self._sessions.get(plan, lambda: self._compile(plan))
+        (answer,) = opened.session.run({opened.compiled.input_name: array}, opened.compiled.output_names)
+        self._limits.check_response({name: answer.nbytes})
+        return FeatureMap(name, answer, layer="", layout=result.layout)
+
+    def _compile(self, plan: HeadPlan) -> OpenPlan:
+        compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
+        return OpenPlan(self._runtime.open(compiled.model, NOWHERE), compiled)
+
+
+def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
+    try:
+        given = parse_head(request.head) if isinstance(request.head, str) else request.head
+    except LayertapError as error:
+        raise error.located("expression") from None
+    if not given:
+        raise InvalidRequestError("the head has no blocks", field="blocks")
+    check_head(given)
+    return given
+
+
+def _layout(request: ApplyRequest) -> Layout:
+    rank = request.array.ndim
+    if rank == 0 or 0 in request.array.shape:
+        message = f"the tensor needs a batch in front and no empty axis, not {list(request.array.shape)}"
+        raise BadTensorError(message, field="tensor", got=str(list(request.array.shape)))
+    layout = request.layout or LAYOUTS.get(rank, Layout.OTHER)
+    if RANKS.get(layout, rank) != rank:
+        message = f"a tensor of layout {layout} has {RANKS[layout]} axes, not {rank}"
+        raise BadTensorError(message, field="layout", expected=RANKS[layout], got=rank)
+    return layout
