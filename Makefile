@@ -1,5 +1,5 @@
 # Everything runs in .venv, which `make env` makes and keeps in step with pyproject.toml and constraints.txt.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint stubs check-stubs container-test clean
+.PHONY: env demo serve test lint generated stubs check-stubs container-test clean
 
 env: $(STAMP)
 
@@ -30,6 +30,10 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
+
+generated: env  ## writes what comes out of the block catalogue: constructors and docs/blocks.md
+	$(BIN)/python scripts/make_constructors.py
+	$(BIN)/python scripts/make_block_docs.py
 
 stubs:  ## generates client/layertap/v1 from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env

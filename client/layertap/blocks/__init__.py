@@ -1,49 +1,14 @@
 """The block catalogue: every block's name, parameters, formula and properties, as plain data.
 
-One entry in one of the modules here adds a block to the expressions, to ``ListBlocks``, to the command line and to the
-docs; its meaning in ONNX is one emitter in ``layertap_server.blocks``.
+One entry in `activation`, `pooling`, `normalization` or `shape` adds a block to the expressions, to ``ListBlocks``, to
+the command line and to the docs; its meaning in ONNX is one emitter in ``layertap_server.blocks``. Every block is a
+function here too: ``blocks.max_pool(3, stride=2)`` is the `Block` that ``max_pool(3, stride=2)`` parses to.
 """
 
-from __future__ import annotations
-
-from layertap._nearest import did_you_mean, nearest
-from layertap.blocks import activation, normalization, pooling, shape
+from layertap.blocks import constructors
+from layertap.blocks.catalogue import CATALOGUE, bind, find, get
+from layertap.blocks.constructors import *  # noqa: F403 - its names are the blocks
 from layertap.blocks.spec import BlockKind, BlockSpec, BoundBlock, Parameter, ParameterType
-from layertap.errors import UnknownBlockError
-from layertap.types import Block
-
-CATALOGUE: tuple[BlockSpec, ...] = activation.BLOCKS + pooling.BLOCKS + normalization.BLOCKS + shape.BLOCKS
-
-_BY_NAME = {name: spec for spec in CATALOGUE for name in (spec.name, *spec.aliases)}
-
-
-def find(name: str) -> BlockSpec | None:
-    """The entry of this name or alias."""
-    return _BY_NAME.get(name)
-
-
-def get(name: str) -> BlockSpec:
-    """The entry of this name or alias.
-
-    Raises:
-        UnknownBlockError: there is none; the nearest names are its suggestions.
-    """
-    spec = find(name)
-    if spec is None:
-        suggestions = nearest(name, _BY_NAME)
-        message = f"there is no block {name!r}{did_you_mean(suggestions)}; ListBlocks lists them all"
-        raise UnknownBlockError(message, block=name, suggestions=suggestions)
-    return spec
-
-
-def bind(block: Block) -> BoundBlock:
-    """The block under its own name with every parameter checked and present.
-
-    Raises:
-        UnknownBlockError: no such block.
-        BadParameterError: a parameter that it does not have, lacks, or cannot take.
-    """
-    return get(block.name).bind(block)
-
 
 __all__ = ["CATALOGUE", "BlockKind", "BlockSpec", "BoundBlock", "Parameter", "ParameterType", "bind", "find", "get"]
+__all__ += constructors.__all__

@@ -1,7 +1,7 @@
 """Activation blocks.
 
 The properties are those of the block with its default parameters; the tests check them numerically. ``range`` is the
-closed or open interval of its values, ``near_identity`` says whether f(x) ≈ x near 0.
+closed or open interval of its values, ``zero_centred`` means f(-x) = -f(x), ``near_identity`` f(x) ≈ x near 0.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _AXIS = Parameter("axis", ParameterType.INTEGER, default=1, minimum=-8, maximum=
 _RECTIFIER = _properties("[0, inf)", smooth=False, saturates="left")
 _LINE = _properties("(-inf, inf)", zero_centred=True, near_identity=True)
 _GATE = _properties("[-0.28, inf)", monotonic=False, saturates="left")
-_LEAK = _properties("(-inf, inf)", smooth=False, zero_centred=True)
+_LEAK = _properties("(-inf, inf)", smooth=False)
 _BOTH_PHASES = "N×C×… to N×2C×…"
 
 BLOCKS = (
