@@ -21,6 +21,17 @@ class ManifestError(Exception):
     """The file cannot be used; the message begins with the file's name and the line."""
 
 
+@dataclass(frozen=True, slots=True)
+class SurgeryRule:
+    """One entry of ``surgery``: which layers, the head, and whether it replaces them or comes behind."""
+
+    match: str
+    head: str
+    replaces: bool
+    where: str
+    """The file and the line."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What ``model.yaml`` says; the defaults are what a bare ``model.onnx`` gets."""
@@ -37,6 +48,7 @@ class Manifest:
     """Name -> tap expression."""
     default_taps: tuple[str, ...] = ()
     max_batch: int = 8
+    surgery: tuple[SurgeryRule, ...] = ()
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -159,7 +171,8 @@ class _Section:
 
 def _manifest(top: _Section) -> Manifest:
     top.known(
-        "description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads", "batching"
+        *("description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads"),
+        *("surgery", "batching"),
     )
     source, batching = top.section("source"), top.section("batching")
     if source:
@@ -177,7 +190,24 @@ def _manifest(top: _Section) -> Manifest:
         heads=top.text_map("heads"),
         default_taps=top.texts("default_taps"),
         max_batch=batching.integer("max_batch", 8, minimum=1) if batching else 8,
+        surgery=_surgery(top),
     )
+
+
+def _surgery(top: _Section) -> tuple[SurgeryRule, ...]:
+    rules = top.values.get("surgery") or []
+    if not isinstance(rules, list):
+        raise top.error("surgery", "surgery must be a list of {match: …, with: …} or {match: …, insert: …}")
+    return tuple(_rule(_Section(top.file, rule, "surgery")) for rule in rules)
+
+
+def _rule(section: _Section) -> SurgeryRule:
+    section.known("match", "with", "insert")
+    match, replacement, inserted = (section.text(key) for key in ("match", "with", "insert"))
+    if not match or bool(replacement) == bool(inserted):
+        raise section.error("match", "a surgery has match, and either with or insert")
+    where = f"{section.file}, line {section.values.line}"
+    return SurgeryRule(match, replacement or inserted, bool(replacement), where)
 
 
 def _file_name(section: _Section | None, key: str, default: str) -> str:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
+from layertap.expression import parse_head
 from layertap.types import ModelInfo, ModelState
 from layertap_server import graph
 from layertap_server.graph import GraphError, ModelGraph
@@ -157,6 +158,7 @@ def load_model(folder: Path, device: str) -> LoadedModel:
     manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
     model = graph.read(graph.load(folder / manifest.onnx), scratch.path)
+    model, surgery = _operated(model, manifest)
     preprocessing = _fitted(manifest.preprocessing, model)
     size = preprocessing.output_size
     layers = (graph.at_size(model, size) if size else model).layers
@@ -182,8 +184,31 @@ def load_model(folder: Path, device: str) -> LoadedModel:
         layer_count=len(layers),
         device=device,
         max_batch=max_batch,
+        surgery=surgery,
     )
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
+
+
+def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
+    """The model after its surgery, rule by rule, and what was done.
+
+    Raises:
+        ManifestError: a rule names no layer or does not fit; says which line.
+    """
+    done: list[str] = []
+    for rule in manifest.surgery:
+        try:
+            layers = Selectors(model.layers, manifest.aliases, manifest.stages).find(rule.match).layers
+            head = parse_head(rule.head)
+            operations = [graph.Operation(layer.name, head, rule.replaces, rule.head) for layer in layers if layer.node]
+            proto, report = graph.operate(model, operations)
+        except LayertapError as error:
+            raise ManifestError(f"{rule.where}: surgery: {error.message}") from error
+        model = graph.reread(model, proto)
+        done += report
+    for line in done:
+        log.info("surgery: %s", line)
+    return model, tuple(done)
 
 
 def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:

@@ -65,6 +65,8 @@ def _print_model(model: ModelInfo) -> None:
     for name, value in facts.items():
         if value:
             print(f"{name:<14} {value}")
+    for line in model.surgery:
+        print(f"{'surgery':<14} {line}")
 
 
 def _layers(arguments: argparse.Namespace) -> None:

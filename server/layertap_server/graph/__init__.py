@@ -7,7 +7,8 @@ from layertap_server.graph.compile import CompiledPlan, compile_head, compile_pl
 from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
-from layertap_server.graph.read import GraphError, at_size, load, read
+from layertap_server.graph.read import GraphError, at_size, load, read, reread
+from layertap_server.graph.surgery import Operation, operate
 
 __all__ = [
     "CHANNELS",
@@ -15,12 +16,15 @@ __all__ = [
     "GraphError",
     "ModelGraph",
     "Normalization",
+    "Operation",
     "at_size",
     "compile_head",
     "compile_plan",
     "head_type",
     "load",
+    "operate",
     "probe_model",
     "read",
+    "reread",
     "tensor_type",
 ]

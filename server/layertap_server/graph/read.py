@@ -74,6 +74,15 @@ def read(proto: onnx.ModelProto, weights_folder: Path) -> ModelGraph:
     return _analysed(proto, weights_folder, None)
 
 
+def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
+    """A changed topology of a model that was read before: the same weights, shapes and layers anew.
+
+    Raises:
+        GraphError: the change made it invalid.
+    """
+    return _analysed(proto, graph.weights_folder, None)
+
+
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
     """The same model with shapes for images of this height and width; itself where the file fixes them.
 

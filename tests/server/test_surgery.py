@@ -1,0 +1,121 @@
+"""Surgery: blocks replaced and inserted in a finished model, against the float64 references of what should come out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from layertap.types import Array, ModelState
+from layertap_server.graph import compile_plan
+from layertap_server.repository import LoadedModel, load_model, open_repository
+from tests import references
+from tests.cases import CASES, Case
+from tests.models import branching, model_folder
+from tests.paths import ROOT
+
+IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+
+
+def loaded(tmp_path: Path, *rules: str) -> LoadedModel:
+    manifest = "surgery:\n" + "".join(f"  - {{{rule}}}\n" for rule in rules) if rules else ""
+    return load_model(model_folder(tmp_path, "model", branching(), manifest), "CPU")
+
+
+def tapped(model: LoadedModel, *layers: str) -> list[Array]:
+    plan = compile_plan(model.graph, [(layer, ()) for layer in layers], front=None, image_size=None)
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(model.graph.weights_folder)
+    )
+    session = onnxruntime.InferenceSession(plan.model, options, providers=["CPUExecutionProvider"])
+    return list(session.run(list(plan.output_names), {plan.input_name: IMAGES}))
+
+
+def assert_close(actual: Array, expected: Array) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))
+
+
+def test_an_activation_is_replaced_wherever_it_stands(tmp_path: Path) -> None:
+    model = loaded(tmp_path, 'match: "op:Relu", with: leaky_relu(0.1)')
+    conv, act, down = tapped(model, "conv", "act", "down")
+    assert_close(act, references.leaky(conv.astype(np.float64), 0.1))
+    assert_close(down, references.max_pool(act.astype(np.float64), kernel=(2, 2)))
+    assert model.info.surgery == ("act: Relu became leaky_relu(0.1)",)
+
+
+def test_a_pool_keeps_its_kernel_and_stride(tmp_path: Path) -> None:
+    model = loaded(tmp_path, 'match: "op:MaxPool", with: average_pool')
+    act, down = tapped(model, "act", "down")
+    assert_close(down, references.average_pool(act.astype(np.float64), kernel=(2, 2)))
+
+
+def test_a_block_is_inserted_behind_a_layer(tmp_path: Path) -> None:
+    model = loaded(tmp_path, 'match: down, insert: "lrn(3) | tanh"')
+    act, down, right = tapped(model, "act", "down", "right")
+    pooled = references.max_pool(act.astype(np.float64), kernel=(2, 2))
+    expected = np.tanh(references.lrn(pooled, 3))
+    assert_close(down, expected)
+    assert_close(right, references.sigmoid(expected))
+    assert model.info.surgery == ("down: lrn(3) | tanh inserted behind MaxPool",)
+
+
+def test_rules_follow_each_other(tmp_path: Path) -> None:
+    model = loaded(tmp_path, 'match: "op:Relu", with: abs', "match: act, insert: square")
+    conv, act = tapped(model, "conv", "act")
+    assert_close(act, conv.astype(np.float64) ** 2)
+    assert len(model.info.surgery) == 2
+
+
+KEEP_SHAPE = [
+    case
+    for case in CASES
+    if case.reference(np.abs(np.random.default_rng(0).normal(size=(2, 4, 6, 6)))).shape == (2, 4, 6, 6)
+    and "[" not in case.head
+    and not case.head.startswith(("cast", "max_pool"))
+]
+
+
+@pytest.mark.parametrize("case", KEEP_SHAPE, ids=lambda case: case.head)
+def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
+    head = case.head.replace('"', "")
+    model = loaded(tmp_path, f'match: conv, insert: "{head}"')
+    plain = load_model(model_folder(tmp_path / "plain", "model", branching()), "CPU")
+    (conv,), (changed,) = tapped(plain, "conv"), tapped(model, "conv")
+    assert_close(changed, case.reference(conv.astype(np.float64)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("match: act, with: crelu", "line 2: surgery: crelu gives"),
+        ("match: act, insert: gap", "line 2: surgery: gap gives"),
+        ("match: acct, with: abs", "did you mean act"),
+        ("match: act, with: abss", "did you mean abs"),
+        ("match: act, with: max_pool", "max_pool needs kernel"),
+        ("match: act", "either with or insert"),
+        ("match: act, with: abs, insert: abs", "either with or insert"),
+        ("match: act, wiht: abs", "unknown key 'wiht'"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_others_serve(tmp_path: Path, rule: str, words: str) -> None:
+    model_folder(tmp_path, "bad", branching(), f"surgery:\n  - {{{rule}}}\n")
+    model_folder(tmp_path, "good", branching())
+    infos = {info.name: info for info in open_repository(tmp_path, "CPU").infos()}
+    assert infos["good"].state is ModelState.READY
+    assert infos["bad"].state is ModelState.FAILED
+    assert words in infos["bad"].reason
+
+
+def test_the_readme_s_example(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    example = next(block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "surgery:" in block)
+    model = load_model(model_folder(tmp_path, "model", branching(), example), "CPU")
+    assert model.info.surgery == (
+        "act: Relu became leaky_relu(0.1)",
+        "down: MaxPool became average_pool",
+        "act: lrn(5) inserted behind Identity",
+    )
