@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated stubs check-stubs container-test clean
+.PHONY: env demo serve test lint generated check-blocks stubs check-stubs container-test clean
 
 env: $(STAMP)
 
@@ -34,6 +34,9 @@ lint: env
 generated: env  ## writes what comes out of the block catalogue: constructors and docs/blocks.md
 	$(BIN)/python scripts/make_constructors.py
 	$(BIN)/python scripts/make_block_docs.py
+
+check-blocks: env  ## the table of every block in every use, against its reference
+	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_blocks.py
 
 stubs:  ## generates client/layertap/v1 from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env
