@@ -166,6 +166,7 @@ NORMALIZATIONS = [
     case("rms_norm", r.rms_norm),
     case("rms_norm(1)", lambda x: r.rms_norm(x, (1,))),
     case("lrn", r.lrn),
+    case("lrn(4, alpha=0.5)", lambda x: r.lrn(x, 4, 0.5)),
     case("lrn(3, alpha=0.1, beta=0.5, k=2)", lambda x: r.lrn(x, 3, 0.1, 0.5, 2)),
     case("lcn", r.lcn, 2),
     case("lcn(4, sigma=2)", lambda x: r.lcn(x, 4, 2), 2),
@@ -196,6 +197,7 @@ SHAPES = [
     case("crop(2, width=1, top=0, left=1)", lambda x: x[:, :, 0:2, 1:2], 2),
     case("crop(1, width=2)", lambda x: x[:, :, (x.shape[2] - 1) // 2 :][:, :, :1, (x.shape[3] - 2) // 2 :][..., :2], 2),
     case("resize(5, width=3)", lambda x: r.resize_linear(x, 5, 3)),
+    case("resize(5, width=3, mode=cubic)", lambda x: r.resize_cubic(x, 5, 3)),
     case("resize(3, width=8, mode=nearest)", lambda x: r.resize_nearest(x, 3, 8)),
     case(
         "transpose([0, 2, 3, 1]) | reshape([-1, 4]) | tokens(mean)",

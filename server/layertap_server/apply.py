@@ -79,8 +79,8 @@ def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
 
 def _layout(request: ApplyRequest) -> Layout:
     rank = request.array.ndim
-    if rank == 0 or 0 in request.array.shape:
-        message = f"the tensor needs a batch in front and no empty axis, not {list(request.array.shape)}"
+    if rank < RANKS[Layout.VECTOR] or 0 in request.array.shape:
+        message = f"the tensor needs a batch, something of it and no empty axis, not {list(request.array.shape)}"
         raise BadTensorError(message, field="tensor", got=str(list(request.array.shape)))
     layout = request.layout or LAYOUTS.get(rank, Layout.OTHER)
     if RANKS.get(layout, rank) != rank:

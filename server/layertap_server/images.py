@@ -85,8 +85,8 @@ def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
             image.load()
             return _as_rgb(ImageOps.exif_transpose(image))
     except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
-        message = f"{field}: {len(data)} bytes that are no image; {formats} are read"
+        why = str(error) if "bits" in str(error) else f"no image; {', '.join(FORMATS)} are read"
+        message = f"{field}: {len(data)} bytes: {why}"
         raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS)) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"{field}: {error}", field=field, index=index, limit=max_pixels) from error
@@ -98,7 +98,9 @@ def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow itself would cut them off at 255
+    if image.mode in {"I", "F"}:
+        raise UnidentifiedImageError("its samples have 32 bits, of which nobody knows the range; send a float array")
+    if image.mode.startswith("I;16"):  # Pillow itself would cut them off at 255
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 

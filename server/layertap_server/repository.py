@@ -198,12 +198,20 @@ def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[
     done: list[str] = []
     for rule in manifest.surgery:
         try:
-            layers = Selectors(model.layers, manifest.aliases, manifest.stages).find(rule.match).layers
+            size = manifest.preprocessing.output_size
+            listed = (graph.at_size(model, size) if size else model).layers
+            layers = Selectors(listed, manifest.aliases, manifest.stages).find(rule.match).layers
             head = parse_head(rule.head)
-            operations = [graph.Operation(layer.name, head, rule.replaces, rule.head) for layer in layers if layer.node]
-            proto, report = graph.operate(model, operations)
+            operations = [
+                graph.Operation(layer.name, head, rule.replaces, rule.head)
+                for layer in layers
+                if layer.op_type != graph.INPUT
+            ]
+            proto, report = graph.operate(model, operations, len(done))
         except LayertapError as error:
             raise ManifestError(f"{rule.where}: surgery: {error.message}") from error
+        if not report:
+            raise ManifestError(f"{rule.where}: surgery: {rule.match!r} names an input, which no operator makes")
         model = graph.reread(model, proto)
         done += report
     for line in done:

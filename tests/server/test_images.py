@@ -94,3 +94,9 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
     assert caught.value.metadata["limit"] == "1000000"
     with pytest.raises(ImageTooLargeError):
         decode(PixelImage(np.zeros((20, 20), np.uint8)), max_pixels=399)
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_samples_of_32_bits_have_no_known_range(mode: str) -> None:
+    with pytest.raises(ImageDecodeError, match="32 bits"):
+        decode(encoded(Image.new(mode, (4, 4)), "TIFF"))

@@ -736,7 +736,7 @@ def lp_pool(
         padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
         ceil: keep a last window that reaches over the edge (true or false).
-        p: the power (number, at least 0.01, at most 100).
+        p: the power (number, at least 0.01, at most 10).
     """
     return make("lp_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil, p=p)
 
@@ -862,7 +862,7 @@ def adaptive_average_pool(output: int | Sequence[int]) -> Block:
     Shape: N×C×H×W to N×C×h×w.
 
     Args:
-        output: size of the answer (integer or [h, w], at least 1, at most 1024).
+        output: size of the answer (integer or [h, w], at least 1, at most 256).
     """
     return make("adaptive_average_pool", output=output)
 
@@ -875,7 +875,7 @@ def adaptive_max_pool(output: int | Sequence[int]) -> Block:
     Shape: N×C×H×W to N×C×h×w.
 
     Args:
-        output: size of the answer (integer or [h, w], at least 1, at most 1024).
+        output: size of the answer (integer or [h, w], at least 1, at most 256).
     """
     return make("adaptive_max_pool", output=output)
 
@@ -1137,7 +1137,7 @@ def lrn(size: int = 5, *, alpha: float = 0.0001, beta: float = 0.75, k: float = 
     Source: Krizhevsky et al. 2012.
 
     Args:
-        size: neighbouring channels (integer, at least 1, at most 4096).
+        size: neighbouring channels (integer, at least 1, at most 1024).
         alpha: the neighbours' weight (number, at least 0).
         beta: the power (number).
         k: keeps the divisor from zero (number, at least 0).
@@ -1154,7 +1154,7 @@ def lcn(size: int = 9, *, sigma: float | None = None) -> Block:
 
     Args:
         size: of the window, a side (integer, at least 1, at most 255).
-        sigma: of the Gaussian, in places; without it a quarter of size (number, at least 0.001).
+        sigma: of the Gaussian, in places; without it a quarter of size (number, at least 0.1, at most 1000).
     """
     return make("lcn", size=size, sigma=sigma)
 

@@ -109,7 +109,7 @@ BLOCKS = (
         "lrn",
         "Local response normalization: strong neighbours among the channels hold a response down.",
         "x / (k + alpha/size·sum x² over size neighbouring channels)^beta",
-        Parameter("size", ParameterType.INTEGER, default=5, minimum=1, maximum=4096, doc="neighbouring channels"),
+        Parameter("size", ParameterType.INTEGER, default=5, minimum=1, maximum=1024, doc="neighbouring channels"),
         Parameter("alpha", ParameterType.NUMBER, default=1e-4, minimum=0, doc="the neighbours' weight"),
         Parameter("beta", ParameterType.NUMBER, default=0.75, doc="the power"),
         Parameter("k", ParameterType.NUMBER, default=1.0, minimum=0, doc="keeps the divisor from zero"),
@@ -121,7 +121,11 @@ BLOCKS = (
         "v = x - Gaussian mean of x; v / max(c, s), s the Gaussian-weighted deviation over all channels, c its mean",
         _SIZE,
         Parameter(
-            "sigma", ParameterType.NUMBER, minimum=1e-3, doc="of the Gaussian, in places; without it a quarter of size"
+            "sigma",
+            ParameterType.NUMBER,
+            minimum=0.1,
+            maximum=1000,
+            doc="of the Gaussian, in places; without it a quarter of size",
         ),
         source="Jarrett et al. 2009",
     ),

@@ -33,7 +33,7 @@ _MODE = Parameter(
 )
 _SEED = Parameter("seed", ParameterType.INTEGER, 0, minimum=0, maximum=2**31 - 1, doc="of the sample")
 _POWER = Parameter("p", ParameterType.NUMBER, default=2.0, minimum=0.01, maximum=100, doc="the power")
-_OUTPUT = Parameter("output", ParameterType.SIDES, required=True, minimum=1, maximum=1024, doc="size of the answer")
+_OUTPUT = Parameter("output", ParameterType.SIDES, required=True, minimum=1, maximum=256, doc="size of the answer")
 
 
 def _window(name: str, summary: str, formula: str, *parameters: Parameter, source: str = "") -> BlockSpec:
@@ -77,7 +77,7 @@ BLOCKS = (
         "lp_pool",
         "Between the sum (p = 1) and the maximum (p large) of the absolute values; p = 2 is the energy.",
         "(sum |x|^p)^(1/p)",
-        _POWER,
+        replace(_POWER, maximum=10),
         source="Sermanet et al. 2012",
     ),
     _window(
@@ -133,7 +133,9 @@ BLOCKS = (
         summary="A vector of one length for maps of any size: adaptive pools from coarse to fine, joined.",
         formula="concat over the levels l of flatten(adaptive_pool([l, l]))",
         parameters=(
-            Parameter("levels", ParameterType.INTEGERS, (1, 2, 4), minimum=1, maximum=64, doc="places a side"),
+            Parameter(
+                "levels", ParameterType.INTEGERS, (1, 2, 4), minimum=1, maximum=64, longest=16, doc="places a side"
+            ),
             Parameter("op", ParameterType.WORD, "max", choices=("max", "average"), doc="what each window gives"),
         ),
         shape_rule="N×C×H×W to N×(C·sum of levels²)",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -10,6 +9,9 @@ from enum import StrEnum
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import BadParameterError
 from layertap.types import Block, Value
+
+LARGEST_NUMBER = 3.4e38
+"""What float32 holds; NaN is not below it either."""
 
 
 class BlockKind(StrEnum):
@@ -45,6 +47,8 @@ class Parameter:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    longest: int = 65536
+    """Items of a list."""
     doc: str = ""
 
     def check(self, value: Value) -> Value:
@@ -201,7 +205,7 @@ def _integer(parameter: Parameter, value: Value) -> Value:
 
 
 def _number(parameter: Parameter, value: Value) -> Value:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
         raise ValueError(parameter.accepts)
     if not _in_range(parameter, value):
         raise ValueError(parameter.accepts)
@@ -240,7 +244,7 @@ def _padding(parameter: Parameter, value: Value) -> Value:
 
 
 def _number_list(parameter: Parameter, value: Value) -> Value:
-    if not isinstance(value, tuple) or not value:
+    if not isinstance(value, tuple) or not 0 < len(value) <= parameter.longest:
         raise ValueError(parameter.accepts)
     return tuple(_number(parameter, item) for item in value)
 
@@ -251,7 +255,7 @@ def _per_channel(parameter: Parameter, value: Value) -> Value:
 
 def _integer_list(parameter: Parameter, value: Value) -> Value:
     values = value if isinstance(value, tuple) else (value,)
-    if not values or not all(_is_integer(parameter, item) for item in values):
+    if not 0 < len(values) <= parameter.longest or not all(_is_integer(parameter, item) for item in values):
         raise ValueError(parameter.accepts)
     return values
 

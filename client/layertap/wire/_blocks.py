@@ -103,6 +103,7 @@ def _encode_parameter(parameter: Parameter) -> model_pb.ParameterSpec:
         description=parameter.doc,
         minimum=parameter.minimum,
         maximum=parameter.maximum,
+        longest=parameter.longest,
     )
     if parameter.default is not None:
         message.default_value.CopyFrom(encode_value(parameter.default))
@@ -118,5 +119,6 @@ def _decode_parameter(message: model_pb.ParameterSpec) -> Parameter:
         choices=tuple(message.choices),
         minimum=message.minimum if message.HasField("minimum") else None,
         maximum=message.maximum if message.HasField("maximum") else None,
+        longest=message.longest,
         doc=message.description,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, normalization, pooling, shape
-from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor
+from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, misfit
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -22,6 +22,7 @@ EMITTERS: dict[str, Emitter] = {
 }
 
 # What moves or selects values works on every type; the rest computes in real numbers.
+LOWEST_RANK = 2
 # onnxruntime has few operators for float64; a head may end in it.
 _COMPUTED = frozenset({"float32", "float16"})
 _ANY_DTYPE = frozenset({"identity", "flatten", "transpose", "reshape", "squeeze", "select", "crop", "cast"})
@@ -42,6 +43,8 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
                 got=tensor.dtype,
                 expected="float32 or float16",
             )
+        if tensor.rank < LOWEST_RANK and block.name not in _ANY_DTYPE:
+            raise misfit(block, tensor, "there is nothing of an image but one number", "a batch and something of it")
         tensor = EMITTERS[block.name](builder, tensor, block)
         builder.count_computed(tensor)
     return tensor

@@ -12,11 +12,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from layertap.blocks import BoundBlock
-from layertap.errors import ShapeMismatchError
+from layertap.errors import RequestTooLargeError, ShapeMismatchError
 from layertap.types import Array, Layout
 
 Dim: TypeAlias = int | str
 """A size, or the name of one that is not known."""
+
+MOST_NODES = 20_000
 
 AXES_BECAME_INPUTS = 18
 """The opset in which the reductions that still had it lost their attribute ``axes``."""
@@ -120,6 +122,9 @@ class Builder:
 
     def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Appends a node of several outputs; returns their names."""
+        if len(self.nodes) >= MOST_NODES:
+            message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
+            raise RequestTooLargeError(message, limit=MOST_NODES)
         names = [self.fresh(op_type) for _ in range(count)]
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **given))

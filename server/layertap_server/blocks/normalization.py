@@ -30,13 +30,20 @@ class Moments:
 
 
 def _moments(builder: Builder, tensor: Tensor, axes: Sequence[int], *, ddof: int = 0) -> Moments:
-    mean = builder.reduce("ReduceMean", tensor.name, axes, keepdims=True)
-    centred = builder.op("Sub", tensor.name, mean)
+    centred = builder.op("Sub", tensor.name, _mean(builder, tensor, axes))
     square = builder.op("Mul", centred, centred)
     if ddof == 0:
         return Moments(centred, builder.reduce("ReduceMean", square, axes, keepdims=True))
     total = builder.reduce("ReduceSum", square, axes, keepdims=True)
     return Moments(centred, builder.op("Div", total, builder.count(tensor, axes, less=ddof)))
+
+
+def _mean(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> str:
+    """The mean, exactly the value itself where there is only one: its rounding would be divided by itself."""
+    largest = builder.reduce("ReduceMax", tensor.name, axes, keepdims=True)
+    smallest = builder.reduce("ReduceMin", tensor.name, axes, keepdims=True)
+    mean = builder.reduce("ReduceMean", tensor.name, axes, keepdims=True)
+    return builder.op("Where", builder.op("Equal", largest, smallest), largest, mean)
 
 
 def _standardized(builder: Builder, tensor: Tensor, axes: Sequence[int], eps: float) -> str:
@@ -123,16 +130,25 @@ def _group_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """The mean of squares over neighbouring channels is a pool along them; ONNX's LRN takes odd sizes only."""
     maps = as_nchw(builder, tensor, block)
-    name = builder.op(
-        "LRN",
-        maps.name,
-        size=block.integer("size"),
-        alpha=block.number("alpha"),
-        beta=block.number("beta"),
-        bias=block.number("k"),
-    )
-    return back_to(tensor.layout, builder, replace(maps, name=name))
+    size, dtype = block.integer("size"), maps.dtype
+    columns = builder.op("Reshape", builder.op("Mul", maps.name, maps.name), _as_columns(builder, maps))
+    pads = builder.constant([0, 0, (size - 1) // 2, 0, 0, 0, size // 2, 0], "int64")
+    padded = builder.op("Pad", columns, pads, builder.constant(0, dtype))
+    energy = builder.op("AveragePool", padded, kernel_shape=[size, 1], strides=[1, 1])
+    weighted = builder.op("Mul", energy, builder.constant(block.number("alpha"), dtype))
+    level = builder.op("Add", weighted, builder.constant(block.number("k"), dtype))
+    divisor = builder.op("Pow", level, builder.constant(block.number("beta"), dtype))
+    divisor = builder.not_zero(builder.op("Reshape", divisor, builder.op("Shape", maps.name)), dtype)
+    return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", maps.name, divisor)))
+
+
+def _as_columns(builder: Builder, maps: Tensor) -> str:
+    """The shape N×1×C×(H·W), in which a pool goes along the channels."""
+    shape = builder.op("Shape", maps.name)
+    one, rest = builder.constant([1], "int64"), builder.constant([-1], "int64")
+    return builder.op("Concat", builder.slice(shape, 0, 0, 1), one, builder.slice(shape, 0, 1, 2), rest, axis=0)
 
 
 def _blurred(builder: Builder, plane: str, kernel: Array, dtype: str) -> str:
@@ -159,7 +175,13 @@ def _lcn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     kernel = _gaussian(size, sigma)
     # Weights that sum to 1 over the window and all channels: a mean over the channels, then the Gaussian.
     plane = builder.reduce("ReduceMean", maps.name, [1], keepdims=True)
-    difference = builder.op("Sub", maps.name, _blurred(builder, plane, kernel, maps.dtype))
+    surroundings = _blurred(builder, plane, kernel, maps.dtype)
+    difference = builder.op("Sub", maps.name, surroundings)
+    # What rounding alone leaves is no contrast.
+    rounding = builder.constant(16 * float(np.finfo(maps.dtype).eps), maps.dtype)
+    noise = builder.op("Mul", builder.op("Abs", surroundings), rounding)
+    is_noise = builder.op("LessOrEqual", builder.op("Abs", difference), noise)
+    difference = builder.op("Where", is_noise, builder.constant(0, maps.dtype), difference)
     square = builder.op("Mul", difference, difference)
     energy = builder.reduce("ReduceMean", square, [1], keepdims=True)
     local = builder.op("Sqrt", _blurred(builder, energy, kernel, maps.dtype))

@@ -111,6 +111,8 @@ def _drawn(builder: Builder, positive: Tensor, windows: Windows, block: BoundBlo
 
 def _mixed(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
     share = block.number("max_weight")
+    if share in {0, 1}:  # an infinity times 0 would be NaN
+        return (_maximum if share else _average)(builder, maps, windows, block)
     strongest, mean = _maximum(builder, maps, windows, block), _average(builder, maps, windows, block)
     return builder.op(
         "Add",
@@ -197,30 +199,21 @@ def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[i
 
 
 def _adaptive_average(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
-    """Rows and then columns times a matrix of means."""
-    rows, columns = (_mean_matrix(size, count) for size, count in zip(sides, output, strict=True))
-    by_rows = builder.op("MatMul", builder.constant(rows, maps.dtype), maps.name)
-    return builder.op("MatMul", by_rows, builder.constant(columns.T, maps.dtype))
-
-
-def _mean_matrix(size: int, output: int) -> Array:
-    matrix = np.zeros((output, size))
-    for row, (start, end) in enumerate(_bounds(size, output)):
-        matrix[row, start:end] = 1 / (end - start)
-    return matrix
+    return _by_sides(builder, maps.name, "ReduceMean", sides, output)
 
 
 def _adaptive_max(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
-    """The largest of rows and then of columns."""
+    return maximum_with_nan(builder, maps, lambda name: _by_sides(builder, name, "ReduceMax", sides, output))
 
-    def maximum(name: str) -> str:
-        for axis, size, count in ((2, sides[0], output[0]), (3, sides[1], output[1])):
-            parts = [builder.slice(name, axis, start, end) for start, end in _bounds(size, count)]
-            strongest = [builder.reduce("ReduceMax", part, [axis], keepdims=True) for part in parts]
-            name = builder.op("Concat", *strongest, axis=axis)
-        return name
 
-    return maximum_with_nan(builder, maps, maximum)
+def _by_sides(builder: Builder, name: str, op_type: str, sides: tuple[int, int], output: tuple[int, int]) -> str:
+    """The reduction of each window's rows, and then of its columns."""
+    for axis, size, count in zip((2, 3), sides, output, strict=True):
+        parts = [builder.slice(name, axis, start, end) for start, end in _bounds(size, count)]
+        name = builder.op(
+            "Concat", *(builder.reduce(op_type, part, [axis], keepdims=True) for part in parts), axis=axis
+        )
+    return name
 
 
 def _adaptive_pool(*, maximum: bool) -> Emitter:
@@ -283,7 +276,10 @@ def _power_mean(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: 
     largest = builder.largest_magnitude(tensor, axes)
     powered = _power(builder, builder.op("Div", tensor.name, largest), power, tensor.dtype)
     root = _power(builder, builder.reduce(reduction, powered, axes, keepdims=True), 1 / power, tensor.dtype)
-    return builder.op("Squeeze", builder.op("Mul", root, largest), builder.constant(list(axes), "int64"))
+    total = builder.reduce("ReduceSum", tensor.name, axes, keepdims=True)
+    is_infinite = builder.op("Equal", largest, builder.constant(np.inf, tensor.dtype))
+    value = builder.op("Where", is_infinite, total, builder.op("Mul", root, largest))
+    return builder.op("Squeeze", value, builder.constant(list(axes), "int64"))
 
 
 def _gem(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:

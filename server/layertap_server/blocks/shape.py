@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from layertap.blocks import BoundBlock
-from layertap.types import Layout
+from layertap.types import Array, Layout
 from layertap_server.blocks.builder import (
     Builder,
     Dim,
@@ -133,6 +133,9 @@ def _crop(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     maps = as_nchw(builder, tensor, block)
     mode, sides = block.word("mode"), [block.integer("height"), block.integer("width")]
+    if mode == "cubic":
+        name = _resize_cubic(builder, maps, sides, block)
+        return back_to(tensor.layout, builder, replace(maps, name=name, shape=(*maps.shape[:2], *sides)))
     leading = builder.slice(builder.op("Shape", maps.name), 0, 0, 2)
     sizes = builder.op("Concat", leading, builder.constant(sides, "int64"), axis=0)
     name = builder.op(
@@ -144,9 +147,33 @@ def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         mode=mode,
         coordinate_transformation_mode="asymmetric" if mode == "nearest" else "half_pixel",
         nearest_mode="floor" if mode == "nearest" else None,
-        cubic_coeff_a=-0.75 if mode == "cubic" else None,
     )
     return back_to(tensor.layout, builder, replace(maps, name=name, shape=(*maps.shape[:2], *sides)))
+
+
+def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: BoundBlock) -> str:
+    """Two matrix products: onnxruntime's own cubic Resize does not take every layout and size."""
+    height, width = maps.shape[2:]
+    if isinstance(height, str) or isinstance(width, str):
+        raise misfit(block, maps, "cubic needs a known height and width", "a known size")
+    rows, columns = _cubic_matrix(height, sides[0]), _cubic_matrix(width, sides[1])
+    by_rows = builder.op("MatMul", builder.constant(rows, maps.dtype), maps.name)
+    return builder.op("MatMul", by_rows, builder.constant(columns.T, maps.dtype))
+
+
+def _cubic_matrix(size: int, output: int) -> Array:
+    """Weights of cubic convolution (Keys 1981, a = -0.75) between centres of places; the border is repeated."""
+    a = -0.75
+    place = (np.arange(output) + 0.5) * size / output - 0.5
+    matrix = np.zeros((output, size))
+    for offset in range(-1, 3):
+        source = np.floor(place).astype(int) + offset
+        distance = np.abs(place - source)
+        near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+        far = ((distance - 5) * distance + 8) * distance * a - 4 * a
+        weight = np.where(distance <= 1, near, far)
+        np.add.at(matrix, (np.arange(output), np.clip(source, 0, size - 1)), weight)
+    return matrix
 
 
 def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:

@@ -85,6 +85,11 @@ class Windows:
         pads = [0, 0, self.height.before, self.width.before, 0, 0, *ends]
         if not any(pads):
             return tensor.name
+        sizes = [
+            side.size + side.before + side.after + side.overhang if isinstance(side.size, int) else side.size
+            for side in (self.height, self.width)
+        ]
+        builder.count_computed(tensor.with_shape(*tensor.shape[:2], *sizes))
         return builder.op("Pad", tensor.name, builder.constant(pads, "int64"), builder.constant(value, tensor.dtype))
 
     def pooled(self, tensor: Tensor, name: str) -> Tensor:

@@ -7,11 +7,12 @@ from layertap_server.graph.compile import CompiledPlan, compile_head, compile_pl
 from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
-from layertap_server.graph.read import GraphError, at_size, load, read, reread
+from layertap_server.graph.read import INPUT, GraphError, at_size, load, read, reread
 from layertap_server.graph.surgery import Operation, operate
 
 __all__ = [
     "CHANNELS",
+    "INPUT",
     "CompiledPlan",
     "GraphError",
     "ModelGraph",

@@ -20,6 +20,8 @@ from layertap_server.graph.weights import externalize
 OLDEST_OPSET = 17
 """What heads are emitted in; an older model is converted to it."""
 BATCH = "N"
+INPUT = "Input"
+"""Stands for the operator of a layer that is an input of the model."""
 IMAGE_RANK = 4
 _SENDABLE = frozenset(
     {"float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"}
@@ -237,7 +239,7 @@ def _layer(
     return LayerInfo(
         name=name,
         node=node.name if node else "",
-        op_type=node.op_type if node else "Input",
+        op_type=node.op_type if node else INPUT,
         module_path=module_path_of(node) if node else "",
         ordinal=ordinal,
         dtype=tensor.dtype if tensor else "",

@@ -13,7 +13,7 @@ import onnx
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
-from layertap.errors import ShapeMismatchError
+from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Block, Value
 from layertap_server.blocks import Builder, Tensor, emit_head
 from layertap_server.graph.model_graph import ModelGraph
@@ -25,6 +25,7 @@ _POOLS = {
     "pads": "padding",
 }
 """Attributes of ONNX's pools -> parameters of ours."""
+_AUTO_PADS = {b"SAME_UPPER": "same", b"SAME_LOWER": "same_lower", b"VALID": "valid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,12 @@ class Operation:
     """The head as it was written, for the report."""
 
 
-def operate(graph: ModelGraph, operations: Sequence[Operation]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+def operate(
+    graph: ModelGraph, operations: Sequence[Operation], first_number: int
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The changed model, and a line for each change.
+
+    ``first_number`` counts the changes that the model has behind it: the names of what is emitted hold the number.
 
     Raises:
         ShapeMismatchError: a head does not fit, or would change the layer's shape or dtype.
@@ -47,7 +52,9 @@ def operate(graph: ModelGraph, operations: Sequence[Operation]) -> tuple[onnx.Mo
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    report = [_operate(graph, proto.graph, operation, number) for number, operation in enumerate(operations)]
+    report = [
+        _operate(graph, proto.graph, operation, number) for number, operation in enumerate(operations, first_number)
+    ]
     return proto, tuple(report)
 
 
@@ -56,12 +63,8 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
     node, layer = proto.node[index], graph.types[operation.layer]
     builder = Builder(graph.opset, prefix=f"surgery/{number}")
     if operation.replaces:
-        if sum(map(bool, node.output)) > 1:
-            message = f"{node.op_type} gives more than {operation.layer!r}, so a block cannot take its place"
-            raise ShapeMismatchError(message, layer=operation.layer)
-        source = graph.types[node.input[0]]
-        head = tuple(_like(node, block) for block in operation.head)
-        result = emit_head(builder, source, head)
+        head = tuple(_alone(_like(node, block)) for block in operation.head)
+        result = emit_head(builder, _data(graph, node, operation.layer), head)
         kept = list(proto.node[:index])
         done = f"{operation.layer}: {node.op_type} became {operation.text}"
     else:
@@ -71,10 +74,10 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         renamed.name = before
         renamed.output[:] = [before if name == operation.layer else name for name in node.output]
         source = Tensor(before, layer.dtype, layer.shape, layer.layout)
-        result = emit_head(builder, source, tuple(blocks.bind(block) for block in operation.head))
+        result = emit_head(builder, source, tuple(_alone(blocks.bind(block)) for block in operation.head))
         kept = [*proto.node[:index], renamed]
         done = f"{operation.layer}: {operation.text} inserted behind {node.op_type}"
-    if (result.shape[1:], result.dtype) != (layer.shape[1:], layer.dtype):
+    if not _same_type(result, layer):
         message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
     handed_on = onnx.helper.make_node("Identity", [result.name], [operation.layer], name=node.name)
@@ -83,6 +86,38 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
     proto.node.extend(replacement)
     proto.initializer.extend(builder.initializers)
     return done
+
+
+def _same_type(result: Tensor, layer: Tensor) -> bool:
+    """Whether one can stand for the other, as far as the sizes are known."""
+    known = [
+        (here, there)
+        for here, there in zip(result.shape[1:], layer.shape[1:], strict=False)
+        if isinstance(here, int) and isinstance(there, int)
+    ]
+    same_rank = (result.rank, result.dtype) == (layer.rank, layer.dtype)
+    return same_rank and all(here == there for here, there in known)
+
+
+def _data(graph: ModelGraph, node: onnx.NodeProto, layer: str) -> Tensor:
+    """The one tensor that the node computes from; its weights do not count.
+
+    Raises:
+        ShapeMismatchError: it joins several, or gives several.
+    """
+    inputs = [name for name in node.input if name in graph.types and name not in graph.weights]
+    if len(inputs) != 1 or sum(map(bool, node.output)) > 1:
+        message = f"{node.op_type} makes {layer!r} of {len(inputs)} layers; a block takes the place of one that has one"
+        raise ShapeMismatchError(message, layer=layer, got=", ".join(inputs))
+    return graph.types[inputs[0]]
+
+
+def _alone(block: BoundBlock) -> BoundBlock:
+    """The block, which must not look across images: inside a model it cannot know which belong to one request."""
+    if blocks.get(block.name).looks_across_images(block):
+        message = f"{block.name} looks across the images of a request; that works in a head, not inside a model"
+        raise BadParameterError(message, block=block.name)
+    return block
 
 
 def _like(node: onnx.NodeProto, block: Block) -> BoundBlock:
@@ -96,6 +131,9 @@ def _like(node: onnx.NodeProto, block: Block) -> BoundBlock:
     }
     if "stride" in known and "kernel" in inherited and "stride" not in inherited:
         inherited["stride"] = 1  # ONNX's default; ours is the kernel
+    for attribute in node.attribute:
+        if attribute.name == "auto_pad" and "padding" in known and attribute.s in _AUTO_PADS:
+            inherited["padding"] = _AUTO_PADS[attribute.s]
     if "ceil" in known:
         inherited["ceil"] = any(attribute.name == "ceil_mode" and attribute.i == 1 for attribute in node.attribute)
     return spec.bind(Block(block.name, {**inherited, **block.parameters}))

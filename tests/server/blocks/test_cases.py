@@ -120,3 +120,53 @@ def test_a_constant_input_never_divides_by_zero(case: Case, value: float) -> Non
 def test_maps_of_one_place(case: Case) -> None:
     x = np.abs(np.random.default_rng(0).normal(1, 0.1, (2, 4, 1, 1))).astype(np.float32)
     assert np.isfinite(apply_head(case.head, x)[0]).all()
+
+
+@pytest.mark.parametrize(
+    "head", ["z_score", "z_score(column)", "z_score(channel)", "layer_norm", "lcn", "group_norm(2)"]
+)
+@pytest.mark.parametrize("value", [0.1, 7.0, 12345.678])
+def test_rounding_is_no_deviation(head: str, value: float) -> None:
+    """A constant is one, however its mean rounds."""
+    x = np.full((7, 4, 25, 31), value, np.float32)
+    np.testing.assert_allclose(apply_head(head, x)[0], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "head", ["adaptive_average_pool(4)", "adaptive_max_pool(4)", "mixed_pool(2, max_weight=0)", "average_pool(2)"]
+)
+def test_an_infinity_stays_in_its_window(head: str) -> None:
+    x = np.ones((1, 1, 8, 8), np.float32)
+    x[0, 0, 3, 3] = np.inf
+    actual = apply_head(head, x)[0]
+    assert np.isposinf(actual).sum() == 1
+    assert np.isfinite(actual).sum() == actual.size - 1
+
+
+@pytest.mark.parametrize("head", ["gem", "global_lp", "gmp", "gap"])
+def test_an_infinity_is_pooled_to_one(head: str) -> None:
+    x = np.ones((1, 2, 4, 4), np.float32)
+    x[0, 1, 3, 3] = np.inf
+    actual = apply_head(head, x)[0]
+    assert np.isfinite(actual[0, 0])
+    assert np.isposinf(actual[0, 1])
+
+
+@pytest.mark.parametrize(
+    "head", ["gem(eps=1e-30)", "gem(100, eps=1e-30)", "l2(eps=1e-30)", "global_lp", "global_lp(50)"]
+)
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15, 1e30])
+def test_powers_neither_overflow_nor_vanish(head: str, scale: float) -> None:
+    x = np.random.default_rng(0).uniform(0.5, 1, (2, 4, 5, 5)).astype(np.float32)
+    small = apply_head(head, x)[0]
+    large = apply_head(head, x * np.float32(scale))[0]
+    np.testing.assert_allclose(large, small if head.startswith("l2") else small * scale, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(7, 2), (2, 7), (3, 3), (1, 1), (12, 12)])
+def test_cubic_resize_channels_last(size: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 4)).astype(np.float32)
+    head = f"resize({size[0]}, width={size[1]}, mode=cubic)"
+    last = apply_head(head, x, layout=Layout.NHWC)[0]
+    first = apply_head(head, np.ascontiguousarray(x.transpose(0, 3, 1, 2)))[0]
+    np.testing.assert_allclose(last, first.transpose(0, 2, 3, 1), atol=1e-5)
