@@ -51,10 +51,10 @@ class Server:
             StartError: no such folder of models, or the device does not work.
         """
         self.settings = settings
-        cores = os.cpu_count() or 1
+        cores = _available_cores()
         workers = settings.workers or cores
         try:
-            runtime = Runtime(settings.device, settings.threads)
+            runtime = Runtime(settings.device, settings.threads or cores)
         except DeviceError as error:
             raise StartError(str(error)) from error
         self.device = runtime.device
@@ -192,6 +192,13 @@ def _banner(server: Server) -> str:
     trouble = f", {failed} failed" if failed else ""
     names = ", ".join(ready) or "no model"
     return f"layertap serves {names}{trouble} on {server.settings.host}:{server.port} ({server.device}){metrics}"
+
+
+def _available_cores() -> int:
+    """Those that this process may use: in a container fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _limits(settings: Settings) -> Limits:
