@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,10 +166,23 @@ def serve(settings: Settings) -> None:
         StartError: it cannot start.
     """
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Loading the models may take long; that an address is taken is told before.
+    for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
+        _check_address(settings.host, port, purpose)
     if not asyncio.run(_serve(Server(settings))):
         # Python would wait for the threads that still run, and no one waits for their answers.
         log.warning("requests that outlasted the grace were cut off")
         os._exit(1)
+
+
+def _check_address(host: str, port: int, purpose: str) -> None:
+    if port <= 0:
+        return
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        raise StartError(f"cannot listen on {host}:{port}{purpose}: {error.strerror or error}") from error
 
 
 async def _serve(server: Server) -> bool:

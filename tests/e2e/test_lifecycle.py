@@ -31,20 +31,19 @@ def start_and_fail(*flags: str, models: Path = MODELS) -> str:
     return done.stderr
 
 
-def last_line(text: str) -> str:
-    assert "Traceback" not in text
-    lines = [line for line in text.splitlines() if line.startswith("layertap:")]
-    assert len(lines) == 1
-    return lines[0]
+def only_line(text: str) -> str:
+    (line,) = text.splitlines()
+    assert line.startswith("layertap: ")
+    return line
 
 
 def test_a_port_that_is_taken(server: ServerProcess) -> None:
     port = server.address.rsplit(":", 1)[1]
-    assert f"cannot listen on 127.0.0.1:{port}" in last_line(start_and_fail("--port", port))
+    assert f"cannot listen on 127.0.0.1:{port}" in only_line(start_and_fail("--port", port))
 
 
 def test_a_metrics_port_that_is_taken(server: ServerProcess) -> None:
-    line = last_line(start_and_fail("--metrics-port", str(server.metrics_port)))
+    line = only_line(start_and_fail("--metrics-port", str(server.metrics_port)))
     assert f"cannot listen on 127.0.0.1:{server.metrics_port} for metrics" in line
 
 
