@@ -63,8 +63,9 @@ class Server:
         self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         sessions = SessionCache(settings.plan_cache_bytes, self._metrics.plan)
-        self._engine = Engine(runtime, sessions, _limits(settings), self._decode_pool)
-        self._applier = Applier(runtime, sessions, _limits(settings))
+        limits = _limits(settings)
+        self._engine = Engine(runtime, sessions, limits, self._decode_pool)
+        self._applier = Applier(runtime, sessions, limits)
         try:
             self.repository = open_repository(Path(settings.models), runtime.device, self._engine.try_out)
         except RepositoryError as error:

@@ -56,23 +56,25 @@ class Engine:
         if _is_own_input(request):
             batch = _own_input(request, model, self._limits.images)
             input_ = PlanInput(pictures=False, size=_own_size(batch, model))
+            resolution = self._resolve(request, model, input_, len(batch))
+        elif (size := model.preprocessing.output_size) is not None:
+            # The model says how large its images are, so what is wrong with the taps is told before any decoding.
+            resolution = self._resolve(request, model, PlanInput(pictures=True, size=size), len(request.images))
+            batch = self._decode(request, model)
         else:
-            # Where the model says how large its images are, what is wrong with the taps is told before any decoding.
-            size = model.preprocessing.output_size
-            if size is not None:
-                self._resolve(request, model, PlanInput(pictures=True, size=size), len(request.images))
             batch = self._decode(request, model)
             input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
-        resolution = self._resolve(request, model, input_, len(batch))
+            resolution = self._resolve(request, model, input_, len(batch))
+        step = _step(model, resolution.plan, len(batch))
         decoded = time.perf_counter()
-        arrays = self._run(model, resolution.plan, batch)
+        arrays = self._run(model, resolution.plan, batch, step)
         end = time.perf_counter()
         return Features(
             maps=_feature_maps(resolution, arrays),
             model=model.info.name,
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
-            batch_size=min(_step(model, resolution.plan, len(batch)), len(batch)),
+            batch_size=min(step, len(batch)),
         )
 
     def try_out(self, model: LoadedModel) -> None:
@@ -132,9 +134,9 @@ class Engine:
                 raise BadTensorError(message, field=f"images[{index}]", index=index)
         return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
-    def _run(self, model: LoadedModel, plan: Plan, batch: Array) -> list[Array]:
+    def _run(self, model: LoadedModel, plan: Plan, batch: Array, step: int) -> list[Array]:
+        """The plan's outputs for the batch, ``step`` images at once."""
         opened = self._sessions.get(plan, lambda: self._compile(model, plan))
-        step = _step(model, plan, len(batch))
         starts = range(0, len(batch), step)
         parts = [_run_part(opened, batch[start : start + step], model.graph.fixed_batch) for start in starts]
         arrays = parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]

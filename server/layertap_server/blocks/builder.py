@@ -116,9 +116,9 @@ class Builder:
         known = [size for size in tensor.shape[1:] if isinstance(size, int)]
         self.computed_bytes += times * math.prod(known) * np.dtype(tensor.dtype).itemsize
 
-    def op(self, op_type: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Appends a node; returns the name of its first output. An attribute of None is left out."""
-        return self.outputs(op_type, *inputs, count=outputs, **attributes)[0]
+    def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Appends a node of one output; returns the output's name. An attribute of None is left out."""
+        return self.outputs(op_type, *inputs, count=1, **attributes)[0]
 
     def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Appends a node of several outputs; returns their names."""
@@ -212,6 +212,12 @@ def maximum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], 
     flags = builder.cast(builder.op("IsNaN", tensor.name), tensor.dtype)
     found = builder.op("Greater", maximum(flags), builder.constant(0, tensor.dtype))
     return builder.op("Where", found, builder.constant(np.nan, tensor.dtype), maximum(tensor.name))
+
+
+def minimum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], str]) -> str:
+    """The minimum as the maximum of the negated tensor; NaN as in `maximum_with_nan`."""
+    negated = replace(tensor, name=builder.op("Neg", tensor.name))
+    return builder.op("Neg", maximum_with_nan(builder, negated, maximum))
 
 
 Emitter: TypeAlias = Callable[[Builder, Tensor, BoundBlock], Tensor]

@@ -20,6 +20,7 @@ from layertap_server.blocks.builder import (
     as_nchw,
     back_to,
     maximum_with_nan,
+    minimum_with_nan,
     misfit,
     require_places,
 )
@@ -128,7 +129,7 @@ def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock)
         raise misfit(block, maps, problem, f"{windows.area} scores")
     lowest = -np.inf
     values = gathered(builder, maps, windows, block, lowest)
-    ordered = builder.op("TopK", values, builder.constant([windows.area], "int64"), axis=2, outputs=2)
+    ordered, _ = builder.outputs("TopK", values, builder.constant([windows.area], "int64"), count=2, axis=2)
     held = windows.held()
     rank = np.arange(windows.area)[:, None, None]
     weights = np.where(rank < held, np.exp(scores - scores.max())[:, None, None], 0.0)
@@ -255,9 +256,8 @@ def _global_max(builder: Builder, tensor: Tensor, axes: tuple[int, ...], _block:
     return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
 
 
-def _global_min(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:
-    negated = replace(tensor, name=builder.op("Neg", tensor.name))
-    return builder.op("Neg", _global_max(builder, negated, axes, block))
+def _global_min(builder: Builder, tensor: Tensor, axes: tuple[int, ...], _block: BoundBlock) -> str:
+    return minimum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
 
 
 def _global_std(builder: Builder, tensor: Tensor, axes: tuple[int, ...], block: BoundBlock) -> str:

@@ -17,6 +17,7 @@ from layertap_server.blocks.builder import (
     as_nchw,
     back_to,
     maximum_with_nan,
+    minimum_with_nan,
     misfit,
     require_places,
 )
@@ -224,8 +225,7 @@ def _stats(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
         return builder.reduce(op_type, name, [1], keepdims=True)
 
     largest = maximum_with_nan(builder, flat, lambda x: over("ReduceMax", x))
-    negated = replace(flat, name=builder.op("Neg", flat.name))
-    smallest = builder.op("Neg", maximum_with_nan(builder, negated, lambda x: over("ReduceMax", x)))
+    smallest = minimum_with_nan(builder, flat, lambda x: over("ReduceMax", x))
     mean = over("ReduceMean", flat.name)
     centred = builder.op("Sub", flat.name, mean)
     deviation = builder.op("Sqrt", over("ReduceMean", builder.op("Mul", centred, centred)))

@@ -58,26 +58,20 @@ class Windows:
 
     def pool(self, builder: Builder, op_type: str, name: str) -> str:
         """A window operator of ONNX on a map that is padded already."""
-        dilated = self.height.dilation != 1 or self.width.dilation != 1
-        return builder.op(
-            op_type,
-            name,
-            kernel_shape=[self.height.kernel, self.width.kernel],
-            strides=[self.height.stride, self.width.stride],
-            dilations=[self.height.dilation, self.width.dilation] if dilated else None,
-        )
+        return builder.op(op_type, name, **self._geometry)
 
     def pool_indices(self, builder: Builder, name: str) -> str:
         """Where MaxPool finds each maximum, as a number in the whole padded tensor."""
+        return builder.outputs("MaxPool", name, count=2, **self._geometry)[1]
+
+    @property
+    def _geometry(self) -> dict[str, list[int] | None]:
         dilations = [self.height.dilation, self.width.dilation]
-        return builder.outputs(
-            "MaxPool",
-            name,
-            count=2,
-            kernel_shape=[self.height.kernel, self.width.kernel],
-            strides=[self.height.stride, self.width.stride],
-            dilations=dilations,
-        )[1]
+        return {
+            "kernel_shape": [self.height.kernel, self.width.kernel],
+            "strides": [self.height.stride, self.width.stride],
+            "dilations": dilations if dilations != [1, 1] else None,  # AveragePool has none before opset 19
+        }
 
     def padded(self, builder: Builder, tensor: Tensor, value: float) -> str:
         """The map with its padding written out: operators of ONNX limit how much they pad by themselves."""

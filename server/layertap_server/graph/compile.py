@@ -53,13 +53,17 @@ def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> tupl
 def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
     """As `head_type`, of a head on a tensor of its own: N×sizes."""
     builder = Builder(HEAD_OPSET)
-    return emit_head(builder, Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout), head), builder.computed_bytes
+    return emit_head(builder, _given(dtype, sizes, layout), head), builder.computed_bytes
+
+
+def _given(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
+    return Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout)
 
 
 def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> CompiledPlan:
     """The model of a head alone, on tensors N×sizes."""
     builder = Builder(HEAD_OPSET)
-    given = Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout)
+    given = _given(dtype, sizes, layout)
     result = emit_head(builder, given, head)
     output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
