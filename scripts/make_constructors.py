@@ -19,10 +19,10 @@ Each returns a `layertap.types.Block` and raises `layertap.errors.BadParameterEr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from layertap.blocks.make import make
-from layertap.types import Block
+from layertap.types import Array, Block
 '''
 TYPES = {
     ParameterType.INTEGER: "int",
@@ -32,6 +32,8 @@ TYPES = {
     ParameterType.INTEGERS: "int | Sequence[int]",
     ParameterType.PER_CHANNEL: "float | Sequence[float]",
     ParameterType.NUMBERS: "Sequence[float]",
+    ParameterType.WEIGHT: "str | Sequence[Any] | Array",
+    ParameterType.BIAS: "bool | float | Sequence[float]",
 }
 
 
@@ -44,10 +46,10 @@ def annotation(parameter: Parameter) -> str:
 
 
 def signature(spec: BlockSpec) -> str:
-    """Required parameters and the first one may go by position; the rest have names."""
+    """What an expression may leave unnamed may go by position; the rest have names."""
     parts = []
     for index, parameter in enumerate(sorted(spec.parameters, key=lambda item: not item.required)):
-        if index == 1:
+        if index == len(spec.unnamed):
             parts.append("*")
         default = "" if parameter.required else f" = {parameter.default!r}"
         parts.append(f"{parameter.name}: {annotation(parameter)}{default}")

@@ -185,6 +185,78 @@ NORMALIZATIONS = [
     case("signed_sqrt", lambda x: np.sign(x) * np.sqrt(np.abs(x))),
 ]
 
+
+def weight(seed: int, *shape: int) -> Array:
+    """Weights of a few digits, so that a head can say them."""
+    return np.round(np.random.default_rng(seed).normal(size=shape), 1)
+
+
+def per_channel(filters: Array) -> Array:
+    """Filters that see the mean of four channels."""
+    return np.repeat(filters[:, None], 4, axis=1) / 4
+
+
+SOBEL = np.array([[[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], [[-1, -2, -1], [0, 0, 0], [1, 2, 1]]]) / 8
+W_ONE, W_GROUPS, W_DEPTH, W_UP, W_LINEAR = (
+    weight(0, 3, 4, 1, 1),
+    weight(1, 4, 2, 3, 2),
+    weight(2, 8, 1, 2, 3),
+    weight(3, 4, 1, 3, 2),
+    weight(4, 5, 4),
+)
+
+CONVOLUTIONS = [
+    case(f"conv(3, 1, bias=[1, 2, 3], weight={W_ONE.tolist()})", lambda x: r.conv(x, W_ONE, np.array([1, 2, 3]))),
+    case(
+        f"conv(4, [3, 2], stride=2, padding=same, groups=2, bias=0.5, weight={W_GROUPS.tolist()})",
+        lambda x: r.conv(x, W_GROUPS, 0.5, (2, 2), "same", groups=2),
+    ),
+    case(
+        f"conv(4, [3, 2], padding=[3, 1, 0, 2], dilation=2, groups=2, weight={W_GROUPS.tolist()})",
+        lambda x: r.conv(x, W_GROUPS, 0.0, (1, 1), (3, 1, 0, 2), (2, 2), 2),
+        3,
+    ),
+    case("conv(2, 3, weight=sobel)", lambda x: r.conv(x, per_channel(SOBEL)), 3),
+    case(
+        'conv(8, 5, padding=same_lower, weight="gabor(2, scales=2, wavelength=3)")',
+        lambda x: r.conv(x, per_channel(r.gabor_filters((5, 5), 2, 2, 3.0)), padding="same_lower"),
+    ),
+    case(
+        'conv(1, [5, 4], padding=same, weight="gaussian(1.5)")',
+        lambda x: r.conv(x, per_channel(r.gaussian_filter((5, 4), 1.5)[None]), padding="same"),
+    ),
+    case(
+        "conv(1, 7, padding=same, weight=laplacian)",
+        lambda x: r.conv(x, per_channel(r.laplacian_filter((7, 7), 7 / 6)[None]), padding="same"),
+    ),
+    case(
+        f"depthwise_conv([2, 3], multiplier=2, stride=[1, 2], padding=same_lower, weight={W_DEPTH.tolist()})",
+        lambda x: r.conv(x, W_DEPTH, 0.0, (1, 2), "same_lower", groups=4),
+    ),
+    case(
+        "depthwise_conv(3, multiplier=2, weight=sobel)",
+        lambda x: r.conv(x, np.tile(SOBEL[:, None], (4, 1, 1, 1)), groups=4),
+        3,
+    ),
+    case(
+        f"transposed_conv(2, [3, 2], stride=2, groups=2, bias=[1, -1], weight={W_UP.tolist()})",
+        lambda x: r.transposed_conv(x, W_UP, np.array([1, -1]), (2, 2), groups=2),
+    ),
+    case(
+        f"transposed_conv(2, [3, 2], stride=[2, 3], padding=same, groups=2, weight={W_UP.tolist()})",
+        lambda x: r.transposed_conv(x, W_UP, 0.0, (2, 3), "same", groups=2),
+    ),
+    case(
+        f"transposed_conv(2, [3, 2], stride=2, padding=[1, 0, 2, 1], dilation=2, groups=2, weight={W_UP.tolist()})",
+        lambda x: r.transposed_conv(x, W_UP, 0.0, (2, 2), (1, 0, 2, 1), (2, 2), 2),
+    ),
+    case(f"gap | linear(5, weight={W_LINEAR.tolist()})", lambda x: x.mean((2, 3)) @ W_LINEAR.T),
+    case(
+        f"transpose([0, 2, 3, 1]) | reshape([-1, 4]) | linear(5, bias=[1, 2, 3, 4, 5], weight={W_LINEAR.tolist()})",
+        lambda x: x.transpose(0, 2, 3, 1).reshape(len(x), -1, 4) @ W_LINEAR.T + np.arange(1, 6),
+    ),
+]
+
 SHAPES = [
     case("flatten", lambda x: x.reshape(len(x), -1)),
     case("transpose([0, 2, 3, 1])", lambda x: x.transpose(0, 2, 3, 1)),
@@ -209,4 +281,4 @@ SHAPES = [
     case("cast(float64)", lambda x: x),
 ]
 
-CASES = ACTIVATIONS + POOLINGS + NORMALIZATIONS + SHAPES
+CASES = ACTIVATIONS + POOLINGS + NORMALIZATIONS + CONVOLUTIONS + SHAPES

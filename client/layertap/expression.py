@@ -1,7 +1,8 @@
 """Tap expressions: text to `Tap` and back.
 
     tap      = selector { "|" block } [ "->" name ]
-    block    = ident [ "(" [ arg { "," arg } ] ")" ]      the first parameter may go unnamed: max_pool(3)
+    block    = ident [ "(" [ arg { "," arg } ] ")" ]      the first parameter may go unnamed: max_pool(3), and after it
+                                                          those that every use needs: conv(32, 3, stride=2)
     arg      = [ ident "=" ] value
     value    = number | true | false | word | "[" [ value { "," value } ] "]"
 
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 
 from layertap import blocks
+from layertap.blocks import BlockSpec, BoundBlock
 from layertap.errors import LayertapError, TapSyntaxError
 from layertap.types import Block, Tap, Value
 
@@ -44,6 +47,14 @@ def parse_tap(text: str) -> Tap:
 def parse_head(text: str) -> tuple[Block, ...]:
     """The blocks of a head alone, such as ``relu | gap``; errors as `parse_tap`."""
     return _Parser(text).whole_head()
+
+
+def parse_initial_weights(text: str) -> BoundBlock:
+    """The initial weights of a convolution, such as ``gabor(orientations=8)``; errors as `parse_tap`."""
+    parser = _Parser(text, blocks.get_initial_weights)
+    block = parser.block()
+    parser.expect_end("the end")
+    return blocks.get_initial_weights(block.name).bind(block)
 
 
 def format_tap(tap: Tap) -> str:
@@ -85,8 +96,9 @@ def format_value(value: Value) -> str:
 class _Parser:
     """Recursive descent over one expression; ``position`` is where the next token may start."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, spec_of: Callable[[str], BlockSpec] = blocks.get) -> None:
         self.text = text
+        self.spec_of = spec_of
         self.position = 0
         if len(text) > LONGEST:
             raise self.error(f"an expression has at most {LONGEST} characters")
@@ -115,36 +127,37 @@ class _Parser:
         name = self.match(_IDENT, "a block's name")
         parameters: dict[str, Value] = {}
         if self.take("(") and not self.take(")"):
-            self.argument(name, start, parameters, first=True)
+            self.argument(name, start, parameters)
             while self.take(","):
-                self.argument(name, start, parameters, first=False)
+                self.argument(name, start, parameters)
             self.expect(")", "',' or ')'")
         return Block(name, parameters)
 
-    def argument(self, block: str, block_start: int, parameters: dict[str, Value], *, first: bool) -> None:
+    def argument(self, block: str, block_start: int, parameters: dict[str, Value]) -> None:
         start = self.position
         named = re.compile(rf"({_IDENT.pattern})\s*=").match(self.text, start)
         if named:
             name = named.group(1)
             self.position = named.end()
             self.skip_space()
-        elif first:
-            name = self.unnamed_parameter(block, block_start)
         else:
-            raise self.error("expected name=value: only the first parameter may go unnamed")
+            name = self.unnamed_parameter(block, block_start, parameters)
         if name in parameters:
             raise self.error(f"{name} is given twice", start)
         parameters[name] = self.value()
 
-    def unnamed_parameter(self, block: str, block_start: int) -> str:
+    def unnamed_parameter(self, block: str, block_start: int, given: Mapping[str, Value]) -> str:
+        """Which parameter a value without a name is for: the place that it stands at says so."""
         try:
-            spec = blocks.get(block)
+            spec = self.spec_of(block)
         except LayertapError as error:
             error.metadata = {**error.metadata, "position": str(block_start)}
             raise
         if not spec.parameters:
             raise self.error(f"{block} takes no parameters")
-        return spec.parameters[0].name
+        if tuple(given) != spec.unnamed[: len(given)] or len(given) >= len(spec.unnamed):
+            raise self.error(f"expected name=value: only {' and '.join(spec.unnamed)} of {block} may go unnamed")
+        return spec.unnamed[len(given)]
 
     def value(self, depth: int = 0) -> Value:
         if self.take("["):

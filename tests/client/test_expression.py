@@ -97,7 +97,7 @@ def test_grammar(text: str, tap: Tap) -> None:
         ("a ->", 4, "a name"),
         ("a | max_pool(", 13, "a value"),
         ("a | max_pool(3", 14, "')'"),
-        ("a | max_pool(3, 2)", 16, "only the first parameter"),
+        ("a | max_pool(3, 2)", 16, "only kernel of max_pool"),
         ("a | max_pool(3, kernel=2)", 16, "given twice"),
         ("a | max_pool([3, 4)", 18, "']'"),
         ("a | relu(1)", 9, "takes no parameters"),

@@ -4,6 +4,7 @@ Arrays are N×C×H×W unless a function says otherwise.
 """
 
 from tests.references.activation import *  # noqa: F403
+from tests.references.convolution import *  # noqa: F403
 from tests.references.normalization import *  # noqa: F403
 from tests.references.pooling import *  # noqa: F403
 from tests.references.shape import *  # noqa: F403

@@ -6,9 +6,10 @@ function here too: ``blocks.max_pool(3, stride=2)`` is the `Block` that ``max_po
 """
 
 from layertap.blocks import constructors
-from layertap.blocks.catalogue import CATALOGUE, bind, find, get
+from layertap.blocks.catalogue import CATALOGUE, bind, find, get, get_initial_weights
 from layertap.blocks.constructors import *  # noqa: F403 - its names are the blocks
 from layertap.blocks.spec import BlockKind, BlockSpec, BoundBlock, Parameter, ParameterType
 
 __all__ = ["CATALOGUE", "BlockKind", "BlockSpec", "BoundBlock", "Parameter", "ParameterType", "bind", "find", "get"]
+__all__ += ["get_initial_weights"]
 __all__ += constructors.__all__

@@ -6,10 +6,10 @@ Each returns a `layertap.types.Block` and raises `layertap.errors.BadParameterEr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from layertap.blocks.make import make
-from layertap.types import Block
+from layertap.types import Array, Block
 
 __all__ = [
     "abs",
@@ -21,8 +21,10 @@ __all__ = [
     "cast",
     "celu",
     "clip",
+    "conv",
     "crelu",
     "crop",
+    "depthwise_conv",
     "divisive_norm",
     "dynamic_k_max",
     "elu",
@@ -54,6 +56,7 @@ __all__ = [
     "layer_norm",
     "lcn",
     "leaky_relu",
+    "linear",
     "log_sigmoid",
     "log_softmax",
     "lp_pool",
@@ -100,6 +103,7 @@ __all__ = [
     "tokens",
     "top_channels",
     "transpose",
+    "transposed_conv",
     "two_path",
     "two_path_square",
     "z_score",
@@ -186,7 +190,7 @@ def relu6() -> Block:
     return make("relu6")
 
 
-def clip(low: float, *, high: float) -> Block:
+def clip(low: float, high: float) -> Block:
     """Cuts off below and above at bounds of your own.
 
     ``clip(x, low, high)``
@@ -310,7 +314,6 @@ def celu(alpha: float = 1.0) -> Block:
 
 def srelu(
     t_right: float | Sequence[float],
-    *,
     a_right: float | Sequence[float],
     t_left: float | Sequence[float],
     a_left: float | Sequence[float],
@@ -1006,7 +1009,7 @@ def k_max(k: int, *, axis: int = -1) -> Block:
     return make("k_max", k=k, axis=axis)
 
 
-def dynamic_k_max(k_top: int, *, depth: int, layer: int, axis: int = -1) -> Block:
+def dynamic_k_max(k_top: int, depth: int, layer: int, *, axis: int = -1) -> Block:
     """k_max whose k shrinks with the depth of the layer and grows with the length of the axis.
 
     ``k = max(k_top, ceil((depth - layer) / depth · length))``
@@ -1253,6 +1256,151 @@ def signed_sqrt() -> Block:
     return make("signed_sqrt")
 
 
+def conv(
+    out: int,
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = (1, 1),
+    padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    weight: str | Sequence[Any] | Array | None = None,
+    bias: bool | float | Sequence[float] = True,
+) -> Block:
+    """Every filter looks for its pattern at every place. Not flipped, as in every network: a cross-correlation.
+
+    ``y[o, p] = bias[o] + sum over i, q of weight[o, i, q]·x[i, s·p + d·q]; weight is out×(C/groups)×kh×kw``
+
+    Shape: N×C×H×W to N×out×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+
+    Args:
+        out: channels of the answer (integer, at least 1, at most 65536).
+        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        stride: step of the filter (integer or [h, w], at least 1, at most 1024).
+        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+            same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
+        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
+        groups: parts of the channels that do not mix (integer, at least 1, at most 65536).
+        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+            (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
+        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
+            number a channel).
+    """
+    return make(
+        "conv",
+        out=out,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        weight=weight,
+        bias=bias,
+    )
+
+
+def depthwise_conv(
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = (1, 1),
+    padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    multiplier: int = 1,
+    weight: str | Sequence[Any] | Array | None = None,
+    bias: bool | float | Sequence[float] = True,
+) -> Block:
+    """Filters that look at one channel each: patterns in space, the channels apart.
+
+    ``conv with one group a channel; weight is (C·multiplier)×1×kh×kw``
+
+    Shape: N×C×H×W to N×(C·multiplier)×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+
+    Args:
+        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        stride: step of the filter (integer or [h, w], at least 1, at most 1024).
+        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+            same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
+        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
+        multiplier: filters a channel (integer, at least 1, at most 1024).
+        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+            (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
+        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
+            number a channel).
+    """
+    return make(
+        "depthwise_conv",
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        multiplier=multiplier,
+        weight=weight,
+        bias=bias,
+    )
+
+
+def transposed_conv(
+    out: int,
+    kernel: int | Sequence[int],
+    *,
+    stride: int | Sequence[int] = (1, 1),
+    padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
+    dilation: int | Sequence[int] = (1, 1),
+    groups: int = 1,
+    weight: str | Sequence[Any] | Array | None = None,
+    bias: bool | float | Sequence[float] = True,
+) -> Block:
+    """The way back from a strided convolution: every value lays its filter down, and where they overlap they add.
+
+    ``y[o, s·p + d·q] += weight[i, o, q]·x[i, p]; weight is C×(out/groups)×kh×kw``
+
+    Shape: N×C×H×W to N×out×H'×W'; valid: (i - 1)·s + d(k-1) + 1 a side, same: i·s, numbers: valid less the padding.
+
+    Args:
+        out: channels of the answer (integer, at least 1, at most 65536).
+        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        stride: step of the filter (integer or [h, w], at least 1, at most 1024).
+        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+            same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
+        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
+        groups: parts of the channels that do not mix (integer, at least 1, at most 65536).
+        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+            (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
+        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
+            number a channel).
+    """
+    return make(
+        "transposed_conv",
+        out=out,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        weight=weight,
+        bias=bias,
+    )
+
+
+def linear(
+    out: int, *, weight: str | Sequence[Any] | Array | None = None, bias: bool | float | Sequence[float] = True
+) -> Block:
+    """Each value of the answer is a weighted sum of all features: of a vector, or of every token.
+
+    ``x·weightᵀ + bias; weight is out×C``
+
+    Shape: N×C to N×out, N×T×C to N×T×out.
+
+    Args:
+        out: channels of the answer (integer, at least 1, at most 65536).
+        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+            (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
+        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
+            number a channel).
+    """
+    return make("linear", out=out, weight=weight, bias=bias)
+
+
 def flatten() -> Block:
     """One vector an image, in the order the values lie in.
 
@@ -1326,7 +1474,7 @@ def top_channels(k: int, *, by: Literal["mean", "max", "l2"] = "mean") -> Block:
     return make("top_channels", k=k, by=by)
 
 
-def crop(height: int, *, width: int, top: int | None = None, left: int | None = None) -> Block:
+def crop(height: int, width: int, *, top: int | None = None, left: int | None = None) -> Block:
     """A window of the map, the centre unless top and left say otherwise.
 
     ``x[…, top:top+height, left:left+width]``
@@ -1342,7 +1490,7 @@ def crop(height: int, *, width: int, top: int | None = None, left: int | None = 
     return make("crop", height=height, width=width, top=top, left=left)
 
 
-def resize(height: int, *, width: int, mode: Literal["nearest", "linear", "cubic"] = "linear") -> Block:
+def resize(height: int, width: int, *, mode: Literal["nearest", "linear", "cubic"] = "linear") -> Block:
     """The map at another size.
 
     ``interpolation between the centres of places, as torch.nn.functional.interpolate``

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from layertap.blocks.catalogue import get
-from layertap.types import Block, Value
+from layertap.types import Array, Block, Value
 
-Given: TypeAlias = "Value | Sequence[int] | Sequence[float] | None"
+Given: TypeAlias = "Value | Sequence[int] | Sequence[float] | Sequence[Any] | Array | None"
 
 
 def make(name: str, **given: Given) -> Block:
@@ -25,4 +25,6 @@ def make(name: str, **given: Given) -> Block:
 
 
 def _value(value: Given) -> Value:
-    return value if isinstance(value, bool | int | float | str) or value is None else tuple(value)  # type: ignore[return-value]
+    """Lists of any depth as tuples, and arrays as lists."""
+    listed: Any = getattr(value, "tolist", lambda: value)()
+    return listed if isinstance(listed, bool | int | float | str) else tuple(map(_value, listed))

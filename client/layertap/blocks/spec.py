@@ -34,11 +34,13 @@ class ParameterType(StrEnum):
     INTEGERS = "list of integers"
     NUMBERS = "list of numbers"
     PADDING = "a word, an integer, [h, w] or [top, left, bottom, right]"
+    WEIGHT = 'nested lists of numbers, or initial weights such as he or "gabor(orientations=8)"'
+    BIAS = "true, false, or one number a channel"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a block. The first of a block may be given without its name."""
+    """One parameter of a block. The first of a block, and those required ones that follow it, may go unnamed."""
 
     name: str
     type: ParameterType
@@ -91,6 +93,13 @@ class BlockSpec:
     properties: Mapping[str, str] = field(default_factory=dict)
     across_images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Parameter -> values with which one image's result depends on the request's other images."""
+
+    @property
+    def unnamed(self) -> tuple[str, ...]:
+        """The parameters that may be given without their names, in order: the first, and required ones behind it."""
+        names = [parameter.name for parameter in self.parameters]
+        required = [parameter.required for parameter in self.parameters]
+        return tuple(names[: max(required.index(False) if False in required else len(names), 1)])
 
     def bind(self, block: Block) -> BoundBlock:
         """The block with every parameter checked and present; see `layertap.blocks.bind`."""
@@ -260,6 +269,26 @@ def _integer_list(parameter: Parameter, value: Value) -> Value:
     return values
 
 
+def _weight(parameter: Parameter, value: Value) -> Value:
+    """Text is read where the weights are made; of lists only the numbers are checked here, the shape there."""
+    if isinstance(value, str) and value:
+        return value
+    if not isinstance(value, tuple) or not 0 < _count_numbers(parameter, value) <= parameter.longest:
+        raise ValueError(parameter.accepts)
+    return value
+
+
+def _count_numbers(parameter: Parameter, value: Value) -> int:
+    if isinstance(value, tuple):
+        return sum(_count_numbers(parameter, item) for item in value)
+    _number(parameter, value)
+    return 1
+
+
+def _bias(parameter: Parameter, value: Value) -> Value:
+    return value if isinstance(value, bool) else _per_channel(parameter, value)
+
+
 _CHECKS = {
     ParameterType.INTEGER: _integer,
     ParameterType.NUMBER: _number,
@@ -270,4 +299,6 @@ _CHECKS = {
     ParameterType.PER_CHANNEL: _per_channel,
     ParameterType.INTEGERS: _integer_list,
     ParameterType.NUMBERS: _number_list,
+    ParameterType.WEIGHT: _weight,
+    ParameterType.BIAS: _bias,
 }

@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
-from layertap_server.blocks import activation, normalization, pooling, shape
-from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, misfit
+from layertap_server.blocks import activation, convolution, normalization, pooling, shape
+from layertap_server.blocks.builder import Builder, Dim, Emitter, Layer, Tensor, misfit
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
     **pooling.EMITTERS,
     **normalization.EMITTERS,
+    **convolution.EMITTERS,
     **shape.EMITTERS,
 }
 
@@ -50,4 +51,4 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
     return tensor
 
 
-__all__ = ["EMITTERS", "Builder", "Dim", "Emitter", "Tensor", "emit_head"]
+__all__ = ["EMITTERS", "Builder", "Dim", "Emitter", "Layer", "Tensor", "emit_head"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -88,6 +89,20 @@ class Tensor:
         return replace(self, shape=shape, layout=layout or self.layout)
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Which layer of a configured model is written; a head has none."""
+
+    name: str = ""
+    stored: Mapping[str, Array] = field(default_factory=dict)
+    """What the weights file holds of it: ``weight``, ``bias``, ``mean`` …"""
+
+    @property
+    def salt(self) -> int:
+        """Tells its random weights from another layer's of the same seed."""
+        return zlib.crc32(self.name.encode()) if self.name else 0
+
+
 class Builder:
     """Appends nodes and constants to a graph under names that nothing else has.
 
@@ -98,6 +113,7 @@ class Builder:
     def __init__(self, opset: int, prefix: str = "layertap") -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.layer = Layer()
         self._opset = opset
         self.computed_bytes = 0
         """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
@@ -139,6 +155,12 @@ class Builder:
             self.initializers.append(numpy_helper.from_array(array, name))
             self._constants[key] = name
         return self._constants[key]
+
+    def weight(self, part: str, array: Array, dtype: str) -> str:
+        """The name of an initializer that belongs to one block alone; in a configured model it is called by its key."""
+        name = f"{self.layer.name}.{part}" if self.layer.name else self.fresh(part)
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
+        return name
 
     def cast(self, name: str, dtype: str) -> str:
         return self.op("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

@@ -100,32 +100,40 @@ def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
     kernels = block.sides("kernel")
     strides = kernels if block["stride"] is None else block.sides("stride")
     dilations = block.sides("dilation")
-    height, width = (_side(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
+    height, width = (side_of(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
     windows = Windows(height, width)
     if not windows.held().all():
         raise misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
     return windows
 
 
-def _side(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: int, dilation: int) -> Side:
+def side_of(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: int, dilation: int) -> Side:
+    """The windows along the height (side 0) or the width (side 1), of a block that has ``padding``.
+
+    Raises:
+        ShapeMismatchError: a window is larger than the padded side.
+    """
     size = tensor.shape[2 + side]
     span = dilation * (kernel - 1) + 1
     if isinstance(size, str):
-        if block["padding"] != "valid" or block["ceil"]:
+        if block["padding"] != "valid" or _ceils(block):
             raise misfit(block, tensor, "padding and ceil need a known height and width", "a known size")
         return Side(size, kernel, stride, dilation, 0, 0, 0, f"{size}/{stride}")
     before, after = _padding(block, side, size, span, stride)
-    if max(before, after) >= span:
-        raise misfit(block, tensor, f"padding of {max(before, after)} fills a window of {span}", f"less than {span}")
     room = size + before + after - span
     if room < 0:
         padded = size + before + after
         raise misfit(block, tensor, f"a window of {span} is larger than the {padded} it is put on", f"at least {span}")
     output, rest = divmod(room, stride)
     output += 1
-    if block["ceil"] and rest and output * stride < size + before:
+    if _ceils(block) and rest and output * stride < size + before:
         return Side(size, kernel, stride, dilation, before, after, stride - rest, output + 1)
     return Side(size, kernel, stride, dilation, before, after, 0, output)
+
+
+def _ceils(block: BoundBlock) -> bool:
+    """Whether a last, partial window is kept; convolutions have no such parameter."""
+    return any(name == "ceil" and value for name, value in block.values)
 
 
 def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) -> tuple[int, int]:

@@ -13,6 +13,15 @@ from tests.running import apply_head
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'layertap[reference]'")
 f = torch.nn.functional
 
+WEIGHT = np.random.default_rng(1).normal(size=(6, 2, 3, 2)).round(1)
+UP = np.random.default_rng(2).normal(size=(4, 3, 3, 2)).round(1)
+LINEAR = np.random.default_rng(3).normal(size=(5, 4)).round(1)
+
+
+def given(array: Any) -> Any:
+    return torch.tensor(array, dtype=torch.float32)
+
+
 PAIRS: dict[str, Callable[[Any], Any]] = {
     "relu": f.relu,
     "relu6": f.relu6,
@@ -57,6 +66,15 @@ PAIRS: dict[str, Callable[[Any], Any]] = {
     "rms_norm(eps=1e-5)": lambda x: f.rms_norm(x, x.shape[1:], eps=1e-5),
     "batch_norm(stats=batch)": lambda x: f.batch_norm(x, None, None, training=True),
     "lrn(3, alpha=0.1)": lambda x: f.local_response_norm(x, 3, alpha=0.1),
+    f"conv(6, [3, 2], stride=2, padding=[1, 0], dilation=[1, 2], groups=2, bias=1, weight={WEIGHT.tolist()})": (
+        lambda x: f.conv2d(x, given(WEIGHT), torch.ones(6), 2, (1, 0), (1, 2), 2)
+    ),
+    f"transposed_conv(6, [3, 2], stride=2, padding=1, groups=2, weight={UP.tolist()})": (
+        lambda x: f.conv_transpose2d(x, given(UP), None, 2, 1, 0, 2)
+    ),
+    f"gap | linear(5, bias=2, weight={LINEAR.tolist()})": lambda x: f.linear(
+        x.mean((2, 3)), given(LINEAR), torch.full((5,), 2.0)
+    ),
     "l1": lambda x: f.normalize(x, p=1, dim=1),
     "l2": lambda x: f.normalize(x, dim=1),
     "resize(5, width=11)": lambda x: f.interpolate(x, (5, 11), mode="bilinear"),

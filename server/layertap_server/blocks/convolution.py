@@ -1,0 +1,207 @@
+"""Convolution and linear blocks as ONNX nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from layertap.blocks import BoundBlock
+from layertap.errors import BadParameterError, ShapeMismatchError
+from layertap.types import Array, Layout
+from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, as_nchw, back_to, misfit
+from layertap_server.blocks.filters import FilterShape, initial_weights
+from layertap_server.blocks.windows import Side, side_of
+
+
+def _conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    return _convolved(builder, tensor, block, out=block.integer("out"), groups=block.integer("groups"))
+
+
+def _depthwise_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    channels = _channels(tensor, block)
+    return _convolved(builder, tensor, block, out=channels * block.integer("multiplier"), groups=channels)
+
+
+def _convolved(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int, groups: int) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    shape = _filter_shape(maps, block, out, groups)
+    weight = _weight(builder, maps, block, shape, (out, shape.inputs, shape.height, shape.width))
+    name = builder.op(
+        "Conv",
+        maps.name,
+        weight,
+        *_bias(builder, block, out, maps.dtype),
+        **_geometry(maps, block),
+        group=groups,
+    )
+    sizes = [_output(maps, block, side) for side in range(2)]
+    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(maps.shape[0], out, *sizes)))
+
+
+def _channels(tensor: Tensor, block: BoundBlock) -> int:
+    channels = tensor.shape[tensor.channel_axis]
+    if isinstance(channels, str):
+        raise misfit(block, tensor, "it needs a known number of channels", "a known size")
+    return channels
+
+
+def _filter_shape(maps: Tensor, block: BoundBlock, out: int, groups: int) -> FilterShape:
+    channels = _channels(maps, block)
+    if channels % groups or out % groups:
+        problem = f"{channels} channels and {out} filters do not make {groups} groups"
+        raise misfit(block, maps, problem, f"multiples of {groups}")
+    return FilterShape(out, groups, channels // groups, *block.sides("kernel"))
+
+
+def _geometry(maps: Tensor, block: BoundBlock) -> dict[str, Any]:
+    """The attributes of Conv; a size that is not known leaves ``same`` to the operator."""
+    strides, dilations = block.sides("stride"), block.sides("dilation")
+    geometry: dict[str, Any] = {"kernel_shape": block.sides("kernel"), "strides": strides, "dilations": dilations}
+    if any(isinstance(size, str) for size in maps.shape[2:]) and isinstance(block["padding"], str):
+        if block["padding"] == "valid":
+            return geometry
+        if dilations != (1, 1):
+            raise misfit(block, maps, "dilation with padding needs a known height and width", "a known size")
+        return {**geometry, "auto_pad": "SAME_UPPER" if block["padding"] == "same" else "SAME_LOWER"}
+    if isinstance(block["padding"], tuple):
+        return {**geometry, "pads": block["padding"]}
+    sides = [_side(maps, block, side) for side in range(2)]
+    return {**geometry, "pads": [side.before for side in sides] + [side.after for side in sides]}
+
+
+def _side(maps: Tensor, block: BoundBlock, side: int) -> Side:
+    return side_of(
+        maps, block, side, block.sides("kernel")[side], block.sides("stride")[side], block.sides("dilation")[side]
+    )
+
+
+def _output(maps: Tensor, block: BoundBlock, side: int) -> Dim:
+    size, stride = maps.shape[2 + side], block.sides("stride")[side]
+    if isinstance(size, int):
+        return _side(maps, block, side).output
+    return size if stride == 1 and block["padding"] in {"same", "same_lower"} else f"{size}/{stride}"
+
+
+def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    maps = as_nchw(builder, tensor, block)
+    out, groups = block.integer("out"), block.integer("groups")
+    shape = _filter_shape(maps, block, out, groups)
+    channels = shape.inputs * groups
+    turned = FilterShape(channels, groups, out // groups, shape.height, shape.width)
+    weight = _weight(builder, maps, block, turned, (channels, turned.inputs, shape.height, shape.width))
+    crops = [_crop(block, side) for side in range(2)]
+    name = builder.op(
+        "ConvTranspose",
+        maps.name,
+        weight,
+        *_bias(builder, block, out, maps.dtype),
+        kernel_shape=block.sides("kernel"),
+        strides=block.sides("stride"),
+        dilations=block.sides("dilation"),
+        group=groups,
+        pads=[max(before, 0) for before, _ in crops] + [max(after, 0) for _, after in crops],
+        output_padding=[max(-after, 0) for _, after in crops],
+    )
+    sizes: list[Dim] = []
+    for side, (before, after) in enumerate(crops):
+        size, stride, span = maps.shape[2 + side], block.sides("stride")[side], _span(block, side)
+        full = (size - 1) * stride + span - before - after if isinstance(size, int) else f"{size}*{stride}"
+        if isinstance(full, int) and full < 1:
+            raise misfit(block, maps, "the padding leaves nothing of the answer", "less padding")
+        sizes.append(full)
+    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(maps.shape[0], out, *sizes)))
+
+
+def _span(block: BoundBlock, side: int) -> int:
+    return block.sides("dilation")[side] * (block.sides("kernel")[side] - 1) + 1
+
+
+def _crop(block: BoundBlock, side: int) -> tuple[int, int]:
+    """What is cut off before and after, so that ``same`` gives size·stride; less than 0 adds zeros behind."""
+    padding = block["padding"]
+    if isinstance(padding, tuple):
+        return int(padding[side]), int(padding[side + 2])  # type: ignore[arg-type]
+    if padding == "valid":
+        return 0, 0
+    total = _span(block, side) - block.sides("stride")[side]
+    if total < 0:
+        return 0, total
+    small, large = total // 2, total - total // 2
+    return (small, large) if padding == "same" else (large, small)
+
+
+def _linear(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    if tensor.layout not in {Layout.VECTOR, Layout.TOKENS}:
+        problem = "it needs a vector or tokens; put flatten or gap before it, or use conv(out, 1) for every place"
+        raise misfit(block, tensor, problem, "[N, C] or [N, T, C]")
+    out, channels = block.integer("out"), _channels(tensor, block)
+    weight = _weight(builder, tensor, block, FilterShape(out, 1, channels), (out, channels))
+    bias = _bias(builder, block, out, tensor.dtype)
+    if tensor.layout is Layout.VECTOR:
+        name = builder.op("Gemm", tensor.name, weight, *bias, transB=1)
+    else:
+        name = builder.op("MatMul", tensor.name, builder.op("Transpose", weight, perm=[1, 0]))
+        name = builder.op("Add", name, *bias) if bias else name
+    return tensor.with_axis(name, tensor.channel_axis, out)
+
+
+def _weight(builder: Builder, tensor: Tensor, block: BoundBlock, filters: FilterShape, shape: tuple[int, ...]) -> str:
+    """The weight as an initializer of the given shape.
+
+    Raises:
+        ShapeMismatchError: the given or stored one has another shape.
+        BadParameterError: there is none.
+    """
+    given = block["weight"]
+    if isinstance(given, str):
+        array = initial_weights(given, filters, builder.layer.salt).reshape(shape)
+    elif given is not None:
+        array = _numbers(block, given)
+    else:
+        array = _stored(builder, block, "weight", shape)
+    if array.shape != shape:
+        message = f"{block.name}: the weight has shape {list(array.shape)} where {list(shape)} is needed"
+        raise ShapeMismatchError(
+            f"{message}; {tensor.describe()}", block=block.name, got=list(array.shape), expected=list(shape)
+        )
+    return builder.weight("weight", array, tensor.dtype)
+
+
+def _numbers(block: BoundBlock, given: object) -> Array:
+    try:
+        return np.asarray(given, np.float64)
+    except ValueError:
+        message = f"{block.name}: the lists of weight are not of one length"
+        raise BadParameterError(message, block=block.name, parameter="weight", expected="nested lists") from None
+
+
+def _stored(builder: Builder, block: BoundBlock, part: str, shape: tuple[int, ...]) -> Array:
+    array = builder.layer.stored.get(part)
+    if array is None:
+        where = f"the weights file has no {builder.layer.name}.{part}" if builder.layer.name else "none is given"
+        hint = "bias=false does without" if part == "bias" else "name initial weights, such as weight=he"
+        message = f"{block.name} needs its {part} {list(shape)}, and {where}; {hint}"
+        raise BadParameterError(message, block=block.name, parameter=part, expected=list(shape))
+    return array
+
+
+def _bias(builder: Builder, block: BoundBlock, out: int, dtype: str) -> list[str]:
+    """The bias as an initializer, or nothing: without one, or with a weight that is given and a bias that is not."""
+    given = block["bias"]
+    if given is False or (given is True and block["weight"] is not None):
+        return []
+    array = _stored(builder, block, "bias", (out,)) if given is True else np.asarray(block.numbers("bias"))
+    if array.shape not in {(1,), (out,)}:
+        message = f"{block.name}: bias has shape {list(array.shape)} where [{out}] is needed"
+        raise ShapeMismatchError(message, block=block.name, got=list(array.shape), expected=[out])
+    return [builder.weight("bias", np.broadcast_to(array, (out,)), dtype)]
+
+
+EMITTERS: dict[str, Emitter] = {
+    "conv": _conv,
+    "depthwise_conv": _depthwise_conv,
+    "transposed_conv": _transposed_conv,
+    "linear": _linear,
+}

@@ -1,0 +1,133 @@
+"""The initial weights of convolutions, as numbers: filters from the literature, and random ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from layertap.blocks import BoundBlock
+from layertap.errors import BadParameterError, LayertapError, RequestTooLargeError
+from layertap.expression import parse_initial_weights
+from layertap.types import Array
+
+SOBEL = 3
+MOST_NUMBERS = 2**24
+"""Of weights that are made here: a few words must not fill the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterShape:
+    """What is to be filled: so many filters, each of so many inputs and places."""
+
+    filters: int
+    groups: int
+    inputs: int
+    """Channels that one filter sees."""
+    height: int = 1
+    width: int = 1
+
+
+def initial_weights(text: str, shape: FilterShape, salt: int) -> Array:
+    """The weights that ``text`` names, filters×inputs×height×width in float64.
+
+    ``salt`` tells the layers of one model apart: random weights of one seed differ between them.
+
+    Raises:
+        BadParameterError: there are none of this name, or they do not fit the shape.
+        RequestTooLargeError: the shape holds too many numbers.
+    """
+    numbers = shape.filters * shape.inputs * shape.height * shape.width
+    if numbers > MOST_NUMBERS:
+        message = f"initial weights are at most {MOST_NUMBERS} numbers, not {numbers}"
+        raise RequestTooLargeError(message, limit=MOST_NUMBERS, numbers=numbers)
+    try:
+        bound = parse_initial_weights(text)
+    except LayertapError as error:
+        raise BadParameterError(f"weight: {error.message}", parameter="weight", got=text) from None
+    if bound.name in _RANDOM:
+        random = np.random.default_rng([bound.integer("seed"), salt])
+        return _RANDOM[bound.name](random, shape)
+    bank = _BANKS[bound.name](bound, shape.height, shape.width)
+    a_group = shape.filters // shape.groups
+    if a_group % len(bank):
+        message = f"weight: {bound.name} makes {len(bank)} filters, and a group has {a_group}; give a multiple of it"
+        raise BadParameterError(message, parameter="weight", expected=len(bank), got=a_group)
+    filters = np.tile(bank, (shape.filters // len(bank), 1, 1))
+    return np.repeat(filters[:, None], shape.inputs, axis=1) / shape.inputs
+
+
+def _grid(height: int, width: int) -> tuple[Array, Array]:
+    """x to the right and y downwards, 0 in the middle of the filter."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    return x - (width - 1) / 2, y - (height - 1) / 2
+
+
+def _gabor(block: BoundBlock, height: int, width: int) -> Array:
+    x, y = _grid(height, width)
+    octaves = 2 ** block.number("bandwidth")
+    cycles = math.sqrt(math.log(2) / 2) / math.pi * (octaves + 1) / (octaves - 1)
+    orientations, phases = block.integer("orientations"), block.integer("phases")
+    filters = []
+    for scale in range(block.integer("scales")):
+        wavelength = block.number("wavelength") * block.number("scale_step") ** scale
+        sigma = wavelength * cycles
+        for angle in np.arange(orientations) * math.pi / orientations:
+            u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+            window = np.exp(-(u**2 + (block.number("aspect") * v) ** 2) / (2 * sigma**2))
+            for phase in np.arange(phases) * math.pi / max(phases, 1):
+                wave = np.cos(2 * math.pi * u / wavelength - phase)
+                # Without its mean over the window, so that a flat patch gives 0 whatever its brightness.
+                balanced = window * (wave - (window * wave).sum() / window.sum())
+                filters.append(balanced * 2 / window.sum())
+    return np.stack(filters)
+
+
+def _sobel(_block: BoundBlock, height: int, width: int) -> Array:
+    if (height, width) != (SOBEL, SOBEL):
+        message = f"weight: sobel has a kernel of 3, not {height}×{width}"
+        raise BadParameterError(message, parameter="weight", expected="3", got=f"{height}×{width}")
+    across = np.outer([1, 2, 1], [-1, 0, 1]) / 8
+    return np.stack([across, across.T])
+
+
+def _gaussian(block: BoundBlock, height: int, width: int) -> Array:
+    x, y = _grid(height, width)
+    window = np.exp(-(x**2 + y**2) / (2 * _sigma(block, max(height, width) / 4) ** 2))
+    return np.asarray((window / window.sum())[None])
+
+
+def _laplacian(block: BoundBlock, height: int, width: int) -> Array:
+    x, y = _grid(height, width)
+    square, variance = x**2 + y**2, _sigma(block, max(height, width) / 6) ** 2
+    window = np.exp(-square / (2 * variance))
+    filter_ = (square - 2 * variance) / variance**2 * window / window.sum()
+    return np.asarray((filter_ - filter_.mean())[None])
+
+
+def _sigma(block: BoundBlock, default: float) -> float:
+    return default if block["sigma"] is None else block.number("sigma")
+
+
+def _he(random: np.random.Generator, shape: FilterShape) -> Array:
+    inputs = shape.inputs * shape.height * shape.width
+    size = (shape.filters, shape.inputs, shape.height, shape.width)
+    return random.normal(0, math.sqrt(2 / inputs), size)
+
+
+def _glorot(random: np.random.Generator, shape: FilterShape) -> Array:
+    places = shape.height * shape.width
+    bound = math.sqrt(6 / (places * (shape.inputs + shape.filters // shape.groups)))
+    size = (shape.filters, shape.inputs, shape.height, shape.width)
+    return random.uniform(-bound, bound, size)
+
+
+_BANKS: dict[str, Callable[[BoundBlock, int, int], Array]] = {
+    "gabor": _gabor,
+    "sobel": _sobel,
+    "gaussian": _gaussian,
+    "laplacian": _laplacian,
+}
+_RANDOM: dict[str, Callable[[np.random.Generator, FilterShape], Array]] = {"he": _he, "glorot": _glorot}
