@@ -9,10 +9,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from layertap import Client, blocks
-from layertap.blocks import BlockKind, BlockSpec
+from layertap.blocks import BlockKind, BlockSpec, convolution
 from layertap.expression import format_value
 from layertap.types import Array
 from layertap_server.app import EmbeddedServer
+from layertap_server.build.composites import COMPOSITES
 from layertap_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -36,10 +37,11 @@ POOLS = [
 INTRODUCTION = """# Blocks
 
 Generated from the catalogue by `make generated`. Every block works in a head on any layer (`stage:4 | gap | l2`), and on
-a tensor of your own (`Client.apply_blocks`). In Python each is a function: `blocks.max_pool(3, stride=2)`.
+a tensor of your own (`Client.apply_blocks`), is a layer in a [model.yaml](models.md), and can replace or follow a layer of
+a finished model. In Python each is a function: `blocks.max_pool(3, stride=2)`.
 
 x is N×C×H×W unless said. Channels-last layers and tokens are handled by the layer's layout: you write the same block.
-The first parameter may go unnamed. A NaN that goes in comes out; a constant input never divides by zero.
+The first parameter may go unnamed, and those behind it that every use needs. A NaN that goes in comes out; a constant input never divides by zero.
 
 **What to take.** For *retrieval*, pool a late stage with `gem` and finish with `l2`: distances are then cosines. For
 *texture and style*, `gram` or `gap`; for *one object against a background*, `gmp`, whose answer ignores all but the
@@ -58,8 +60,23 @@ CAPTIONS = {
     BlockKind.POOLING: "![What each window pool makes of one feature map](images/pooling.png)\n\n"
     f"One channel of `stage:1` of `{MODEL}`, and what each pool makes of it.",
     BlockKind.NORMALIZATION: "",
+    BlockKind.CONVOLUTION: "In `model.yaml` the weights come from the model's weights file, as `layer.weight` and "
+    "`layer.bias`; in a head they are given: nested lists of numbers, or initial weights.",
     BlockKind.SHAPE: "",
 }
+
+
+INITIAL_WEIGHTS = """## Initial weights
+
+What `weight` of a convolution or of `linear` may be: `conv(2, 3, weight=sobel)`, or in quotes where it has parameters:
+`conv(16, 13, weight="gabor(8)") | modulus(2)`. The filters of the first four see the mean of the channels.
+"""
+
+COMPOSITE = """## Composite blocks
+
+In `model.yaml` only: layers that are written for you, which taps can name. There are `residual`, `parallel` and
+`sequential` too, which hold layers of yours: see [models.md](models.md).
+"""
 
 
 def call(spec: BlockSpec) -> str:
@@ -89,11 +106,14 @@ def section(spec: BlockSpec) -> str:
 
 def document() -> str:
     parts = [INTRODUCTION]
-    for kind in (BlockKind.ACTIVATION, BlockKind.POOLING, BlockKind.NORMALIZATION, BlockKind.SHAPE):
+    for kind in BlockKind:
         parts.append(f"## {kind.value.capitalize()}\n")
         if CAPTIONS[kind]:
             parts.append(CAPTIONS[kind] + "\n")
         parts += [section(spec) for spec in blocks.CATALOGUE if spec.kind is kind]
+        if kind is BlockKind.CONVOLUTION:
+            parts += [INITIAL_WEIGHTS, *(section(spec) for spec in convolution.INITIAL_WEIGHTS)]
+            parts += [COMPOSITE, *(section(composite.spec) for composite in COMPOSITES.values())]
     return "\n".join(parts).rstrip() + "\n"
 
 

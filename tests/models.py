@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import numpy_helper, parser
+
+from layertap.types import Array
+from layertap_server.build import build, load_weights
+from layertap_server.graph import compile_plan
+from layertap_server.manifest import read_manifest
+from layertap_server.repository import LoadedModel
 
 BRANCHING = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -36,6 +43,14 @@ def branching() -> onnx.ModelProto:
     return model
 
 
+def built_model(folder: Path) -> onnx.ModelProto:
+    """The ONNX model of a folder whose ``model.yaml`` lists the layers."""
+    manifest = read_manifest(folder / "model.yaml")
+    assert manifest.network
+    weights = load_weights(folder / manifest.network.weights) if manifest.network.weights else None
+    return build(manifest.network, folder.name, manifest.preprocessing.output_size, weights)
+
+
 def model_folder(models: Path, name: str, model: onnx.ModelProto, manifest: str = "") -> Path:
     """Writes ``models/name`` as a user would."""
     folder = models / name
@@ -44,3 +59,13 @@ def model_folder(models: Path, name: str, model: onnx.ModelProto, manifest: str 
     if manifest:
         (folder / "model.yaml").write_text(manifest)
     return folder
+
+
+def tapped(model: LoadedModel, images: Array, *layers: str) -> list[Array]:
+    """The layers, of a session of the plan that computes them."""
+    plan = compile_plan(model.graph, [(layer, ()) for layer in layers], front=None, image_size=None)
+    folder = "session.model_external_initializers_file_folder_path"
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(folder, str(model.graph.weights_folder))
+    session = onnxruntime.InferenceSession(plan.model, options, providers=["CPUExecutionProvider"])
+    return list(session.run(list(plan.output_names), {plan.input_name: images}))

@@ -18,12 +18,14 @@ BELOW = {
     "blocks": set(),
     "graph": {"blocks"},
     "images": {"graph"},
-    "manifest": {"graph", "images"},
+    "document": set(),
+    "build": {"blocks", "document"},
+    "manifest": {"build", "document", "graph", "images"},
     "selectors": set(),
     "plan": {"blocks", "graph", "limits", "selectors"},
     "runtime": {"graph"},
     "sessions": {"graph", "runtime"},
-    "repository": {"graph", "images", "manifest", "plan", "selectors"},
+    "repository": {"build", "document", "graph", "images", "manifest", "plan", "selectors"},
     "limits": set(),
     "apply": {"graph", "limits", "runtime", "sessions"},
     "engine": {"graph", "images", "limits", "plan", "repository", "runtime", "sessions"},
@@ -34,11 +36,12 @@ BELOW = {
 }
 COMPOSITION = {"app", "__main__", "__init__"}
 LIBRARIES = {
-    "onnx": {"blocks", "graph"},
+    "onnx": {"blocks", "build", "graph"},
     "onnxruntime": {"runtime"},
     "PIL": {"images"},
     "prometheus_client": {"metrics", "app"},
-    "yaml": {"manifest", "settings"},
+    "yaml": {"document", "settings"},
+    "safetensors": {"build"},
     "grpc": {"rpc", "app", "healthcheck"},
 }
 

@@ -29,6 +29,7 @@ DEEPEST = 8
 _SPACE = re.compile(r"\s*")
 _BARE = re.compile(r"(?:(?!->)[^\s|\"])+")
 _IDENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLACEHOLDER_OR_IDENT = re.compile(rf"\$?{_IDENT.pattern}")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![A-Za-z0-9_.])")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 _LITERALS: dict[str, bool] = {"true": True, "false": False}
@@ -47,6 +48,11 @@ def parse_tap(text: str) -> Tap:
 def parse_head(text: str) -> tuple[Block, ...]:
     """The blocks of a head alone, such as ``relu | gap``; errors as `parse_tap`."""
     return _Parser(text).whole_head()
+
+
+def parse_layers(text: str, spec_of: Callable[[str], BlockSpec]) -> tuple[Block, ...]:
+    """The blocks of a layer in ``model.yaml``, among which ``$name`` stands for a default; errors as `parse_tap`."""
+    return _Parser(text, spec_of, _PLACEHOLDER_OR_IDENT).whole_head()
 
 
 def parse_initial_weights(text: str) -> BoundBlock:
@@ -96,9 +102,12 @@ def format_value(value: Value) -> str:
 class _Parser:
     """Recursive descent over one expression; ``position`` is where the next token may start."""
 
-    def __init__(self, text: str, spec_of: Callable[[str], BlockSpec] = blocks.get) -> None:
+    def __init__(
+        self, text: str, spec_of: Callable[[str], BlockSpec] = blocks.get, block_name: re.Pattern[str] = _IDENT
+    ) -> None:
         self.text = text
         self.spec_of = spec_of
+        self.block_name = block_name
         self.position = 0
         if len(text) > LONGEST:
             raise self.error(f"an expression has at most {LONGEST} characters")
@@ -124,7 +133,7 @@ class _Parser:
 
     def block(self) -> Block:
         start = self.position
-        name = self.match(_IDENT, "a block's name")
+        name = self.match(self.block_name, "a block's name")
         parameters: dict[str, Value] = {}
         if self.take("(") and not self.take(")"):
             self.argument(name, start, parameters)

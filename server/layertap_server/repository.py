@@ -18,9 +18,11 @@ from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
 from layertap.expression import parse_head
 from layertap.types import ModelInfo, ModelState
 from layertap_server import graph
+from layertap_server.build import build, load_weights
+from layertap_server.document import ManifestError
 from layertap_server.graph import GraphError, ModelGraph
 from layertap_server.images import Preprocessing
-from layertap_server.manifest import FILE_NAME, Manifest, ManifestError, read_manifest
+from layertap_server.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.plan import Planner
 from layertap_server.selectors import Selectors
 
@@ -157,7 +159,7 @@ def load_model(folder: Path, device: str) -> LoadedModel:
         raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
     manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    model = graph.read(graph.load(folder / manifest.onnx), scratch.path)
+    model = graph.read(_proto(folder, manifest), scratch.path)
     model, surgery = _operated(model, manifest)
     preprocessing = _fitted(manifest.preprocessing, model)
     size = preprocessing.output_size
@@ -189,6 +191,15 @@ def load_model(folder: Path, device: str) -> LoadedModel:
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
 
 
+def _proto(folder: Path, manifest: Manifest) -> graph.Proto:
+    """The ONNX model: of a file, or built of the layers that ``model.yaml`` lists."""
+    network = manifest.network
+    if network is None:
+        return graph.load(folder / manifest.onnx)
+    weights = load_weights(folder / network.weights) if network.weights else None
+    return build(network, folder.name, manifest.preprocessing.output_size, weights)
+
+
 def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
     """The model after its surgery, rule by rule, and what was done.
 
@@ -209,9 +220,9 @@ def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[
             ]
             proto, report = graph.operate(model, operations, len(done))
         except LayertapError as error:
-            raise ManifestError(f"{rule.where}: surgery: {error.message}") from error
+            raise ManifestError(f"{rule.where}: {error.message}") from error
         if not report:
-            raise ManifestError(f"{rule.where}: surgery: {rule.match!r} names an input, which no operator makes")
+            raise ManifestError(f"{rule.where}: that is an input, which no operator makes")
         model = graph.reread(model, proto)
         done += report
     for line in done:

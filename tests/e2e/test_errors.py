@@ -51,11 +51,11 @@ STATUS_AND_REASON = {
 
 CASES = {
     "bad expression": (
-        extract(taps=["conv_stem", "a | | b"]),
+        extract(taps=["stem.conv", "a | | b"]),
         errors.TapSyntaxError,
         {"field": "taps[1]", "position": "4"},
     ),
-    "unknown layer": (extract(taps=["blocks.1.reul6"]), errors.UnknownLayerError, {"field": "taps[0]"}),
+    "unknown layer": (extract(taps=["blocks.1.depthwize"]), errors.UnknownLayerError, {"field": "taps[0]"}),
     "unknown block": (extract(taps=["stage:1 | sofmax"]), errors.UnknownBlockError, {"block": "sofmax"}),
     "unknown block with a parameter": (
         extract(taps=["stage:1 | max_pol(3)"]),
@@ -143,7 +143,7 @@ def test_error_table(client: Client, case: str) -> None:
 @pytest.mark.parametrize(
     ("call", "suggestion"),
     [
-        (extract(taps=["blocks.1.reul6"]), "blocks.1.relu6"),
+        (extract(taps=["blocks.1.depthwize"]), "blocks.1.depthwise"),
         (extract(taps=["embeding"]), "embedding"),
         (extract(taps=["stage:1 | sofmax"]), "softmax"),
         (extract(taps=["stage:1 | max_pool(kernl=3)"]), "kernel"),

@@ -9,14 +9,15 @@ import pytest
 
 from layertap import Client
 from layertap.types import Array
+from tests.models import built_model
 from tests.paths import MODEL, MODELS
 
 
 def whole_model(inputs: Array) -> dict[str, Array]:
-    """Every tensor of the model's file, fetched at once from a session that was not pruned."""
-    model = onnx.load(MODELS / MODEL / "model.onnx")
+    """Every layer of the model, fetched at once from a session that was not pruned."""
+    model = built_model(MODELS / MODEL)
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    produced = [name for node in model.graph.node for name in node.output if name != "logits"]
+    produced = [name for node in model.graph.node for name in node.output if name in inferred and name != "logits"]
     model.graph.output.extend(inferred[name] for name in produced)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]

@@ -61,6 +61,6 @@ def test_the_files_it_links_to_exist() -> None:
 
 
 def test_the_table_of_blocks_is_the_catalogue() -> None:
-    named = {name for line in README.splitlines() if re.match(r"\| (activation|pooling|normalization|shape) \|", line)
+    named = {name for line in README.splitlines() if re.match(r"\| (activation|pooling|normalization|convolution|shape) \|", line)
              for name in line.split("|")[2].replace(" ", "").split(",")}  # fmt: skip
     assert named == {spec.name for spec in blocks.CATALOGUE}

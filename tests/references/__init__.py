@@ -3,8 +3,13 @@
 Arrays are N×C×H×W unless a function says otherwise.
 """
 
+from collections.abc import Callable
+
+from layertap.types import Array
 from tests.references.activation import *  # noqa: F403
 from tests.references.convolution import *  # noqa: F403
 from tests.references.normalization import *  # noqa: F403
 from tests.references.pooling import *  # noqa: F403
 from tests.references.shape import *  # noqa: F403
+
+Reference = Callable[[Array], Array]

@@ -35,9 +35,11 @@ def channelwise(values: object) -> Array:
     return np.reshape(np.asarray(values, np.float64), (-1, 1, 1))
 
 
-def batch_norm(x: Array, mean: object, variance: object, scale: object = 1, bias: object = 0) -> Array:
+def batch_norm(
+    x: Array, mean: object, variance: object, scale: object = 1, bias: object = 0, eps: float = 1e-5
+) -> Array:
     mean, variance, scale, bias = map(channelwise, (mean, variance, scale, bias))
-    return scale * (x - mean) / np.sqrt(variance + 1e-5) + bias
+    return scale * (x - mean) / np.sqrt(variance + eps) + bias
 
 
 def standardized(x: Array, axes: tuple[int, ...], eps: float = 1e-5, scale: object = 1, bias: object = 0) -> Array:

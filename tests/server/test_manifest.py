@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from layertap_server.document import ManifestError
 from layertap_server.graph import Normalization
-from layertap_server.manifest import Manifest, ManifestError, read_manifest
+from layertap_server.manifest import Manifest, read_manifest
 from tests.paths import MODEL, MODELS
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from layertap.errors import NotTappableError, UnknownLayerError
-from layertap_server.graph import at_size, load, read
+from layertap_server.graph import read
 from layertap_server.selectors import Selectors
-from tests.models import branching
+from tests.models import branching, built_model
 from tests.paths import MODEL, MODELS
 
 
@@ -94,6 +94,6 @@ def test_an_alias_must_name_a_layer(tmp_path: Path) -> None:
 
 
 def test_stages_of_the_shipped_model_are_found_without_being_told(tmp_path: Path) -> None:
-    graph = at_size(read(load(MODELS / MODEL / "model.onnx"), tmp_path), (224, 224))
+    graph = read(built_model(MODELS / MODEL), tmp_path)
     found = Selectors(graph.layers, {}, ()).stages
     assert [layer.stride for layer in found] == [2, 4, 8, 16, 32]

@@ -7,15 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from layertap.types import Array, ModelState
-from layertap_server.graph import compile_plan
 from layertap_server.repository import LoadedModel, load_model, open_repository
 from tests import references
 from tests.cases import CASES, Case
-from tests.models import branching, model_folder
+from tests.models import branching, model_folder, tapped
 from tests.paths import ROOT
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -26,23 +24,13 @@ def loaded(tmp_path: Path, *rules: str) -> LoadedModel:
     return load_model(model_folder(tmp_path, "model", branching(), manifest), "CPU")
 
 
-def tapped(model: LoadedModel, *layers: str) -> list[Array]:
-    plan = compile_plan(model.graph, [(layer, ()) for layer in layers], front=None, image_size=None)
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(model.graph.weights_folder)
-    )
-    session = onnxruntime.InferenceSession(plan.model, options, providers=["CPUExecutionProvider"])
-    return list(session.run(list(plan.output_names), {plan.input_name: IMAGES}))
-
-
 def assert_close(actual: Array, expected: Array) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))
 
 
 def test_an_activation_is_replaced_wherever_it_stands(tmp_path: Path) -> None:
     model = loaded(tmp_path, 'match: "op:Relu", with: leaky_relu(0.1)')
-    conv, act, down = tapped(model, "conv", "act", "down")
+    conv, act, down = tapped(model, IMAGES, "conv", "act", "down")
     assert_close(act, references.leaky(conv.astype(np.float64), 0.1))
     assert_close(down, references.max_pool(act.astype(np.float64), kernel=(2, 2)))
     assert model.info.surgery == ("act: Relu became leaky_relu(0.1)",)
@@ -50,13 +38,13 @@ def test_an_activation_is_replaced_wherever_it_stands(tmp_path: Path) -> None:
 
 def test_a_pool_keeps_its_kernel_and_stride(tmp_path: Path) -> None:
     model = loaded(tmp_path, 'match: "op:MaxPool", with: average_pool')
-    act, down = tapped(model, "act", "down")
+    act, down = tapped(model, IMAGES, "act", "down")
     assert_close(down, references.average_pool(act.astype(np.float64), kernel=(2, 2)))
 
 
 def test_a_block_is_inserted_behind_a_layer(tmp_path: Path) -> None:
     model = loaded(tmp_path, 'match: down, insert: "lrn(3) | tanh"')
-    act, down, right = tapped(model, "act", "down", "right")
+    act, down, right = tapped(model, IMAGES, "act", "down", "right")
     pooled = references.max_pool(act.astype(np.float64), kernel=(2, 2))
     expected = np.tanh(references.lrn(pooled, 3))
     assert_close(down, expected)
@@ -66,7 +54,7 @@ def test_a_block_is_inserted_behind_a_layer(tmp_path: Path) -> None:
 
 def test_rules_follow_each_other(tmp_path: Path) -> None:
     model = loaded(tmp_path, 'match: "op:Relu", with: abs', "match: act, insert: square")
-    conv, act = tapped(model, "conv", "act")
+    conv, act = tapped(model, IMAGES, "conv", "act")
     assert_close(act, conv.astype(np.float64) ** 2)
     assert len(model.info.surgery) == 2
 
@@ -86,21 +74,21 @@ def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
     head = case.head.replace('"', "")
     model = loaded(tmp_path, f'match: conv, insert: "{head}"')
     plain = load_model(model_folder(tmp_path / "plain", "model", branching()), "CPU")
-    (conv,), (changed,) = tapped(plain, "conv"), tapped(model, "conv")
+    (conv,), (changed,) = tapped(plain, IMAGES, "conv"), tapped(model, IMAGES, "conv")
     assert_close(changed, case.reference(conv.astype(np.float64)))
 
 
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("match: act, with: crelu", "line 2: surgery: crelu gives"),
-        ("match: act, insert: gap", "line 2: surgery: gap gives"),
+        ("match: act, with: crelu", "line 2: surgery of 'act': crelu gives"),
+        ("match: act, insert: gap", "line 2: surgery of 'act': gap gives"),
         ("match: acct, with: abs", "did you mean act"),
         ("match: act, with: abss", "did you mean abs"),
         ("match: act, with: max_pool", "max_pool needs kernel"),
         ("match: act", "either with or insert"),
         ("match: joined, with: relu", "makes 'joined' of 2 layers"),
-        ("match: image, insert: relu", "names an input"),
+        ("match: image, insert: relu", "surgery of 'image': that is an input"),
         ('match: act, insert: "z_score(batch)"', "looks across the images"),
         ("match: act, with: abs, insert: abs", "either with or insert"),
         ("match: act, wiht: abs", "unknown key 'wiht'"),
@@ -118,7 +106,7 @@ def test_what_does_not_fit_is_refused_and_the_others_serve(tmp_path: Path, rule:
 def test_the_constants_of_rules_do_not_meet(tmp_path: Path) -> None:
     rules = ['match: act, with: "half_wave(0.5)"', 'match: right, with: "thresholded_relu(0.75)"']
     model = loaded(tmp_path, *rules, "match: down, insert: lrn(3)", "match: down, insert: lrn(3)")
-    conv, act, down, right = tapped(model, "conv", "act", "down", "right")
+    conv, act, down, right = tapped(model, IMAGES, "conv", "act", "down", "right")
     assert_close(act, np.maximum(conv.astype(np.float64) - 0.5, 0))
     assert_close(right, np.where(down > 0.75, down, 0))
     assert len(model.info.surgery) == 4
@@ -130,7 +118,7 @@ def test_nodes_without_names(tmp_path: Path) -> None:
         node.name = ""
     manifest = 'surgery: [{match: "op:Relu", with: abs}]'
     model = load_model(model_folder(tmp_path, "model", unnamed, manifest), "CPU")
-    conv, act = tapped(model, "conv", "act")
+    conv, act = tapped(model, IMAGES, "conv", "act")
     assert_close(act, np.abs(conv.astype(np.float64)))
 
 
@@ -141,7 +129,7 @@ def test_a_model_of_free_size_with_padding_that_the_graph_chooses(tmp_path: Path
     rules = '[{match: "op:MaxPool", with: average_pool}, {match: "stage:1", insert: tanh}]'
     manifest = f"input: {{resize: {{size: 8}}}}\nsurgery: {rules}"
     model = load_model(model_folder(tmp_path, "free", free, manifest), "CPU")
-    conv, act, down = tapped(model, "conv", "act", "down")
+    conv, act, down = tapped(model, IMAGES, "conv", "act", "down")
     assert_close(act, np.tanh(references.relu(conv.astype(np.float64))))
     assert_close(down, references.average_pool(act.astype(np.float64), kernel=(2, 2)))
     fixed = branching()
@@ -150,7 +138,7 @@ def test_a_model_of_free_size_with_padding_that_the_graph_chooses(tmp_path: Path
     next(item for item in pool.attribute if item.name == "kernel_shape").ints[:] = [3, 3]
     manifest = 'surgery: [{match: "op:MaxPool", with: average_pool}]'
     model = load_model(model_folder(tmp_path, "same", fixed, manifest), "CPU")
-    act, down = tapped(model, "act", "down")
+    act, down = tapped(model, IMAGES, "act", "down")
     expected = references.average_pool(act.astype(np.float64), kernel=(3, 3), stride=(2, 2), padding="same")
     assert_close(down, expected)
 
@@ -162,5 +150,5 @@ def test_the_readme_s_example(tmp_path: Path) -> None:
     assert model.info.surgery == (
         "act: Relu became leaky_relu(0.1)",
         "down: MaxPool became average_pool",
-        "act: lrn(5) inserted behind Identity",
+        "act: lrn(5) inserted behind LeakyRelu",
     )

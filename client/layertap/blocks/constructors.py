@@ -846,7 +846,7 @@ def sort_pool(
 
 
 def max_unpool() -> Block:
-    """Puts each value back where the head's last max_pool found it, zeros elsewhere.
+    """Puts each value back where the last max_pool found it, zeros elsewhere; several undo theirs in turn.
 
     ``y[argmax of the window] = x``
 

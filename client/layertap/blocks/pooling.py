@@ -106,7 +106,7 @@ BLOCKS = (
     BlockSpec(
         name="max_unpool",
         kind=BlockKind.POOLING,
-        summary="Puts each value back where the head's last max_pool found it, zeros elsewhere.",
+        summary="Puts each value back where the last max_pool found it, zeros elsewhere; several undo theirs in turn.",
         formula="y[argmax of the window] = x",
         shape_rule="the shape that the max_pool found",
         source="Zeiler & Fergus 2014",

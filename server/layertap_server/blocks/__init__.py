@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, convolution, normalization, pooling, shape
-from layertap_server.blocks.builder import Builder, Dim, Emitter, Layer, Tensor, misfit
+from layertap_server.blocks.builder import BLOCK, INNER, PATH, Builder, Dim, Emitter, Layer, Tensor, misfit
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -35,20 +35,38 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
     Raises:
         ShapeMismatchError: a block does not fit what it is put on; says the shape and what the block needs.
     """
-    builder.last_max_pool = None
+    builder.max_pools.clear()
     for block in head:
-        if tensor.dtype not in _COMPUTED and block.name not in _ANY_DTYPE:
-            raise ShapeMismatchError(
-                f"{block.name} computes in float32 or float16 and {tensor.describe()}; put cast(float32) before it",
-                block=block.name,
-                got=tensor.dtype,
-                expected="float32 or float16",
-            )
-        if tensor.rank < LOWEST_RANK and block.name not in _ANY_DTYPE:
-            raise misfit(block, tensor, "there is nothing of an image but one number", "a batch and something of it")
-        tensor = EMITTERS[block.name](builder, tensor, block)
-        builder.count_computed(tensor)
+        tensor = emit_block(builder, tensor, block)
     return tensor
 
 
-__all__ = ["EMITTERS", "Builder", "Dim", "Emitter", "Layer", "Tensor", "emit_head"]
+def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Puts one block on the tensor; errors as of `emit_head`."""
+    if tensor.dtype not in _COMPUTED and block.name not in _ANY_DTYPE:
+        raise ShapeMismatchError(
+            f"{block.name} computes in float32 or float16 and {tensor.describe()}; put cast(float32) before it",
+            block=block.name,
+            got=tensor.dtype,
+            expected="float32 or float16",
+        )
+    if tensor.rank < LOWEST_RANK and block.name not in _ANY_DTYPE:
+        raise misfit(block, tensor, "there is nothing of an image but one number", "a batch and something of it")
+    tensor = EMITTERS[block.name](builder, tensor, block)
+    builder.count_computed(tensor)
+    return tensor
+
+
+__all__ = [
+    "BLOCK",
+    "EMITTERS",
+    "INNER",
+    "PATH",
+    "Builder",
+    "Dim",
+    "Emitter",
+    "Layer",
+    "Tensor",
+    "emit_block",
+    "emit_head",
+]

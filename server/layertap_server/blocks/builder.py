@@ -21,6 +21,9 @@ Dim: TypeAlias = int | str
 
 MOST_NODES = 20_000
 
+INNER, BLOCK, PATH = "layertap.inner", "layertap.block", "layertap.path"
+"""Keys of a node's metadata: it is an inner part of a block and no layer; the block's name; the layer's module path."""
+
 AXES_BECAME_INPUTS = 18
 """The opset in which the reductions that still had it lost their attribute ``axes``."""
 
@@ -117,8 +120,8 @@ class Builder:
         self._opset = opset
         self.computed_bytes = 0
         """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
-        self.last_max_pool: Any = None
-        """What max_unpool undoes: the tensor that the head's last max_pool was put on, its layout and its windows."""
+        self.max_pools: list[Any] = []
+        """What max_unpool undoes, the last first: the tensor that a max_pool was put on, its layout and its windows."""
         self._prefix = prefix
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -145,6 +148,28 @@ class Builder:
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **given))
         return names
+
+    def name_result(self, start: int, tensor: Tensor, name: str, *, node: str, block: str, path: str = "") -> Tensor:
+        """Makes what the nodes since ``start`` compute the layer ``name``; the others become that block's inner ones.
+
+        ``node`` is the layer's node, ``block`` what is told as its operator where several nodes make it, ``path`` its
+        module path.
+        """
+        if not any(tensor.name in made.output for made in self.nodes[start:]):
+            tensor = replace(tensor, name=self.op("Identity", tensor.name))
+        nodes = self.nodes[start:]
+        for made in nodes:
+            made.input[:] = [name if given == tensor.name else given for given in made.input]
+            if tensor.name not in made.output:
+                made.metadata_props.add(key=INNER, value=node)
+                continue
+            made.output[:] = [name if given == tensor.name else given for given in made.output]
+            made.name = node
+            if len(nodes) > 1:
+                made.metadata_props.add(key=BLOCK, value=block)
+            if path:
+                made.metadata_props.add(key=PATH, value=path)
+        return replace(tensor, name=name)
 
     def constant(self, value: Array | float | Sequence[float], dtype: str) -> str:
         """The name of a constant; equal ones are one."""
@@ -194,11 +219,7 @@ class Builder:
         Raises:
             ShapeMismatchError: another number of values than the tensor has channels.
         """
-        values = np.asarray(block.numbers(parameter))
-        channels = tensor.shape[tensor.channel_axis]
-        if len(values) > 1 and len(values) != channels:
-            message = f"{block.name}: {parameter} has {len(values)} values for {channels} channels; {tensor.describe()}"
-            raise ShapeMismatchError(message, block=block.name, got=str(len(values)), expected=f"1 or {channels}")
+        values = channel_values(block, parameter, tensor)
         return self.constant(values.reshape([-1] + [1] * (tensor.rank - 1 - tensor.channel_axis)), tensor.dtype)
 
     def count(self, tensor: Tensor, axes: Sequence[int], *, less: int = 0) -> str:
@@ -224,6 +245,20 @@ class Builder:
         if self._opset >= AXES_BECAME_INPUTS or op_type == "ReduceSum":
             return self.op(op_type, name, self.constant(list(axes), "int64"), keepdims=keep)
         return self.op(op_type, name, axes=list(axes), keepdims=keep)
+
+
+def channel_values(block: BoundBlock, parameter: str, tensor: Tensor) -> Array:
+    """A parameter of one number, or one a channel.
+
+    Raises:
+        ShapeMismatchError: another number of values than the tensor has channels.
+    """
+    values = np.asarray(block.numbers(parameter))
+    channels = tensor.shape[tensor.channel_axis]
+    if len(values) > 1 and len(values) != channels:
+        message = f"{block.name}: {parameter} has {len(values)} values for {channels} channels; {tensor.describe()}"
+        raise ShapeMismatchError(message, block=block.name, got=str(len(values)), expected=f"1 or {channels}")
+    return values
 
 
 def maximum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], str]) -> str:

@@ -16,6 +16,7 @@ from layertap_server.blocks.builder import (
     Tensor,
     as_nchw,
     back_to,
+    channel_values,
     maximum_with_nan,
     require_places,
 )
@@ -69,10 +70,23 @@ def _batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     if block.word("stats") == "batch":
         name = _standardized(builder, tensor, (0, *tensor.spatial_axes), block.number("eps"))
         return _affine(builder, tensor, name, block)
+    channels = tensor.shape[tensor.channel_axis]
+    if tensor.channel_axis == 1 and isinstance(channels, int):
+        return replace(tensor, name=_one_batch_norm(builder, tensor, block, channels))
     centred = builder.op("Sub", tensor.name, builder.per_channel(block, "mean", tensor))
     variance = builder.per_channel(block, "variance", tensor)
     deviation = _deviation(builder, variance, block.number("eps"), tensor.dtype)
     return _affine(builder, tensor, builder.op("Div", centred, deviation), block)
+
+
+def _one_batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock, channels: int) -> str:
+    """As the one operator, which sessions fold into the convolution before it."""
+    numbers = []
+    for parameter in ("scale", "bias", "mean", "variance"):
+        values = channel_values(block, parameter, tensor)
+        numbers.append(builder.constant(np.broadcast_to(values, (channels,)), tensor.dtype))
+    eps = max(block.number("eps"), float(np.finfo(tensor.dtype).smallest_normal))
+    return builder.op("BatchNormalization", tensor.name, *numbers, epsilon=eps)
 
 
 def _instance_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:

@@ -3,12 +3,17 @@
 `read` makes a `ModelGraph` of a file's model once; `compile_plan` makes each plan's model of it.
 """
 
+from onnx import ModelProto
+
 from layertap_server.graph.compile import CompiledPlan, compile_head, compile_plan, head_type, tensor_type
 from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.read import INPUT, GraphError, at_size, load, read, reread
 from layertap_server.graph.surgery import Operation, operate
+
+Proto = ModelProto
+"""An ONNX model, for rooms that only hand it on."""
 
 __all__ = [
     "CHANNELS",
@@ -18,6 +23,7 @@ __all__ = [
     "ModelGraph",
     "Normalization",
     "Operation",
+    "Proto",
     "at_size",
     "compile_head",
     "compile_plan",

@@ -35,6 +35,11 @@ def macs(node: onnx.NodeProto | None, output: Tensor | None, shapes: Mapping[str
         # A filter's area and input channels, once for every value that the layer has.
         area = _size(weight[1:])
         return None if area is None else places * area
+    if node.op_type == "ConvTranspose" and weight:
+        # Every value that it reads lays one filter down for each output channel of its group.
+        read = _size(shapes.get(node.input[0], ("?",))[1:])
+        area = _size(weight[1:])
+        return None if area is None or read is None else read * area
     if node.op_type == "MatMul" and len(weight) >= _MATRIX_RANK:
         return _times(places, weight[-2])
     if node.op_type == "Gemm" and len(weight) == _MATRIX_RANK:

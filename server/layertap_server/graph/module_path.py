@@ -6,11 +6,15 @@ import ast
 
 import onnx
 
+from layertap_server.blocks import PATH
+
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def module_path_of(node: onnx.NodeProto) -> str:
     """``layer1.0.conv1``; empty where neither metadata nor the node's name says one.
+
+    A configured model's layers say their own.
 
     torch's newer exporter writes the scopes as metadata, the outermost first; the older one writes them into the
     node's name, each with the whole path of its module: ``/layer1/layer1.0/conv1/Conv``.
@@ -18,6 +22,8 @@ def module_path_of(node: onnx.NodeProto) -> str:
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             return _from_metadata(entry.value)
+        if entry.key == PATH:
+            return entry.value
     return _join(node.name.strip("/").split("/")[:-1]) if node.name.startswith("/") else ""
 
 

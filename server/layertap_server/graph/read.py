@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, shape_inference, version_converter
 
 from layertap.types import LayerInfo, Layout, TensorInfo
-from layertap_server.blocks import Tensor
+from layertap_server.blocks import BLOCK, INNER, Tensor
 from layertap_server.graph import cost
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.module_path import module_path_of
@@ -217,12 +218,32 @@ def _layers(proto: onnx.ModelProto, image: TensorInfo, types: Mapping[str, Tenso
     weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
     yield _layer(image.name, None, 0, types[image.name], types, weights)
     ordinal = 1
+    inner: list[onnx.NodeProto] = []
     for node in proto.graph.node:
+        if any(entry.key == INNER for entry in node.metadata_props):
+            inner.append(node)
+            continue
         for name in node.output:
             # Constants and weights that are only rearranged are no layers: no image changes them.
             if name and name in fed:
-                yield _layer(name, node, ordinal, types[image.name], types, weights)
+                layer = _layer(name, node, ordinal, types[image.name], types, weights)
+                yield _with_inner(layer, inner, types, weights)
                 ordinal += 1
+        inner = []
+
+
+def _with_inner(
+    layer: LayerInfo, inner: list[onnx.NodeProto], types: Mapping[str, Tensor], weights: Mapping[str, cost.Shape]
+) -> LayerInfo:
+    """A block of several nodes is one layer, which costs what they cost together."""
+    shapes = {**{name: tensor.shape for name, tensor in types.items()}, **weights} if inner else {}
+    macs = [layer.macs, *(cost.macs(node, types.get(node.output[0]), shapes) for node in inner)]
+    parameters = [layer.parameters, *(cost.parameters(node, weights) for node in inner)]
+    return replace(
+        layer,
+        macs=sum(count or 0 for count in macs) or None,
+        parameters=sum(count or 0 for count in parameters) or None,
+    )
 
 
 def _layer(
@@ -239,7 +260,7 @@ def _layer(
     return LayerInfo(
         name=name,
         node=node.name if node else "",
-        op_type=node.op_type if node else INPUT,
+        op_type=_operator(node) if node else INPUT,
         module_path=module_path_of(node) if node else "",
         ordinal=ordinal,
         dtype=tensor.dtype if tensor else "",
@@ -253,6 +274,11 @@ def _layer(
         bytes_per_image=cost.bytes_per_image(tensor),
         not_tappable_reason=_why_not_tappable(tensor, image),
     )
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    """The node's operator, or the block's name where the node is the last of several."""
+    return next((entry.value for entry in node.metadata_props if entry.key == BLOCK), node.op_type)
 
 
 def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:

@@ -15,7 +15,7 @@ from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Block, Value
-from layertap_server.blocks import Builder, Tensor, emit_head
+from layertap_server.blocks import INNER, Builder, Tensor, emit_head
 from layertap_server.graph.model_graph import ModelGraph
 
 _POOLS = {
@@ -61,7 +61,7 @@ def operate(
 def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, number: int) -> str:
     index = next(index for index, node in enumerate(proto.node) if operation.layer in node.output)
     node, layer = proto.node[index], graph.types[operation.layer]
-    builder = Builder(graph.opset, prefix=f"surgery/{number}")
+    builder = Builder(graph.opset, prefix=f"layertap/surgery/{number}")
     if operation.replaces:
         head = tuple(_alone(_like(node, block)) for block in operation.head)
         result = emit_head(builder, _data(graph, node, operation.layer), head)
@@ -72,6 +72,7 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         renamed = onnx.NodeProto()
         renamed.CopyFrom(node)
         renamed.name = before
+        renamed.metadata_props.add(key=INNER, value=node.name)
         renamed.output[:] = [before if name == operation.layer else name for name in node.output]
         source = Tensor(before, layer.dtype, layer.shape, layer.layout)
         result = emit_head(builder, source, tuple(_alone(blocks.bind(block)) for block in operation.head))
@@ -80,8 +81,9 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
     if not _same_type(result, layer):
         message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
-    handed_on = onnx.helper.make_node("Identity", [result.name], [operation.layer], name=node.name)
-    replacement = [*kept, *builder.nodes, handed_on, *proto.node[index + 1 :]]
+    node_name = node.name or operation.layer
+    builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name)
+    replacement = [*kept, *builder.nodes, *proto.node[index + 1 :]]
     del proto.node[:]
     proto.node.extend(replacement)
     proto.initializer.extend(builder.initializers)

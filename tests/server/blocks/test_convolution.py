@@ -34,7 +34,7 @@ ZEROS = np.zeros((1, 4, 6, 6), np.float32)
         ("conv(1, 9, weight=he)", ShapeMismatchError, "a window of 9 is larger than the 6"),
         ("linear(3, weight=he)", ShapeMismatchError, "put flatten or gap before it"),
         ("transposed_conv(1, 1, padding=9, weight=he)", ShapeMismatchError, "the padding leaves nothing"),
-        ("conv(65536, 6, weight=he)", RequestTooLargeError, "at most 16777216 numbers"),
+        ("conv(65536, 9, padding=4, weight=he)", RequestTooLargeError, "at most 16777216 numbers"),
         ("gap | conv(1, 1, weight=he)", ShapeMismatchError, "needs height and width"),
     ],
 )

@@ -1,0 +1,163 @@
+"""YAML that knows its lines: every refusal of a value says the file and the line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from layertap._nearest import did_you_mean, nearest
+
+
+class ManifestError(Exception):
+    """The file cannot be used; the message begins with the file's name and the line."""
+
+
+def read_document(path: Path) -> Section:
+    """The mapping that a file holds.
+
+    Raises:
+        ManifestError: no YAML, or no mapping.
+    """
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _LineLoader)  # noqa: S506 - made from the safe loader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ManifestError(f"{path.name}, line {line}: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ManifestError(f"{path.name}: {error}") from error
+    return Section(path.name, document or _Map())
+
+
+class _Map(dict[str, Any]):
+    """A mapping that knows the line of each of its keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+        self.line = 1
+
+
+class _List(list[Any]):
+    """A list that knows the line of each of its items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[int] = []
+
+
+class _LineLoader(yaml.SafeLoader):
+    """YAML with its line numbers."""
+
+
+def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
+    result = _Map()
+    result.line = node.start_mark.line + 1
+    for key_node, value_node in node.value:
+        key = str(key_node.value)
+        result.lines[key] = key_node.start_mark.line + 1
+        result[key] = loader.construct_object(value_node, deep=True)
+    return result
+
+
+def _construct_list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> _List:
+    result = _List()
+    for item in node.value:
+        result.lines.append(item.start_mark.line + 1)
+        result.append(loader.construct_object(item, deep=True))
+    return result
+
+
+_LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_map)
+_LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
+
+
+def items_of(value: object, where: str) -> Iterator[tuple[object, str]]:
+    """The items of a list, each with its file and line; a single item, which lies at ``where``, stands for a list."""
+    if isinstance(value, _List):
+        file = where.rpartition(", line ")[0]
+        yield from ((item, f"{file}, line {line}") for item, line in zip(value, value.lines, strict=True))
+    elif value:
+        yield value, where
+
+
+class Section:
+    """One mapping of the file, read key by key; every refusal says the file and the line."""
+
+    def __init__(self, file: str, values: object, name: str = "") -> None:
+        self.file = file
+        self.name = name
+        if not isinstance(values, _Map):
+            raise ManifestError(f"{file}: {name or 'the file'} must be a mapping, not {values!r}")
+        self.values = values
+
+    def known(self, *keys: str) -> None:
+        for key in self.values:
+            if key not in keys:
+                hint = did_you_mean(nearest(str(key), keys))
+                raise self.error(key, f"unknown key {key!r}{hint}; the keys are {', '.join(keys)}")
+
+    def where(self, key: str = "") -> str:
+        """``model.yaml, line 7``: where the key is, or the mapping begins."""
+        return f"{self.file}, line {self.values.lines.get(key, self.values.line)}"
+
+    def error(self, key: str, message: str) -> ManifestError:
+        return ManifestError(f"{self.where(key)}: {message}")
+
+    def section(self, key: str) -> Section | None:
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, _Map):
+            raise self.error(key, f"{key} must be a mapping")
+        return Section(self.file, value, key) if value is not None else None
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self.values.get(key, default)
+        if not isinstance(value, str):
+            raise self.error(key, f"{key} must be text, not {value!r}")
+        return value
+
+    def choice(self, key: str, choices: Sequence[str], default: str) -> str:
+        value = self.text(key, default)
+        if value not in choices:
+            hint = did_you_mean(nearest(value, choices))
+            raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}, not {value!r}")
+        return value
+
+    def integer(self, key: str, default: int, minimum: int = 0) -> int:
+        value = self.values.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            raise self.error(key, f"{key} must be a whole number of at least {minimum}, not {value!r}")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(key, f"{key} must be a list of texts")
+        return tuple(value)
+
+    def text_map(self, key: str) -> Mapping[str, str]:
+        value = self.values.get(key) or {}
+        if not isinstance(value, dict) or not all(isinstance(item, str) for pair in value.items() for item in pair):
+            raise self.error(key, f"{key} must map texts to texts")
+        return dict(value)
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...] | None:
+        """``count`` numbers; a single one stands for all."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        items = value if isinstance(value, list) else [value] * count
+        if len(items) != count or not all(isinstance(item, int | float) for item in items):
+            raise self.error(key, f"{key} must be {count} numbers, not {value!r}")
+        return tuple(float(item) for item in items)
+
+    def size(self, key: str) -> tuple[int, int] | None:
+        """``[height, width]``, or one number for both."""
+        numbers = self.numbers(key, 2)
+        if numbers is None:
+            return None
+        if not all(number >= 1 and number.is_integer() for number in numbers):
+            raise self.error(key, f"{key} must be [height, width] in whole pixels")
+        return int(numbers[0]), int(numbers[1])
