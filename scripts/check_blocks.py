@@ -1,7 +1,8 @@
 """``make check-blocks``: every block in each of its uses, in float32 and float16, and how far it is from its reference.
 
-Heads and tensors go through a real server over a real socket, surgery through the repository; the reference is the NumPy
-float64 one of `tests.references`. The error is the largest difference in parts of the largest value. Ends with how many
+Everything goes through a real server over a real socket: heads on a layer, tensors through ApplyBlocks, models whose
+``model.yaml`` has the block as a layer, and models that surgery put it into. The reference is the NumPy float64 one of
+`tests.references`; of ``quantize``, the values that went in, within half a step of the scale. The error is the largest difference in parts of the largest value. Ends with how many
 of ONNX's own operator test cases can be said as a head.
 """
 
@@ -27,6 +28,7 @@ from tests.onnx_cases import onnx_cases
 
 DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
 TOLERANCES = {"float32": 1e-5, "float16": 1e-2}
+WIDEST = 76
 Row = tuple[str, str, str, float | None, str]
 
 
@@ -44,10 +46,16 @@ def write_models(folder: Path) -> None:
         (folder / dtype).mkdir()
         (folder / dtype / "model.onnx").write_bytes(model(dtype).SerializeToString())
         for number, case in enumerate(CASES):
-            operated = folder / f"{dtype}-{number}"
+            operated = folder / f"surgery-{dtype}-{number}"
             operated.mkdir()
             (operated / "model.onnx").write_bytes(model(dtype).SerializeToString())
             (operated / "model.yaml").write_text(f"surgery:\n  - match: y\n    insert: '{case.head}'\n")
+            written = folder / f"model-{dtype}-{number}"
+            written.mkdir()
+            (written / "model.yaml").write_text(
+                f"input: {{resize: {{size: [6, 7]}}}}\n"
+                f"source:\n  channels: 4\n  precision: {dtype}\n  layers:\n    - y: '{case.head}'\n"
+            )
 
 
 def error_of(actual: Array, expected: Array) -> float:
@@ -64,12 +72,31 @@ def rows(client: Client) -> Iterator[Row]:
             x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(dtype)
             expected = case.reference(x.astype(np.float64))
             yield from case_rows(client, case, dtype, x, expected)
-            name = f"{dtype}-{number}"
-            if states[name].state is not ModelState.READY:
-                yield case.head, "surgery", dtype, None, states[name].reason.split("surgery: ", 1)[-1]
-            elif case.float16 or dtype == "float32":
-                answer = client.extract(x, model=name, taps="y")["y"]
-                yield case.head, "surgery", dtype, error_of(answer, expected), ""
+            for use in ("model", "surgery"):
+                name = f"{use}-{dtype}-{number}"
+                if states[name].state is not ModelState.READY:
+                    yield case.head, use, dtype, None, states[name].reason.split(": ", 2)[-1]
+                elif case.float16 or dtype == "float32":
+                    yield tapped_row(client, case, use, dtype, name, x, expected)
+
+
+def tapped_row(client: Client, case: Case, use: str, dtype: str, name: str, x: Array, expected: Array) -> Row:
+    try:
+        return case.head, use, dtype, error_of(client.extract(x, model=name, taps="y")["y"], expected), ""
+    except LayertapError as error:
+        return case.head, use, dtype, float("inf"), error.message
+
+
+def quantize_rows(client: Client) -> Iterator[Row]:
+    """How far the values that come back are from those that went in, less the half step that a byte cannot tell."""
+    for dtype in DTYPES:
+        x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(dtype)
+        for head in ("quantize", "quantize(int8, per=channel)"):
+            of_layer = client.extract(x, model=dtype, taps=f"y | {head} -> a").map("a")
+            for use, feature in (("head", of_layer), ("tensor", client.apply_blocks_map(x, head))):
+                step = feature.quantization.scale if feature.quantization else 0
+                beyond = np.maximum(np.abs(feature.dequantized() - x.astype(np.float64)) - 0.5 * step, 0)
+                yield head, use, dtype, float(beyond.max() / np.abs(x).max()), ""
 
 
 def case_rows(client: Client, case: Case, dtype: str, x: Array, expected: Array) -> Iterator[Row]:
@@ -89,23 +116,29 @@ def case_rows(client: Client, case: Case, dtype: str, x: Array, expected: Array)
         yield case.head, "head, tensor", dtype, float("inf"), error.message
 
 
+def shortened(head: str) -> str:
+    """A head whose weight takes a line of its own, without its numbers."""
+    return head if len(head) <= WIDEST else f"{head[: WIDEST - 2]} …"
+
+
 def main() -> int:
     logging.disable(logging.ERROR)  # a surgery that does not fit is a row of the table
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder))
         settings = Settings(models=folder, device="cpu", port=0, metrics_port=-1, log_level="error")
         with EmbeddedServer(settings) as address, Client(address) as client:
-            table = list(rows(client))
+            table = [*rows(client), *quantize_rows(client)]
     failed = 0
     print(f"{'block':<76} {'use':<12} {'dtype':<8} {'reference':<14} error")
     for head, use, dtype, error, remark in table:
         wrong = error is not None and error > TOLERANCES[dtype]
         failed += wrong
         figure = remark if error is None else f"{error:.1e}{'  WRONG ' + remark if wrong else ''}"
-        print(f"{head:<76} {use:<12} {dtype:<8} {'NumPy float64':<14} {figure}")
+        print(f"{shortened(head):<76} {use:<12} {dtype:<8} {'NumPy float64':<14} {figure}")
     cases = list(onnx_cases())
     said = sum(bool(case.head) for case in cases)
-    print(f"\n{len(CASES)} forms of {len({case.block for case in CASES})} blocks, {failed} wrong")
+    blocks = {row[0].rsplit("|", 1)[-1].split("(")[0].strip() for row in table}
+    print(f"\n{len({row[0] for row in table})} forms of {len(blocks)} blocks, {failed} wrong")
     print(
         f"ONNX operator test cases: {said} of {len(cases)} are heads (tested by tests/server/blocks/test_onnx_cases.py);"
     )

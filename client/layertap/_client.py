@@ -12,7 +12,7 @@ from layertap import _calls, wire
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import UnavailableError
 from layertap.images import ImageLike
-from layertap.types import ApplyRequest, Array, Block, Features, LayerInfo, Layout, ModelInfo, Tap
+from layertap.types import ApplyRequest, Array, Block, FeatureMap, Features, LayerInfo, Layout, ModelInfo, Tap
 from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
 from layertap.v1.feature_service_pb2_grpc import FeatureServiceStub  # noqa: TID251 - a client sends messages
 from layertap.v1.model_service_pb2_grpc import ModelServiceStub  # noqa: TID251 - a client sends messages
@@ -96,9 +96,20 @@ class Client:
             layout: what the axes mean; without it the rank tells.
             timeout_seconds: this call's deadline.
         """
+        return self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds).array
+
+    def apply_blocks_map(
+        self,
+        array: Array,
+        head: str | Sequence[Block],
+        *,
+        layout: Layout | None = None,
+        timeout_seconds: float | None = None,
+    ) -> FeatureMap:
+        """As `apply_blocks`, with what is told beside the array: its layout, and after ``quantize`` its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
         message = wire.encode_apply_request(request)
-        return wire.decode_apply_response(self._call(self._features.ApplyBlocks, message, timeout_seconds)).array
+        return wire.decode_apply_response(self._call(self._features.ApplyBlocks, message, timeout_seconds))
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Every model that the server has, the failed ones too."""

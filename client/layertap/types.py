@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 
 Value: TypeAlias = "bool | int | float | str | tuple[Value, ...]"
@@ -117,6 +118,16 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Quantization:
+    """How quantized values become real ones; both arrays broadcast against the values."""
+
+    scale: Array
+    """float32, N×1×1×1, or N×C×1×1 where it is one a channel."""
+    zero_point: Array
+    """int64, of the same shape."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
     """One result, batch first, and where it came from."""
 
@@ -128,6 +139,15 @@ class FeatureMap:
     """Which of the request's taps it answers."""
     inexact: bool = False
     """True where the tap itself changed how the layer is computed."""
+    quantization: Quantization | None = None
+    """Of a head that ends in ``quantize``."""
+
+    def dequantized(self) -> Array:
+        """The real values, float32: ``scale · (array - zero_point)``; the array itself where it is not quantized."""
+        if self.quantization is None:
+            return self.array
+        steps = self.array.astype(np.int64) - self.quantization.zero_point
+        return np.asarray(self.quantization.scale * steps, np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -57,9 +57,11 @@ class Applier:
         self._limits.check_response({name: result.bytes_for(len(array)) or 0})
         self._limits.check_computed(computed_bytes * len(array))
         opened = self._sessions.get(plan, lambda: self._compile(plan))
-        (answer,) = opened.session.run({opened.compiled.input_name: array}, opened.compiled.output_names)
-        self._limits.check_response({name: answer.nbytes})
-        return FeatureMap(name, answer, layer="", layout=result.layout)
+        arrays = opened.run(array)
+        (output,) = opened.compiled.output_names
+        self._limits.check_response({name: arrays[output].nbytes})
+        quantization = opened.quantization_of(output, arrays)
+        return FeatureMap(name, arrays[output], layer="", layout=result.layout, quantization=quantization)
 
     def _compile(self, plan: HeadPlan) -> OpenPlan:
         compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,7 +19,7 @@ from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Feat
 from layertap_server import images
 from layertap_server.graph import CHANNELS, compile_plan
 from layertap_server.limits import Limits
-from layertap_server.plan import Plan, PlanInput, Resolution
+from layertap_server.plan import Plan, PlanInput, Resolution, Result
 from layertap_server.repository import LoadedModel, TryOutError
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
@@ -67,10 +67,11 @@ class Engine:
             resolution = self._resolve(request, model, input_, len(batch))
         step = _step(model, resolution.plan, len(batch))
         decoded = time.perf_counter()
-        arrays = self._run(model, resolution.plan, batch, step)
+        opened = self._sessions.get(resolution.plan, lambda: self._compile(model, resolution.plan))
+        arrays = self._run(opened, batch, step, model.graph.fixed_batch)
         end = time.perf_counter()
         return Features(
-            maps=_feature_maps(resolution, arrays),
+            maps=_feature_maps(resolution, opened, arrays),
             model=model.info.name,
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
@@ -134,16 +135,14 @@ class Engine:
                 raise BadTensorError(message, field=f"images[{index}]", index=index)
         return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
-    def _run(self, model: LoadedModel, plan: Plan, batch: Array, step: int) -> list[Array]:
+    def _run(self, opened: OpenPlan, batch: Array, step: int, fixed_batch: int | None) -> dict[str, Array]:
         """The plan's outputs for the batch, ``step`` images at once."""
-        opened = self._sessions.get(plan, lambda: self._compile(model, plan))
-        starts = range(0, len(batch), step)
-        parts = [_run_part(opened, batch[start : start + step], model.graph.fixed_batch) for start in starts]
-        arrays = parts[0] if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
-        # Sizes that only running tells were not in the estimate.
-        self._limits.check_response(
-            {name: array.nbytes for name, array in zip(opened.compiled.output_names, arrays, strict=True)}
+        parts = [_run_part(opened, batch[start : start + step], fixed_batch) for start in range(0, len(batch), step)]
+        arrays = (
+            parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         )
+        # Sizes that only running tells were not in the estimate.
+        self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
         return arrays
 
     def _compile(self, model: LoadedModel, plan: Plan) -> OpenPlan:
@@ -168,12 +167,12 @@ def _step(model: LoadedModel, plan: Plan, count: int) -> int:
     return count
 
 
-def _run_part(opened: OpenPlan, part: Array, fixed_batch: int | None) -> list[Array]:
+def _run_part(opened: OpenPlan, part: Array, fixed_batch: int | None) -> dict[str, Array]:
     """Runs some images; where the model insists on more, the last image fills up and its copies are dropped."""
     missing = max((fixed_batch or 0) - len(part), 0)
     fed = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-    arrays = opened.session.run({opened.compiled.input_name: fed}, opened.compiled.output_names)
-    return [array[: len(part)] for array in arrays] if missing else arrays
+    arrays = opened.run(fed)
+    return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
 
 
 def _too_many(count: int, limit: int) -> TooManyImagesError:
@@ -221,10 +220,19 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel
     return array.astype(expected.dtype, copy=False)
 
 
-def _feature_maps(resolution: Resolution, arrays: Sequence[Array]) -> tuple[FeatureMap, ...]:
-    return tuple(
-        FeatureMap(result.name, arrays[result.head_index], result.layer, result.tensor.layout, result.tap_index)
-        for result in resolution.results
+def _feature_maps(resolution: Resolution, opened: OpenPlan, arrays: Mapping[str, Array]) -> tuple[FeatureMap, ...]:
+    return tuple(_feature_map(result, opened, arrays) for result in resolution.results)
+
+
+def _feature_map(result: Result, opened: OpenPlan, arrays: Mapping[str, Array]) -> FeatureMap:
+    output = opened.compiled.output_names[result.head_index]
+    return FeatureMap(
+        name=result.name,
+        array=arrays[output],
+        layer=result.layer,
+        layout=result.tensor.layout,
+        tap_index=result.tap_index,
+        quantization=opened.quantization_of(output, arrays),
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from layertap.types import Array, Quantization
 from layertap_server.graph import CompiledPlan
 from layertap_server.runtime import Session
 
@@ -21,6 +22,16 @@ class OpenPlan:
 
     session: Session
     compiled: CompiledPlan
+
+    def run(self, batch: Array) -> dict[str, Array]:
+        """Every output by name."""
+        names = self.compiled.fetched
+        return dict(zip(names, self.session.run({self.compiled.input_name: batch}, names), strict=True))
+
+    def quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
+        """How the output's values became bytes, where they did."""
+        names = self.compiled.quantization.get(output)
+        return Quantization(*(arrays[name] for name in names)) if names else None
 
     @property
     def cost_bytes(self) -> int:

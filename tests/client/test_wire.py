@@ -24,6 +24,7 @@ from layertap.types import (
     ModelInfo,
     ModelState,
     PixelImage,
+    Quantization,
     ReceptiveField,
     Tap,
     TensorInfo,
@@ -99,13 +100,16 @@ def test_extract_request() -> None:
 
 
 def test_extract_response() -> None:
-    feature = FeatureMap("n", np.arange(6, dtype=np.float16).reshape(1, 6), "conv", Layout.VECTOR, 3, inexact=True)
+    quantization = Quantization(np.full((1, 1), 0.5, np.float32), np.full((1, 1), 7))
+    array = np.arange(6, dtype=np.uint8).reshape(1, 6)
+    feature = FeatureMap("n", array, "conv", Layout.VECTOR, 3, inexact=True, quantization=quantization)
     features = Features((feature,), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
     got = wire.decode_extract_response(wire.encode_extract_response(features), ("a",))
     assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
     (map_,) = got.maps
     assert (map_.name, map_.layer, map_.layout, map_.tap_index, map_.inexact) == ("n", "conv", Layout.VECTOR, 3, True)
     np.testing.assert_array_equal(map_.array, feature.array)
+    np.testing.assert_array_equal(map_.dequantized(), (array - 7.0) / 2)
 
 
 @pytest.mark.parametrize("spec", blocks.CATALOGUE, ids=lambda spec: spec.name)

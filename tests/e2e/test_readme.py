@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from layertap import blocks
+from layertap.blocks import BlockKind
 from tests.paths import ROOT
 from tests.processes import ServerProcess
 
@@ -61,6 +62,6 @@ def test_the_files_it_links_to_exist() -> None:
 
 
 def test_the_table_of_blocks_is_the_catalogue() -> None:
-    named = {name for line in README.splitlines() if re.match(r"\| (activation|pooling|normalization|convolution|shape) \|", line)
-             for name in line.split("|")[2].replace(" ", "").split(",")}  # fmt: skip
+    rows = [line.split("|") for line in README.splitlines() if re.match(rf"\| ({'|'.join(BlockKind)}) \|", line)]
+    named = {name for row in rows for name in row[2].replace(" ", "").split(",")}
     assert named == {spec.name for spec in blocks.CATALOGUE}

@@ -71,6 +71,7 @@ __all__ = [
     "mixed_pool",
     "modulus",
     "prelu",
+    "quantize",
     "quick_gelu",
     "relu",
     "relu6",
@@ -1550,3 +1551,17 @@ def cast(dtype: Literal["float16", "float32", "float64", "uint8", "int8", "int32
         dtype: the element type of the answer (one of float16, float32, float64, uint8, int8, int32, int64).
     """
     return make("cast", dtype=dtype)
+
+
+def quantize(dtype: Literal["uint8", "int8"] = "uint8", *, per: Literal["tensor", "channel"] = "tensor") -> Block:
+    """A byte for each value, a quarter of the bytes; the answer has a scale and a zero point. The end of a head.
+
+    ``q = clip(round(x / scale) + zero_point); scale = (max(x, 0) - min(x, 0)) / 255, of each image by itself``
+
+    Source: ONNX DynamicQuantizeLinear.
+
+    Args:
+        dtype: the element type (one of uint8, int8).
+        per: what has its own scale (one of tensor, channel).
+    """
+    return make("quantize", dtype=dtype, per=per)

@@ -110,4 +110,13 @@ BLOCKS = (
             doc="the element type of the answer",
         ),
     ),
+    _shape(
+        "quantize",
+        "A byte for each value, a quarter of the bytes; the answer has a scale and a zero point. The end of a head.",
+        "q = clip(round(x / scale) + zero_point); scale = (max(x, 0) - min(x, 0)) / 255, of each image by itself",
+        "the shape stays",
+        Parameter("dtype", ParameterType.WORD, "uint8", choices=("uint8", "int8"), doc="the element type"),
+        Parameter("per", ParameterType.WORD, "tensor", choices=("tensor", "channel"), doc="what has its own scale"),
+        source="ONNX DynamicQuantizeLinear",
+    ),
 )

@@ -124,14 +124,14 @@ class Tap(_message.Message):
     def __init__(self, expression: _Optional[str] = ..., spec: _Optional[_Union[TapSpec, _Mapping]] = ...) -> None: ...
 
 class Quantization(_message.Message):
-    __slots__ = ("scales", "zero_points", "axis")
+    __slots__ = ("scales", "zero_points", "shape")
     SCALES_FIELD_NUMBER: _ClassVar[int]
     ZERO_POINTS_FIELD_NUMBER: _ClassVar[int]
-    AXIS_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     scales: _containers.RepeatedScalarFieldContainer[float]
     zero_points: _containers.RepeatedScalarFieldContainer[int]
-    axis: int
-    def __init__(self, scales: _Optional[_Iterable[float]] = ..., zero_points: _Optional[_Iterable[int]] = ..., axis: _Optional[int] = ...) -> None: ...
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, scales: _Optional[_Iterable[float]] = ..., zero_points: _Optional[_Iterable[int]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class FeatureMap(_message.Message):
     __slots__ = ("tensor", "layer", "layout", "quantization", "inexact", "tap_index")

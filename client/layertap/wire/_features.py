@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from layertap.errors import ImageDecodeError, LayertapError
 from layertap.types import (
     ApplyRequest,
@@ -11,6 +13,7 @@ from layertap.types import (
     Features,
     ImagePayload,
     PixelImage,
+    Quantization,
     Tap,
     Timing,
 )
@@ -99,6 +102,7 @@ def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
         layout=encode_layout(feature.layout),
         tap_index=feature.tap_index,
         inexact=feature.inexact,
+        quantization=_encode_quantization(feature.quantization),
     )
 
 
@@ -110,6 +114,21 @@ def _decode_feature(message: pb.FeatureMap) -> FeatureMap:
         layout=decode_layout(message.layout),
         tap_index=message.tap_index,
         inexact=message.inexact,
+        quantization=_decode_quantization(message.quantization) if message.HasField("quantization") else None,
+    )
+
+
+def _encode_quantization(quantization: Quantization | None) -> pb.Quantization | None:
+    if quantization is None:
+        return None
+    scales, zero_points = quantization.scale.ravel().tolist(), quantization.zero_point.ravel().tolist()
+    return pb.Quantization(scales=scales, zero_points=zero_points, shape=quantization.scale.shape)
+
+
+def _decode_quantization(message: pb.Quantization) -> Quantization:
+    shape = tuple(message.shape)
+    return Quantization(
+        np.array(message.scales, np.float32).reshape(shape), np.array(message.zero_points, np.int64).reshape(shape)
     )
 
 

@@ -43,6 +43,8 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
 
 def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Puts one block on the tensor; errors as of `emit_head`."""
+    if tensor.quantization is not None:
+        raise misfit(block, tensor, "nothing can follow quantize", "a head that ends in quantize")
     if tensor.dtype not in _COMPUTED and block.name not in _ANY_DTYPE:
         raise ShapeMismatchError(
             f"{block.name} computes in float32 or float16 and {tensor.describe()}; put cast(float32) before it",

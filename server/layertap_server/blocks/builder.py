@@ -36,6 +36,8 @@ class Tensor:
     dtype: str
     shape: tuple[Dim, ...]
     layout: Layout
+    quantization: tuple[str, str] | None = None
+    """The tensors of the scale and the zero point, where the values are quantized."""
 
     @property
     def rank(self) -> int:

@@ -256,6 +256,38 @@ def _within(builder: Builder, tensor: Tensor, dtype: str) -> str:
     return builder.op("Clip", builder.cast(tensor.name, "float64"), *bounds)
 
 
+def _quantize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    dtype, f32 = block.word("dtype"), "float32"
+    kept = {0, tensor.channel_axis} if block.word("per") == "channel" else {0}
+    axes = [axis for axis in range(tensor.rank) if axis not in kept]
+    x = tensor.name if tensor.dtype == f32 else builder.cast(tensor.name, f32)
+
+    def over(op_type: str, name: str) -> str:
+        return builder.reduce(op_type, name, axes, keepdims=True) if axes else name
+
+    zero, most = builder.constant(0, f32), builder.constant(255, f32)
+    low = builder.op("Div", builder.op("Min", over("ReduceMin", x), zero), most)
+    high = builder.op("Div", builder.op("Max", over("ReduceMax", x), zero), most)
+    # A NaN anywhere makes the scale NaN, and so every value: it is not hidden in a byte.
+    has_nan = builder.op("Greater", over("ReduceMax", builder.cast(builder.op("IsNaN", x), f32)), zero)
+    finite = builder.not_zero(builder.op("Sub", high, low), f32)
+    scale = builder.op("Where", has_nan, builder.constant(np.nan, f32), finite)
+    limits = np.iinfo(dtype)
+    bounds = [builder.constant(float(limit), f32) for limit in (limits.min, limits.max)]
+    first = builder.op("Round", builder.op("Sub", bounds[0], builder.op("Div", builder.op("Mul", low, most), scale)))
+    zero_point = builder.op("Clip", first, *bounds)
+    steps = builder.op("Add", builder.op("Round", builder.op("Div", x, scale)), zero_point)
+    held = builder.op("Clip", steps, *bounds)
+    known = builder.op("Where", builder.op("IsNaN", held), zero, held)
+    known_zero = builder.op("Where", builder.op("IsNaN", zero_point), zero, zero_point)
+    return replace(
+        tensor,
+        name=builder.cast(known, dtype),
+        dtype=dtype,
+        quantization=(scale, builder.cast(known_zero, "int64")),
+    )
+
+
 EMITTERS: dict[str, Emitter] = {
     "flatten": _flatten,
     "transpose": _transpose,
@@ -269,4 +301,5 @@ EMITTERS: dict[str, Emitter] = {
     "gram": _gram,
     "stats": _stats,
     "cast": _cast,
+    "quantize": _quantize,
 }

@@ -12,7 +12,7 @@ from onnx import helper
 from layertap import blocks
 from layertap._nearest import did_you_mean, nearest
 from layertap.blocks import BlockSpec, BoundBlock, ParameterType
-from layertap.errors import BadParameterError, LayertapError, ShapeMismatchError
+from layertap.errors import BadParameterError, LayertapError
 from layertap.types import Block, Layout, Value
 from layertap_server.blocks import Builder, Tensor, emit_block
 from layertap_server.blocks import Layer as LayerWeights
@@ -42,6 +42,7 @@ class _Emitter:
         self._network = network
         self._weights = weights
         self._builder = Builder(OPSET, prefix="layertap/build")
+        self._types: list[onnx.ValueInfoProto] = []
 
     def model(self, name: str, image_size: tuple[int, int] | None) -> onnx.ModelProto:
         network = self._network
@@ -54,6 +55,7 @@ class _Emitter:
             [_value_info(start)],
             [_value_info(results[output]) for output in network.outputs],
             self._builder.initializers,
+            value_info=self._types,
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
@@ -117,11 +119,16 @@ class _Emitter:
             if composite:
                 return self._layer(composite.expand(bound, source, where), source, path, name, where)
             result = emit_block(builder, source, bound)
-            if result.rank == 0:
-                raise ShapeMismatchError(f"{block.name} leaves nothing", got=source.shape_text)
+            if result.quantization is not None:
+                raise BadParameterError("quantize ends a head; it has no place inside a model", block="quantize")
         except LayertapError as error:
             raise ManifestError(f"{where}: layer {path!r}: {error.message}") from error
-        return builder.name_result(start, result, name, node=path, block=bound.name, path=path)
+        return self._named(start, result, name, path, bound.name)
+
+    def _named(self, start: int, result: Tensor, name: str, path: str, block: str) -> Tensor:
+        named = self._builder.name_result(start, result, name, node=path, block=block, path=path)
+        self._types.append(_value_info(named))
+        return named
 
     def _bound(self, block: Block, spec: BlockSpec, path: str) -> BoundBlock:
         """The block with its own parameters, else the file's defaults, else the numbers of the weights file."""
@@ -164,7 +171,7 @@ class _Emitter:
         else:
             for tensor in tensors[1:]:
                 joined = first.with_axis(self._builder.op("Add", joined.name, tensor.name), axis, first.shape[axis])
-        return self._builder.name_result(start, joined, name, node=path, block=join, path=path)
+        return self._named(start, joined, name, path, join)
 
 
 def _sources(layer: Layer, layers: tuple[Layer, ...]) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ the network then costs a tenth of it. A tapped tensor cannot be fused away, so n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -38,6 +38,15 @@ class CompiledPlan:
     """One a head, in order; equal heads name the same output."""
     weight_bytes: int
     """What the weights that it refers to take."""
+    quantization: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Output that is quantized -> the outputs of its scale and its zero point."""
+
+    @property
+    def fetched(self) -> tuple[str, ...]:
+        """Every output, each once."""
+        return tuple(
+            dict.fromkeys([*self.output_names, *(name for pair in self.quantization.values() for name in pair)])
+        )
 
 
 def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
@@ -68,10 +77,13 @@ def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterabl
     output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
     element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     input_ = helper.make_tensor_value_info(HEAD_INPUT, element, list(given.shape))
-    graph = helper.make_graph(builder.nodes, "head", [input_], [output], builder.initializers)
+    outputs = [output, *_quantization_outputs(result)]
+    graph = helper.make_graph(builder.nodes, "head", [input_], outputs, builder.initializers)
     opset = helper.make_opsetid("", HEAD_OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=HEAD_IR_VERSION)
-    return CompiledPlan(model.SerializeToString(), HEAD_INPUT, (output.name,), weight_bytes=0)
+    return CompiledPlan(
+        model.SerializeToString(), HEAD_INPUT, (output.name,), weight_bytes=0, quantization=_quantization([result])
+    )
 
 
 def compile_plan(
@@ -103,6 +115,7 @@ def compile_plan(
         inputs = [value for value in graph.proto.graph.input if value.name == image.name]
     outputs = [_as_output(builder, result, is_input=result.name == image.name) for result in results]
     names = tuple(output.name for output in outputs)
+    outputs += [output for result in results for output in _quantization_outputs(result)]
     plan = helper.make_graph(
         [*before.nodes, *nodes, *builder.nodes],
         graph.proto.graph.name or "plan",
@@ -121,7 +134,22 @@ def compile_plan(
         input_name=IMAGES if front is not None else image.name,
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
+        quantization=_quantization(results),
     )
+
+
+def _quantization(results: Iterable[Tensor]) -> Mapping[str, tuple[str, str]]:
+    return {result.name: result.quantization for result in results if result.quantization is not None}
+
+
+def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
+    if result.quantization is None:
+        return []
+    scale, zero_point = result.quantization
+    return [
+        helper.make_tensor_value_info(scale, onnx.TensorProto.FLOAT, None),
+        helper.make_tensor_value_info(zero_point, onnx.TensorProto.INT64, None),
+    ]
 
 
 def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:

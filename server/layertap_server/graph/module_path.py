@@ -22,9 +22,12 @@ def module_path_of(node: onnx.NodeProto) -> str:
     for entry in node.metadata_props:
         if entry.key == _SCOPES:
             return _from_metadata(entry.value)
-        if entry.key == PATH:
-            return entry.value
-    return _join(node.name.strip("/").split("/")[:-1]) if node.name.startswith("/") else ""
+    return path_of(node) or (_join(node.name.strip("/").split("/")[:-1]) if node.name.startswith("/") else "")
+
+
+def path_of(node: onnx.NodeProto) -> str:
+    """The path of a configured model's layer; empty for every other node."""
+    return next((entry.value for entry in node.metadata_props if entry.key == PATH), "")
 
 
 def _from_metadata(text: str) -> str:

@@ -14,7 +14,7 @@ from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import BLOCK, INNER, Tensor
 from layertap_server.graph import cost
 from layertap_server.graph.model_graph import ModelGraph
-from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.module_path import module_path_of, path_of
 from layertap_server.graph.walk import depends_on
 from layertap_server.graph.weights import externalize
 
@@ -178,10 +178,14 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
     for axis, size in zip((1, 2) if image.layout is Layout.NHWC else (2, 3), image_size or (), strict=False):
         if image.shape[axis] < 0:
             dims[axis].dim_value = size
-    # Shapes that the exporter wrote down hold for its own symbols; they are inferred anew.
+    # Shapes that the exporter wrote down hold for its own symbols; they are inferred anew. Of a configured model's
+    # layers more is known than can be inferred: that their first axis is the batch.
+    built = {name for node in proto.graph.node if path_of(node) for name in node.output}
+    kept = [value for value in proto.graph.value_info if value.name in built]
     del proto.graph.value_info[:]
-    for output in proto.graph.output:
-        for dim in output.type.tensor_type.shape.dim:
+    proto.graph.value_info.extend(kept)
+    for value in [*proto.graph.value_info, *proto.graph.output]:
+        for dim in value.type.tensor_type.shape.dim[1 if value.name in built else 0 :]:
             if dim.HasField("dim_param"):
                 dim.Clear()
 

@@ -78,6 +78,8 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         result = emit_head(builder, source, tuple(_alone(blocks.bind(block)) for block in operation.head))
         kept = [*proto.node[:index], renamed]
         done = f"{operation.layer}: {operation.text} inserted behind {node.op_type}"
+    if result.quantization is not None:
+        raise BadParameterError("quantize ends a head; it has no place inside a model", block="quantize")
     if not _same_type(result, layer):
         message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)

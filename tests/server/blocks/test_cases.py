@@ -41,7 +41,8 @@ def assert_close(actual: Array, expected: Array, tolerance: float) -> None:
 
 
 def test_every_block_has_a_case() -> None:
-    assert {case.block for case in CASES} == {spec.name for spec in blocks.CATALOGUE}
+    """quantize has tests of its own: what it rounds is not within the others' tolerance."""
+    assert {case.block for case in CASES} | {"quantize"} == {spec.name for spec in blocks.CATALOGUE}
 
 
 @pytest.mark.parametrize("case", CASES, ids=ids)

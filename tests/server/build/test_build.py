@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from layertap_server.document import ManifestError
 from layertap_server.graph import GraphError
 from layertap_server.repository import LoadedModel, load_model, open_repository
 from tests import references
-from tests.models import tapped
+from tests.models import built_model, tapped
+from tests.paths import ROOT
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
 
@@ -118,7 +120,7 @@ def test_another_normalization_has_its_own_statistics_and_the_stored_scale(tmp_p
 
 
 def test_another_pooling(tmp_path: Path) -> None:
-    model = loaded(tmp_path, SMALL.replace("max_pool(2)", "average_pool(3, stride=2)"), WEIGHTS)
+    model = loaded(tmp_path, SMALL.replace("max_pool(2)", '"average_pool(3, stride=2)"'), WEIGHTS)
     stem, down = run(model, "stem", "down")
     expected = references.average_pool(stem.astype(np.float64), kernel=(3, 3), stride=(2, 2), padding="same")
     assert_close(down, expected)
@@ -280,7 +282,7 @@ WRONG = {
     "unknown default": ("defaults: {nrom: l2}\nlayers:\n  - a: relu", None, "line 3: unknown key 'nrom'.*norm"),
     "bad default": ("defaults: {padding: sam}\nlayers:\n  - a: relu", None, "line 3: padding is .*same.*not 'sam'"),
     "sum of shapes": (
-        "layers:\n  - a: {residual: {layers: [conv(4, 1, weight=he)]}}",
+        'layers:\n  - a: {residual: {layers: ["conv(4, 1, weight=he)"]}}',
         None,
         r"line 4: layer 'a': \[N, 4, 8, 8\] and \[N, 3, 8, 8\] cannot be joined by add",
     ),
@@ -326,7 +328,19 @@ def test_a_weights_file_that_is_none(tmp_path: Path) -> None:
         load_model(folder, "CPU")
 
 
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model.yaml").write_text(example)
+    model = load_model(folder, "CPU")
+    names = {layer.name for layer in model.planner.layers("")}
+    assert {"stem.norm", "stem", "inverted_residual", "body", "pool", "looks.near", "scores"} <= names
+    (scores,) = run(model, "scores", images=np.zeros((1, 3, 64, 64), np.float32))
+    assert scores.shape == (1, 10)
+
+
 def test_onnxruntime_takes_what_is_built(tmp_path: Path) -> None:
     """As a file of its own, outside the server."""
-    model = loaded(tmp_path, COMPOSED)
-    onnxruntime.InferenceSession(model.graph.proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    model = built_model(folder_of(tmp_path, COMPOSED))
+    onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
