@@ -12,8 +12,8 @@ from onnx import numpy_helper, parser
 from layertap.types import Array
 from layertap_server.build import build, load_weights
 from layertap_server.graph import compile_plan
+from layertap_server.loading import LoadedModel
 from layertap_server.manifest import read_manifest
-from layertap_server.repository import LoadedModel
 
 BRANCHING = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -45,6 +45,12 @@ def serve_command(*flags: str, models: Path = MODELS) -> list[str]:
     return [sys.executable, "-m", "layertap_server", "--models", str(models), "--device", "cpu", *ports, *flags]
 
 
+def resident_bytes(server: ServerProcess) -> int:
+    """Memory that the process holds."""
+    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @contextlib.contextmanager
 def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Iterator[ServerProcess]:
     """A server on free ports; it is stopped, and must end with this status, at the end."""

@@ -133,6 +133,20 @@ class Client:
         request = model_pb.ListBlocksRequest(name=name)
         return _calls.blocks_reply(self._call(self._models.ListBlocks, request, timeout_seconds))
 
+    def load_model(self, name: str, *, timeout_seconds: float | None = None) -> ModelInfo:
+        """Loads or reloads a model of the server's folder; the operator must have allowed it.
+
+        Raises:
+            ControlDisabledError: it is not allowed.
+            ModelFailedError: it cannot be loaded; what served before goes on.
+        """
+        request = model_pb.LoadModelRequest(model=name)
+        return wire.decode_model(self._call(self._models.LoadModel, request, timeout_seconds).model)
+
+    def unload_model(self, name: str, *, timeout_seconds: float | None = None) -> None:
+        """Takes a model out of service until it is loaded again; errors as of `load_model`."""
+        self._call(self._models.UnloadModel, model_pb.UnloadModelRequest(model=name), timeout_seconds)
+
     def close(self) -> None:
         """Closes the connection; calls under way end with `CancelledError`."""
         self._channel.close()

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +23,10 @@ from layertap.types import ModelState
 from layertap_server.apply import Applier
 from layertap_server.engine import Engine
 from layertap_server.limits import Limits
+from layertap_server.loading import LoadedModel
+from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
-from layertap_server.repository import RepositoryError, open_repository
+from layertap_server.repository import Hooks, Repository, RepositoryError
 from layertap_server.rpc import feature_service, model_service
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
@@ -62,15 +65,22 @@ class Server:
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-        sessions = SessionCache(settings.plan_cache_bytes, self._metrics.plan)
+        self._memory = MemoryReturner()
+        self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
         limits = _limits(settings)
         self._engine = Engine(runtime, sessions, limits, self._decode_pool)
         self._applier = Applier(runtime, sessions, limits)
         try:
-            self.repository = open_repository(Path(settings.models), runtime.device, self._engine.try_out)
+            hooks = Hooks(self._engine.warm_up, self._retire, self._models_changed)
+            self.repository = Repository(Path(settings.models), runtime.device, hooks)
         except RepositoryError as error:
             raise StartError(str(error)) from error
-        self._watch(sessions)
+        self._observe(sessions)
+        self._told: set[str] = set()
+        """The models whose health was told."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = threading.Event()
+        self.repository.load_all()
         self._metrics_server: WSGIServer | None = None
         self.port = 0
         self.metrics_port: int | None = None
@@ -93,7 +103,10 @@ class Server:
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}; is something else listening there?") from error
         await self._server.start()
-        await self._set_health(SERVING)
+        self._loop = asyncio.get_running_loop()
+        await self._set_health()
+        if self.settings.watch:
+            threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     async def stop(self, *, drain_seconds: float, grace_seconds: float) -> bool:
         """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
@@ -102,6 +115,7 @@ class Server:
         Work that takes longer than ``grace_seconds`` is left behind; returns whether there is none.
         """
         self._dispatcher.drain()
+        self._stopping.set()
         await self._health.enter_graceful_shutdown()
         loop = asyncio.get_running_loop()
         earliest, latest = loop.time() + drain_seconds, loop.time() + grace_seconds
@@ -118,11 +132,11 @@ class Server:
     def _register(self) -> None:
         dispatcher = self._dispatcher
         features = FeatureService(self.repository, self._engine, self._applier, self._metrics)
-        models = ModelService(self.repository)
+        models = ModelService(self.repository, control=self.settings.control)
         self._server.add_generic_rpc_handlers(
             (
                 dispatcher.service(feature_service.DESCRIPTOR, features.methods, quick=False),
-                dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True),
+                dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
             )
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -130,10 +144,39 @@ class Server:
             names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        models = [f"model/{model.info.name}" for model in self.repository.loaded()]
-        for service in ("", *self._services, *models):
-            await self._health.set(service, status)
+    def _plan_event(self, event: str) -> None:
+        self._metrics.plan(event)
+        if event == "eviction":
+            self._memory.give_back()
+
+    def _retire(self, model: LoadedModel) -> None:
+        """Frees what a model that serves no more took, once the requests that it still answers have ended."""
+        self._sessions.forget(model.key)
+        weakref.finalize(model.graph, self._memory.give_back, at_once=True)
+        self._memory.give_back(at_once=True)
+
+    def _models_changed(self) -> None:
+        """Tells metrics and health; whoever loads calls it, on a thread of his own."""
+        infos = self.repository.infos()
+        for state in (ModelState.READY, ModelState.FAILED, ModelState.UNLOADED):
+            self._metrics.models(state, sum(info.state is state for info in infos))
+        if self._loop is not None and not self._stopping.is_set():
+            asyncio.run_coroutine_threadsafe(self._set_health(), self._loop)
+
+    async def _set_health(self) -> None:
+        ready = {f"model/{model.info.name}" for model in self.repository.loaded()}
+        for service in ("", *self._services, *ready):
+            await self._health.set(service, SERVING)
+        for service in self._told - ready:
+            await self._health.set(service, NOT_SERVING)
+        self._told |= ready
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(self.settings.watch_seconds):
+            try:
+                self.repository.refresh()
+            except OSError as error:
+                log.warning("the models folder cannot be looked at: %s", error)
 
     def _start_metrics(self) -> int | None:
         port = self.settings.metrics_port
@@ -147,10 +190,7 @@ class Server:
         self._metrics_server = server
         return int(server.server_port)
 
-    def _watch(self, sessions: SessionCache) -> None:
-        infos = self.repository.infos()
-        for state in (ModelState.READY, ModelState.FAILED):
-            self._metrics.models(state, sum(info.state is state for info in infos))
+    def _observe(self, sessions: SessionCache) -> None:
         self._metrics.gauge("layertap_plans", "Compiled plans.", lambda: len(sessions))
         self._metrics.gauge(
             "layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +20,13 @@ from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Feat
 from layertap_server import images
 from layertap_server.graph import CHANNELS, compile_plan
 from layertap_server.limits import Limits
+from layertap_server.loading import LoadedModel
 from layertap_server.plan import Plan, PlanInput, Resolution, Result
-from layertap_server.repository import LoadedModel, TryOutError
+from layertap_server.repository import TryOutError
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
+
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -96,6 +100,24 @@ class Engine:
             raise TryOutError(f"onnxruntime does not take it: {str(error).splitlines()[0]}") from error
         except InvalidRequestError:
             return  # it has inputs beside the image; layers that do not need them can be tapped
+
+    def warm_up(self, model: LoadedModel) -> None:
+        """Opens the model, and answers its default taps once, so that its first caller waits for nothing.
+
+        Raises:
+            TryOutError: onnxruntime does not take it, or it fails when it runs.
+        """
+        self.try_out(model)
+        size = model.preprocessing.output_size
+        if size is None or not model.info.default_taps:
+            return
+        picture = PixelImage(np.zeros((*size, CHANNELS), np.uint8))
+        try:
+            self.extract(model, ExtractRequest(model.info.name, (picture,)))
+        except SessionError as error:
+            raise TryOutError(f"it fails when it runs: {str(error).splitlines()[0]}") from error
+        except (BadTensorError, InvalidRequestError) as error:
+            log.info("model %s is not warmed: %s", model.info.name, error.message)
 
     def _check_request(self, request: ExtractRequest) -> None:
         if not request.images:

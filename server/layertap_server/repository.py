@@ -1,36 +1,31 @@
-"""``models/`` on disk -> the models that are served."""
+"""The models that are served: by name and version, loaded, replaced and unloaded while requests run.
+
+Readers see one immutable table, which a change replaces at once: a request keeps the model that it found until it ends,
+and a model that fails to load leaves the one before it in its place.
+"""
 
 from __future__ import annotations
 
-import itertools
 import logging
-import re
-import shutil
-import tempfile
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
-from layertap.expression import parse_head
 from layertap.types import ModelInfo, ModelState
-from layertap_server import graph
-from layertap_server.build import build, load_weights
 from layertap_server.document import ManifestError
-from layertap_server.graph import GraphError, ModelGraph
-from layertap_server.images import Preprocessing
-from layertap_server.manifest import FILE_NAME, Manifest, read_manifest
-from layertap_server.plan import Planner
-from layertap_server.selectors import Selectors
+from layertap_server.graph import GraphError
+from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, load_model
+from layertap_server.manifest import FILE_NAME
 
 log = logging.getLogger(__name__)
 
-VERSION = "1"
-MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-_keys = itertools.count(1)
+LATEST = {"", "latest"}
+Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
+"""Every file of a model's folder with its size and time."""
 
 
 class RepositoryError(Exception):
@@ -41,214 +36,253 @@ class TryOutError(Exception):
     """A model was read and cannot be run; the message says why."""
 
 
-class ScratchFolder:
-    """A folder that is removed when nobody refers to this object any more, or when the process ends."""
+@dataclass(frozen=True)
+class _Entry:
+    """One model of the folder."""
 
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="layertap-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+    versions: Mapping[str, LoadedModel | ModelInfo]
+    """The loaded ones, and of those that failed, or were unloaded, what there is to tell."""
+    fingerprint: Fingerprint
+
+    def loaded(self) -> list[LoadedModel]:
+        """By version, the newest last."""
+        found = [model for model in self.versions.values() if isinstance(model, LoadedModel)]
+        return sorted(found, key=lambda model: _newness(model.info.version))
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """One model that can be run."""
+class Hooks:
+    """What else happens when models come and go."""
 
-    key: int
-    """Unique for each load."""
-    info: ModelInfo
-    graph: ModelGraph
-    planner: Planner
-    preprocessing: Preprocessing
-    max_batch: int
-    """How many images run at once; 1 where the graph insists."""
-    scratch: ScratchFolder
-    """Holds the weights file."""
-
-
-TryOut: TypeAlias = Callable[[LoadedModel], None]
+    try_out: Callable[[LoadedModel], None] = lambda _: None
+    """Opens and warms a model before it takes traffic; raises `TryOutError` where it cannot be run."""
+    retire: Callable[[LoadedModel], None] = lambda _: None
+    """A model takes no new requests any more."""
+    changed: Callable[[], None] = field(default=lambda: None)
+    """The table is another one."""
 
 
 class Repository:
-    """The models of one folder, by name."""
+    """The models of one folder."""
 
-    def __init__(self, models: Sequence[LoadedModel | ModelInfo]) -> None:
-        """Loaded models, and for each that failed what there is to say of it."""
-        self._loaded = {model.info.name: model for model in models if isinstance(model, LoadedModel)}
-        self._failed = {info.name: info for info in models if isinstance(info, ModelInfo)}
-
-    def get(self, name: str, version: str = "") -> LoadedModel:
-        """The model of this name; ``version`` is a version's name, or empty or "latest".
+    def __init__(self, folder: Path, device: str, hooks: Hooks | None = None) -> None:
+        """Loads nothing yet.
 
         Raises:
-            UnknownModelError: no such model or version.
+            RepositoryError: there is no such folder.
+        """
+        if not folder.is_dir():
+            raise RepositoryError(f"the models folder {folder} does not exist; name one with --models")
+        self._folder = folder
+        self._device = device
+        self._hooks = hooks or Hooks()
+        self._entries: Mapping[str, _Entry] = {}
+        self._changing = threading.Lock()
+        """Held by whoever loads; readers need none."""
+
+    def get(self, name: str, version: str = "") -> LoadedModel:
+        """The model of this name; ``version`` is a number, or empty or "latest" for the highest that is loaded.
+
+        Raises:
+            UnknownModelError: no such model or version, or it is unloaded.
             ModelFailedError: it could not be loaded; says why.
         """
-        model = self._loaded.get(name)
-        if model is not None:
-            if version not in {"", "latest", model.info.version}:
-                message = f"the model {name!r} has no version {version!r}; it has {model.info.version}"
-                raise UnknownModelError(message, model=name, version=version)
+        entry = self._entry(name)
+        loaded = entry.loaded()
+        if version in LATEST and loaded:
+            return loaded[-1]
+        wanted = max(entry.versions, key=_newness) if version in LATEST else version
+        model = entry.versions.get(wanted)
+        if isinstance(model, LoadedModel):
             return model
-        if name in self._failed:
-            reason = self._failed[name].reason
-            raise ModelFailedError(f"the model {name!r} could not be loaded: {reason}", model=name, why=reason)
-        raise self._unknown(name)
+        if model is None:
+            message = f"the model {name!r} has no version {version!r}; it has {', '.join(sorted(entry.versions))}"
+            raise UnknownModelError(message, model=name, version=version)
+        if model.state is ModelState.UNLOADED:
+            raise UnknownModelError(f"the model {name!r} is unloaded; LoadModel loads it", model=name, version=wanted)
+        raise ModelFailedError(f"the model {name!r} could not be loaded: {model.reason}", model=name, why=model.reason)
 
     def info(self, name: str, version: str = "") -> ModelInfo:
         """What there is to tell of a model, a failed one too."""
-        return self._failed[name] if name in self._failed else self.get(name, version).info
+        entry = self._entry(name)
+        try:
+            return self.get(name, version).info
+        except (ModelFailedError, UnknownModelError):
+            told = entry.versions.get(max(entry.versions, key=_newness) if version in LATEST else version)
+            if isinstance(told, ModelInfo):
+                return told
+            raise
 
     def infos(self) -> list[ModelInfo]:
-        """Every model, by name, without its labels."""
-        infos = [*(model.info for model in self._loaded.values()), *self._failed.values()]
-        return sorted((replace(info, labels=()) for info in infos), key=lambda info: info.name)
+        """Every version of every model, without its labels."""
+        models = [model for entry in self._entries.values() for model in entry.versions.values()]
+        infos = [model.info if isinstance(model, LoadedModel) else model for model in models]
+        return sorted(
+            (replace(info, labels=()) for info in infos), key=lambda info: (info.name, _newness(info.version))
+        )
 
     def loaded(self) -> list[LoadedModel]:
-        return list(self._loaded.values())
+        return [model for entry in self._entries.values() for model in entry.loaded()]
 
-    def _unknown(self, name: str) -> UnknownModelError:
-        names = sorted([*self._loaded, *self._failed])
-        suggestions = nearest(name, names)
-        known = did_you_mean(suggestions) or f"; there is {', '.join(names[:5]) or 'none'}"
-        return UnknownModelError(f"there is no model {name!r}{known}", model=name, suggestions=suggestions)
+    def load_all(self) -> None:
+        """Loads every model of the folder; one that fails is listed with its reason, and the others serve."""
+        for home in self._homes():
+            self._load(home)
+
+    def load(self, name: str) -> ModelInfo:
+        """Loads or reloads a model with all its versions; requests under way end on what they began with.
+
+        Raises:
+            UnknownModelError: the folder has no such model.
+            ModelFailedError: the newest version cannot be loaded; what served before goes on.
+        """
+        home = self._folder / name
+        if not MODEL_NAME.fullmatch(name) or not _is_model(home):
+            raise self._unknown(name, [home.name for home in self._homes()])
+        problem = self._load(home)
+        if problem:
+            raise ModelFailedError(f"the model {name!r} could not be loaded: {problem}", model=name, why=problem)
+        return self.info(name)
+
+    def unload(self, name: str) -> None:
+        """Takes a model out of service, until it is loaded again; requests under way end.
+
+        Raises:
+            UnknownModelError: there is no such model.
+        """
+        with self._changing:
+            entry = self._entry(name)
+            told = {
+                version: ModelInfo(name, version, ModelState.UNLOADED, description=_info(model).description)
+                for version, model in entry.versions.items()
+            }
+            self._replace(name, _Entry(told, entry.fingerprint))
+        log.info("model %s: unloaded", name)
+
+    def refresh(self) -> None:
+        """Loads what changed on disk since it was loaded, and forgets what is gone; an unloaded model stays so."""
+        homes = {home.name: home for home in self._homes()}
+        for name, entry in dict(self._entries).items():
+            if name not in homes:
+                with self._changing:
+                    self._replace(name, None)
+                log.info("model %s: its folder is gone", name)
+            elif _fingerprint(homes[name]) != entry.fingerprint:
+                self._load(homes[name])
+        for name, home in homes.items():
+            if name not in self._entries:
+                self._load(home)
+
+    def _homes(self) -> list[Path]:
+        return [path for path in sorted(self._folder.iterdir()) if _is_model(path)]
+
+    def _entry(self, name: str) -> _Entry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise self._unknown(name, self._entries)
+        return entry
+
+    def _unknown(self, name: str, names: Mapping[str, object] | list[str]) -> UnknownModelError:
+        known = sorted(names)
+        suggestions = nearest(name, known)
+        hint = did_you_mean(suggestions) or f"; there is {', '.join(known[:5]) or 'none'}"
+        return UnknownModelError(f"there is no model {name!r}{hint}", model=name, suggestions=suggestions)
+
+    def _load(self, home: Path) -> str:
+        """Loads every version of a model; returns what is wrong with the newest, if something is."""
+        with self._changing:
+            fingerprint = _fingerprint(home)
+            before = self._entries[home.name].versions if home.name in self._entries else {}
+            versions = {version: self._attempt(home, version) for version in _versions(home)}
+            newest = versions[max(versions, key=_newness)]
+            problem = newest.reason if isinstance(newest, ModelInfo) else ""
+            kept = {version: _kept(model, before.get(version)) for version, model in versions.items()}
+            self._replace(home.name, _Entry(kept, fingerprint))
+        return problem
+
+    def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
+        try:
+            model = load_model(home, self._device, version)
+            self._hooks.try_out(model)
+        except (ManifestError, GraphError, TryOutError) as error:
+            reason = str(error)
+        except LayertapError as error:
+            reason = f"{FILE_NAME}: {error.message}"
+        except Exception:
+            log.exception("model %s", home.name)
+            reason = "it cannot be read; the server's log tells more"
+        else:
+            log.info("model %s: version %s, %d layers, on %s", home.name, version, model.info.layer_count, self._device)
+            return model
+        log.error("model %s, version %s failed: %s", home.name, version, reason)
+        return ModelInfo(home.name, version, ModelState.FAILED, reason=reason)
+
+    def _replace(self, name: str, entry: _Entry | None) -> None:
+        """Puts a new table in the place of the old one, and retires the models that are in it no more."""
+        old = self._entries.get(name)
+        others = {key: value for key, value in self._entries.items() if key != name}
+        self._entries = others if entry is None else {**others, name: entry}
+        kept = {model.key for model in entry.loaded()} if entry else set()
+        for model in old.loaded() if old else ():
+            if model.key not in kept:
+                self._hooks.retire(model)
+        self._hooks.changed()
 
 
-def open_repository(folder: Path, device: str, try_out: TryOut = lambda _: None) -> Repository:
-    """Loads every model of the folder; one that fails is listed with its reason, and the others serve.
-
-    ``try_out`` opens a loaded model, and raises `TryOutError` where that does not work.
+def open_repository(folder: Path, device: str, hooks: Hooks | None = None) -> Repository:
+    """The repository of a folder, with every model loaded.
 
     Raises:
         RepositoryError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise RepositoryError(f"the models folder {folder} does not exist; name one with --models")
-    candidates = [path for path in sorted(folder.iterdir()) if _is_model(path)]
-    return Repository([_load_or_explain(path, device, try_out) for path in candidates])
+    repository = Repository(folder, device, hooks)
+    repository.load_all()
+    return repository
+
+
+def _info(model: LoadedModel | ModelInfo) -> ModelInfo:
+    return model.info if isinstance(model, LoadedModel) else model
+
+
+def _kept(new: LoadedModel | ModelInfo, old: LoadedModel | ModelInfo | None) -> LoadedModel | ModelInfo:
+    """What serves from now on: where the new one failed, the old one, which tells so."""
+    if isinstance(new, ModelInfo) and isinstance(old, LoadedModel):
+        return replace(old, info=replace(old.info, reason=f"the last reload failed: {new.reason}"))
+    return new
 
 
 def _is_model(path: Path) -> bool:
-    return path.is_dir() and ((path / FILE_NAME).is_file() or (path / "model.onnx").is_file())
+    """Whether a folder holds a model: a ``model.yaml`` or ``model.onnx``, or a version that does."""
+    return path.is_dir() and (_has_model(path) or any(_is_version(inner) for inner in path.iterdir()))
 
 
-def _load_or_explain(folder: Path, device: str, try_out: TryOut) -> LoadedModel | ModelInfo:
-    try:
-        model = load_model(folder, device)
-        try_out(model)
-    except (ManifestError, GraphError, TryOutError) as error:
-        reason = str(error)
-    except LayertapError as error:
-        reason = f"{FILE_NAME}: {error.message}"
-    except Exception:
-        log.exception("model %s", folder.name)
-        reason = "it cannot be read; the server's log tells more"
-    else:
-        log.info("model %s: %d layers, on %s", model.info.name, model.info.layer_count, device)
-        return model
-    log.error("model %s failed: %s", folder.name, reason)
-    return ModelInfo(folder.name, VERSION, ModelState.FAILED, reason=reason)
+def _has_model(path: Path) -> bool:
+    return (path / FILE_NAME).is_file() or (path / ONNX_FILE).is_file()
 
 
-def load_model(folder: Path, device: str) -> LoadedModel:
-    """The model of a folder with ``model.yaml`` or a bare ``model.onnx``.
-
-    Raises:
-        ManifestError, GraphError, LayertapError: it cannot be used; says why.
-    """
-    if not MODEL_NAME.fullmatch(folder.name):
-        raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
-    manifest = read_manifest(folder / FILE_NAME) if (folder / FILE_NAME).is_file() else Manifest()
-    scratch = ScratchFolder()
-    model = graph.read(_proto(folder, manifest), scratch.path)
-    model, surgery = _operated(model, manifest)
-    preprocessing = _fitted(manifest.preprocessing, model)
-    size = preprocessing.output_size
-    layers = (graph.at_size(model, size) if size else model).layers
-    key = next(_keys)
-    selectors = Selectors(layers, manifest.aliases, manifest.stages)
-    planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
-    max_batch = model.fixed_batch or manifest.max_batch
-    info = ModelInfo(
-        name=folder.name,
-        version=VERSION,
-        state=ModelState.READY,
-        description=manifest.description,
-        license=manifest.license,
-        inputs=model.inputs,
-        outputs=model.outputs,
-        preprocessing=preprocessing.describe(),
-        preprocessing_assumed=preprocessing.assumed,
-        labels=_labels(folder, manifest),
-        stages=tuple(layer.name for layer in selectors.stages),
-        aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
-        heads=manifest.heads,
-        default_taps=manifest.default_taps,
-        layer_count=len(layers),
-        device=device,
-        max_batch=max_batch,
-        surgery=surgery,
-    )
-    return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
+def _is_version(path: Path) -> bool:
+    return path.name.isascii() and path.name.isdigit() and path.is_dir() and _has_model(path)
 
 
-def _proto(folder: Path, manifest: Manifest) -> graph.Proto:
-    """The ONNX model: of a file, or built of the layers that ``model.yaml`` lists."""
-    network = manifest.network
-    if network is None:
-        return graph.load(folder / manifest.onnx)
-    weights = load_weights(folder / network.weights) if network.weights else None
-    return build(network, folder.name, manifest.preprocessing.output_size, weights)
+def _versions(home: Path) -> list[str]:
+    """``["1", "3"]``: its folders of versions; a model without them has one version."""
+    return sorted((path.name for path in home.iterdir() if _is_version(path)), key=_newness) or [ONLY_VERSION]
 
 
-def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
-    """The model after its surgery, rule by rule, and what was done.
-
-    Raises:
-        ManifestError: a rule names no layer or does not fit; says which line.
-    """
-    done: list[str] = []
-    for rule in manifest.surgery:
-        try:
-            size = manifest.preprocessing.output_size
-            listed = (graph.at_size(model, size) if size else model).layers
-            layers = Selectors(listed, manifest.aliases, manifest.stages).find(rule.match).layers
-            head = parse_head(rule.head)
-            operations = [
-                graph.Operation(layer.name, head, rule.replaces, rule.head)
-                for layer in layers
-                if layer.op_type != graph.INPUT
-            ]
-            proto, report = graph.operate(model, operations, len(done))
-        except LayertapError as error:
-            raise ManifestError(f"{rule.where}: {error.message}") from error
-        if not report:
-            raise ManifestError(f"{rule.where}: that is an input, which no operator makes")
-        model = graph.reread(model, proto)
-        done += report
-    for line in done:
-        log.info("surgery: %s", line)
-    return model, tuple(done)
+def _newness(version: str) -> tuple[int, str]:
+    return int(version), version
 
 
-def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
-    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes.
-
-    Raises:
-        ManifestError: it gives another size than the graph takes.
-    """
-    given, fixed = preprocessing.output_size, model.image_size
-    if fixed is None or given == fixed:
-        return preprocessing
-    if given is not None:
-        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
-        raise ManifestError(f"{FILE_NAME}: input: resize and crop give {sizes}")
-    return replace(preprocessing, size=fixed)
+def _fingerprint(home: Path) -> Fingerprint:
+    return tuple(sorted(_stamps(home)))
 
 
-def _labels(folder: Path, manifest: Manifest) -> tuple[str, ...]:
-    if not manifest.labels:
-        return ()
-    try:
-        return tuple((folder / manifest.labels).read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{FILE_NAME}: labels: {manifest.labels} cannot be read") from error
+def _stamps(home: Path) -> Iterator[tuple[str, int, int]]:
+    for pattern in ("*", "*/*"):
+        for path in home.glob(pattern):
+            try:
+                status = path.stat()
+            except OSError:  # it went while we looked: the next look sees that
+                continue
+            if path.is_file():
+                yield str(path.relative_to(home)), status.st_size, status.st_mtime_ns

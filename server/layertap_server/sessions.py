@@ -48,6 +48,7 @@ class SessionCache:
         self._on_event = on_event
         self._lock = threading.Lock()
         self._open: OrderedDict[Hashable, Future[OpenPlan]] = OrderedDict()
+        self._gone: set[int] = set()
 
     def get(self, plan: Hashable, compile_: Callable[[], OpenPlan]) -> OpenPlan:
         """The plan's session; where it is new, one caller compiles it and the others wait for that one.
@@ -65,6 +66,13 @@ class SessionCache:
         if mine:
             self._fill(plan, future, compile_)
         return future.result()
+
+    def forget(self, model_key: int) -> None:
+        """Drops the plans of a model that is gone, and keeps none of it from now on; runs under way end."""
+        with self._lock:
+            self._gone.add(model_key)
+            for plan in [plan for plan in self._open if _model_key(plan) == model_key]:
+                del self._open[plan]
 
     def __contains__(self, plan: Hashable) -> bool:
         """Whether the plan is compiled."""
@@ -91,6 +99,9 @@ class SessionCache:
             future.set_exception(error)
             raise
         self._evict(plan)
+        with self._lock:
+            if _model_key(plan) in self._gone:  # it was replaced while this was compiled
+                self._open.pop(plan, None)
 
     def _evict(self, newest: Hashable) -> None:
         with self._lock:
@@ -103,3 +114,8 @@ class SessionCache:
 
     def _used(self) -> int:
         return sum(future.result().cost_bytes for future in self._open.values() if future.done())
+
+
+def _model_key(plan: Hashable) -> int | None:
+    """The model that a plan is of; a head on a caller's tensor has none."""
+    return getattr(plan, "model_key", None)

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from layertap.types import Array, ModelState
-from layertap_server.repository import LoadedModel, load_model, open_repository
+from layertap_server.loading import LoadedModel, load_model
+from layertap_server.repository import open_repository
 from tests import references
 from tests.cases import CASES, Case
 from tests.models import branching, model_folder, tapped

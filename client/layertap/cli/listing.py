@@ -16,6 +16,9 @@ from layertap.types import LayerInfo, ModelInfo
 def add_commands(commands: Any) -> None:
     models = commands.add_parser("models", help="the models that are served", description="Lists the models.")
     models.add_argument("name", nargs="?", help="tell all of this one")
+    control = models.add_mutually_exclusive_group()
+    control.add_argument("--load", action="store_true", help="load or reload it first; the server must allow control")
+    control.add_argument("--unload", action="store_true", help="take it out of service first")
     layers = commands.add_parser("layers", help="the layers of a model", description="Lists a model's layers.")
     layers.add_argument("model")
     layers.add_argument("selector", nargs="?", default="", help="only these, such as op:Conv or 'blocks.3.*'")
@@ -29,7 +32,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> None:
+    if (arguments.load or arguments.unload) and not arguments.name:
+        raise SystemExit("layertap models: --load and --unload need a model's name")
     with connect(arguments) as client:
+        if arguments.load:
+            client.load_model(arguments.name)
+        elif arguments.unload:
+            client.unload_model(arguments.name)
         found = [client.model(arguments.name)] if arguments.name else client.models()
     if arguments.json:
         print_json(found)

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -94,8 +94,9 @@ class Dispatcher:
 
     def __init__(self, workers: int, max_waiting: int, metrics: Metrics) -> None:
         self._work = Lane(workers, max_waiting, "worker")
-        # Listings never wait behind extractions.
+        # Listings never wait behind extractions, nor either of them behind a model that is loaded.
         self._listing = Lane(1, max_waiting, "listing")
+        self._control = Lane(1, max_waiting, "control")
         self._metrics = metrics
         self._draining = False
 
@@ -112,41 +113,55 @@ class Dispatcher:
         """Drops what waits; what runs is not waited for."""
         self._work.close()
         self._listing.close()
+        self._control.close()
 
     def service(
-        self, descriptor: ServiceDescriptor, methods: dict[str, Method], *, quick: bool
+        self,
+        descriptor: ServiceDescriptor,
+        methods: dict[str, Method],
+        *,
+        quick: bool,
+        slow: Collection[str] = (),
     ) -> grpc.GenericRpcHandler:
-        """The handlers of a service; a method of the contract without an entry answers UNIMPLEMENTED."""
+        """The handlers of a service; a method of the contract without an entry answers UNIMPLEMENTED.
+
+        ``quick``: its methods are listings; ``slow`` ones among them change what is listed.
+        """
         handlers: dict[str, Any] = {}
         for method in descriptor.methods:
             name = method.name
             if name in methods:
                 handlers[name] = grpc.unary_unary_rpc_method_handler(
-                    self._unary(descriptor.full_name, name, methods[name], quick=quick)
+                    self._unary(descriptor.full_name, name, methods[name], self._lane(name, quick=quick, slow=slow))
                 )
             else:
                 handlers[name] = _unimplemented(name, streaming=method.client_streaming)
         return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
-    def _unary(self, service: str, name: str, method: Method, *, quick: bool) -> Callable[..., Any]:
-        lane = self._listing if quick else self._work
+    def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> Lane:
+        if method in slow:
+            return self._control
+        return self._listing if quick else self._work
 
+    def _unary(self, service: str, name: str, method: Method, lane: Lane) -> Callable[..., Any]:
         async def handle(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             arrived = time.perf_counter()
             status = "CANCELLED"  # unless it comes to an end of its own
+            failure: LayertapError | None = None
             try:
-                if not quick:
+                if lane is not self._listing:
                     self._refuse_while_draining()
                 reply = await lane.run(_job(method, request, context.time_remaining()))
                 status = "OK"
             except LayertapError as error:
-                status = error.status
-                await _abort(context, error)
+                failure, status = error, error.status
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                status = "INTERNAL"
-                await _abort(context, _fault(f"{service}/{name}", error))
+                failure, status = _fault(f"{service}/{name}", error), "INTERNAL"
             finally:
+                # Before the answer goes out: whoever has it finds it counted.
                 self._metrics.request(service, name, status, time.perf_counter() - arrived)
+            if failure is not None:
+                await _abort(context, failure)
             return reply
 
         return handle

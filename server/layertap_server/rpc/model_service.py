@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from layertap import blocks, wire
+from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
+SLOW = frozenset({"LoadModel", "UnloadModel"})
+"""Methods that a listing must not wait behind."""
 
 
 class ModelService:
     """The models, their layers and the block catalogue."""
 
-    def __init__(self, repository: Repository) -> None:
+    def __init__(self, repository: Repository, *, control: bool) -> None:
+        """``control``: whether the operator lets callers load and unload."""
         self._repository = repository
+        self._control = control
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -24,6 +29,8 @@ class ModelService:
             "GetModel": self._get_model,
             "ListLayers": self._list_layers,
             "ListBlocks": self._list_blocks,
+            "LoadModel": self._load_model,
+            "UnloadModel": self._unload_model,
         }
 
     def _list_models(self, _request: bytes, _call: Call) -> bytes:
@@ -47,3 +54,17 @@ class ModelService:
         name = pb.ListBlocksRequest.FromString(request).name
         specs = [blocks.get(name)] if name else blocks.CATALOGUE
         return pb.ListBlocksResponse(blocks=[wire.encode_block_spec(spec) for spec in specs]).SerializeToString()
+
+    def _load_model(self, request: bytes, _call: Call) -> bytes:
+        self._check_control("LoadModel")
+        info = self._repository.load(pb.LoadModelRequest.FromString(request).model)
+        return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
+
+    def _unload_model(self, request: bytes, _call: Call) -> bytes:
+        self._check_control("UnloadModel")
+        self._repository.unload(pb.UnloadModelRequest.FromString(request).model)
+        return pb.UnloadModelResponse().SerializeToString()
+
+    def _check_control(self, method: str) -> None:
+        if not self._control:
+            raise ControlDisabledError(f"{method} is not allowed here; the operator allows it with --control")

@@ -14,7 +14,8 @@ from layertap.errors import LayertapError
 from layertap.types import Array, ModelState
 from layertap_server.document import ManifestError
 from layertap_server.graph import GraphError
-from layertap_server.repository import LoadedModel, load_model, open_repository
+from layertap_server.loading import LoadedModel, load_model
+from layertap_server.repository import open_repository
 from tests import references
 from tests.models import built_model, tapped
 from tests.paths import ROOT

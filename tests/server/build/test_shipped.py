@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layertap.types import Array
-from layertap_server.repository import LoadedModel, load_model
+from layertap_server.loading import LoadedModel, load_model
 from tests.models import tapped
 from tests.paths import MODEL, MODELS, ROOT
 

@@ -1,0 +1,177 @@
+"""A model's folder on disk -> a model that can be run."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import shutil
+import tempfile
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from layertap.errors import LayertapError
+from layertap.expression import parse_head
+from layertap.types import ModelInfo, ModelState
+from layertap_server import graph
+from layertap_server.build import build, load_weights
+from layertap_server.document import ManifestError
+from layertap_server.graph import ModelGraph
+from layertap_server.images import Preprocessing
+from layertap_server.manifest import FILE_NAME, Manifest, read_manifest
+from layertap_server.plan import Planner
+from layertap_server.selectors import Selectors
+
+log = logging.getLogger(__name__)
+
+ONNX_FILE = "model.onnx"
+ONLY_VERSION = "1"
+"""What a model is called that has no folders of versions."""
+MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_keys = itertools.count(1)
+
+
+class ScratchFolder:
+    """A folder that is removed when nobody refers to this object any more, or when the process ends."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="layertap-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """One model that can be run."""
+
+    key: int
+    """Unique for each load."""
+    info: ModelInfo
+    graph: ModelGraph
+    planner: Planner
+    preprocessing: Preprocessing
+    max_batch: int
+    """How many images run at once; 1 where the graph insists."""
+    scratch: ScratchFolder
+    """Holds the weights file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where the files of one version lie."""
+
+    home: Path
+    version: str
+
+    def path(self, name: str) -> Path:
+        """The version's own file where it has one, else the one beside it."""
+        own = self.home / self.version / name
+        return own if own.is_file() else self.home / name
+
+
+def load_model(home: Path, device: str, version: str = ONLY_VERSION) -> LoadedModel:
+    """One version of the model whose folder is ``home``.
+
+    What a version has in its own folder (``home/3``) wins over what lies beside it for all versions.
+
+    Raises:
+        ManifestError, GraphError, LayertapError: it cannot be used; says why.
+    """
+    if not MODEL_NAME.fullmatch(home.name):
+        raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
+    files = ModelFiles(home, version)
+    manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
+    scratch = ScratchFolder()
+    model = graph.read(_proto(files, manifest), scratch.path)
+    model, surgery = _operated(model, manifest)
+    preprocessing = _fitted(manifest.preprocessing, model)
+    size = preprocessing.output_size
+    layers = (graph.at_size(model, size) if size else model).layers
+    key = next(_keys)
+    selectors = Selectors(layers, manifest.aliases, manifest.stages)
+    planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
+    max_batch = model.fixed_batch or manifest.max_batch
+    info = ModelInfo(
+        name=home.name,
+        version=version,
+        state=ModelState.READY,
+        description=manifest.description,
+        license=manifest.license,
+        inputs=model.inputs,
+        outputs=model.outputs,
+        preprocessing=preprocessing.describe(),
+        preprocessing_assumed=preprocessing.assumed,
+        labels=_labels(files, manifest),
+        stages=tuple(layer.name for layer in selectors.stages),
+        aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
+        heads=manifest.heads,
+        default_taps=manifest.default_taps,
+        layer_count=len(layers),
+        device=device,
+        max_batch=max_batch,
+        surgery=surgery,
+    )
+    return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
+
+
+def _proto(files: ModelFiles, manifest: Manifest) -> graph.Proto:
+    """The ONNX model: of a file, or built of the layers that ``model.yaml`` lists."""
+    network = manifest.network
+    if network is None:
+        return graph.load(files.path(manifest.onnx))
+    weights = load_weights(files.path(network.weights)) if network.weights else None
+    return build(network, files.home.name, manifest.preprocessing.output_size, weights)
+
+
+def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
+    """The model after its surgery, rule by rule, and what was done.
+
+    Raises:
+        ManifestError: a rule names no layer or does not fit; says which line.
+    """
+    done: list[str] = []
+    for rule in manifest.surgery:
+        try:
+            size = manifest.preprocessing.output_size
+            listed = (graph.at_size(model, size) if size else model).layers
+            layers = Selectors(listed, manifest.aliases, manifest.stages).find(rule.match).layers
+            head = parse_head(rule.head)
+            operations = [
+                graph.Operation(layer.name, head, rule.replaces, rule.head)
+                for layer in layers
+                if layer.op_type != graph.INPUT
+            ]
+            proto, report = graph.operate(model, operations, len(done))
+        except LayertapError as error:
+            raise ManifestError(f"{rule.where}: {error.message}") from error
+        if not report:
+            raise ManifestError(f"{rule.where}: that is an input, which no operator makes")
+        model = graph.reread(model, proto)
+        done += report
+    for line in done:
+        log.info("surgery: %s", line)
+    return model, tuple(done)
+
+
+def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
+    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes.
+
+    Raises:
+        ManifestError: it gives another size than the graph takes.
+    """
+    given, fixed = preprocessing.output_size, model.image_size
+    if fixed is None or given == fixed:
+        return preprocessing
+    if given is not None:
+        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
+        raise ManifestError(f"{FILE_NAME}: input: resize and crop give {sizes}")
+    return replace(preprocessing, size=fixed)
+
+
+def _labels(files: ModelFiles, manifest: Manifest) -> tuple[str, ...]:
+    if not manifest.labels:
+        return ()
+    try:
+        return tuple(files.path(manifest.labels).read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{FILE_NAME}: labels: {manifest.labels} cannot be read") from error
