@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks stubs check-stubs container-test clean
+.PHONY: env demo serve test lint generated check-blocks check-models stubs check-stubs container-test clean
 
 env: $(STAMP)
 
@@ -37,6 +37,9 @@ generated: env  ## writes what comes out of the block catalogue: constructors an
 
 check-blocks: env  ## the table of every block in every use, against its reference
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_blocks.py
+
+check-models: env  ## the table of real architectures, each layer against the whole model
+	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
 
 stubs:  ## generates client/layertap/v1 from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env

@@ -222,7 +222,7 @@ class LayerInfo:
 
     name: str
     node: str
-    """The node that produces it; empty for an input of the model."""
+    """The node that produces it; empty for an input of the model, and for what lies inside a body of If or Loop."""
     op_type: str
     module_path: str
     ordinal: int
@@ -242,6 +242,8 @@ class LayerInfo:
     """Multiply-accumulates an image of the node alone."""
     bytes_per_image: int | None = None
     not_tappable_reason: str = ""
+    output_index: int = 0
+    """Which of the node's outputs it is."""
 
     @property
     def tappable(self) -> bool:

@@ -10,6 +10,10 @@ import yaml
 
 from layertap._nearest import did_you_mean, nearest
 
+LARGEST = 65536
+"""Of sizes and counts."""
+LARGEST_NUMBER = 1e30
+
 
 class ManifestError(Exception):
     """The file cannot be used; the message begins with the file's name and the line."""
@@ -28,6 +32,9 @@ def read_document(path: Path) -> Section:
         raise ManifestError(f"{path.name}, line {line}: {error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ManifestError(f"{path.name}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        # What YAML's own constructors raise for a date that is none, a number of too many digits, a list without end.
+        raise ManifestError(f"{path.name}: a value cannot be read: {str(error)[:200]}") from error
     return Section(path.name, document or _Map())
 
 
@@ -74,12 +81,16 @@ _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _con
 _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+
+
 def items_of(value: object, where: str) -> Iterator[tuple[object, str]]:
     """The items of a list, each with its file and line; a single item, which lies at ``where``, stands for a list."""
     if isinstance(value, _List):
         file = where.rpartition(", line ")[0]
         yield from ((item, f"{file}, line {line}") for item, line in zip(value, value.lines, strict=True))
-    elif value:
+    elif value is not None:
         yield value, where
 
 
@@ -127,8 +138,8 @@ class Section:
 
     def integer(self, key: str, default: int, minimum: int = 0) -> int:
         value = self.values.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-            raise self.error(key, f"{key} must be a whole number of at least {minimum}, not {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= LARGEST:
+            raise self.error(key, f"{key} must be a whole number from {minimum} to {LARGEST}, not {str(value)[:40]}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -149,7 +160,7 @@ class Section:
         if value is None:
             return None
         items = value if isinstance(value, list) else [value] * count
-        if len(items) != count or not all(isinstance(item, int | float) for item in items):
+        if len(items) != count or not all(_is_number(item) for item in items):
             raise self.error(key, f"{key} must be {count} numbers, not {value!r}")
         return tuple(float(item) for item in items)
 
@@ -158,6 +169,6 @@ class Section:
         numbers = self.numbers(key, 2)
         if numbers is None:
             return None
-        if not all(number >= 1 and number.is_integer() for number in numbers):
-            raise self.error(key, f"{key} must be [height, width] in whole pixels")
+        if not all(1 <= number <= LARGEST and number.is_integer() for number in numbers):
+            raise self.error(key, f"{key} must be [height, width] in whole pixels, 1 to {LARGEST}")
         return int(numbers[0]), int(numbers[1])

@@ -12,13 +12,14 @@ import numpy as np
 from layertap.errors import (
     BadTensorError,
     InvalidRequestError,
+    ModelFailedError,
     NoImagesError,
-    NotImplementedYetError,
     TooManyImagesError,
 )
 from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Features, Layout, PixelImage, Timing
 from layertap_server import images
 from layertap_server.graph import CHANNELS, compile_plan
+from layertap_server.inputs import OtherInputs, filled, other_inputs
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.plan import Plan, PlanInput, Resolution, Result
@@ -72,7 +73,8 @@ class Engine:
         step = _step(model, resolution.plan, len(batch))
         decoded = time.perf_counter()
         opened = self._sessions.get(resolution.plan, lambda: self._compile(model, resolution.plan))
-        arrays = self._run(opened, batch, step, model.graph.fixed_batch)
+        others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
+        arrays = self._run(opened, batch, others, step, model.graph.fixed_batch)
         end = time.perf_counter()
         return Features(
             maps=_feature_maps(resolution, opened, arrays),
@@ -98,8 +100,6 @@ class Engine:
             self._runtime.open(compiled.model, graph.weights_folder)
         except SessionError as error:
             raise TryOutError(f"onnxruntime does not take it: {str(error).splitlines()[0]}") from error
-        except InvalidRequestError:
-            return  # it has inputs beside the image; layers that do not need them can be tapped
 
     def warm_up(self, model: LoadedModel) -> None:
         """Opens the model, and answers its default taps once, so that its first caller waits for nothing.
@@ -124,9 +124,6 @@ class Engine:
             raise NoImagesError("the request has no images", field="images")
         if len(request.images) > self._limits.images:
             raise _too_many(len(request.images), self._limits.images)
-        if request.inputs:
-            names = ", ".join(sorted(request.inputs))
-            raise NotImplementedYetError(f"inputs beside the images ({names}) cannot be given yet", field="inputs")
 
     def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
         resolution = model.planner.resolve(request.taps, input_)
@@ -157,12 +154,17 @@ class Engine:
                 raise BadTensorError(message, field=f"images[{index}]", index=index)
         return pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
 
-    def _run(self, opened: OpenPlan, batch: Array, step: int, fixed_batch: int | None) -> dict[str, Array]:
+    def _run(
+        self, opened: OpenPlan, batch: Array, others: OtherInputs, step: int, fixed_batch: int | None
+    ) -> dict[str, Array]:
         """The plan's outputs for the batch, ``step`` images at once."""
-        parts = [_run_part(opened, batch[start : start + step], fixed_batch) for start in range(0, len(batch), step)]
-        arrays = (
-            parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        )
+        starts = range(0, len(batch), step)
+        parts = [
+            _run_part(opened, batch[start : start + step], others.part(start, step), fixed_batch) for start in starts
+        ]
+        arrays = parts[0]
+        if len(parts) > 1:
+            arrays = {name: np.concatenate([part[name] for part in parts]) for name in arrays}
         # Sizes that only running tells were not in the estimate.
         self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
         return arrays
@@ -171,7 +173,13 @@ class Engine:
         graph = model.planner.graph_for(plan.input)
         front = model.preprocessing.normalization if plan.input.pictures else None
         compiled = compile_plan(graph, plan.heads, front=front, image_size=plan.input.size)
-        return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder), compiled)
+        try:
+            return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder), compiled)
+        except SessionError as error:
+            why = str(error).splitlines()[0]
+            height, width = plan.input.size
+            message = f"onnxruntime does not take these layers for images of {width}×{height}: {why}"
+            raise ModelFailedError(message, model=model.info.name, why=why) from error
 
 
 def _step(model: LoadedModel, plan: Plan, count: int) -> int:
@@ -189,11 +197,10 @@ def _step(model: LoadedModel, plan: Plan, count: int) -> int:
     return count
 
 
-def _run_part(opened: OpenPlan, part: Array, fixed_batch: int | None) -> dict[str, Array]:
+def _run_part(opened: OpenPlan, part: Array, others: OtherInputs, fixed_batch: int | None) -> dict[str, Array]:
     """Runs some images; where the model insists on more, the last image fills up and its copies are dropped."""
     missing = max((fixed_batch or 0) - len(part), 0)
-    fed = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
-    arrays = opened.run(fed)
+    arrays = opened.run(filled(part, missing), others.filled(missing))
     return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
 
 

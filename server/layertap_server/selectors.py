@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from layertap import blocks
 from layertap._nearest import did_you_mean, nearest
+from layertap.blocks import BlockKind
 from layertap.errors import AmbiguousLayerError, NotTappableError, UnknownLayerError
 from layertap.expression import LONGEST
 from layertap.types import LayerInfo, Layout
@@ -40,12 +42,13 @@ class Selectors:
             UnknownLayerError: an alias or a stage names no layer.
         """
         self._layers = tuple(layers)
-        self._by_name = {layer.name: layer for layer in layers}
-        self._by_node: dict[str, LayerInfo] = {}
+        # Bodies of If and Loop may use a layer's name again: the layer itself is meant.
+        self._by_name = {layer.name: layer for layer in sorted(layers, key=lambda layer: layer.tappable)}
+        self._by_node: dict[str, list[LayerInfo]] = {}
         self._by_path: dict[str, LayerInfo] = {}
         for layer in layers:
             if layer.node:
-                self._by_node.setdefault(layer.node, layer)
+                self._by_node.setdefault(layer.node, []).append(layer)
             for path in _paths(layer.module_path):
                 self._by_path[path] = layer  # the last layer computed below the path
         self._aliases: dict[str, LayerInfo] = {}
@@ -76,12 +79,29 @@ class Selectors:
             return _tappable(self._layers, selector)
         if re.fullmatch(r"#-?[0-9]{1,9}", selector):
             return _one_tappable(self._at(int(selector[1:])))
-        for index in (self._aliases, self._by_node, self._by_path):
-            if selector in index:
-                return _one_tappable(index[selector])
+        if selector in self._aliases:
+            return _one_tappable(self._aliases[selector])
+        if selector in self._by_node:
+            return _one_tappable(self._of_node(selector))
+        if selector in self._by_path:
+            return _one_tappable(self._by_path[selector])
         if any(character in selector for character in "*?["):
             return self._glob(selector)
         raise self._unknown(selector)
+
+    def _of_node(self, name: str) -> LayerInfo:
+        """The first output of the node of this name.
+
+        Raises:
+            AmbiguousLayerError: several nodes are called so.
+        """
+        layers = self._by_node[name]
+        firsts = [layer for layer in layers if layer.output_index == 0]
+        if len(firsts) > 1:
+            names = [layer.name for layer in firsts[:5]]
+            message = f"{len(firsts)} nodes are called {name!r}; name the layer instead: {', '.join(names)}"
+            raise AmbiguousLayerError(message, selector=name, suggestions=names)
+        return layers[0]
 
     def _one(self, selector: str) -> LayerInfo:
         selection = self.find(selector)
@@ -122,7 +142,7 @@ class Selectors:
                 selector=f"all:{argument}",
                 suggestions=["all", "all:activations"],
             )
-        return _tappable([layer for layer in self._layers if layer.op_type in ACTIVATIONS], "all:activations")
+        return _tappable([layer for layer in self._layers if _is_activation(layer.op_type)], "all:activations")
 
     def _glob(self, pattern: str) -> Selection:
         matches = re.compile(fnmatch.translate(pattern)).match
@@ -139,6 +159,12 @@ class Selectors:
         return UnknownLayerError(message, selector=selector, suggestions=suggestions)
 
     _FORMS: Mapping[str, Callable[[Selectors, str], Selection]] = {"stage": _stage, "op": _operator, "all": _all}
+
+
+def _is_activation(operator: str) -> bool:
+    """Of ONNX, or a block of that kind, which is what a configured model's layer of several nodes tells."""
+    spec = blocks.find(operator)
+    return operator in ACTIVATIONS or (spec is not None and spec.kind is BlockKind.ACTIVATION)
 
 
 def _paths(module_path: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from layertap.types import Array, Quantization
 from layertap_server.graph import CompiledPlan
@@ -23,10 +24,10 @@ class OpenPlan:
     session: Session
     compiled: CompiledPlan
 
-    def run(self, batch: Array) -> dict[str, Array]:
-        """Every output by name."""
+    def run(self, batch: Array, others: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
+        """Every output by name; ``others`` are values for `CompiledPlan.other_inputs`."""
         names = self.compiled.fetched
-        return dict(zip(names, self.session.run({self.compiled.input_name: batch}, names), strict=True))
+        return dict(zip(names, self.session.run({self.compiled.input_name: batch, **others}, names), strict=True))
 
     def quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
         """How the output's values became bytes, where they did."""

@@ -122,7 +122,7 @@ def test_layer(receptive_field: ReceptiveField | None) -> None:
     known = None if receptive_field is None else 7
     layer = LayerInfo(
         "conv", "Conv_1", "Conv", "a.b", 3, "float32", ("N", "8"), (-1, 8), Layout.VECTOR,
-        known, None if known is None else 2.5, receptive_field, known, known, known, "no",
+        known, None if known is None else 2.5, receptive_field, known, known, known, "no", 2,
     )  # fmt: skip
     assert wire.decode_layer(wire.encode_layer(layer)) == layer
 

@@ -75,6 +75,6 @@ def test_a_cancelled_request_leaves_the_queue(cat: Array) -> None:
             with pytest.raises(errors.DeadlineError):
                 client.extract(cat, model=MODEL, taps="stage:1", timeout_seconds=0.05)
             work.result()
-        # Nothing of it ran: its plan was never compiled.
-        assert 'layertap_plan_cache_total{event="miss"} 1.0' in process.metrics()
+        # Nothing of it ran: its plan was never compiled, only those that warmed the two models.
+        assert 'layertap_plan_cache_total{event="miss"} 2.0' in process.metrics()
         assert client.extract(cat, model=MODEL, taps="stage:1")

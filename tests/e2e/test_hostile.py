@@ -124,7 +124,7 @@ def test_a_listing_with_a_hostile_selector(client: Client) -> None:
 
 
 def test_inputs_that_nobody_takes(client: Client, cat: Array) -> None:
-    with pytest.raises(errors.NotImplementedYetError):
+    with pytest.raises(errors.InvalidRequestError, match="no input 'nonsense'"):
         client.extract(cat, model=MODEL, taps="stage:1", inputs={"nonsense": np.zeros(3, np.float32)})
 
 

@@ -139,6 +139,6 @@ def test_metrics(cat: Array) -> None:
     assert 'layertap_plan_cache_total{event="miss"} 3.0' in text  # two models were warmed
     assert 'layertap_plan_cache_total{event="hit"} 2.0' in text
     assert 'layertap_stage_seconds_count{stage="compute"} 3.0' in text
-    assert "layertap_plans 1.0" in text
+    assert "layertap_plans 3.0" in text
     assert "made up" not in text
     assert "process_resident_memory_bytes" in text

@@ -54,7 +54,7 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
         ("input: {normalize: {std: 0}}", "std must not be 0"),
         ("input: {normalize: {mean: [1, 2]}}", "mean must be 3 numbers"),
         ("input: {crop: {center: [1.5, 2]}}", "center must be [height, width] in whole pixels"),
-        ("batching: {max_batch: 0}", "max_batch must be a whole number of at least 1"),
+        ("batching: {max_batch: 0}", "max_batch must be a whole number from 1"),
         ("labels: ../../etc/passwd", "must name a file in the model's own folder"),
         ("source: {onnx: /etc/passwd}", "must name a file in the model's own folder"),
         ("a: b: c", "line 1: mapping values are not allowed here"),

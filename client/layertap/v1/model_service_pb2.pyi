@@ -158,7 +158,7 @@ class ReceptiveField(_message.Message):
     def __init__(self, size: _Optional[int] = ..., stride: _Optional[int] = ..., offset: _Optional[float] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason")
+    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +176,7 @@ class Layer(_message.Message):
     BYTES_PER_IMAGE_FIELD_NUMBER: _ClassVar[int]
     TAPPABLE_FIELD_NUMBER: _ClassVar[int]
     NOT_TAPPABLE_REASON_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_INDEX_FIELD_NUMBER: _ClassVar[int]
     name: str
     node: str
     op_type: str
@@ -193,7 +194,8 @@ class Layer(_message.Message):
     bytes_per_image: int
     tappable: bool
     not_tappable_reason: str
-    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ...) -> None: ...
+    output_index: int
+    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ...) -> None: ...
 
 class ListBlocksRequest(_message.Message):
     __slots__ = ("name",)

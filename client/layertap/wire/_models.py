@@ -86,6 +86,7 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         bytes_per_image=layer.bytes_per_image,
         tappable=layer.tappable,
         not_tappable_reason=layer.not_tappable_reason,
+        output_index=layer.output_index,
     )
 
 
@@ -107,6 +108,7 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         macs=message.macs if message.HasField("macs") else None,
         bytes_per_image=message.bytes_per_image if message.HasField("bytes_per_image") else None,
         not_tappable_reason=message.not_tappable_reason,
+        output_index=message.output_index,
     )
 
 

@@ -35,7 +35,6 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
     Raises:
         ShapeMismatchError: a block does not fit what it is put on; says the shape and what the block needs.
     """
-    builder.max_pools.clear()
     for block in head:
         tensor = emit_block(builder, tensor, block)
     return tensor

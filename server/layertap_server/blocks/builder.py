@@ -38,6 +38,8 @@ class Tensor:
     layout: Layout
     quantization: tuple[str, str] | None = None
     """The tensors of the scale and the zero point, where the values are quantized."""
+    max_pools: tuple[Any, ...] = ()
+    """What max_unpool undoes, the last first: the tensor that a max_pool was put on, its layout and its windows."""
 
     @property
     def rank(self) -> int:
@@ -122,8 +124,6 @@ class Builder:
         self._opset = opset
         self.computed_bytes = 0
         """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
-        self.max_pools: list[Any] = []
-        """What max_unpool undoes, the last first: the tensor that a max_pool was put on, its layout and its windows."""
         self._prefix = prefix
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -186,6 +186,8 @@ class Builder:
     def weight(self, part: str, array: Array, dtype: str) -> str:
         """The name of an initializer that belongs to one block alone; in a configured model it is called by its key."""
         name = f"{self.layer.name}.{part}" if self.layer.name else self.fresh(part)
+        if any(tensor.name == name for tensor in self.initializers):
+            return name
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array, dtype), name))
         return name
 
@@ -222,6 +224,9 @@ class Builder:
             ShapeMismatchError: another number of values than the tensor has channels.
         """
         values = channel_values(block, parameter, tensor)
+        if self.layer.name and len(values) > 1:
+            shaped = values.reshape([-1] + [1] * (tensor.rank - 1 - tensor.channel_axis))
+            return self.weight(parameter, shaped, tensor.dtype)
         return self.constant(values.reshape([-1] + [1] * (tensor.rank - 1 - tensor.channel_axis)), tensor.dtype)
 
     def count(self, tensor: Tensor, axes: Sequence[int], *, less: int = 0) -> str:

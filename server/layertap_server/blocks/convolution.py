@@ -81,7 +81,14 @@ def _output(maps: Tensor, block: BoundBlock, side: int) -> Dim:
     size, stride = maps.shape[2 + side], block.sides("stride")[side]
     if isinstance(size, int):
         return _side(maps, block, side).output
-    return size if stride == 1 and block["padding"] in {"same", "same_lower"} else f"{size}/{stride}"
+    padding, span = block["padding"], _span(block, side)
+    padded = int(padding[side]) + int(padding[side + 2]) if isinstance(padding, tuple) else 0  # type: ignore[arg-type]
+    if isinstance(padding, str) and padding != "valid":
+        return size if stride == 1 else f"ceil({size}/{stride})"
+    lost = span - 1 - padded
+    if stride == 1:
+        return f"{size}-{lost}" if lost else size
+    return f"({size}-{lost + 1})/{stride}+1"
 
 
 def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:

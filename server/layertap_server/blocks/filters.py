@@ -50,13 +50,24 @@ def initial_weights(text: str, shape: FilterShape, salt: int) -> Array:
     if bound.name in _RANDOM:
         random = np.random.default_rng([bound.integer("seed"), salt])
         return _RANDOM[bound.name](random, shape)
-    bank = _BANKS[bound.name](bound, shape.height, shape.width)
-    a_group = shape.filters // shape.groups
-    if a_group % len(bank):
-        message = f"weight: {bound.name} makes {len(bank)} filters, and a group has {a_group}; give a multiple of it"
-        raise BadParameterError(message, parameter="weight", expected=len(bank), got=a_group)
-    filters = np.tile(bank, (shape.filters // len(bank), 1, 1))
+    count, a_group = _count(bound), shape.filters // shape.groups
+    if a_group % count:
+        message = f"weight: {bound.name} makes {count} filters, and a group has {a_group}; give a multiple of it"
+        raise BadParameterError(message, parameter="weight", expected=count, got=a_group)
+    with np.errstate(all="ignore"):
+        bank = _BANKS[bound.name](bound, shape.height, shape.width)
+    if not np.isfinite(bank).all():
+        message = f"weight: {text} has no finite numbers on a kernel of {shape.height}×{shape.width}"
+        raise BadParameterError(message, parameter="weight", got=text)
+    filters = np.tile(bank, (shape.filters // count, 1, 1))
     return np.repeat(filters[:, None], shape.inputs, axis=1) / shape.inputs
+
+
+def _count(block: BoundBlock) -> int:
+    """How many filters the bank has."""
+    if block.name == "gabor":
+        return math.prod(block.integer(name) for name in ("orientations", "scales", "phases"))
+    return 2 if block.name == "sobel" else 1
 
 
 def _grid(height: int, width: int) -> tuple[Array, Array]:
@@ -72,7 +83,7 @@ def _gabor(block: BoundBlock, height: int, width: int) -> Array:
     orientations, phases = block.integer("orientations"), block.integer("phases")
     filters = []
     for scale in range(block.integer("scales")):
-        wavelength = block.number("wavelength") * block.number("scale_step") ** scale
+        wavelength = block.number("wavelength") * float(np.float64(block.number("scale_step")) ** scale)
         sigma = wavelength * cycles
         for angle in np.arange(orientations) * math.pi / orientations:
             u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)

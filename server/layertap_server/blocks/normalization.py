@@ -84,7 +84,7 @@ def _one_batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock, channel
     numbers = []
     for parameter in ("scale", "bias", "mean", "variance"):
         values = channel_values(block, parameter, tensor)
-        numbers.append(builder.constant(np.broadcast_to(values, (channels,)), tensor.dtype))
+        numbers.append(builder.weight(parameter, np.broadcast_to(values, (channels,)), tensor.dtype))
     eps = max(block.number("eps"), float(np.finfo(tensor.dtype).smallest_normal))
     return builder.op("BatchNormalization", tensor.name, *numbers, epsilon=eps)
 

@@ -148,17 +148,17 @@ def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock)
 def _max_pool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     maps = as_nchw(builder, tensor, block)
     windows = windows_of(maps, block)
-    builder.max_pools.append((maps, tensor.layout, windows))
-    name = _maximum(builder, maps, windows, block)
-    return back_to(tensor.layout, builder, windows.pooled(maps, name))
+    pooled = windows.pooled(maps, _maximum(builder, maps, windows, block))
+    undone = (*tensor.max_pools, (maps, tensor.layout, windows))
+    return replace(back_to(tensor.layout, builder, pooled), max_pools=undone)
 
 
 def _max_unpool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Scatters the values to where MaxPool found the maxima, on the padded map, and cuts the padding off."""
-    if not builder.max_pools:
+    if not tensor.max_pools:
         message = "max_unpool needs a max_pool before it in the same head, and each undoes one"
         raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="a max_pool before it")
-    maps, layout, windows = builder.max_pools.pop()
+    maps, layout, windows = tensor.max_pools[-1]
     values = as_nchw(builder, tensor, block)
     expected = windows.pooled(maps, "").shape
     if values.shape[1:] != expected[1:]:

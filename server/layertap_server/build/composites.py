@@ -77,6 +77,12 @@ INVERTED_RESIDUAL = _composite(
 )
 
 
+_PLAIN: dict[str, Value] = {"stride": 1, "padding": "valid", "dilation": 1, "bias": False}
+"""What a part says itself, so that the file's defaults, which are for whole layers, do not reach into it."""
+_POINTWISE: dict[str, Value] = {**_PLAIN, "kernel": 1, "groups": 1}
+_DEPTHWISE: dict[str, Value] = {**_PLAIN, "multiplier": 1}
+
+
 def _block(name: str, where: str, block: str, **parameters: Value) -> Layer:
     return Layer(name, One(Block(block, parameters)), where)
 
@@ -92,7 +98,7 @@ def _inverted_residual(block: BoundBlock, tensor: Tensor, where: str) -> Work:
     repeat = block.integer("repeat")
     if repeat == 1:
         return _one_inverted_residual(block, tensor, where)
-    first = {name: value for name, value in block.values if name != "repeat" and value is not None}
+    first = {name: value for name, value in block.values if value is not None} | {"repeat": 1}
     others = {**first, "stride": 1}
     return Sequential(
         tuple(
@@ -107,11 +113,13 @@ def _one_inverted_residual(block: BoundBlock, tensor: Tensor, where: str) -> Wor
     kernel, stride = block.sides("kernel"), block.sides("stride")
     layers = []
     if expand > 1 and isinstance(channels, int):
-        wide = _block("expand", where, "conv", out=expand * channels, kernel=1, bias=False)
+        wide = _block("expand", where, "conv", **{**_POINTWISE, "out": expand * channels})
         layers += _normalized("expand", where, wide, activation=True)
-    deep = _block("depthwise", where, "depthwise_conv", kernel=kernel, stride=stride, padding="same", bias=False)
+    deep = _block(
+        "depthwise", where, "depthwise_conv", **{**_DEPTHWISE, "kernel": kernel, "stride": stride, "padding": "same"}
+    )
     layers += _normalized("depthwise", where, deep, activation=True)
-    narrow = _block("project", where, "conv", out=out, kernel=1, bias=False)
+    narrow = _block("project", where, "conv", **{**_POINTWISE, "out": out})
     layers += _normalized("project", where, narrow, activation=False)
     adds = stride == (1, 1) and channels == out
     return Residual(tuple(layers)) if adds else Sequential(tuple(layers))
@@ -122,8 +130,10 @@ def _separable_conv(block: BoundBlock, _tensor: Tensor, where: str) -> Work:
     parameters = {name: value for name, value in depthwise.items() if value is not None}
     return Sequential(
         (
-            _block("depthwise", where, "depthwise_conv", bias=False, **parameters),
-            _block("pointwise", where, "conv", out=block.integer("out"), kernel=1, bias=bool(block["bias"])),
+            _block("depthwise", where, "depthwise_conv", **{**_DEPTHWISE, **parameters}),
+            _block(
+                "pointwise", where, "conv", **{**_POINTWISE, "out": block.integer("out"), "bias": bool(block["bias"])}
+            ),
         )
     )
 

@@ -24,6 +24,7 @@ from layertap_server.document import ManifestError
 
 OPSET = 17
 IR_VERSION = 8
+DEEPEST_PATH = 64
 NEEDED_STATISTICS = {"batch_norm": ("mean", "variance")}
 """What a weights file must hold of a block; other numbers a channel have defaults that mean something."""
 
@@ -43,6 +44,8 @@ class _Emitter:
         self._weights = weights
         self._builder = Builder(OPSET, prefix="layertap/build")
         self._types: list[onnx.ValueInfoProto] = []
+        self._taken = {INPUT}
+        """Names of layers, nodes and weights."""
 
     def model(self, name: str, image_size: tuple[int, int] | None) -> onnx.ModelProto:
         network = self._network
@@ -79,6 +82,8 @@ class _Emitter:
 
     def _layer(self, work: Work, source: Tensor, path: str, name: str, where: str) -> Tensor:
         """One layer: ``path`` is what its weights and its node are called, ``name`` its result."""
+        if path.count(".") > DEEPEST_PATH:
+            raise ManifestError(f"{where}: layer {path[:60]}… holds itself, or lies more than {DEEPEST_PATH} deep")
         match work:
             case One(block) if block.name.startswith("$"):
                 return self._layer(self._default(block.name[1:], path, where), source, path, name, where)
@@ -123,9 +128,12 @@ class _Emitter:
                 raise BadParameterError("quantize ends a head; it has no place inside a model", block="quantize")
         except LayertapError as error:
             raise ManifestError(f"{where}: layer {path!r}: {error.message}") from error
-        return self._named(start, result, name, path, bound.name)
+        return self._named(start, result, name, path, bound.name, where)
 
-    def _named(self, start: int, result: Tensor, name: str, path: str, block: str) -> Tensor:
+    def _named(self, start: int, result: Tensor, name: str, path: str, block: str, where: str) -> Tensor:
+        for taken in sorted({name, path} & self._taken):
+            raise ManifestError(f"{where}: the name {taken!r} is taken: a layer, a part of one or a weight has it")
+        self._taken |= {name, path, *(tensor.name for tensor in self._builder.initializers)}
         named = self._builder.name_result(start, result, name, node=path, block=block, path=path)
         self._types.append(_value_info(named))
         return named
@@ -139,6 +147,8 @@ class _Emitter:
         for name, parameter in known.items():
             if parameter.type is ParameterType.PER_CHANNEL and name in stored:
                 given[name] = tuple(np.asarray(stored[name], np.float64).ravel().tolist())
+            elif name == "weight" and name in stored:
+                continue  # the file's own wins over a default
             elif takes_defaults(spec) and name in self._network.parameters:
                 given[name] = self._network.parameters[name]
         bound = spec.bind(Block(block.name, {**given, **block.parameters}))
@@ -171,7 +181,7 @@ class _Emitter:
         else:
             for tensor in tensors[1:]:
                 joined = first.with_axis(self._builder.op("Add", joined.name, tensor.name), axis, first.shape[axis])
-        return self._named(start, joined, name, path, join)
+        return self._named(start, joined, name, path, join, where)
 
 
 def _sources(layer: Layer, layers: tuple[Layer, ...]) -> tuple[str, ...]:

@@ -138,10 +138,11 @@ class _Reader:
         layers = [self._layer(item, place, depth + 1) for item, place in items]
         if not layers:
             raise ManifestError(f"{where}: this needs at least one layer")
-        names = [layer.name for layer in layers if layer.name]
+        taken = {INPUT}
         for layer in layers:
-            if layer.name == INPUT or names.count(layer.name) > 1:
+            if layer.name in taken:
                 raise ManifestError(f"{layer.where}: the name {layer.name!r} is taken; every layer has its own")
+            taken |= {layer.name} - {""}
         return tuple(_numbered(layers))
 
     def _layer(self, item: object, where: str, depth: int) -> Layer:
@@ -168,8 +169,8 @@ class _Reader:
         if section is None:
             raise outer.error(name, f"the layer {name!r} says nothing of what it does")
         section.known("from", "join", "head", *self._works)
-        inputs = tuple(str(item) for item, _ in items_of(section.values.get("from", ()), section.where("from")))
-        join = section.choice("join", ("add", "concat"), "add") if len(inputs) > 1 else ""
+        inputs = tuple(str(item) for item, _ in items_of(section.values.get("from"), section.where("from")))
+        join = section.choice("join", ("add", "concat"), "add")
         given = [key for key in section.values if key == "head" or key in self._works]
         if len(given) > 1 or not (given or inputs):
             raise outer.error(name, f"the layer {name!r} needs one of head, {', '.join(self._works)}")
@@ -195,12 +196,7 @@ class _Reader:
 
     def _composite(self, section: Section, key: str, _depth: int) -> Work:
         inner = section.section(key)
-        block = Block(key, {name: _value(inner, name) for name in inner.values} if inner else {})
-        try:
-            COMPOSITES[key].spec.bind(block)
-        except LayertapError as error:
-            raise section.error(key, error.message) from error
-        return One(block)
+        return One(Block(key, {name: _value(inner, name) for name in inner.values} if inner else {}))
 
 
 def _inside(section: Section, key: str, needed: str) -> Section:

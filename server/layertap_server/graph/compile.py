@@ -14,7 +14,6 @@ import onnx
 from onnx import helper
 
 from layertap.blocks import BoundBlock
-from layertap.errors import InvalidRequestError
 from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
@@ -38,6 +37,8 @@ class CompiledPlan:
     """One a head, in order; equal heads name the same output."""
     weight_bytes: int
     """What the weights that it refers to take."""
+    other_inputs: tuple[str, ...] = ()
+    """The model's own inputs that it needs beside the images."""
     quantization: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Output that is quantized -> the outputs of its scale and its zero point."""
 
@@ -95,17 +96,16 @@ def compile_plan(
 ) -> CompiledPlan:
     """The model that computes the heads, each a layer and the blocks on it.
 
-    With ``front`` it takes uint8 images of ``image_size``, without it the model's own input.
-
-    Raises:
-        InvalidRequestError: the layers depend on an input that is no image, and nothing is given for it.
+    With ``front`` it takes uint8 images of ``image_size``, without it the model's own input; and the model's other
+    inputs, as far as the layers need them.
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
     nodes, needed = needed_nodes(graph.proto.graph, {layer for layer, _ in heads})
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
-    _check_inputs(graph, needed)
     image = graph.image_input
+    model_inputs = {info.name for info in graph.inputs}
+    others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != image.name)
     before = Builder(graph.opset, prefix="layertap/front")
     if front is not None and image_size is not None:
         inputs = [front_input(graph.fixed_batch, image_size)]
@@ -113,7 +113,8 @@ def compile_plan(
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:
         inputs = [value for value in graph.proto.graph.input if value.name == image.name]
-    outputs = [_as_output(builder, result, is_input=result.name == image.name) for result in results]
+    inputs += [value for value in graph.proto.graph.input if value.name in others]
+    outputs = [_as_output(builder, result, is_input=result.name in model_inputs) for result in results]
     names = tuple(output.name for output in outputs)
     outputs += [output for result in results for output in _quantization_outputs(result)]
     plan = helper.make_graph(
@@ -134,6 +135,7 @@ def compile_plan(
         input_name=IMAGES if front is not None else image.name,
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
+        other_inputs=others,
         quantization=_quantization(results),
     )
 
@@ -157,10 +159,3 @@ def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.Valu
     name = builder.op("Identity", result.name) if is_input else result.name
     dtype = helper.np_dtype_to_tensor_dtype(np.dtype(result.dtype))
     return helper.make_tensor_value_info(name, dtype, list(result.shape))
-
-
-def _check_inputs(graph: ModelGraph, needed: frozenset[str]) -> None:
-    others = sorted({info.name for info in graph.inputs} & needed - {graph.image_input.name})
-    if others:
-        message = f"these layers depend on the model's inputs {', '.join(others)} too, which cannot be given yet"
-        raise InvalidRequestError(message, inputs=others)

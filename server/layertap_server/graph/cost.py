@@ -13,15 +13,24 @@ from layertap_server.blocks import Dim, Tensor
 
 Shape: TypeAlias = tuple[Dim, ...]
 
+CONSTANTS = "layertap/"
+"""How the names of a block's constants begin."""
 _MATRIX_RANK = 2
+
+
+_SHAPES = ("Reshape", "Slice", "Gather", "Resize", "Pad", "Tile", "Expand", "TopK", "Clip", "Unsqueeze", "Squeeze")
+"""Operators whose other inputs say where and how large, and are learned by nobody."""
 
 
 def parameters(node: onnx.NodeProto | None, weights: Mapping[str, Shape]) -> int | None:
     """Learned numbers that the node owns; of a batch normalization scale and bias, its statistics are not learned."""
     if node is None:
         return None
+    if any(node.op_type.startswith(kind) for kind in _SHAPES):
+        return None
     names = node.input[1:3] if node.op_type == "BatchNormalization" else node.input
-    sizes = [_size(weights[name]) or 0 for name in names if name in weights]
+    own = [name for name in names if name in weights and not name.startswith(CONSTANTS)]
+    sizes = [_size(weights[name]) or 0 for name in own]
     return sum(size for size in sizes if size > 1) or None  # a single number is a constant: a bound, an epsilon
 
 

@@ -15,7 +15,7 @@ from layertap_server.blocks import BLOCK, INNER, Tensor
 from layertap_server.graph import cost
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.module_path import module_path_of, path_of
-from layertap_server.graph.walk import depends_on
+from layertap_server.graph.walk import bodies, depends_on
 from layertap_server.graph.weights import externalize
 
 OLDEST_OPSET = 17
@@ -103,6 +103,9 @@ def _analysed(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[in
     _fix_image_size(proto, _image_input(proto), image_size)
     image = _image_input(proto)
     types = _infer_types(proto, image)
+    for name, tensor in types.items():
+        if any(isinstance(size, int) and size < 0 for size in tensor.shape):
+            raise GraphError(f"nothing is left of {name}, which would be {tensor.shape_text}")
     return ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
@@ -130,10 +133,15 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
     opset = _opset(proto)
     if opset >= OLDEST_OPSET:
         return proto
+    own = {name for node in proto.graph.node for name in node.output}
     try:
-        return version_converter.convert_version(proto, OLDEST_OPSET)
+        converted = version_converter.convert_version(proto, OLDEST_OPSET)
     except Exception as error:  # the converter raises whatever its C++ raises
         raise GraphError(f"its opset is {opset}, and the conversion to {OLDEST_OPSET} failed") from error
+    for node in converted.graph.node:
+        if not own.intersection(node.output):  # the file knows nothing of it
+            node.metadata_props.add(key=INNER, value="conversion")
+    return converted
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -174,7 +182,11 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
     value = next(value for value in proto.graph.input if value.name == image.name)
     dims = value.type.tensor_type.shape.dim
     if image.shape[0] < 0:
-        dims[0].dim_param = BATCH
+        symbol = dims[0].dim_param
+        for first in (other.type.tensor_type.shape.dim[:1] for other in proto.graph.input):
+            # Other inputs have the same batch where they call it the same, or leave it open too.
+            if first and not first[0].HasField("dim_value") and first[0].dim_param in {symbol, ""}:
+                first[0].dim_param = BATCH
     for axis, size in zip((1, 2) if image.layout is Layout.NHWC else (2, 3), image_size or (), strict=False):
         if image.shape[axis] < 0:
             dims[axis].dim_value = size
@@ -217,23 +229,48 @@ def _dtype(value: onnx.TypeProto) -> str:
 
 
 def _layers(proto: onnx.ModelProto, image: TensorInfo, types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
-    """The image input, then what each node computes, in execution order."""
-    fed = depends_on(proto.graph, image.name)
+    """The image input, the others, then what each node computes, in execution order."""
+    inputs = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
+    fed = depends_on(proto.graph, inputs)
     weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    yield _layer(image.name, None, 0, types[image.name], types, weights)
-    ordinal = 1
+    for number, name in enumerate(inputs):
+        yield _layer(name, None, number, types[image.name], types, weights)
+    ordinal = len(inputs)
     inner: list[onnx.NodeProto] = []
     for node in proto.graph.node:
+        for name in bodies(node):
+            yield _hidden(name, node, ordinal)
+            ordinal += 1
         if any(entry.key == INNER for entry in node.metadata_props):
             inner.append(node)
             continue
-        for name in node.output:
+        for index, name in enumerate(node.output):
             # Constants and weights that are only rearranged are no layers: no image changes them.
             if name and name in fed:
-                layer = _layer(name, node, ordinal, types[image.name], types, weights)
-                yield _with_inner(layer, inner, types, weights)
+                layer = _with_inner(
+                    _layer(name, node, ordinal, types[image.name], types, weights), inner, types, weights
+                )
+                is_mask = node.op_type == "Dropout" and index > 0
+                reason = "a Dropout's mask means nothing in inference" if is_mask else layer.not_tappable_reason
+                yield replace(layer, output_index=index, not_tappable_reason=reason)
                 ordinal += 1
         inner = []
+
+
+def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
+    """A tensor inside the body of an If, Loop or Scan."""
+    return LayerInfo(
+        name=name,
+        node="",
+        op_type="",
+        module_path="",
+        ordinal=ordinal,
+        dtype="",
+        symbolic_shape=(),
+        shape=(),
+        layout=Layout.OTHER,
+        not_tappable_reason=f"it lies inside the body of {node.op_type} {node.name or node.output[0]}",
+    )
 
 
 def _with_inner(
@@ -287,7 +324,7 @@ def _operator(node: onnx.NodeProto) -> str:
 
 def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:
     if tensor is None:
-        return "its type is not known before it runs"
+        return "it is no tensor, or its type is not known before it runs"
     if tensor.dtype not in _SENDABLE:
         return f"it holds {tensor.dtype or 'no numbers'}, which cannot be sent"
     if not tensor.shape or tensor.shape[0] != image.shape[0]:

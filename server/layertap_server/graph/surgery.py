@@ -15,8 +15,9 @@ from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Block, Value
-from layertap_server.blocks import INNER, Builder, Tensor, emit_head
+from layertap_server.blocks import BLOCK, INNER, Builder, Tensor, emit_head
 from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.module_path import path_of
 
 _POOLS = {
     "kernel_shape": "kernel",
@@ -61,6 +62,10 @@ def operate(
 def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, number: int) -> str:
     index = next(index for index, node in enumerate(proto.node) if operation.layer in node.output)
     node, layer = proto.node[index], graph.types[operation.layer]
+    made_of = next((entry.value for entry in node.metadata_props if entry.key == BLOCK), "")
+    if operation.replaces and made_of:
+        message = f"{operation.layer!r} is a {made_of} of several nodes; write another block where model.yaml makes it"
+        raise ShapeMismatchError(message, layer=operation.layer)
     builder = Builder(graph.opset, prefix=f"layertap/surgery/{number}")
     if operation.replaces:
         head = tuple(_alone(_like(node, block)) for block in operation.head)
@@ -84,7 +89,7 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
     node_name = node.name or operation.layer
-    builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name)
+    builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name, path=path_of(node))
     replacement = [*kept, *builder.nodes, *proto.node[index + 1 :]]
     del proto.node[:]
     proto.node.extend(replacement)

@@ -18,9 +18,9 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
             yield from (value.name for value in body.output if value.name not in own)
 
 
-def depends_on(graph: onnx.GraphProto, source: str) -> frozenset[str]:
-    """Every tensor that changes with ``source``, itself included. The nodes are in execution order."""
-    changed = {source}
+def depends_on(graph: onnx.GraphProto, sources: Collection[str]) -> frozenset[str]:
+    """Every tensor that changes with one of ``sources``, themselves included. The nodes are in execution order."""
+    changed = set(sources)
     for node in graph.node:
         if any(name in changed for name in reads(node)):
             changed.update(name for name in node.output if name)
@@ -36,3 +36,12 @@ def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list
             kept.append(node)
             needed.update(reads(node))
     return kept[::-1], frozenset(needed)
+
+
+def bodies(node: onnx.NodeProto) -> Iterator[str]:
+    """What is computed inside the bodies of a node (If, Loop, Scan), in order; bodies in bodies too."""
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from bodies(inner)
+                yield from (name for name in inner.output if name)

@@ -34,6 +34,13 @@ ZEROS = np.zeros((1, 4, 6, 6), np.float32)
         ("conv(1, 9, weight=he)", ShapeMismatchError, "a window of 9 is larger than the 6"),
         ("linear(3, weight=he)", ShapeMismatchError, "put flatten or gap before it"),
         ("transposed_conv(1, 1, padding=9, weight=he)", ShapeMismatchError, "the padding leaves nothing"),
+        ('conv(6, 3, weight="gabor(64, scales=64)")', BadParameterError, "gabor makes 8192 filters, and a group has 6"),
+        (
+            'conv(8, 2, weight="gabor(wavelength=0.01)")',
+            BadParameterError,
+            "no finite numbers",
+        ),
+        ('conv(1, 4, weight="gaussian(0.01)")', BadParameterError, "no finite numbers"),
         ("conv(65536, 9, padding=4, weight=he)", RequestTooLargeError, "at most 16777216 numbers"),
         ("gap | conv(1, 1, weight=he)", ShapeMismatchError, "needs height and width"),
     ],

@@ -273,7 +273,7 @@ WRONG = {
         "line 4: layer 'a': .*no layer 'imput'",
     ),
     "unknown output": ("layers:\n  - a: relu\noutputs: [b]", None, "line 5: outputs: there is no layer 'b'"),
-    "two of one name": ("layers:\n  - a: relu\n  - a: tanh", None, "line 4: the name 'a' is taken"),
+    "two of one name": ("layers:\n  - a: relu\n  - a: tanh", None, "line 5: the name 'a' is taken"),
     "no default": ("layers:\n  - a: $norm", None, "line 4: layer 'a' needs \\$norm; give it a value as norm"),
     "default of defaults": (
         "defaults: {norm: $norm}\nlayers:\n  - a: $norm",
@@ -292,7 +292,11 @@ WRONG = {
     "no layers": ("layers: []", None, "line 3: this needs at least one layer"),
     "no layer": ("layers: [7]", None, "line 3: a layer is 'name: what it does', not 7"),
     "nothing said": ("layers:\n  - a: {}", None, "line 4: the layer 'a' needs one of head"),
-    "composite": ("layers:\n  - inverted_residual: {out: 3}", None, "line 4: inverted_residual needs kernel"),
+    "composite": (
+        "layers:\n  - inverted_residual: {out: 3}",
+        None,
+        "line 4: layer 'inverted_residual': .*needs kernel",
+    ),
     "composite inside": (
         "layers:\n  - a: inverted_residual(4, kernel=3)",
         None,
@@ -345,3 +349,120 @@ def test_onnxruntime_takes_what_is_built(tmp_path: Path) -> None:
     """As a file of its own, outside the server."""
     model = built_model(folder_of(tmp_path, COMPOSED))
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def test_the_weights_file_wins_over_a_default(tmp_path: Path) -> None:
+    source = "defaults: {weight: he}\nlayers:\n  - a: conv(3, 1, bias=false)\nweights: weights.safetensors"
+    model = loaded(tmp_path, source, {"a.weight": np.eye(3).reshape(3, 3, 1, 1)})
+    (a,) = run(model, "a")
+    np.testing.assert_array_equal(a, IMAGES)
+
+
+def test_defaults_do_not_reach_into_composites(tmp_path: Path) -> None:
+    source = """
+defaults:
+  {activation: relu, norm: instance_norm, stride: 2, padding: 1, groups: 3, multiplier: 2, repeat: 2, weight: he}
+layers:
+  - a: inverted_residual(3, kernel=3, expand=2, stride=1)
+  - b: separable_conv(4, kernel=3, stride=1, padding=same)
+"""
+    model = loaded(tmp_path, source)
+    assert [layer.shape for layer in model.planner.layers("") if layer.name in "ab"] == [(-1, 3, 8, 8), (-1, 4, 8, 8)]
+
+
+def test_a_default_that_holds_itself_is_refused(tmp_path: Path) -> None:
+    source = 'defaults: {weight: he, activation: relu, norm: "inverted_residual(3, 3)"}\nlayers:\n  - a: $norm'
+    with pytest.raises(ManifestError, match=r"line 5: layer .* holds itself"):
+        loaded(tmp_path, source)
+
+
+def test_branches_undo_their_own_pools(tmp_path: Path) -> None:
+    source = """
+layers:
+  - p1: max_pool(2)
+  - p2: {from: input, head: softmin | max_pool(2)}
+  - u1: {from: p1, head: max_unpool}
+  - u2: {from: p2, head: max_unpool}
+outputs: [u1, u2]
+"""
+    u1, p2, u2, softmin = run(loaded(tmp_path, source), "u1", "p2", "u2", "p2.softmin")
+    assert (u1[u1 != 0] == IMAGES[u1 != 0]).all()
+    assert (u2[u2 != 0] == softmin[u2 != 0]).all()
+    assert (u2 != 0).sum() == p2.size
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        "  - r: {residual: {layers: [{add: relu}, {c: abs}]}}",
+        "  - a: conv(3, 1, weight=he)\n  - a.weight: relu",
+        "  - stem: relu | tanh\n  - stem.relu: tanh",
+    ],
+)
+def test_names_that_meet_are_refused(tmp_path: Path, layers: str) -> None:
+    with pytest.raises(ManifestError, match=r"line \d: the name '.*' is taken"):
+        loaded(tmp_path, f"layers:\n{layers}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "description: 2020-13-45",
+        "description: !!int foo",
+        "a: !!bool foo",
+        "[" * 3000,
+        "description: !!map [1]",
+        "a: " + "9" * 5000,
+    ],
+)
+def test_yaml_that_cannot_be_read(tmp_path: Path, text: str) -> None:
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "model.yaml").write_text(text)
+    with pytest.raises(ManifestError, match=r"model\.yaml"):
+        load_model(folder, "CPU")
+
+
+def test_free_sizes_are_joined_where_they_must_be_equal(tmp_path: Path) -> None:
+    (tmp_path / "free").mkdir()
+    source = "source:\n  layers:\n    - a: {residual: {layers: ['conv(3, 3, padding=1, weight=he)']}}\n"
+    (tmp_path / "free" / "model.yaml").write_text(source)
+    model = load_model(tmp_path / "free", "CPU")
+    assert run(model, "a", images=np.zeros((1, 3, 9, 7), np.float32))[0].shape == (1, 3, 9, 7)
+    (tmp_path / "wrong").mkdir()
+    branches = '["conv(4, 3, weight=he)", "conv(4, 5, weight=he)"]'
+    (tmp_path / "wrong" / "model.yaml").write_text(
+        f"source:\n  layers:\n    - a: {{parallel: {{join: add, branches: {branches}}}}}\n"
+    )
+    with pytest.raises(ManifestError, match="cannot be joined by add"):
+        load_model(tmp_path / "wrong", "CPU")
+
+
+def test_what_a_layer_is_told_to_learn(tmp_path: Path) -> None:
+    source = """
+layers:
+  - a: max_pool(3, padding=same)
+  - b: lcn
+  - c: resize(4, width=4, mode=cubic)
+  - d: select([1, 0])
+  - e: swish
+  - f: conv(5, 1, weight=he, bias=[1, 2, 3, 4, 5])
+"""
+    model = loaded(tmp_path, source)
+    learned = {layer.name: layer.parameters for layer in model.planner.layers("")}
+    assert learned == {"input": None, "a": None, "b": None, "c": None, "d": None, "e": None, "f": 15}
+    (activation,) = model.planner.layers("all:activations")
+    assert (activation.name, activation.op_type) == ("e", "swish")
+
+
+def test_surgery_on_a_configured_model(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "layers:\n  - a: softmin\n  - b: relu")
+    text = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(text + "surgery: [{match: b, with: abs}]\n")
+    model = load_model(folder, "CPU")
+    assert [layer.module_path for layer in model.planner.layers("b")] == ["b"]
+    a, b = run(model, "a", "b")
+    assert_close(b, np.abs(a.astype(np.float64)))
+    (folder / "model.yaml").write_text(text + "surgery: [{match: a, with: softmax}]\n")
+    with pytest.raises(ManifestError, match="'a' is a softmin of several nodes"):
+        load_model(folder, "CPU")

@@ -35,5 +35,6 @@ def test_needed_nodes_follow_captures() -> None:
 
 def test_what_depends_on_an_input() -> None:
     graph = parser.parse_model(CAPTURING).graph
-    assert depends_on(graph, "x") == {"x", "used", "unused", "y"}
-    assert depends_on(graph, "flag") == {"flag", "y"}
+    assert depends_on(graph, ["x"]) == {"x", "used", "unused", "y"}
+    assert depends_on(graph, ["flag"]) == {"flag", "y"}
+    assert depends_on(graph, ["x", "flag"]) == {"x", "used", "unused", "y", "flag"}

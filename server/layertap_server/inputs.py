@@ -1,0 +1,84 @@
+"""A model's inputs beside the images: values that the request gives, checked against the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from layertap._nearest import did_you_mean, nearest
+from layertap.errors import BadTensorError, InvalidRequestError
+from layertap.types import Array, TensorInfo
+from layertap_server.graph import ModelGraph
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInputs:
+    """The values; those of a batch have one for each image, the others are for all."""
+
+    batched: Mapping[str, Array]
+    shared: Mapping[str, Array]
+
+    def part(self, start: int, count: int) -> OtherInputs:
+        """Those of some of the images."""
+        return OtherInputs({name: array[start : start + count] for name, array in self.batched.items()}, self.shared)
+
+    def filled(self, missing: int) -> dict[str, Array]:
+        """All by name; the last of each batch stands for so many that are missing."""
+        return {**{name: filled(array, missing) for name, array in self.batched.items()}, **self.shared}
+
+
+def filled(array: Array, missing: int) -> Array:
+    """The array with its last row so many times more."""
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def other_inputs(given: Mapping[str, Array], needed: Collection[str], graph: ModelGraph, images: int) -> OtherInputs:
+    """The request's values for the inputs that a plan needs; what it does not need is not looked at further.
+
+    Raises:
+        InvalidRequestError: a value for what is no such input, or none for one that is needed.
+        BadTensorError: a value of another shape or type than the input has.
+    """
+    infos = {info.name: info for info in graph.inputs if info.name != graph.image_input.name}
+    for name in given:
+        if name not in infos:
+            hint = did_you_mean(nearest(name, infos))
+            message = f"the model has no input {name!r} beside its images{hint}; it has {', '.join(infos) or 'none'}"
+            raise InvalidRequestError(message, field="inputs", input=name)
+    batched: dict[str, Array] = {}
+    shared: dict[str, Array] = {}
+    for name in needed:
+        if name not in given:
+            told = _told(infos[name])
+            message = f"these layers need the model's input {name} too ({told}); give it in inputs"
+            raise InvalidRequestError(message, field="inputs", input=name, expected=told)
+        array, is_batch = _checked(given[name], infos[name], graph, images)
+        (batched if is_batch else shared)[name] = array
+    return OtherInputs(batched, shared)
+
+
+def _checked(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> tuple[Array, bool]:
+    """The value as the graph takes it, and whether it has one row an image."""
+    types = graph.types
+    is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.image_input.name].shape[0]
+    if is_batch and array.ndim == len(info.shape) - 1:
+        array = array[None]
+    if is_batch and len(array) == 1:
+        array = np.repeat(array, images, axis=0)
+    expected = (images, *info.shape[1:]) if is_batch else info.shape
+    fits = array.ndim == len(expected) and all(
+        size in {-1, got} for size, got in zip(expected, array.shape, strict=False)
+    )
+    if not fits or not np.can_cast(array.dtype, info.dtype, "same_kind"):
+        message = f"the input {info.name} is {_told(info)}, not {array.dtype} {list(array.shape)}"
+        raise BadTensorError(
+            f"{message}; the request has {images} images", field="inputs", input=info.name, expected=_told(info)
+        )
+    return array.astype(info.dtype, copy=False), is_batch
+
+
+def _told(info: TensorInfo) -> str:
+    """``float32 [any, 8]``"""
+    return f"{info.dtype} [{', '.join('any' if size < 0 else str(size) for size in info.shape)}]"
