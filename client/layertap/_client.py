@@ -11,8 +11,23 @@ import grpc
 from layertap import _calls, wire
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import UnavailableError
-from layertap.images import ImageLike
-from layertap.types import ApplyRequest, Array, Block, FeatureMap, Features, LayerInfo, Layout, ModelInfo, Tap
+from layertap.images import ImageLike, to_payloads
+from layertap.types import (
+    ApplyRequest,
+    Array,
+    Block,
+    FeatureMap,
+    Features,
+    InspectRequest,
+    LayerInfo,
+    LayerStatistics,
+    Layout,
+    ModelInfo,
+    Preview,
+    PreviewRequest,
+    Tap,
+    as_sequence,
+)
 from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
 from layertap.v1.feature_service_pb2_grpc import FeatureServiceStub  # noqa: TID251 - a client sends messages
 from layertap.v1.model_service_pb2_grpc import ModelServiceStub  # noqa: TID251 - a client sends messages
@@ -79,6 +94,42 @@ class Client:
         request = _calls.extract_request(images, model, taps, version, inputs)
         message = wire.encode_extract_request(request)
         return _calls.extract_reply(request, self._call(self._features.Extract, message, timeout_seconds))
+
+    def preview(
+        self,
+        *,
+        model: str,
+        taps: Tap | str | Sequence[Tap | str] = (),
+        image_count: int = 1,
+        version: str = "",
+        timeout_seconds: float | None = None,
+    ) -> Preview:
+        """What `extract` would give for these taps and so many images, and cost; nothing is run."""
+        request = PreviewRequest(model, as_sequence(taps), version, image_count)
+        message = wire.encode_preview_request(request)
+        return wire.decode_preview(self._call(self._features.PreviewExtract, message, timeout_seconds))
+
+    def inspect(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        model: str,
+        selectors: str | Sequence[str] = (),
+        version: str = "",
+        timeout_seconds: float | None = None,
+    ) -> tuple[LayerStatistics, ...]:
+        """Activation statistics of layers over the images, in the order of the selectors.
+
+        Args:
+            images: as of `extract`.
+            model: the model's name.
+            selectors: which layers; none for all that come right after an activation.
+            version: the model's version; without it the newest.
+            timeout_seconds: this call's deadline.
+        """
+        names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
+        message = wire.encode_inspect_request(InspectRequest(model, to_payloads(images), names, version))
+        return wire.decode_statistics(self._call(self._features.InspectLayers, message, timeout_seconds))
 
     def apply_blocks(
         self,

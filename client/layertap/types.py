@@ -108,6 +108,73 @@ class ApplyRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PreviewRequest:
+    """Taps whose price a caller wants to know."""
+
+    model: str
+    taps: tuple[Tap | str, ...] = ()
+    version: str = ""
+    image_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewedFeature:
+    """One result that a request would have."""
+
+    name: str
+    layer: str
+    dtype: str
+    shape: tuple[int, ...]
+    """Batch first; -1 for what only running tells."""
+    bytes: int
+    """Of all images; 0 where a size is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would give and cost; nothing was run."""
+
+    features: tuple[PreviewedFeature, ...]
+    total_bytes: int
+    macs_per_image: int
+    """Multiply-accumulates."""
+    warm: bool
+    """Whether its plan is compiled."""
+    model: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InspectRequest:
+    """Layers whose activation statistics a caller wants to know."""
+
+    model: str
+    images: tuple[ImagePayload, ...]
+    selectors: tuple[str, ...] = ()
+    """Empty for all:activations."""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerStatistics:
+    """Of one layer over all images of the request; moments and extremes are of its finite values."""
+
+    layer: str
+    min: float
+    max: float
+    mean: float
+    standard_deviation: float
+    zero_fraction: float
+    saturated_fraction: float
+    """Values within 1 % of the range from an end of it, of layers whose values have ends (sigmoid, tanh, relu6 …)."""
+    dead_channels: int
+    """Channels that are zero in every image and place."""
+    nan_count: int
+    inf_count: int
+    l2_norm: float
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Where a request's time went on the server, in milliseconds."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,17 +17,42 @@ from layertap.errors import (
     NoImagesError,
     TooManyImagesError,
 )
-from layertap.types import Array, EncodedImage, ExtractRequest, FeatureMap, Features, Layout, PixelImage, Timing
+from layertap.types import (
+    Array,
+    EncodedImage,
+    ExtractRequest,
+    FeatureMap,
+    Features,
+    ImagePayload,
+    InspectRequest,
+    LayerStatistics,
+    Layout,
+    PixelImage,
+    Preview,
+    PreviewedFeature,
+    PreviewRequest,
+    Timing,
+)
 from layertap_server import images
-from layertap_server.graph import CHANNELS, compile_plan
+from layertap_server.graph import (
+    CHANNELS,
+    CompiledPlan,
+    ModelGraph,
+    Normalization,
+    compile_inspection,
+    compile_plan,
+    macs_of,
+)
 from layertap_server.inputs import OtherInputs, filled, other_inputs
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
-from layertap_server.plan import Plan, PlanInput, Resolution, Result
+from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
 from layertap_server.repository import TryOutError
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
+from layertap_server.statistics import summarized
 
+Resolved = TypeVar("Resolved")
 log = logging.getLogger(__name__)
 
 
@@ -57,19 +83,9 @@ class Engine:
             LayertapError: of every kind that a caller can cause.
         """
         start = time.perf_counter()
-        self._check_request(request)
-        if _is_own_input(request):
-            batch = _own_input(request, model, self._limits.images)
-            input_ = PlanInput(pictures=False, size=_own_size(batch, model))
-            resolution = self._resolve(request, model, input_, len(batch))
-        elif (size := model.preprocessing.output_size) is not None:
-            # The model says how large its images are, so what is wrong with the taps is told before any decoding.
-            resolution = self._resolve(request, model, PlanInput(pictures=True, size=size), len(request.images))
-            batch = self._decode(request, model)
-        else:
-            batch = self._decode(request, model)
-            input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
-            resolution = self._resolve(request, model, input_, len(batch))
+        batch, resolution = self._batch(
+            request.images, model, lambda input_, count: self._resolve(request, model, input_, count)
+        )
         step = _step(model, resolution.plan, len(batch))
         decoded = time.perf_counter()
         opened = self._sessions.get(resolution.plan, lambda: self._compile(model, resolution.plan))
@@ -82,6 +98,39 @@ class Engine:
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
             batch_size=min(step, len(batch)),
+        )
+
+    def preview(self, model: LoadedModel, request: PreviewRequest) -> Preview:
+        """What a request for these taps would give and cost; runs nothing.
+
+        Raises:
+            LayertapError: what is wrong with the taps.
+        """
+        input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
+        resolution = model.planner.resolve(request.taps, input_)
+        features = tuple(_previewed(result, request.image_count) for result in resolution.results)
+        return Preview(
+            features=features,
+            total_bytes=sum(feature.bytes for feature in features),
+            macs_per_image=macs_of(model.planner.graph_for(input_), {layer for layer, _ in resolution.plan.heads}),
+            warm=resolution.plan in self._sessions,
+            model=model.info.name,
+            version=model.info.version,
+        )
+
+    def inspect(self, model: LoadedModel, request: InspectRequest) -> tuple[LayerStatistics, ...]:
+        """The statistics of layers over the request's images; errors as of `extract`."""
+        batch, inspection = self._batch(
+            request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
+        )
+        opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
+        others = other_inputs({}, opened.compiled.other_inputs, model.graph, len(batch))
+        arrays = self._run(opened, batch, others, model.max_batch, model.graph.fixed_batch)
+        types = model.planner.graph_for(inspection.input).types
+        outputs = [arrays[name] for name in opened.compiled.output_names]
+        return tuple(
+            summarized(layer, *outputs[2 * index : 2 * index + 2], has_channels=types[layer].layout is not Layout.OTHER)
+            for index, layer in enumerate(inspection.layers)
         )
 
     def try_out(self, model: LoadedModel) -> None:
@@ -119,11 +168,24 @@ class Engine:
         except (BadTensorError, InvalidRequestError) as error:
             log.info("model %s is not warmed: %s", model.info.name, error.message)
 
-    def _check_request(self, request: ExtractRequest) -> None:
-        if not request.images:
+    def _batch(
+        self, images_: Sequence[ImagePayload], model: LoadedModel, resolve: Callable[[PlanInput, int], Resolved]
+    ) -> tuple[Array, Resolved]:
+        """The images as the plan takes them, and what ``resolve`` makes of their kind, size and count."""
+        if not images_:
             raise NoImagesError("the request has no images", field="images")
-        if len(request.images) > self._limits.images:
-            raise _too_many(len(request.images), self._limits.images)
+        if len(images_) > self._limits.images:
+            raise _too_many(len(images_), self._limits.images)
+        if _is_own_input(images_):
+            batch = _own_input(images_, model, self._limits.images)
+            return batch, resolve(PlanInput(pictures=False, size=_own_size(batch, model)), len(batch))
+        if (size := model.preprocessing.output_size) is not None:
+            # The model says how large its images are, so what is wrong with the taps is told before any decoding.
+            resolved = resolve(PlanInput(pictures=True, size=size), len(images_))
+            return self._decode(images_, model), resolved
+        batch = self._decode(images_, model)
+        input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
+        return batch, resolve(input_, len(batch))
 
     def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
         resolution = model.planner.resolve(request.taps, input_)
@@ -132,7 +194,7 @@ class Engine:
         self._limits.check_computed(resolution.computed_bytes * count)
         return resolution
 
-    def _decode(self, request: ExtractRequest, model: LoadedModel) -> Array:
+    def _decode(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×3."""
         channels = model.graph.image_input.shape[3 if model.graph.image_input.layout is Layout.NHWC else 1]
         if channels not in {-1, CHANNELS}:
@@ -140,9 +202,9 @@ class Engine:
             raise BadTensorError(message, field="images[0]", expected=str(channels), got=str(CHANNELS))
 
         def prepare(index: int) -> Array:
-            return images.prepare(request.images[index], model.preprocessing, index, self._limits.image_pixels)
+            return images.prepare(images_[index], model.preprocessing, index, self._limits.image_pixels)
 
-        indexes = range(len(request.images))
+        indexes = range(len(images_))
         pictures = [prepare(0)] if len(indexes) == 1 else list(self._decode_pool.map(prepare, indexes))
         for index, picture in enumerate(pictures):
             if picture.shape != pictures[0].shape:
@@ -171,15 +233,31 @@ class Engine:
 
     def _compile(self, model: LoadedModel, plan: Plan) -> OpenPlan:
         graph = model.planner.graph_for(plan.input)
-        front = model.preprocessing.normalization if plan.input.pictures else None
-        compiled = compile_plan(graph, plan.heads, front=front, image_size=plan.input.size)
+        front, size = _front(model, plan.input)
+        return self._open(model, graph, compile_plan(graph, plan.heads, front=front, image_size=size))
+
+    def _compile_inspection(self, model: LoadedModel, inspection: Inspection) -> OpenPlan:
+        graph = model.planner.graph_for(inspection.input)
+        front, size = _front(model, inspection.input)
+        return self._open(model, graph, compile_inspection(graph, inspection.layers, front=front, image_size=size))
+
+    def _open(self, model: LoadedModel, graph: ModelGraph, compiled: CompiledPlan) -> OpenPlan:
         try:
             return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder), compiled)
         except SessionError as error:
             why = str(error).splitlines()[0]
-            height, width = plan.input.size
-            message = f"onnxruntime does not take these layers for images of {width}×{height}: {why}"
+            message = f"onnxruntime does not take these layers: {why}"
             raise ModelFailedError(message, model=model.info.name, why=why) from error
+
+
+def _front(model: LoadedModel, input_: PlanInput) -> tuple[Normalization | None, tuple[int, int] | None]:
+    return (model.preprocessing.normalization if input_.pictures else None), input_.size
+
+
+def _previewed(result: Result, images_: int) -> PreviewedFeature:
+    sizes = [size if isinstance(size, int) else -1 for size in result.tensor.shape]
+    size = result.tensor.bytes_for(images_) or 0
+    return PreviewedFeature(result.name, result.layer, result.tensor.dtype, (images_, *sizes[1:]), size)
 
 
 def _step(model: LoadedModel, plan: Plan, count: int) -> int:
@@ -209,9 +287,9 @@ def _too_many(count: int, limit: int) -> TooManyImagesError:
     return TooManyImagesError(message, field="images", images=count, limit=limit)
 
 
-def _is_own_input(request: ExtractRequest) -> bool:
+def _is_own_input(images_: Sequence[ImagePayload]) -> bool:
     """Whether the images are float arrays of the model's own input; all of them or none are."""
-    own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in request.images]
+    own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in images_]
     if any(own) and not all(own):
         field = f"images[{own.index(not own[0])}]"
         message = f"{field} is another kind than images[0]: pictures and float arrays do not go into one request"
@@ -219,9 +297,9 @@ def _is_own_input(request: ExtractRequest) -> bool:
     return own[0]
 
 
-def _own_input(request: ExtractRequest, model: LoadedModel, limit: int) -> Array:
+def _own_input(images_: Sequence[ImagePayload], model: LoadedModel, limit: int) -> Array:
     """The float arrays as one batch in the model's own layout and dtype."""
-    rows = [_with_batch(image, index, model) for index, image in enumerate(request.images)]
+    rows = [_with_batch(image, index, model) for index, image in enumerate(images_)]
     count = sum(len(row) for row in rows)
     if count > limit:
         raise _too_many(count, limit)

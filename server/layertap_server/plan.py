@@ -40,7 +40,8 @@ class PlanInput:
     """What a plan takes: pictures (uint8 N×H×W×3) or the model's own input, of this height and width."""
 
     pictures: bool
-    size: tuple[int, int]
+    size: tuple[int, int] | None
+    """None where nobody knows it yet: good for a preview."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,15 @@ class Plan:
     def looks_across_images(self) -> bool:
         """Whether one image's result depends on the request's others: such a plan runs all of them at once."""
         return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Layers whose statistics are computed; a key of the session cache, as a plan is."""
+
+    model_key: int
+    layers: tuple[str, ...]
+    input: PlanInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +138,13 @@ class Planner:
         Raises:
             ShapeMismatchError: images of this size do not go through the model.
         """
+        size = input_.size
+        if size is None:
+            return self._graph
         try:
-            return self._graphs.get(str(input_.size), lambda: at_size(self._graph, input_.size))
+            return self._graphs.get(str(size), lambda: at_size(self._graph, size))
         except GraphError as error:
-            height, width = input_.size
+            height, width = size
             message = f"images of {width}×{height} do not go through the model: {error}"
             raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
 
@@ -148,6 +161,22 @@ class Planner:
         # As text, in which 1, 1.0 and true differ; in Python they are equal.
         key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
         return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
+
+    def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
+        """The layers that the selectors name, each once; without selectors those right after an activation.
+
+        Raises:
+            UnknownLayerError, NotTappableError: what is wrong with a selector; the field says which.
+        """
+        names: dict[str, None] = {}
+        for index, selector in enumerate(selectors or ("all:activations",)):
+            try:
+                names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
+            except LayertapError as error:
+                raise error.located(f"selectors[{index}]") from None
+        if len(names) > MOST_RESULTS:
+            raise TooManyTapsError(f"the selectors name more than {MOST_RESULTS} layers", limit=MOST_RESULTS)
+        return Inspection(self._model_key, tuple(names), input_)
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
         """The layers that a selector names; every layer, tappable or not, for an empty one."""

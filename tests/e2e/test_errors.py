@@ -224,11 +224,6 @@ def test_bytes_that_are_no_message(server: ServerProcess) -> None:
     assert status_of_raw_call(server, "Extract", b"\xff\xff\xff") is grpc.StatusCode.INVALID_ARGUMENT
 
 
-@pytest.mark.parametrize("method", ["PreviewExtract", "InspectLayers"])
-def test_what_is_not_built_yet_is_unimplemented(server: ServerProcess, method: str) -> None:
-    assert status_of_raw_call(server, method, b"") is grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_the_stream_that_is_not_built_yet_is_unimplemented(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
         list(FeatureServiceStub(channel).ExtractStream(iter([pb.ExtractStreamRequest()]), timeout=20))

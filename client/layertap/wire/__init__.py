@@ -16,6 +16,16 @@ from layertap.wire._features import (
     encode_extract_response,
 )
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
+from layertap.wire._previews import (
+    decode_inspect_request,
+    decode_preview,
+    decode_preview_request,
+    decode_statistics,
+    encode_inspect_request,
+    encode_preview,
+    encode_preview_request,
+    encode_statistics,
+)
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
@@ -25,8 +35,12 @@ __all__ = [
     "decode_error",
     "decode_extract_request",
     "decode_extract_response",
+    "decode_inspect_request",
     "decode_layer",
     "decode_model",
+    "decode_preview",
+    "decode_preview_request",
+    "decode_statistics",
     "decode_tensor",
     "encode_apply_request",
     "encode_apply_response",
@@ -34,8 +48,12 @@ __all__ = [
     "encode_error",
     "encode_extract_request",
     "encode_extract_response",
+    "encode_inspect_request",
     "encode_layer",
     "encode_model",
+    "encode_preview",
+    "encode_preview_request",
+    "encode_statistics",
     "encode_tensor",
     "status_of",
 ]

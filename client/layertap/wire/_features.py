@@ -27,7 +27,7 @@ def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest
     return feature_pb.ExtractRequest(
         model=request.model,
         version=request.version,
-        images=[_encode_image(image) for image in request.images],
+        images=[encode_image(image) for image in request.images],
         taps=[encode_tap(tap) for tap in request.taps],
         inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
     )
@@ -42,19 +42,19 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
     return ExtractRequest(
         model=message.model,
         version=message.version,
-        images=tuple(_decode_image(image, index) for index, image in enumerate(message.images)),
-        taps=tuple(_decode_tap(tap, index) for index, tap in enumerate(message.taps)),
+        images=tuple(decode_image(image, index) for index, image in enumerate(message.images)),
+        taps=tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps)),
         inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},
     )
 
 
-def _encode_image(image: ImagePayload) -> pb.Image:
+def encode_image(image: ImagePayload) -> pb.Image:
     if isinstance(image, EncodedImage):
         return pb.Image(encoded=image.data)
     return pb.Image(pixels=encode_tensor(image.array))
 
 
-def _decode_image(message: pb.Image, index: int) -> ImagePayload:
+def decode_image(message: pb.Image, index: int) -> ImagePayload:
     match message.WhichOneof("source"):
         case "encoded":
             return EncodedImage(message.encoded)
@@ -66,7 +66,7 @@ def _decode_image(message: pb.Image, index: int) -> ImagePayload:
     raise ImageDecodeError(f"images[{index}] is empty", field=f"images[{index}]", index=index)
 
 
-def _decode_tap(message: pb.Tap, index: int) -> Tap | str:
+def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
     try:
         return decode_tap(message)
     except LayertapError as error:

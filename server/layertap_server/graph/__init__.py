@@ -5,8 +5,17 @@
 
 from onnx import ModelProto
 
-from layertap_server.graph.compile import CompiledPlan, compile_head, compile_plan, head_type, tensor_type
+from layertap_server.graph.compile import (
+    CompiledPlan,
+    compile_head,
+    compile_inspection,
+    compile_plan,
+    head_type,
+    macs_of,
+    tensor_type,
+)
 from layertap_server.graph.front import CHANNELS, Normalization
+from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.read import INPUT, GraphError, at_size, load, read, reread
@@ -17,6 +26,7 @@ Proto = ModelProto
 
 __all__ = [
     "CHANNELS",
+    "COLUMNS",
     "INPUT",
     "CompiledPlan",
     "GraphError",
@@ -26,9 +36,11 @@ __all__ = [
     "Proto",
     "at_size",
     "compile_head",
+    "compile_inspection",
     "compile_plan",
     "head_type",
     "load",
+    "macs_of",
     "operate",
     "probe_model",
     "read",

@@ -6,7 +6,7 @@ the network then costs a tenth of it. A tapped tensor cannot be fused away, so n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
+from layertap_server.graph.inspect import emit_inspection, ends_of
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
 from layertap_server.graph.walk import needed_nodes
 
@@ -101,7 +102,37 @@ def compile_plan(
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
-    nodes, needed = needed_nodes(graph.proto.graph, {layer for layer, _ in heads})
+    return _assembled(graph, builder, results, {layer for layer, _ in heads}, front, image_size)
+
+
+def compile_inspection(
+    graph: ModelGraph, layers: Sequence[str], *, front: Normalization | None, image_size: tuple[int, int] | None
+) -> CompiledPlan:
+    """The model that computes the statistics of layers: for each its summary and its channels, one after the other."""
+    builder = Builder(graph.opset)
+    results: list[Tensor] = []
+    for layer in layers:
+        results += emit_inspection(builder, graph.types[layer], ends_of(graph, layer))
+    return _assembled(graph, builder, results, set(layers), front, image_size)
+
+
+def macs_of(graph: ModelGraph, layers: Collection[str]) -> int:
+    """Multiply-accumulates of one image for so many layers and all that they need."""
+    nodes, _ = needed_nodes(graph.proto.graph, layers)
+    made = {name for node in nodes for name in node.output}
+    return sum(layer.macs or 0 for layer in graph.layers if layer.name in made)
+
+
+def _assembled(
+    graph: ModelGraph,
+    builder: Builder,
+    results: Sequence[Tensor],
+    layers: Collection[str],
+    front: Normalization | None,
+    image_size: tuple[int, int] | None,
+) -> CompiledPlan:
+    """The front, the nodes that the layers need, and what the builder put on them."""
+    nodes, needed = needed_nodes(graph.proto.graph, layers)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
     image = graph.image_input
     model_inputs = {info.name for info in graph.inputs}

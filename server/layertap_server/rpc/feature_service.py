@@ -25,7 +25,12 @@ class FeatureService:
     @property
     def methods(self) -> dict[str, Method]:
         """By their names in the contract."""
-        return {"Extract": self._extract, "ApplyBlocks": self._apply_blocks}
+        return {
+            "Extract": self._extract,
+            "PreviewExtract": self._preview,
+            "InspectLayers": self._inspect,
+            "ApplyBlocks": self._apply_blocks,
+        }
 
     def _extract(self, request: bytes, call: Call) -> bytes:
         extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
@@ -33,6 +38,17 @@ class FeatureService:
         features = self._engine.extract(model, extract, call.queue_ms)
         self._metrics.extracted(features.model, len(features.maps[0].array), features.timing)
         return wire.encode_extract_response(features).SerializeToString()
+
+    def _preview(self, request: bytes, _call: Call) -> bytes:
+        preview = wire.decode_preview_request(pb.PreviewExtractRequest.FromString(request))
+        model = self._repository.get(preview.model, preview.version)
+        return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
+
+    def _inspect(self, request: bytes, _call: Call) -> bytes:
+        inspect = wire.decode_inspect_request(pb.InspectLayersRequest.FromString(request))
+        model = self._repository.get(inspect.model, inspect.version)
+        layers = self._engine.inspect(model, inspect)
+        return wire.encode_statistics(layers, model.info.name, model.info.version).SerializeToString()
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
         apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))

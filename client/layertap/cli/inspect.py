@@ -1,0 +1,82 @@
+"""``layertap preview`` and ``layertap inspect``: what a request would cost, and how layers answer to images."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from layertap.cli._connection import add_connection_arguments, connect
+from layertap.cli._output import print_json, print_table, shape_text
+from layertap.types import LayerStatistics
+
+PREVIEW_EXAMPLES = """example:
+  layertap preview --model efficientnet_lite0 --tap "op:Conv | gap" --count 16
+"""
+INSPECT_EXAMPLES = """examples:
+  layertap inspect *.jpg --model efficientnet_lite0
+  layertap inspect cat.jpg --model efficientnet_lite0 --layers "blocks.*" stage:4
+"""
+
+
+def add_commands(commands: Any) -> None:
+    preview = _command(commands, "preview", "what a request would give and cost", PREVIEW_EXAMPLES)
+    preview.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as of extract")
+    preview.add_argument("--count", type=int, default=1, metavar="N", help="for so many images (default: 1)")
+    preview.set_defaults(run=_preview)
+    inspect = _command(commands, "inspect", "activation statistics of layers", INSPECT_EXAMPLES)
+    inspect.add_argument("images", nargs="+", metavar="IMAGE")
+    inspect.add_argument(
+        "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
+    )
+    inspect.set_defaults(run=_inspect)
+
+
+def _command(commands: Any, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=purpose,
+        description=f"{purpose.capitalize()}.",
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", "-m", required=True)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    add_connection_arguments(parser)
+    return parser
+
+
+def _preview(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        preview = client.preview(model=arguments.model, taps=arguments.taps, image_count=arguments.count)
+    if arguments.json:
+        print_json(preview)
+        return
+    rows = [(item.name, shape_text(item.shape), item.dtype, item.layer, item.bytes) for item in preview.features]
+    print_table(("result", "shape", "dtype", "layer", "bytes"), rows)
+    warm = "its plan is compiled" if preview.warm else "its plan is not compiled yet"
+    millions = preview.macs_per_image / 1e6
+    print(f"\n{preview.total_bytes} bytes, {millions:.0f} million multiply-accumulates an image; {warm}")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    with connect(arguments) as client:
+        layers = client.inspect(arguments.images, model=arguments.model, selectors=arguments.layers)
+    if arguments.json:
+        print_json(layers)
+        return
+    headings = ("layer", "min", "max", "mean", "std", "zeros", "saturated", "dead", "NaN", "Inf", "norm")
+    print_table(headings, [_row(layer) for layer in layers])
+
+
+def _row(layer: LayerStatistics) -> tuple[object, ...]:
+    numbers = (layer.min, layer.max, layer.mean, layer.standard_deviation)
+    return (
+        layer.layer,
+        *(f"{value:.4g}" for value in numbers),
+        f"{layer.zero_fraction:.1%}",
+        f"{layer.saturated_fraction:.1%}",
+        layer.dead_channels,
+        layer.nan_count,
+        layer.inf_count,
+        f"{layer.l2_norm:.4g}",
+    )

@@ -1,0 +1,81 @@
+"""Previews and inspections."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
+from layertap.v1 import feature_service_pb2 as pb
+from layertap.wire._blocks import encode_tap
+from layertap.wire._features import decode_image, decode_tap_at, encode_image
+from layertap.wire._tensors import decode_dtype, encode_dtype
+
+
+def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
+    return pb.PreviewExtractRequest(
+        model=request.model,
+        version=request.version,
+        taps=[encode_tap(tap) for tap in request.taps],
+        image_count=request.image_count,
+    )
+
+
+def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
+    """The request.
+
+    Raises:
+        TapSyntaxError, BadParameterError: what is wrong with a tap.
+    """
+    taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps))
+    return PreviewRequest(message.model, taps, message.version, message.image_count or 1)
+
+
+def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
+    return pb.PreviewExtractResponse(
+        model=preview.model,
+        version=preview.version,
+        features=[
+            pb.PreviewedFeature(
+                name=item.name, layer=item.layer, dtype=encode_dtype(item.dtype), shape=item.shape, bytes=item.bytes
+            )
+            for item in preview.features
+        ],
+        total_bytes=preview.total_bytes,
+        macs_per_image=preview.macs_per_image,
+        warm=preview.warm,
+    )
+
+
+def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
+    features = tuple(
+        PreviewedFeature(item.name, item.layer, decode_dtype(item.dtype), tuple(item.shape), item.bytes)
+        for item in message.features
+    )
+    return Preview(features, message.total_bytes, message.macs_per_image, message.warm, message.model, message.version)
+
+
+def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:
+    images = [encode_image(image) for image in request.images]
+    return pb.InspectLayersRequest(
+        model=request.model, version=request.version, images=images, selectors=request.selectors
+    )
+
+
+def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
+    """The request.
+
+    Raises:
+        BadTensorError, ImageDecodeError: what is wrong with an image.
+    """
+    images = tuple(decode_image(image, index) for index, image in enumerate(message.images))
+    return InspectRequest(message.model, images, tuple(message.selectors), message.version)
+
+
+def encode_statistics(layers: tuple[LayerStatistics, ...], model: str, version: str) -> pb.InspectLayersResponse:
+    messages = [pb.LayerStatistics(**dataclasses.asdict(layer)) for layer in layers]
+    return pb.InspectLayersResponse(model=model, version=version, layers=messages)
+
+
+def decode_statistics(message: pb.InspectLayersResponse) -> tuple[LayerStatistics, ...]:
+    names = [item.name for item in dataclasses.fields(LayerStatistics)]
+    return tuple(LayerStatistics(**{name: getattr(layer, name) for name in names}) for layer in message.layers)
