@@ -39,7 +39,7 @@ def test_python(server: ServerProcess, monkeypatch: pytest.MonkeyPatch, number: 
 
 @pytest.mark.parametrize("command", LAYERTAP)
 def test_command_line(server: ServerProcess, tmp_path: Path, command: str) -> None:
-    arguments = shlex.split(command.replace("build/", f"{tmp_path}/"))[1:]
+    arguments = shlex.split(command.replace("build/", f"{tmp_path}/"), comments=True)[1:]
     expanded = [str(path) for item in arguments for path in (sorted(ROOT.glob(item)) if "*" in item else [item])]
     server_flag = [] if arguments[0] == "blocks" else ["--server", server.address]
     done = subprocess.run(
