@@ -31,7 +31,7 @@ def test_python(server: ServerProcess, monkeypatch: pytest.MonkeyPatch, number: 
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
     lines = printed.getvalue().splitlines()
-    promised = [comment.split(":")[0].strip() for comment in re.findall(r"print\(.*\)\s+# (.*)", code)]
+    promised = [comment.split(":")[0].strip() for comment in re.findall(r"print\(.*\) +# (.*)", code)]
     for promise in promised:
         words = promise.removesuffix("; …")
         assert any(words in line for line in lines), (promise, lines)
