@@ -43,6 +43,45 @@ def branching() -> onnx.ModelProto:
     return model
 
 
+VISION_TRANSFORMER = """
+<ir_version: 8, opset_import: ["" : 17]>
+transformer (float[batch, 3, 24, 32] image) => (float[batch, 5] scores) {
+    patches = Conv <kernel_shape = [8, 8], strides = [8, 8]> (image, wp)
+    flat = Reshape (patches, to_flat)
+    places = Transpose <perm = [0, 2, 1]> (flat)
+    sizes = Shape <end = 1> (patches)
+    many = Concat <axis = 0> (sizes, one_row)
+    class = Expand (start, many)
+    joined = Concat <axis = 1> (class, places)
+    tokens = Add (joined, positions)
+    normed = LayerNormalization <axis = -1> (tokens, gain, shift)
+    query = MatMul (normed, wq)
+    key = MatMul (normed, wk)
+    value = MatMul (normed, wv)
+    turned = Transpose <perm = [0, 2, 1]> (key)
+    products = MatMul (query, turned)
+    attention = Softmax <axis = -1> (products)
+    attended = MatMul (attention, value)
+    added = Add (tokens, attended)
+    zero = Constant <value_int = 0> ()
+    cls = Gather <axis = 1> (added, zero)
+    scores = Gemm (cls, wh)
+}
+"""
+
+
+def vision_transformer() -> onnx.ModelProto:
+    """One attention block over a 3×4 grid of patches behind a class token."""
+    model = parser.parse_model(VISION_TRANSFORMER)
+    random = np.random.default_rng(0)
+    shapes = {"wp": (16, 3, 8, 8), "start": (1, 1, 16), "positions": (1, 13, 16), "gain": (16,), "shift": (16,)}
+    shapes |= {"wq": (16, 16), "wk": (16, 16), "wv": (16, 16), "wh": (16, 5)}
+    weights = {name: (random.normal(size=shape) / 8).astype(np.float32) for name, shape in shapes.items()}
+    weights |= {"to_flat": np.array([0, 16, -1]), "one_row": np.array([1, 16])}
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
+    return model
+
+
 def built_model(folder: Path) -> onnx.ModelProto:
     """The ONNX model of a folder whose ``model.yaml`` lists the layers."""
     manifest = read_manifest(folder / "model.yaml")

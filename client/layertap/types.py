@@ -278,9 +278,19 @@ class ReceptiveField:
     """The part of the image that one value of a layer sees, along one side, in input pixels (Araujo et al. 2019)."""
 
     size: int
-    stride: int
+    stride: float
+    """Distance between the fields of neighbouring values; below 1 behind an upsampling."""
     offset: float
     """Centre of the first value's field; 0 is the centre of the first pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenGrid:
+    """How the tokens of a layer lie: some that are no place (class, registers), then a map row by row."""
+
+    prefix: int
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +313,8 @@ class LayerInfo:
     stride: float | None = None
     """Input pixels a step of the layer."""
     receptive_field: ReceptiveField | None = None
+    """None where a value sees the whole image, or it is not known."""
+    tokens: TokenGrid | None = None
     parameters: int | None = None
     """Learned numbers that the node owns."""
     macs: int | None = None

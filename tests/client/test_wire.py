@@ -29,6 +29,7 @@ from layertap.types import (
     Tap,
     TensorInfo,
     Timing,
+    TokenGrid,
 )
 from layertap.v1 import types_pb2 as pb
 
@@ -117,12 +118,13 @@ def test_block_spec(spec: blocks.BlockSpec) -> None:
     assert wire.decode_block_spec(wire.encode_block_spec(spec)) == spec
 
 
-@pytest.mark.parametrize("receptive_field", [None, ReceptiveField(7, 2, 0.5)])
-def test_layer(receptive_field: ReceptiveField | None) -> None:
-    known = None if receptive_field is None else 7
+@pytest.mark.parametrize("is_known", [False, True])
+def test_layer(is_known: bool) -> None:
+    known = 7 if is_known else None
+    field, grid = (ReceptiveField(7, 0.5, 0.5), TokenGrid(0, 3, 4)) if is_known else (None, None)
     layer = LayerInfo(
         "conv", "Conv_1", "Conv", "a.b", 3, "float32", ("N", "8"), (-1, 8), Layout.VECTOR,
-        known, None if known is None else 2.5, receptive_field, known, known, known, "no", 2,
+        known, None if known is None else 2.5, field, grid, known, known, known, "no", 2,
     )  # fmt: skip
     assert wire.decode_layer(wire.encode_layer(layer)) == layer
 

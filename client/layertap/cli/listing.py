@@ -84,10 +84,17 @@ def _layers(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(layers)
         return
-    headings = ("#", "layer", "op", "shape", "dtype", "stride", "params", "MACs", "bytes/image", "")
+    headings = ("#", "layer", "op", "shape", "dtype", "stride", "sees", "params", "MACs", "bytes/image", "")
     print_table(headings, [_layer_row(layer) for layer in layers])
     total = sum(layer.macs or 0 for layer in layers)
     print(f"\n{len(layers)} layers, {total / 1e6:.0f} million multiply-accumulates an image")
+
+
+def _sees(layer: LayerInfo) -> str:
+    """The receptive field's side in pixels; for tokens their grid."""
+    if layer.tokens:
+        return f"{layer.tokens.prefix} + {layer.tokens.height}×{layer.tokens.width} tokens"
+    return f"{layer.receptive_field.size} px" if layer.receptive_field else ""
 
 
 def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
@@ -98,6 +105,7 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
         shape_text(layer.shape),
         layer.dtype,
         layer.stride,
+        _sees(layer),
         layer.parameters,
         layer.macs,
         layer.bytes_per_image,

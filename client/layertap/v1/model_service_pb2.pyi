@@ -153,12 +153,22 @@ class ReceptiveField(_message.Message):
     STRIDE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     size: int
-    stride: int
+    stride: float
     offset: float
-    def __init__(self, size: _Optional[int] = ..., stride: _Optional[int] = ..., offset: _Optional[float] = ...) -> None: ...
+    def __init__(self, size: _Optional[int] = ..., stride: _Optional[float] = ..., offset: _Optional[float] = ...) -> None: ...
+
+class TokenGrid(_message.Message):
+    __slots__ = ("prefix", "height", "width")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    prefix: int
+    height: int
+    width: int
+    def __init__(self, prefix: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index")
+    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index", "tokens")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +187,7 @@ class Layer(_message.Message):
     TAPPABLE_FIELD_NUMBER: _ClassVar[int]
     NOT_TAPPABLE_REASON_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_INDEX_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     name: str
     node: str
     op_type: str
@@ -195,7 +206,8 @@ class Layer(_message.Message):
     tappable: bool
     not_tappable_reason: str
     output_index: int
-    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ...) -> None: ...
+    tokens: TokenGrid
+    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ..., tokens: _Optional[_Union[TokenGrid, _Mapping]] = ...) -> None: ...
 
 class ListBlocksRequest(_message.Message):
     __slots__ = ("name",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from layertap.types import LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo
+from layertap.types import LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo, TokenGrid
 from layertap.v1 import model_service_pb2 as pb
 from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
 
@@ -81,6 +81,7 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         channels=layer.channels,
         stride=layer.stride,
         receptive_field=_encode_receptive_field(layer.receptive_field),
+        tokens=_encode_token_grid(layer.tokens),
         parameters=layer.parameters,
         macs=layer.macs,
         bytes_per_image=layer.bytes_per_image,
@@ -104,6 +105,7 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         channels=message.channels if message.HasField("channels") else None,
         stride=message.stride if message.HasField("stride") else None,
         receptive_field=_decode_receptive_field(message),
+        tokens=_decode_token_grid(message),
         parameters=message.parameters if message.HasField("parameters") else None,
         macs=message.macs if message.HasField("macs") else None,
         bytes_per_image=message.bytes_per_image if message.HasField("bytes_per_image") else None,
@@ -119,3 +121,12 @@ def _encode_receptive_field(field: ReceptiveField | None) -> pb.ReceptiveField |
 def _decode_receptive_field(message: pb.Layer) -> ReceptiveField | None:
     field = message.receptive_field
     return ReceptiveField(field.size, field.stride, field.offset) if message.HasField("receptive_field") else None
+
+
+def _encode_token_grid(grid: TokenGrid | None) -> pb.TokenGrid | None:
+    return None if grid is None else pb.TokenGrid(prefix=grid.prefix, height=grid.height, width=grid.width)
+
+
+def _decode_token_grid(message: pb.Layer) -> TokenGrid | None:
+    grid = message.tokens
+    return TokenGrid(grid.prefix, grid.height, grid.width) if message.HasField("tokens") else None

@@ -38,6 +38,8 @@ class Tensor:
     layout: Layout
     quantization: tuple[str, str] | None = None
     """The tensors of the scale and the zero point, where the values are quantized."""
+    grid: tuple[int, int] | None = None
+    """Of tokens that are the places of a map behind some that are none: the map's height and width."""
     max_pools: tuple[Any, ...] = ()
     """What max_unpool undoes, the last first: the tensor that a max_pool was put on, its layout and its windows."""
 

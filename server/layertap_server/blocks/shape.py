@@ -198,11 +198,12 @@ def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     batch, count, channels = tensor.shape
     side = math.isqrt(count) if isinstance(count, int) else 0
-    if side * side != count or isinstance(channels, str):
+    height, width = tensor.grid if tensor.grid and math.prod(tensor.grid) == count else (side, side)
+    if height * width != count or isinstance(channels, str):
         raise misfit(block, tensor, f"{count} tokens make no square grid", "a square number behind the prefix")
-    shape = builder.constant([0, channels, side, side], "int64")
+    shape = builder.constant([0, channels, height, width], "int64")
     name = builder.op("Reshape", builder.op("Transpose", tensor.name, perm=[0, 2, 1]), shape)
-    return replace(tensor, name=name).with_shape(batch, channels, side, side, layout=Layout.NCHW)
+    return replace(tensor, name=name).with_shape(batch, channels, height, width, layout=Layout.NCHW)
 
 
 def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:

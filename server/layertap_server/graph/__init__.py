@@ -16,9 +16,10 @@ from layertap_server.graph.compile import (
 )
 from layertap_server.graph.front import CHANNELS, Normalization
 from layertap_server.graph.inspect import COLUMNS
+from layertap_server.graph.layers import INPUT
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.probe import probe_model
-from layertap_server.graph.read import INPUT, GraphError, at_size, load, read, reread
+from layertap_server.graph.read import GraphError, at_size, load, read, reread
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto

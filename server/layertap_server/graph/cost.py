@@ -76,9 +76,10 @@ def channels(tensor: Tensor | None) -> int | None:
 
 def stride(tensor: Tensor | None, image: Tensor) -> float | None:
     """Input pixels a step of the layer, along the height."""
-    if tensor is None or tensor.rank != image.rank:
+    if tensor is None or (tensor.rank != image.rank and tensor.grid is None):
         return None
-    here, there = tensor.shape[tensor.spatial_axes[0]], image.shape[image.spatial_axes[0]]
+    here = tensor.grid[0] if tensor.grid else tensor.shape[tensor.spatial_axes[0]]
+    there = image.shape[image.spatial_axes[0]]
     return there / here if isinstance(here, int) and isinstance(there, int) and here else None
 
 

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, shape_inference, version_converter
 
-from layertap.types import LayerInfo, Layout, TensorInfo
-from layertap_server.blocks import BLOCK, INNER, Tensor
-from layertap_server.graph import cost
+from layertap.types import Layout, TensorInfo
+from layertap_server.blocks import INNER, Tensor
+from layertap_server.graph.layers import list_layers
 from layertap_server.graph.model_graph import ModelGraph
-from layertap_server.graph.module_path import module_path_of, path_of
-from layertap_server.graph.walk import bodies, depends_on
-from layertap_server.graph.weights import externalize
+from layertap_server.graph.module_path import path_of
+from layertap_server.graph.tokens import with_grids
+from layertap_server.graph.weights import WeightsError, externalize
 
 OLDEST_OPSET = 17
 """What heads are emitted in; an older model is converted to it."""
 BATCH = "N"
-INPUT = "Input"
-"""Stands for the operator of a layer that is an input of the model."""
+IR_OF_FREE_INITIALIZERS = 4
+"""From this version of ONNX's format on, weights need not be listed among the inputs."""
 IMAGE_RANK = 4
-_SENDABLE = frozenset(
-    {"float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"}
-)
 
 
 class GraphError(Exception):
@@ -71,9 +67,14 @@ def read(proto: onnx.ModelProto, weights_folder: Path) -> ModelGraph:
     Raises:
         GraphError: the model is not valid, or has no input that could take images.
     """
+    try:
+        externalize(proto, weights_folder)
+    except WeightsError as error:
+        raise GraphError(str(error)) from error
+    large = _take_large_weights(proto)
     _check(proto)
     proto = _converted(proto)
-    externalize(proto, weights_folder)
+    _give_back(proto, large)
     return _analysed(proto, weights_folder, None)
 
 
@@ -102,7 +103,8 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
 def _analysed(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None) -> ModelGraph:
     _fix_image_size(proto, _image_input(proto), image_size)
     image = _image_input(proto)
-    types = _infer_types(proto, image)
+    types = with_grids(proto.graph, _infer_types(proto, image))
+    names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of {name}, which would be {tensor.shape_text}")
@@ -113,16 +115,55 @@ def _analysed(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[in
         inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
         outputs=tuple(_tensor_info(value) for value in proto.graph.output),
         image_input=image,
-        layers=tuple(_layers(proto, image, types)),
+        layers=tuple(list_layers(proto.graph, names, types)),
         types=types,
     )
 
 
+def _take_large_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Makes the weights that lie in a file inputs for a while: checker and converter take 2 GB at most, all in all."""
+    initializers = proto.graph.initializer
+    large = [tensor for tensor in initializers if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    small = [tensor for tensor in initializers if tensor.data_location != onnx.TensorProto.EXTERNAL]
+    listed = {value.name for value in proto.graph.input}
+    del initializers[:]
+    initializers.extend(small)
+    proto.graph.input.extend(
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in large
+        if tensor.name not in listed
+    )
+    return large
+
+
+def _give_back(proto: onnx.ModelProto, large: list[onnx.TensorProto]) -> None:
+    names = {tensor.name for tensor in large}
+    inputs = [value for value in proto.graph.input if value.name not in names]
+    del proto.graph.input[:]
+    proto.graph.input.extend(inputs)
+    proto.graph.initializer.extend(large)
+    proto.ir_version = max(proto.ir_version, IR_OF_FREE_INITIALIZERS)
+
+
 def _check(proto: onnx.ModelProto) -> None:
+    if not all(_has_shape(value) for value in proto.graph.output):
+        _write_shapes_of_outputs(proto)
     try:
         checker.check_model(proto)
     except checker.ValidationError as error:
         raise GraphError(f"not a valid ONNX model: {str(error).splitlines()[0]}") from error
+
+
+def _write_shapes_of_outputs(proto: onnx.ModelProto) -> None:
+    """Outputs without a shape run, and exporters write them; the checker alone insists on one."""
+    inferred = {value.name: value for value in shape_inference.infer_shapes(proto).graph.output}
+    known = [inferred[value.name] for value in proto.graph.output if _has_shape(inferred[value.name])]
+    del proto.graph.output[:]
+    proto.graph.output.extend(known)
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return not value.type.HasField("tensor_type") or value.type.tensor_type.HasField("shape")
 
 
 def _opset(proto: onnx.ModelProto) -> int:
@@ -226,107 +267,3 @@ def _dtype(value: onnx.TypeProto) -> str:
         return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else ""
     except KeyError:
         return ""
-
-
-def _layers(proto: onnx.ModelProto, image: TensorInfo, types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
-    """The image input, the others, then what each node computes, in execution order."""
-    inputs = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
-    fed = depends_on(proto.graph, inputs)
-    weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    for number, name in enumerate(inputs):
-        yield _layer(name, None, number, types[image.name], types, weights)
-    ordinal = len(inputs)
-    inner: list[onnx.NodeProto] = []
-    for node in proto.graph.node:
-        for name in bodies(node):
-            yield _hidden(name, node, ordinal)
-            ordinal += 1
-        if any(entry.key == INNER for entry in node.metadata_props):
-            inner.append(node)
-            continue
-        for index, name in enumerate(node.output):
-            # Constants and weights that are only rearranged are no layers: no image changes them.
-            if name and name in fed:
-                layer = _with_inner(
-                    _layer(name, node, ordinal, types[image.name], types, weights), inner, types, weights
-                )
-                is_mask = node.op_type == "Dropout" and index > 0
-                reason = "a Dropout's mask means nothing in inference" if is_mask else layer.not_tappable_reason
-                yield replace(layer, output_index=index, not_tappable_reason=reason)
-                ordinal += 1
-        inner = []
-
-
-def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
-    """A tensor inside the body of an If, Loop or Scan."""
-    return LayerInfo(
-        name=name,
-        node="",
-        op_type="",
-        module_path="",
-        ordinal=ordinal,
-        dtype="",
-        symbolic_shape=(),
-        shape=(),
-        layout=Layout.OTHER,
-        not_tappable_reason=f"it lies inside the body of {node.op_type} {node.name or node.output[0]}",
-    )
-
-
-def _with_inner(
-    layer: LayerInfo, inner: list[onnx.NodeProto], types: Mapping[str, Tensor], weights: Mapping[str, cost.Shape]
-) -> LayerInfo:
-    """A block of several nodes is one layer, which costs what they cost together."""
-    shapes = {**{name: tensor.shape for name, tensor in types.items()}, **weights} if inner else {}
-    macs = [layer.macs, *(cost.macs(node, types.get(node.output[0]), shapes) for node in inner)]
-    parameters = [layer.parameters, *(cost.parameters(node, weights) for node in inner)]
-    return replace(
-        layer,
-        macs=sum(count or 0 for count in macs) or None,
-        parameters=sum(count or 0 for count in parameters) or None,
-    )
-
-
-def _layer(
-    name: str,
-    node: onnx.NodeProto | None,
-    ordinal: int,
-    image: Tensor,
-    types: Mapping[str, Tensor],
-    weights: Mapping[str, cost.Shape],
-) -> LayerInfo:
-    tensor = types.get(name)
-    shape = tuple(size if isinstance(size, int) else -1 for size in tensor.shape) if tensor else ()
-    shapes = {**weights, **{name: types[name].shape for name in (node.input if node else ()) if name in types}}
-    return LayerInfo(
-        name=name,
-        node=node.name if node else "",
-        op_type=_operator(node) if node else INPUT,
-        module_path=module_path_of(node) if node else "",
-        ordinal=ordinal,
-        dtype=tensor.dtype if tensor else "",
-        symbolic_shape=tuple(str(size) for size in tensor.shape) if tensor else (),
-        shape=shape,
-        layout=tensor.layout if tensor else Layout.OTHER,
-        channels=cost.channels(tensor),
-        stride=cost.stride(tensor, image),
-        parameters=cost.parameters(node, weights),
-        macs=cost.macs(node, tensor, shapes),
-        bytes_per_image=cost.bytes_per_image(tensor),
-        not_tappable_reason=_why_not_tappable(tensor, image),
-    )
-
-
-def _operator(node: onnx.NodeProto) -> str:
-    """The node's operator, or the block's name where the node is the last of several."""
-    return next((entry.value for entry in node.metadata_props if entry.key == BLOCK), node.op_type)
-
-
-def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:
-    if tensor is None:
-        return "it is no tensor, or its type is not known before it runs"
-    if tensor.dtype not in _SENDABLE:
-        return f"it holds {tensor.dtype or 'no numbers'}, which cannot be sent"
-    if not tensor.shape or tensor.shape[0] != image.shape[0]:
-        return "its first axis is not the batch"
-    return ""

@@ -13,17 +13,36 @@ SMALL_BYTES = 1024
 PAGE_BYTES = 4096
 
 
+class WeightsError(Exception):
+    """An initializer is not valid; the message says which."""
+
+
 def externalize(proto: onnx.ModelProto, folder: Path) -> None:
-    """Moves the large initializers into ``folder``; the model then refers to the file by its name."""
+    """Moves the large initializers into ``folder``; the model then refers to the file by its name.
+
+    Raises:
+        WeightsError: an initializer holds more or less than its shape says.
+    """
     with (folder / FILE_NAME).open("wb") as file:
         for tensor in proto.graph.initializer:
             if tensor.data_type == onnx.TensorProto.STRING:
                 continue
-            data = numpy_helper.to_array(tensor).tobytes()
+            data = _bytes_of(tensor)
             if len(data) >= SMALL_BYTES:
                 file.write(b"\0" * (-file.tell() % PAGE_BYTES))
                 _refer(tensor, file.tell(), len(data))
                 file.write(data)
+
+
+def _bytes_of(tensor: onnx.TensorProto) -> bytes:
+    if any(size < 0 for size in tensor.dims):
+        raise WeightsError(f"the weights {tensor.name!r} have a negative size: {list(tensor.dims)}")
+    try:
+        return bytes(numpy_helper.to_array(tensor).tobytes())
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(
+            f"the weights {tensor.name!r} do not hold what their shape {list(tensor.dims)} says"
+        ) from error
 
 
 def _refer(tensor: onnx.TensorProto, offset: int, length: int) -> None:

@@ -1,0 +1,140 @@
+"""The layer catalogue: every tensor of a graph that changes with its inputs, in execution order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from layertap.types import LayerInfo, Layout, ReceptiveField, TokenGrid
+from layertap_server.blocks import BLOCK, INNER, Tensor
+from layertap_server.graph import cost
+from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.receptive_field import receptive_fields
+from layertap_server.graph.walk import bodies, depends_on
+
+INPUT = "Input"
+"""Stands for the operator of a layer that is an input of the model."""
+_SENDABLE = frozenset(
+    {"float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a graph's tensors."""
+
+    image: Tensor
+    types: Mapping[str, Tensor]
+    weights: Mapping[str, cost.Shape]
+    fields: Mapping[str, ReceptiveField]
+
+    def macs(self, node: onnx.NodeProto, output: str) -> int | None:
+        read = {name: self.types[name].shape for name in node.input if name in self.types}
+        return cost.macs(node, self.types.get(output), {**self.weights, **read})
+
+
+def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
+    """The inputs, the one that takes images first, then what each node computes."""
+    weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    known = _Known(types[inputs[0]], types, weights, receptive_fields(graph, types, inputs[0]))
+    for number, name in enumerate(inputs):
+        yield _layer(name, None, number, known)
+    fed = depends_on(graph, inputs)
+    ordinal = len(inputs)
+    inner: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for name in bodies(node):
+            yield _hidden(name, node, ordinal)
+            ordinal += 1
+        if any(entry.key == INNER for entry in node.metadata_props):
+            inner.append(node)
+            continue
+        for index, name in enumerate(node.output):
+            # Constants and weights that are only rearranged are no layers: no image changes them.
+            if name and name in fed:
+                yield _computed(name, index, node, ordinal, inner, known)
+                ordinal += 1
+        inner = []
+
+
+def _computed(
+    name: str, index: int, node: onnx.NodeProto, ordinal: int, inner: Sequence[onnx.NodeProto], known: _Known
+) -> LayerInfo:
+    """A node's output; ``inner`` are the nodes of the same block before it, which are no layers of their own."""
+    layer = _layer(name, node, ordinal, known)
+    is_mask = node.op_type == "Dropout" and index > 0
+    return replace(
+        layer,
+        output_index=index,
+        not_tappable_reason="a Dropout's mask means nothing in inference" if is_mask else layer.not_tappable_reason,
+        macs=_total(layer.macs, [known.macs(one, one.output[0]) for one in inner]),
+        parameters=_total(layer.parameters, [cost.parameters(one, known.weights) for one in inner]),
+    )
+
+
+def _total(own: int | None, inner: Sequence[int | None]) -> int | None:
+    return sum(count or 0 for count in (own, *inner)) or None
+
+
+def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
+    """A tensor inside the body of an If, Loop or Scan."""
+    return LayerInfo(
+        name=name,
+        node="",
+        op_type="",
+        module_path="",
+        ordinal=ordinal,
+        dtype="",
+        symbolic_shape=(),
+        shape=(),
+        layout=Layout.OTHER,
+        not_tappable_reason=f"it lies inside the body of {node.op_type} {node.name or node.output[0]}",
+    )
+
+
+def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) -> LayerInfo:
+    tensor = known.types.get(name)
+    return LayerInfo(
+        name=name,
+        node=node.name if node else "",
+        op_type=_operator(node) if node else INPUT,
+        module_path=module_path_of(node) if node else "",
+        ordinal=ordinal,
+        dtype=tensor.dtype if tensor else "",
+        symbolic_shape=tuple(str(size) for size in tensor.shape) if tensor else (),
+        shape=tuple(size if isinstance(size, int) else -1 for size in tensor.shape) if tensor else (),
+        layout=tensor.layout if tensor else Layout.OTHER,
+        channels=cost.channels(tensor),
+        stride=cost.stride(tensor, known.image),
+        receptive_field=known.fields.get(name),
+        tokens=_token_grid(tensor),
+        parameters=cost.parameters(node, known.weights) if node else None,
+        macs=known.macs(node, name) if node else None,
+        bytes_per_image=cost.bytes_per_image(tensor),
+        not_tappable_reason=_why_not_tappable(tensor, known.image),
+    )
+
+
+def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
+    if tensor is None or tensor.grid is None:
+        return None
+    height, width = tensor.grid
+    count = tensor.shape[1]
+    return TokenGrid(count - height * width, height, width) if isinstance(count, int) else None
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    """The node's operator, or the block's name where the node is the last of several."""
+    return next((entry.value for entry in node.metadata_props if entry.key == BLOCK), node.op_type)
+
+
+def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:
+    if tensor is None:
+        return "it is no tensor, or its type is not known before it runs"
+    if tensor.dtype not in _SENDABLE:
+        return f"it holds {tensor.dtype or 'no numbers'}, which cannot be sent"
+    if not tensor.shape or tensor.shape[0] != image.shape[0]:
+        return "its first axis is not the batch"
+    return ""
