@@ -136,10 +136,14 @@ class Section:
             raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}, not {value!r}")
         return value
 
-    def integer(self, key: str, default: int, minimum: int = 0) -> int:
+    def is_none(self, key: str) -> bool:
+        """Whether the file says in so many words that there is none."""
+        return bool(self.values.get(key) == "none")
+
+    def integer(self, key: str, default: int, minimum: int = 0, maximum: int = LARGEST) -> int:
         value = self.values.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= LARGEST:
-            raise self.error(key, f"{key} must be a whole number from {minimum} to {LARGEST}, not {str(value)[:40]}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
+            raise self.error(key, f"{key} must be a whole number from {minimum} to {maximum}, not {str(value)[:40]}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:

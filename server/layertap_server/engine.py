@@ -35,7 +35,6 @@ from layertap.types import (
 )
 from layertap_server import images
 from layertap_server.graph import (
-    CHANNELS,
     CompiledPlan,
     ModelGraph,
     Normalization,
@@ -47,6 +46,7 @@ from layertap_server.inputs import OtherInputs, filled, other_inputs
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
+from layertap_server.preprocessing import COLOR
 from layertap_server.repository import TryOutError
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sessions import OpenPlan, SessionCache
@@ -160,7 +160,7 @@ class Engine:
         size = model.preprocessing.output_size
         if size is None or not model.info.default_taps:
             return
-        picture = PixelImage(np.zeros((*size, CHANNELS), np.uint8))
+        picture = PixelImage(np.zeros((*size, COLOR), np.uint8))
         try:
             self.extract(model, ExtractRequest(model.info.name, (picture,)))
         except SessionError as error:
@@ -195,11 +195,11 @@ class Engine:
         return resolution
 
     def _decode(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
-        """The pictures as one uint8 batch, N×H×W×3."""
-        channels = model.graph.image_input.shape[3 if model.graph.image_input.layout is Layout.NHWC else 1]
-        if channels not in {-1, CHANNELS}:
-            message = f"the model takes {channels} channels and a picture has {CHANNELS}; send its own input, as floats"
-            raise BadTensorError(message, field="images[0]", expected=str(channels), got=str(CHANNELS))
+        """The pictures as one uint8 batch, N×H×W×C."""
+        wanted, given = model.graph.image_channels, model.preprocessing.channels
+        if wanted not in {-1, given}:
+            message = f"the model takes {wanted} channels and a picture has {given}; send its own input, as floats"
+            raise BadTensorError(message, field="images[0]", expected=str(wanted), got=str(given))
 
         def prepare(index: int) -> Array:
             return images.prepare(images_[index], model.preprocessing, index, self._limits.image_pixels)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError  # noqa: TID251 - this is the place
 
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
-from layertap_server.graph import Normalization
+from layertap_server.preprocessing import GRAY, Exact, Letterbox, Preprocessing
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is decoded; Pillow's other readers are never reached by foreign bytes."""
@@ -20,50 +19,12 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How an image becomes a model's input."""
-
-    shorter_side: int | None = None
-    """Resize so that the shorter side has this many pixels; the aspect ratio stays."""
-    size: tuple[int, int] | None = None
-    """Resize to this height and width, whatever the aspect ratio."""
-    filter: str = "bilinear"
-    center_crop: tuple[int, int] | None = None
-    """Height and width."""
-    normalization: Normalization = field(default_factory=Normalization)
-    assumed: bool = False
-    """The model says nothing; this is a guess."""
-
-    @property
-    def output_size(self) -> tuple[int, int] | None:
-        """Height and width of every prepared image; None where they depend on the image."""
-        return self.center_crop or self.size
-
-    def describe(self) -> str:
-        """In words, for a person."""
-        steps = []
-        if self.shorter_side:
-            steps.append(f"resize the shorter side to {self.shorter_side} ({self.filter})")
-        if self.size:
-            steps.append(f"resize to {self.size[0]}×{self.size[1]} ({self.filter})")
-        if self.center_crop:
-            steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
-        steps.append("BGR" if self.normalization.bgr else "RGB")
-        steps.append(f"(pixel − {_numbers(self.normalization.mean)}) / {_numbers(self.normalization.std)}")
-        return ", ".join(steps)
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    texts = [f"{value:g}" for value in values]
-    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
-
-
 def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max_pixels: int) -> Array:
-    """One image as the model's pixels: uint8 H×W×3, RGB.
+    """One image as the model's pixels: uint8 H×W×3, RGB, or H×W×1, luminance.
 
     Raises:
         ImageDecodeError: the bytes are no image of a known format, or a damaged one.
@@ -71,19 +32,20 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
         BadTensorError: an array that is no picture.
     """
     if isinstance(payload, EncodedImage):
-        image = _decode(payload.data, index, max_pixels)
+        image = _decode(payload.data, preprocessing, index, max_pixels)
     else:
-        image = _from_array(payload.array, index, max_pixels)
-    return np.asarray(_crop(_resize(image, preprocessing, index, max_pixels), preprocessing))
+        image = _from_array(payload.array, preprocessing, index, max_pixels)
+    pixels = np.asarray(_crop(_resize(image, preprocessing, index, max_pixels), preprocessing))
+    return pixels[:, :, None] if preprocessing.channels == GRAY else pixels
 
 
-def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
+def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
     field = f"images[{index}]"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width, image.height, index, max_pixels)
             image.load()
-            return _as_rgb(ImageOps.exif_transpose(image))
+            return _in_color(ImageOps.exif_transpose(image), preprocessing)
     except UnidentifiedImageError as error:
         why = str(error) if "bits" in str(error) else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
@@ -97,15 +59,19 @@ def _decode(data: bytes, index: int, max_pixels: int) -> Image.Image:
         raise ImageDecodeError(message, field=field, index=index) from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """In 8 bits: RGB or luminance (ITU-R 601), without transparency."""
     if image.mode in {"I", "F"}:
         raise UnidentifiedImageError("its samples have 32 bits, of which nobody knows the range; send a float array")
     if image.mode.startswith("I;16"):  # Pillow itself would cut them off at 255
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        below = Image.new("RGBA", image.size, (*preprocessing.background, 255))
+        image = Image.alpha_composite(below, image.convert("RGBA"))
+    return image.convert("L" if preprocessing.channels == GRAY else "RGB")
 
 
-def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
+def _from_array(array: Array, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
     field = f"images[{index}]"
     if array.dtype != np.uint8:
         message = f"{field}: pixels are uint8, not {array.dtype}; a model's own input is a float array"
@@ -117,7 +83,7 @@ def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
         raise BadTensorError(message, field=field, expected="[H, W, 1 | 3 | 4]", got=str(shape))
     _check_pixels(array.shape[1], array.shape[0], index, max_pixels)
     plain = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array  # noqa: PLR2004 - H×W×1
-    return Image.fromarray(plain).convert("RGB")
+    return _in_color(Image.fromarray(plain), preprocessing)
 
 
 def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
@@ -132,16 +98,32 @@ def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
 
 
 def _resize(image: Image.Image, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
-    width, height = image.size
-    if preprocessing.size:
-        target = preprocessing.size[1], preprocessing.size[0]
-    elif preprocessing.shorter_side:
-        scale = preprocessing.shorter_side / min(width, height)
-        target = max(round(width * scale), 1), max(round(height * scale), 1)
-    else:
+    resize = preprocessing.resize
+    if resize is None:
         return image
+    width, height = image.size
+    if isinstance(resize, Exact):
+        return _scaled(image, (resize.width, resize.height), preprocessing)
+    scale = (
+        min(resize.width / width, resize.height / height)
+        if isinstance(resize, Letterbox)
+        else resize.pixels / min(width, height)
+    )
+    target = max(round(width * scale), 1), max(round(height * scale), 1)
     _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
+    scaled = _scaled(image, target, preprocessing)
+    return _boxed(scaled, resize) if isinstance(resize, Letterbox) else scaled
+
+
+def _scaled(image: Image.Image, target: tuple[int, int], preprocessing: Preprocessing) -> Image.Image:
     return image if target == image.size else image.resize(target, FILTERS[preprocessing.filter])
+
+
+def _boxed(image: Image.Image, box: Letterbox) -> Image.Image:
+    """The image in the middle of the box."""
+    boxed = Image.new(image.mode, (box.width, box.height), (box.fill,) * len(image.getbands()))
+    boxed.paste(image, ((box.width - image.width) // 2, (box.height - image.height) // 2))
+    return boxed
 
 
 def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from layertap.errors import LayertapError
@@ -18,9 +18,9 @@ from layertap_server import graph
 from layertap_server.build import build, load_weights
 from layertap_server.document import ManifestError
 from layertap_server.graph import ModelGraph
-from layertap_server.images import Preprocessing
 from layertap_server.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.plan import Planner
+from layertap_server.preprocessing import Preprocessing, PreprocessingError, fitted
 from layertap_server.selectors import Selectors
 
 log = logging.getLogger(__name__)
@@ -82,9 +82,9 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION) -> LoadedMo
     files = ModelFiles(home, version)
     manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    model = graph.read(_proto(files, manifest), scratch.path)
+    model = graph.read(_proto(files, manifest), scratch.path, manifest.preprocessing.layout)
     model, surgery = _operated(model, manifest)
-    preprocessing = _fitted(manifest.preprocessing, model)
+    preprocessing = _fitted(manifest, model)
     size = preprocessing.output_size
     layers = (graph.at_size(model, size) if size else model).layers
     key = next(_keys)
@@ -153,19 +153,11 @@ def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[
     return model, tuple(done)
 
 
-def _fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
-    """The preprocessing, where the model's folder says nothing of sizes with the size that the graph fixes.
-
-    Raises:
-        ManifestError: it gives another size than the graph takes.
-    """
-    given, fixed = preprocessing.output_size, model.image_size
-    if fixed is None or given == fixed:
-        return preprocessing
-    if given is not None:
-        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
-        raise ManifestError(f"{FILE_NAME}: input: resize and crop give {sizes}")
-    return replace(preprocessing, size=fixed)
+def _fitted(manifest: Manifest, model: ModelGraph) -> Preprocessing:
+    try:
+        return fitted(manifest.preprocessing, model)
+    except PreprocessingError as error:
+        raise ManifestError(f"{FILE_NAME}: {error}") from error
 
 
 def _labels(files: ModelFiles, manifest: Manifest) -> tuple[str, ...]:

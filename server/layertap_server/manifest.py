@@ -6,13 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from layertap.types import Layout
 from layertap_server.build import NETWORK_KEYS, Network, read_network
 from layertap_server.document import Section, read_document
 from layertap_server.graph import Normalization
-from layertap_server.images import FILTERS, Preprocessing
+from layertap_server.preprocessing import (
+    COLOR,
+    FILTERS,
+    GRAY,
+    Exact,
+    Letterbox,
+    Preprocessing,
+    Resize,
+    ShorterSide,
+)
 
 FILE_NAME = "model.yaml"
-CHANNELS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,30 +116,45 @@ def _file_name(section: Section | None, key: str, default: str) -> str:
 def _preprocessing(section: Section | None) -> Preprocessing:
     if section is None:
         return Preprocessing(assumed=True)
-    section.known("resize", "crop", "color", "normalize")
-    resize, crop = section.section("resize"), section.section("crop")
-    if resize:
-        resize.known("shorter_side", "size", "filter")
+    section.known("resize", "crop", "color", "background", "normalize", "layout")
+    resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
         crop.known("center")
-    bgr = section.choice("color", ("rgb", "bgr"), "rgb") == "bgr"
+    background = section.numbers("background", COLOR) or (255.0,) * COLOR
+    if not all(0 <= value <= 255 and value.is_integer() for value in background):  # noqa: PLR2004 - a byte
+        raise section.error("background", "background must be [red, green, blue], each 0 to 255")
+    layout = section.choice("layout", ("nchw", "nhwc"), "nchw") if "layout" in section.values else ""
     return Preprocessing(
-        shorter_side=(resize.integer("shorter_side", 0, minimum=1) if "shorter_side" in resize.values else None)
-        if resize
-        else None,
-        size=resize.size("size") if resize else None,
-        filter=resize.choice("filter", tuple(FILTERS), "bilinear") if resize else "bilinear",
+        resize=_resize(resize) if resize else None,
+        filter=resize.choice("filter", FILTERS, "bilinear") if resize else "bilinear",
         center_crop=crop.size("center") if crop else None,
-        normalization=_normalization(section, bgr=bgr),
+        background=(int(background[0]), int(background[1]), int(background[2])),
+        normalization=_normalization(section),
+        layout=Layout[layout.upper()] if layout else None,
     )
 
 
-def _normalization(section: Section, *, bgr: bool) -> Normalization:
-    if section.values.get("normalize") == "none":
-        return Normalization(bgr=bgr)
-    normalize = section.section("normalize")
+def _resize(section: Section) -> Resize | None:
+    section.known("shorter_side", "size", "letterbox", "fill", "filter")
+    named = [key for key in ("shorter_side", "size", "letterbox") if key in section.values]
+    if len(named) > 1:
+        raise section.error(named[1], f"resize has {' and '.join(named)}; it must be one of them")
+    if "fill" in section.values and named != ["letterbox"]:
+        raise section.error("fill", "fill belongs to letterbox")
+    if named == ["shorter_side"]:
+        return ShorterSide(section.integer("shorter_side", 0, minimum=1))
+    if box := section.size("letterbox"):
+        return Letterbox(*box, fill=section.integer("fill", 114, maximum=255))
+    size = section.size("size")
+    return Exact(*size) if size else None
+
+
+def _normalization(section: Section) -> Normalization:
+    color = section.choice("color", ("rgb", "bgr", "gray"), "rgb")
+    count, bgr = GRAY if color == "gray" else COLOR, color == "bgr"
+    normalize = None if section.is_none("normalize") else section.section("normalize")
     if normalize is None:
-        return Normalization(bgr=bgr)
+        return Normalization((0.0,) * count, (1.0,) * count, bgr)
     normalize.known("mean", "std", "range")
     limits = normalize.numbers("range", 2)
     if limits:
@@ -138,9 +162,9 @@ def _normalization(section: Section, *, bgr: bool) -> Normalization:
             raise normalize.error("range", "range must have two different ends")
         # low + pixel / 255 · (high − low), written as (pixel − mean) / std
         scale = 255 / (limits[1] - limits[0])
-        return Normalization(mean=(-limits[0] * scale,) * CHANNELS, std=(scale,) * CHANNELS, bgr=bgr)
-    mean = normalize.numbers("mean", CHANNELS) or (0.0,) * CHANNELS
-    std = normalize.numbers("std", CHANNELS) or (1.0,) * CHANNELS
+        return Normalization((-limits[0] * scale,) * count, (scale,) * count, bgr)
+    mean = normalize.numbers("mean", count) or (0.0,) * count
+    std = normalize.numbers("std", count) or (1.0,) * count
     if not all(std):
         raise normalize.error("std", "std must not be 0")
     return Normalization(mean, std, bgr)

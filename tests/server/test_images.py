@@ -10,7 +10,10 @@ from PIL import Image
 
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload, PixelImage
-from layertap_server.images import FORMATS, Preprocessing, prepare
+from layertap_server import preprocessing as steps
+from layertap_server.graph import Normalization
+from layertap_server.images import FILTERS, FORMATS, prepare
+from layertap_server.preprocessing import Exact, Letterbox, Preprocessing, ShorterSide
 from tests.paths import PHOTOS
 
 PLAIN = Preprocessing()
@@ -62,9 +65,9 @@ def test_arrays_that_are_no_pictures(shape: tuple[int, ...]) -> None:
 
 def test_resize_and_crop() -> None:
     picture = PixelImage(np.zeros((60, 100, 3), np.uint8))
-    assert decode(picture, Preprocessing(shorter_side=30)).shape == (30, 50, 3)
-    assert decode(picture, Preprocessing(size=(7, 9))).shape == (7, 9, 3)
-    assert decode(picture, Preprocessing(shorter_side=30, center_crop=(24, 26))).shape == (24, 26, 3)
+    assert decode(picture, Preprocessing(resize=ShorterSide(30))).shape == (30, 50, 3)
+    assert decode(picture, Preprocessing(resize=Exact(7, 9))).shape == (7, 9, 3)
+    assert decode(picture, Preprocessing(resize=ShorterSide(30), center_crop=(24, 26))).shape == (24, 26, 3)
 
 
 def test_the_crop_is_the_centre_and_fills_up_with_black() -> None:
@@ -100,3 +103,95 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
 def test_samples_of_32_bits_have_no_known_range(mode: str) -> None:
     with pytest.raises(ImageDecodeError, match="32 bits"):
         decode(encoded(Image.new(mode, (4, 4)), "TIFF"))
+
+
+GRAY = Preprocessing(normalization=Normalization((0.0,), (1.0,)))
+
+
+def test_the_filters_are_pillows() -> None:
+    assert set(FILTERS) == set(steps.FILTERS)
+
+
+@pytest.mark.parametrize(("height", "width"), [(60, 100), (100, 60), (10, 10), (1, 300)])
+def test_a_letterbox_holds_all_of_the_image_in_its_middle(height: int, width: int) -> None:
+    preprocessing = Preprocessing(resize=Letterbox(40, 50, fill=7))
+    boxed = decode(PixelImage(np.full((height, width, 3), 200, np.uint8)), preprocessing)
+    assert boxed.shape == (40, 50, 3)
+    rows, columns = np.nonzero(boxed[:, :, 0] == 200)
+    assert set(np.unique(boxed)) <= {7, 200}
+    assert (np.ptp(rows) + 1 == 40) or (np.ptp(columns) + 1 == 50)
+    assert abs((rows.min() + rows.max()) / 2 - 19.5) <= 0.5
+    assert abs((columns.min() + columns.max()) / 2 - 24.5) <= 0.5
+
+
+def test_luminance() -> None:
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[:, :, 0] = 200
+    assert decode(PixelImage(red), GRAY).tolist() == np.full((4, 5, 1), 60).tolist()  # 0.299 · 200
+    assert decode(encoded(Image.new("L", (5, 4), 9), "PNG"), GRAY).shape == (4, 5, 1)
+    assert decode(PixelImage(red), Preprocessing(Letterbox(6, 6, 3), normalization=GRAY.normalization)).shape == (
+        6,
+        6,
+        1,
+    )
+
+
+def test_the_background_shows_through() -> None:
+    half = np.zeros((2, 2, 4), np.uint8)
+    half[0] = (10, 20, 30, 255)
+    on_blue = Preprocessing(background=(0, 0, 250))
+    for payload in (
+        PixelImage(half),
+        encoded(Image.fromarray(half), "PNG"),
+        encoded(Image.fromarray(half), "WEBP", lossless=True),
+    ):
+        assert decode(payload, on_blue)[0, 0].tolist() == [10, 20, 30]
+        assert decode(payload, on_blue)[1, 1].tolist() == [0, 0, 250]
+        assert decode(payload)[1, 1].tolist() == [255, 255, 255]
+    palette = Image.fromarray(half).convert("RGB").quantize(4)
+    transparent = palette.getpixel((0, 1))
+    for form in ("PNG", "GIF"):
+        got = decode(encoded(palette, form, transparency=transparent), on_blue)
+        assert got[1, 1].tolist() == [0, 0, 250]
+        assert abs(got[0, 0].astype(int) - [10, 20, 30]).max() <= 2
+
+
+def test_sixteen_bits_become_eight() -> None:
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    for form in ("PNG", "TIFF"):
+        np.testing.assert_array_equal(decode(encoded(Image.fromarray(ramp), form))[:, :, 0], ramp // 257)
+
+
+def test_a_palette_becomes_colours() -> None:
+    colours = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [9, 8, 7]]], np.uint8)
+    image = Image.fromarray(colours).quantize(4)
+    np.testing.assert_allclose(decode(encoded(image, "PNG")).astype(int), colours, atol=4)
+
+
+def test_cmyk_becomes_rgb() -> None:
+    cyan = decode(encoded(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100))
+    assert cyan.shape == (8, 8, 3)
+    assert cyan[4, 4, 0] < 30
+    assert cyan[4, 4, 1:].min() > 225
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_exif_orientation(orientation: int) -> None:
+    """The same picture, stored turned and flipped in the eight ways of the standard."""
+    picture = np.zeros((3, 2, 3), np.uint8)
+    picture[0, 0] = 255
+    stored = {
+        1: picture,
+        2: picture[:, ::-1],
+        3: picture[::-1, ::-1],
+        4: picture[::-1],
+        5: picture.swapaxes(0, 1),
+        6: np.rot90(picture),
+        7: picture[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(picture, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(
+        decode(encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)), picture
+    )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from layertap.types import Layout
 from layertap_server.document import ManifestError
 from layertap_server.graph import Normalization
 from layertap_server.manifest import Manifest, read_manifest
+from layertap_server.preprocessing import Exact, Letterbox, Preprocessing, ShorterSide
 from tests.paths import MODEL, MODELS
 
 
@@ -21,7 +23,8 @@ def read(tmp_path: Path, text: str) -> Manifest:
 def test_the_shipped_model() -> None:
     manifest = read_manifest(MODELS / MODEL / "model.yaml")
     preprocessing = manifest.preprocessing
-    assert (preprocessing.shorter_side, preprocessing.filter, preprocessing.center_crop) == (256, "bicubic", (224, 224))
+    assert preprocessing.resize == ShorterSide(256)
+    assert (preprocessing.filter, preprocessing.center_crop) == ("bicubic", (224, 224))
     assert preprocessing.normalization == Normalization((127.0,) * 3, (128.0,) * 3)
     assert not preprocessing.assumed
     assert manifest.stages == ("blocks.0", "blocks.2", "blocks.4", "blocks.10", "blocks.15")
@@ -31,6 +34,29 @@ def test_the_shipped_model() -> None:
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     assert read(tmp_path, "") == Manifest()
     assert Manifest().preprocessing.assumed
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("none", None),
+        ("{letterbox: [64, 96]}", Letterbox(64, 96)),
+        ("{letterbox: 64, fill: 0}", Letterbox(64, 64, 0)),
+        ("{size: [7, 9]}", Exact(7, 9)),
+        ("{shorter_side: 5}", ShorterSide(5)),
+    ],
+)
+def test_resize(tmp_path: Path, text: str, expected: object) -> None:
+    assert read(tmp_path, f"input: {{resize: {text}}}").preprocessing.resize == expected
+
+
+def test_colours_and_layout(tmp_path: Path) -> None:
+    text = "input: {color: gray, layout: nhwc, background: [0, 0, 0], crop: none}"
+    preprocessing = read(tmp_path, text).preprocessing
+    assert preprocessing == Preprocessing(
+        normalization=Normalization((0.0,), (1.0,)), layout=Layout.NHWC, background=(0, 0, 0)
+    )
+    assert preprocessing.describe() == "luminance, (pixel − 0) / 1"
 
 
 @pytest.mark.parametrize(
@@ -60,6 +86,12 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
         ("a: b: c", "line 1: mapping values are not allowed here"),
         ("- a", "the file must be a mapping"),
         ("input: 3", "line 1: input must be a mapping"),
+        ("input: {resize: {size: 3, shorter_side: 4}}", "resize has shorter_side and size; it must be one of them"),
+        ("input: {resize: {size: 3, fill: 4}}", "fill belongs to letterbox"),
+        ("input: {resize: {letterbox: 3, fill: 400}}", "fill must be a whole number from 0 to 255"),
+        ("input: {background: [1, 2, 300]}", "background must be [red, green, blue], each 0 to 255"),
+        ("input: {color: gray, normalize: {mean: [1, 2, 3]}}", "mean must be 1 numbers"),
+        ("input: {layout: nwhc}", "layout must be one of nchw, nhwc (did you mean nhwc, nchw?)"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, words: str) -> None:

@@ -14,7 +14,7 @@ from layertap_server.graph.compile import (
     macs_of,
     tensor_type,
 )
-from layertap_server.graph.front import CHANNELS, Normalization
+from layertap_server.graph.front import Normalization
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.model_graph import ModelGraph
@@ -26,7 +26,6 @@ Proto = ModelProto
 """An ONNX model, for rooms that only hand it on."""
 
 __all__ = [
-    "CHANNELS",
     "COLUMNS",
     "INPUT",
     "CompiledPlan",

@@ -139,7 +139,7 @@ def _assembled(
     others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != image.name)
     before = Builder(graph.opset, prefix="layertap/front")
     if front is not None and image_size is not None:
-        inputs = [front_input(graph.fixed_batch, image_size)]
+        inputs = [front_input(graph.fixed_batch, image_size, len(front.mean))]
         start = emit_front(before, front, image)
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:

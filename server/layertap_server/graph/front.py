@@ -14,13 +14,12 @@ from layertap.types import Layout, TensorInfo
 from layertap_server.blocks import Builder
 
 IMAGES = "layertap/images"
-"""The plan's input: uint8 N×H×W×3, in RGB."""
-CHANNELS = 3
+"""The plan's input: uint8 N×H×W×3, in RGB, or N×H×W×1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """How bytes become the numbers that the model was trained on: ``(pixel - mean) / std`` a channel."""
+    """How bytes become the numbers that the model was trained on: ``(pixel - mean) / std`` for each channel."""
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -28,9 +27,9 @@ class Normalization:
     """The model takes blue first; mean and std are then in that order."""
 
 
-def front_input(batch: int | None, size: tuple[int, int]) -> ValueInfoProto:
+def front_input(batch: int | None, size: tuple[int, int], channels: int) -> ValueInfoProto:
     """What the plan takes: images of this height and width."""
-    return helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [batch or "N", *size, CHANNELS])
+    return helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [batch or "N", *size, channels])
 
 
 def emit_front(builder: Builder, normalization: Normalization, image_input: TensorInfo) -> str:

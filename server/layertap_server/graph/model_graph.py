@@ -41,6 +41,11 @@ class ModelGraph:
         height, width = (self.image_input.shape[axis] for axis in axes)
         return (height, width) if height > 0 and width > 0 else None
 
+    @property
+    def image_channels(self) -> int:
+        """Of the images that the model takes; -1 where the graph leaves them open."""
+        return self.image_input.shape[3 if self.image_input.layout is Layout.NHWC else 1]
+
     @cached_property
     def weights(self) -> Mapping[str, onnx.TensorProto]:
         """The initializers by name."""

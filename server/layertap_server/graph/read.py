@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -59,10 +60,11 @@ def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
         raise GraphError("its external data cannot be read; they must lie in the model's own folder") from error
 
 
-def read(proto: onnx.ModelProto, weights_folder: Path) -> ModelGraph:
+def read(proto: onnx.ModelProto, weights_folder: Path, layout: Layout | None = None) -> ModelGraph:
     """What the model is: checked, with the shapes that the file alone gives.
 
-    Takes ``proto`` over: its large weights move into a file in ``weights_folder``.
+    Takes ``proto`` over: its large weights move into a file in ``weights_folder``. ``layout`` is that of the input that
+    takes images; without it its shape tells.
 
     Raises:
         GraphError: the model is not valid, or has no input that could take images.
@@ -75,7 +77,7 @@ def read(proto: onnx.ModelProto, weights_folder: Path) -> ModelGraph:
     _check(proto)
     proto = _converted(proto)
     _give_back(proto, large)
-    return _analysed(proto, weights_folder, None)
+    return _analysed(proto, weights_folder, None, layout)
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
@@ -84,7 +86,7 @@ def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
     Raises:
         GraphError: the change made it invalid.
     """
-    return _analysed(proto, graph.weights_folder, None)
+    return _analysed(proto, graph.weights_folder, None, graph.image_input.layout)
 
 
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
@@ -97,12 +99,14 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
         return graph
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return _analysed(proto, graph.weights_folder, image_size)
+    return _analysed(proto, graph.weights_folder, image_size, graph.image_input.layout)
 
 
-def _analysed(proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None) -> ModelGraph:
-    _fix_image_size(proto, _image_input(proto), image_size)
-    image = _image_input(proto)
+def _analysed(
+    proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None, layout: Layout | None
+) -> ModelGraph:
+    _fix_image_size(proto, _image_input(proto, layout), image_size)
+    image = _image_input(proto, layout)
     types = with_grids(proto.graph, _infer_types(proto, image))
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
@@ -191,11 +195,11 @@ def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in weights]
 
 
-def _image_input(proto: onnx.ModelProto) -> TensorInfo:
+def _image_input(proto: onnx.ModelProto, layout: Layout | None) -> TensorInfo:
     for value in _inputs(proto):
         info = _tensor_info(value)
         if len(info.shape) == IMAGE_RANK and info.dtype.startswith(("float", "uint8")):
-            return info
+            return info if layout is None else replace(info, layout=layout)
     shapes = ", ".join(f"{value.name} {list(_tensor_info(value).shape)}" for value in _inputs(proto)) or "none"
     raise GraphError(f"no input takes images, which have four dimensions; the inputs are {shapes}")
 

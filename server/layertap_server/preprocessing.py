@@ -1,0 +1,126 @@
+"""How an image becomes a model's input, as data: what ``model.yaml`` says, or what is assumed where it says nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from layertap.types import Layout
+from layertap_server.graph import ModelGraph, Normalization
+
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+"""What most networks were trained with (torchvision's means and deviations, for pixels of 0 to 255)."""
+GRAY, COLOR = 1, 3
+_UNIT_RANGE = Normalization(mean=(0.0,), std=(255.0,))
+
+
+@dataclass(frozen=True, slots=True)
+class ShorterSide:
+    """So that the shorter side has so many pixels; the aspect ratio stays."""
+
+    pixels: int
+
+    def __str__(self) -> str:
+        return f"resize the shorter side to {self.pixels}"
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """To this size, whatever the aspect ratio."""
+
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"resize to {self.height}×{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """So that all of the image fits in; what is left on both sides is filled."""
+
+    height: int
+    width: int
+    fill: int = 114
+    """Of every channel; 114 is what the YOLO networks were trained with."""
+
+    def __str__(self) -> str:
+        return f"fit into {self.height}×{self.width}, filled with {self.fill}"
+
+
+Resize: TypeAlias = ShorterSide | Exact | Letterbox
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """Resize, crop the centre, then colours and numbers."""
+
+    resize: Resize | None = None
+    filter: str = "bilinear"
+    center_crop: tuple[int, int] | None = None
+    """Height and width."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """What shows through where an image is transparent."""
+    normalization: Normalization = field(default_factory=Normalization)
+    layout: Layout | None = None
+    """Of the model's input, where its shape does not tell."""
+    assumed: bool = False
+    """The model says nothing; this is a guess."""
+
+    @property
+    def channels(self) -> int:
+        """Of a prepared image: 3 in RGB, or 1 of luminance."""
+        return len(self.normalization.mean)
+
+    @property
+    def output_size(self) -> tuple[int, int] | None:
+        """Height and width of every prepared image; None where they depend on the image."""
+        if self.center_crop or self.resize is None or isinstance(self.resize, ShorterSide):
+            return self.center_crop
+        return self.resize.height, self.resize.width
+
+    def describe(self) -> str:
+        """In words, for a person."""
+        steps = [f"{self.resize} ({self.filter})"] if self.resize else []
+        if self.center_crop:
+            steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
+        color = "BGR" if self.normalization.bgr else "RGB"
+        steps.append("luminance" if self.channels == GRAY else color)
+        steps.append(f"(pixel − {_numbers(self.normalization.mean)}) / {_numbers(self.normalization.std)}")
+        return ", ".join(steps)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    texts = [f"{value:g}" for value in values]
+    return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+
+
+class PreprocessingError(Exception):
+    """The preprocessing and the graph contradict each other."""
+
+
+def fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
+    """The preprocessing, with what the model's folder does not say taken from the graph.
+
+    Raises:
+        PreprocessingError: it gives another size than the graph takes.
+    """
+    if preprocessing.assumed:
+        preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
+    given, fixed = preprocessing.output_size, model.image_size
+    if fixed is None or given == fixed:
+        return preprocessing
+    if given is not None:
+        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
+        raise PreprocessingError(f"input: resize and crop give {sizes}")
+    return replace(preprocessing, resize=Exact(*fixed))
+
+
+def _assumed_normalization(model: ModelGraph) -> Normalization:
+    """Bytes as they are for an input of bytes; ImageNet's statistics for colours, 0 to 1 for luminance."""
+    is_gray = model.image_channels == GRAY
+    if model.image_input.dtype == "uint8":
+        count = GRAY if is_gray else COLOR
+        return Normalization((0.0,) * count, (1.0,) * count)
+    return _UNIT_RANGE if is_gray else IMAGENET
