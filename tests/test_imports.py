@@ -26,6 +26,7 @@ BELOW = {
     "plan": {"blocks", "graph", "limits", "selectors"},
     "runtime": {"graph"},
     "sessions": {"graph", "runtime"},
+    "observation": {"graph", "runtime"},
     "loading": {"build", "document", "graph", "manifest", "plan", "preprocessing", "selectors"},
     "repository": {"document", "graph", "loading", "manifest"},
     "limits": set(),

@@ -205,7 +205,7 @@ class FeatureMap:
     tap_index: int = 0
     """Which of the request's taps it answers."""
     inexact: bool = False
-    """True where the tap itself changed how the layer is computed."""
+    """True where the taps may have changed how the layer is computed: a quantized model's, by a rounding."""
     quantization: Quantization | None = None
     """Of a head that ends in ``quantize``."""
 

@@ -26,6 +26,7 @@ from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
+from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
 from layertap_server.rpc import feature_service, model_service
 from layertap_server.rpc.dispatch import Dispatcher
@@ -71,8 +72,13 @@ class Server:
         self._engine = Engine(runtime, sessions, limits, self._decode_pool)
         self._applier = Applier(runtime, sessions, limits)
         try:
-            hooks = Hooks(self._engine.warm_up, self._retire, self._models_changed)
-            self.repository = Repository(Path(settings.models), runtime.device, hooks)
+            hooks = Hooks(
+                try_out=self._engine.warm_up,
+                observe=lambda model, size: observed(model, size, runtime),
+                retire=self._retire,
+                changed=self._models_changed,
+            )
+            self.repository = Repository(Path(settings.models), runtime.device, hooks, settings.max_model_bytes)
         except RepositoryError as error:
             raise StartError(str(error)) from error
         self._observe(sessions)

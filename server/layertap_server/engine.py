@@ -328,10 +328,13 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel
 
 
 def _feature_maps(resolution: Resolution, opened: OpenPlan, arrays: Mapping[str, Array]) -> tuple[FeatureMap, ...]:
-    return tuple(_feature_map(result, opened, arrays) for result in resolution.results)
+    return tuple(
+        _feature_map(result, opened, arrays, inexact=result.layer in resolution.inexact)
+        for result in resolution.results
+    )
 
 
-def _feature_map(result: Result, opened: OpenPlan, arrays: Mapping[str, Array]) -> FeatureMap:
+def _feature_map(result: Result, opened: OpenPlan, arrays: Mapping[str, Array], *, inexact: bool) -> FeatureMap:
     output = opened.compiled.output_names[result.head_index]
     return FeatureMap(
         name=result.name,
@@ -339,6 +342,7 @@ def _feature_map(result: Result, opened: OpenPlan, arrays: Mapping[str, Array]) 
         layer=result.layer,
         layout=result.tensor.layout,
         tap_index=result.tap_index,
+        inexact=inexact,
         quantization=opened.quantization_of(output, arrays),
     )
 

@@ -8,8 +8,10 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from layertap.errors import LayertapError
 from layertap.expression import parse_head
@@ -69,7 +71,17 @@ class ModelFiles:
         return own if own.is_file() else self.home / name
 
 
-def load_model(home: Path, device: str, version: str = ONLY_VERSION) -> LoadedModel:
+Observe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
+"""Completes the types of a model whose images have this size; see `observation`."""
+
+
+def load_model(
+    home: Path,
+    device: str,
+    version: str = ONLY_VERSION,
+    observe: Observe = lambda model, _: model,
+    most_bytes: int = graph.MOST_BYTES,
+) -> LoadedModel:
     """One version of the model whose folder is ``home``.
 
     What a version has in its own folder (``home/3``) wins over what lies beside it for all versions.
@@ -82,7 +94,9 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION) -> LoadedMo
     files = ModelFiles(home, version)
     manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    model = graph.read(_proto(files, manifest), scratch.path, manifest.preprocessing.layout)
+    model = graph.read(_proto(files, manifest, most_bytes), scratch.path, manifest.preprocessing.layout)
+    _check_constants(model, most_bytes)
+    model = observe(model, manifest.preprocessing.output_size)
     model, surgery = _operated(model, manifest)
     preprocessing = _fitted(manifest, model)
     size = preprocessing.output_size
@@ -114,11 +128,17 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION) -> LoadedMo
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
 
 
-def _proto(files: ModelFiles, manifest: Manifest) -> graph.Proto:
+def _check_constants(model: ModelGraph, most_bytes: int) -> None:
+    total = model.constant_bytes
+    if total > most_bytes:
+        raise graph.GraphError(f"its constants take {total} bytes and the limit is {most_bytes} (--max-model-bytes)")
+
+
+def _proto(files: ModelFiles, manifest: Manifest, most_bytes: int) -> graph.Proto:
     """The ONNX model: of a file, or built of the layers that ``model.yaml`` lists."""
     network = manifest.network
     if network is None:
-        return graph.load(files.path(manifest.onnx))
+        return graph.load(files.path(manifest.onnx), most_bytes)
     weights = load_weights(files.path(network.weights)) if network.weights else None
     return build(network, files.home.name, manifest.preprocessing.output_size, weights)
 

@@ -21,7 +21,7 @@ from layertap.errors import (
 from layertap.expression import LONGEST, format_tap, parse_tap
 from layertap.types import LayerInfo, Tap
 from layertap_server.blocks import Tensor
-from layertap_server.graph import GraphError, ModelGraph, at_size, head_type
+from layertap_server.graph import GraphError, ModelGraph, at_size, head_type, inexact_layers
 from layertap_server.limits import check_head
 from layertap_server.selectors import Selectors
 
@@ -92,6 +92,8 @@ class Resolution:
     results: tuple[Result, ...]
     computed_bytes: int
     """What the heads compute for one image, as far as the sizes are known."""
+    inexact: frozenset[str] = frozenset()
+    """Layers of a quantized model that the taps change by a rounding."""
 
 
 @dataclass(slots=True)
@@ -193,7 +195,8 @@ class Planner:
             except LayertapError as error:
                 raise error.located(f"taps[{index}]") from None
         plan = Plan(self._model_key, tuple(draft.heads), input_)
-        return Resolution(plan, tuple(draft.results), draft.computed_bytes)
+        inexact = inexact_layers(graph.proto.graph, {layer for layer, _ in draft.heads})
+        return Resolution(plan, tuple(draft.results), draft.computed_bytes, inexact)
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)

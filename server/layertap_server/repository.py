@@ -17,8 +17,8 @@ from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
 from layertap.types import ModelInfo, ModelState
 from layertap_server.document import ManifestError
-from layertap_server.graph import GraphError
-from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, load_model
+from layertap_server.graph import MOST_BYTES, GraphError
+from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, Observe, load_model
 from layertap_server.manifest import FILE_NAME
 
 log = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class Hooks:
 
     try_out: Callable[[LoadedModel], None] = lambda _: None
     """Opens and warms a model before it takes traffic; raises `TryOutError` where it cannot be run."""
+    observe: Observe = lambda model, _: model
+    """Completes the types of a model's layers."""
     retire: Callable[[LoadedModel], None] = lambda _: None
     """A model takes no new requests any more."""
     changed: Callable[[], None] = field(default=lambda: None)
@@ -65,8 +67,8 @@ class Hooks:
 class Repository:
     """The models of one folder."""
 
-    def __init__(self, folder: Path, device: str, hooks: Hooks | None = None) -> None:
-        """Loads nothing yet.
+    def __init__(self, folder: Path, device: str, hooks: Hooks | None = None, most_bytes: int = MOST_BYTES) -> None:
+        """Loads nothing yet; ``most_bytes`` are those of a model's constants.
 
         Raises:
             RepositoryError: there is no such folder.
@@ -76,6 +78,7 @@ class Repository:
         self._folder = folder
         self._device = device
         self._hooks = hooks or Hooks()
+        self._most_bytes = most_bytes
         self._entries: Mapping[str, _Entry] = {}
         self._changing = threading.Lock()
         """Held by whoever loads; readers need none."""
@@ -202,7 +205,7 @@ class Repository:
 
     def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
         try:
-            model = load_model(home, self._device, version)
+            model = load_model(home, self._device, version, self._hooks.observe, self._most_bytes)
             self._hooks.try_out(model)
         except (ManifestError, GraphError, TryOutError) as error:
             reason = str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from layertap.errors import DeviceMemoryError
 from layertap.types import Array
 from layertap_server.graph import probe_model
 
+LARGEST_FOLDED = str(16 * 2**20)
 QUIET = 4
 """onnxruntime's severity "fatal": what fails is raised here, it need not be printed as well."""
 
@@ -30,15 +32,18 @@ class Session:
     def __init__(self, session: ort.InferenceSession) -> None:
         self._session = session
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> list[Array]:
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], limit_seconds: float | None = None
+    ) -> list[Array]:
         """The outputs, in this order.
 
         Raises:
             DeviceMemoryError: the device has no room for it.
-            SessionError: it failed in another way.
+            SessionError: it failed in another way, or took longer than the limit.
         """
-        with _wrapped():
-            return list(self._session.run(list(outputs), dict(inputs)))
+        options = ort.RunOptions()
+        with _wrapped(), _limited(options, limit_seconds):
+            return list(self._session.run(list(outputs), dict(inputs), options))
 
 
 class Runtime:
@@ -73,6 +78,8 @@ class Runtime:
         options.intra_op_num_threads = self._threads
         # Spinning threads burn the cores that other requests in flight need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A constant that a node makes is not worth a copy in every session once it is large.
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", LARGEST_FOLDED)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
         with _wrapped():
             return Session(ort.InferenceSession(model, options, providers=self._providers, enable_fallback=0))
@@ -104,6 +111,20 @@ def _cuda_problem(provider: tuple[str, dict[str, str]]) -> str:
     except Exception as error:  # noqa: BLE001 - any failure of the probe means the same
         return str(error).splitlines()[0]
     return "" if provider[0] in session.get_providers() else "CUDA or cuDNN cannot be loaded; install layertap[cuda]"
+
+
+@contextlib.contextmanager
+def _limited(options: ort.RunOptions, seconds: float | None) -> Iterator[None]:
+    """Ends the run between two operators when the time is over."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, lambda: setattr(options, "terminate", True))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

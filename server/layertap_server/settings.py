@@ -38,6 +38,7 @@ class Settings:
     watch: bool = _setting(default=False, doc="load models anew when their files change")
     watch_seconds: float = _setting(2.0, "how often the files are looked at")
     control: bool = _setting(default=False, doc="allow callers LoadModel and UnloadModel")
+    max_model_bytes: int = _setting(8192 * MIB, "bytes of a model's weights and constants")
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8001, "port of the service; 0 takes any free one")
     metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none")

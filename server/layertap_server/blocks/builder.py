@@ -70,6 +70,14 @@ class Tensor:
             return None
         return images * math.prod(sizes) * np.dtype(self.dtype).itemsize
 
+    @property
+    def known_bytes(self) -> int:
+        """Bytes of all values; 0 where a size or the type is not known."""
+        sizes = [size for size in self.shape if isinstance(size, int)]
+        if len(sizes) != self.rank or not self.dtype:
+            return 0
+        return math.prod(sizes) * np.dtype(self.dtype).itemsize
+
     def axis(self, logical: int) -> int:
         """Where an axis that is counted as in N×C×H×W lies in this tensor's layout."""
         rank = self.rank

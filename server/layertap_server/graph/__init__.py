@@ -11,15 +11,18 @@ from layertap_server.graph.compile import (
     compile_inspection,
     compile_plan,
     head_type,
+    image_shape,
     macs_of,
     tensor_type,
+    whole_with_outputs,
 )
 from layertap_server.graph.front import Normalization
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
-from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.model_graph import ModelGraph, ObservedType
 from layertap_server.graph.probe import probe_model
-from layertap_server.graph.read import GraphError, at_size, load, read, reread
+from layertap_server.graph.quantized import inexact_layers
+from layertap_server.graph.read import MOST_BYTES, GraphError, at_size, load, read, reread, with_observed
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
@@ -28,10 +31,12 @@ Proto = ModelProto
 __all__ = [
     "COLUMNS",
     "INPUT",
+    "MOST_BYTES",
     "CompiledPlan",
     "GraphError",
     "ModelGraph",
     "Normalization",
+    "ObservedType",
     "Operation",
     "Proto",
     "at_size",
@@ -39,6 +44,8 @@ __all__ = [
     "compile_inspection",
     "compile_plan",
     "head_type",
+    "image_shape",
+    "inexact_layers",
     "load",
     "macs_of",
     "operate",
@@ -46,4 +53,6 @@ __all__ = [
     "read",
     "reread",
     "tensor_type",
+    "whole_with_outputs",
+    "with_observed",
 ]

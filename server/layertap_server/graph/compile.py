@@ -116,6 +116,22 @@ def compile_inspection(
     return _assembled(graph, builder, results, set(layers), front, image_size)
 
 
+def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
+    """The model with these tensors as its only outputs, whatever their types; on its own input."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    del proto.graph.output[:]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    _unname_doubles(proto.graph)
+    return bytes(proto.SerializeToString())
+
+
+def image_shape(graph: ModelGraph, batch: int, size: tuple[int, int]) -> list[int]:
+    """The shape of so many images of this height and width, as the model's own input."""
+    channels = max(graph.image_channels, 1)
+    return [batch, *size, channels] if graph.image_input.layout is Layout.NHWC else [batch, channels, *size]
+
+
 def macs_of(graph: ModelGraph, layers: Collection[str]) -> int:
     """Multiply-accumulates of one image for so many layers and all that they need."""
     nodes, _ = needed_nodes(graph.proto.graph, layers)
@@ -155,6 +171,7 @@ def _assembled(
         list({output.name: output for output in outputs}.values()),
         [*weights, *before.initializers, *builder.initializers],
     )
+    _unname_doubles(plan)
     model = helper.make_model(
         plan,
         opset_imports=graph.proto.opset_import,
@@ -169,6 +186,15 @@ def _assembled(
         other_inputs=others,
         quantization=_quantization(results),
     )
+
+
+def _unname_doubles(graph: onnx.GraphProto) -> None:
+    """Nodes of one name are valid ONNX, and onnxruntime refuses them."""
+    seen: set[str] = set()
+    for node in graph.node:
+        if node.name in seen:
+            node.ClearField("name")
+        seen.add(node.name)
 
 
 def _quantization(results: Iterable[Tensor]) -> Mapping[str, tuple[str, str]]:

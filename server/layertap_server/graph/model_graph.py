@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,17 @@ import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedType:
+    """What a run showed of a tensor."""
+
+    dtype: str
+    sizes: tuple[int | None, ...]
+    """None for what differs from run to run."""
+    is_batch: bool
+    """Whether the first axis is the batch."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,8 @@ class ModelGraph:
     layers: tuple[LayerInfo, ...]
     types: Mapping[str, Tensor]
     """Of every layer whose type is known."""
+    observed: Mapping[str, ObservedType] = field(default_factory=dict)
+    """Of those that a run had to show."""
 
     @property
     def fixed_batch(self) -> int | None:
@@ -45,6 +58,13 @@ class ModelGraph:
     def image_channels(self) -> int:
         """Of the images that the model takes; -1 where the graph leaves them open."""
         return self.image_input.shape[3 if self.image_input.layout is Layout.NHWC else 1]
+
+    @property
+    def constant_bytes(self) -> int:
+        """What no image changes takes: weights, and constants that nodes make."""
+        layers = {layer.name for layer in self.layers}
+        made = [tensor for name, tensor in self.types.items() if name not in layers and name not in self.weights]
+        return sum(map(onnx_bytes, self.weights.values())) + sum(tensor.known_bytes for tensor in made)
 
     @cached_property
     def weights(self) -> Mapping[str, onnx.TensorProto]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, external_data_helper, shape_inference, version_converter
@@ -13,13 +15,16 @@ from onnx import checker, external_data_helper, shape_inference, version_convert
 from layertap.types import Layout, TensorInfo
 from layertap_server.blocks import INNER, Tensor
 from layertap_server.graph.layers import list_layers
-from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.model_graph import ModelGraph, ObservedType
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.tokens import with_grids
+from layertap_server.graph.walk import tensors_of, written_types
 from layertap_server.graph.weights import WeightsError, externalize
 
 OLDEST_OPSET = 17
 """What heads are emitted in; an older model is converted to it."""
+MOST_BYTES = 8 * 2**30
+"""Of a model's constants, unless the operator says otherwise."""
 BATCH = "N"
 IR_OF_FREE_INITIALIZERS = 4
 """From this version of ONNX's format on, weights need not be listed among the inputs."""
@@ -30,13 +35,14 @@ class GraphError(Exception):
     """The model cannot be used; the message says why and names no path of the server."""
 
 
-def load(path: Path) -> onnx.ModelProto:
+def load(path: Path, most_bytes: int = MOST_BYTES) -> onnx.ModelProto:
     """The model of a file, with its external data, which must lie in the file's own folder.
 
     Raises:
-        GraphError: not an ONNX model, or its external data lie elsewhere or are missing.
+        GraphError: not an ONNX model, a larger one, or its external data lie elsewhere or are missing.
     """
     try:
+        _check_size(path.stat().st_size, most_bytes)
         proto = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
@@ -44,16 +50,28 @@ def load(path: Path) -> onnx.ModelProto:
         raise GraphError(f"{path.name}: {error.strerror or error}") from error
     if not proto.graph.node and not proto.graph.output:
         raise GraphError(f"{path.name} holds no graph")
-    _load_external_data(proto, path.parent)
+    _load_external_data(proto, path.parent, most_bytes)
     return proto
 
 
-def _load_external_data(proto: onnx.ModelProto, folder: Path) -> None:
+def _check_size(size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise GraphError(f"its constants take {size} bytes and the limit is {most_bytes} (--max-model-bytes)")
+
+
+def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int) -> None:
     root = folder.resolve()
-    for tensor in proto.graph.initializer:
+    files: set[Path] = set()
+    for tensor in tensors_of(proto.graph):
         for entry in tensor.external_data:
-            if entry.key == "location" and not (root / entry.value).resolve().is_relative_to(root):
-                raise GraphError(f"the weights of {tensor.name} lie outside the model's folder")
+            if entry.key == "location":
+                file = (root / entry.value).resolve()
+                if not file.is_relative_to(root):
+                    raise GraphError(f"the weights of {tensor.name} lie outside the model's folder")
+                if not file.is_file():
+                    raise GraphError(f"its external data cannot be read: there is no file {entry.value!r}")
+                files.add(file)
+    _check_size(sum(file.stat().st_size for file in files), most_bytes)
     try:
         external_data_helper.load_external_data_for_model(proto, str(folder))
     except (OSError, ValueError, checker.ValidationError) as error:
@@ -77,7 +95,7 @@ def read(proto: onnx.ModelProto, weights_folder: Path, layout: Layout | None = N
     _check(proto)
     proto = _converted(proto)
     _give_back(proto, large)
-    return _analysed(proto, weights_folder, None, layout)
+    return _analysed(proto, weights_folder, layout)
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
@@ -86,7 +104,12 @@ def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
     Raises:
         GraphError: the change made it invalid.
     """
-    return _analysed(proto, graph.weights_folder, None, graph.image_input.layout)
+    return _analysed(proto, graph.weights_folder, graph.image_input.layout)
+
+
+def with_observed(graph: ModelGraph, types: Mapping[str, ObservedType]) -> ModelGraph:
+    """The same model, knowing the types that runs have shown."""
+    return _analysed(graph.proto, graph.weights_folder, graph.image_input.layout, observed=types)
 
 
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
@@ -99,13 +122,18 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
         return graph
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return _analysed(proto, graph.weights_folder, image_size, graph.image_input.layout)
+    return _analysed(proto, graph.weights_folder, graph.image_input.layout, image_size, graph.observed)
 
 
 def _analysed(
-    proto: onnx.ModelProto, weights_folder: Path, image_size: tuple[int, int] | None, layout: Layout | None
+    proto: onnx.ModelProto,
+    weights_folder: Path,
+    layout: Layout | None,
+    image_size: tuple[int, int] | None = None,
+    observed: Mapping[str, ObservedType] = MappingProxyType({}),
 ) -> ModelGraph:
     _fix_image_size(proto, _image_input(proto, layout), image_size)
+    proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
     image = _image_input(proto, layout)
     types = with_grids(proto.graph, _infer_types(proto, image))
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
@@ -121,7 +149,13 @@ def _analysed(
         image_input=image,
         layers=tuple(list_layers(proto.graph, names, types)),
         types=types,
+        observed=observed,
     )
+
+
+def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
+    sizes = [BATCH if axis == 0 and seen.is_batch else size for axis, size in enumerate(seen.sizes)]
+    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(seen.dtype)), sizes)
 
 
 def _take_large_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
@@ -226,8 +260,8 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
     """Writes what is known of the input into the graph, so that shape inference can carry it to every layer."""
     value = next(value for value in proto.graph.input if value.name == image.name)
     dims = value.type.tensor_type.shape.dim
+    symbol = dims[0].dim_param
     if image.shape[0] < 0:
-        symbol = dims[0].dim_param
         for first in (other.type.tensor_type.shape.dim[:1] for other in proto.graph.input):
             # Other inputs have the same batch where they call it the same, or leave it open too.
             if first and not first[0].HasField("dim_value") and first[0].dim_param in {symbol, ""}:
@@ -241,9 +275,11 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
     kept = [value for value in proto.graph.value_info if value.name in built]
     del proto.graph.value_info[:]
     proto.graph.value_info.extend(kept)
-    for value in [*proto.graph.value_info, *proto.graph.output]:
-        for dim in value.type.tensor_type.shape.dim[1 if value.name in built else 0 :]:
-            if dim.HasField("dim_param"):
+    for type_ in written_types(proto.graph):
+        for dim in type_.shape.dim:
+            if dim.dim_param in {symbol, BATCH} and dim.dim_param:
+                dim.dim_param = BATCH
+            elif dim.HasField("dim_param"):
                 dim.Clear()
 
 

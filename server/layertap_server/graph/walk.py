@@ -38,6 +38,31 @@ def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list
     return kept[::-1], frozenset(needed)
 
 
+def written_types(graph: onnx.GraphProto) -> Iterator[onnx.TypeProto.Tensor]:
+    """The tensor types that a graph and its bodies write down, those inside sequences too; not those of its inputs."""
+    for value in (*graph.value_info, *graph.output):
+        type_ = value.type
+        while type_.WhichOneof("value") in {"sequence_type", "optional_type"}:
+            type_ = getattr(type_, type_.WhichOneof("value")).elem_type
+        if type_.HasField("tensor_type"):
+            yield type_.tensor_type
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                yield from (value.type.tensor_type for value in body.input if value.type.HasField("tensor_type"))
+                yield from written_types(body)
+
+
+def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every constant of a graph and its bodies: initializers, and what nodes carry as attributes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for body in (attribute.g, *attribute.graphs):
+                yield from tensors_of(body)
+
+
 def bodies(node: onnx.NodeProto) -> Iterator[str]:
     """What is computed inside the bodies of a node (If, Loop, Scan), in order; bodies in bodies too."""
     for attribute in node.attribute:

@@ -1,0 +1,302 @@
+"""Small models of every kind that a user may drop in: one each, with what cannot be tapped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, parser
+
+from layertap.types import Array
+from tests.models import vision_transformer
+
+OPSET = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A model, images for it, values for its other inputs, and its layers that cannot be tapped with a word of why."""
+
+    make: Callable[[], onnx.ModelProto]
+    image: tuple[int, ...] = (2, 3, 8, 8)
+    dtype: str = "float32"
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    not_tappable: Mapping[str, str] = field(default_factory=dict)
+    inexact: frozenset[str] = frozenset()
+    """Layers that a tap changes by a rounding."""
+    one_by_one: bool = False
+    """The graph takes one image at a time."""
+    external: bool = False
+
+    def images(self) -> Array:
+        return np.random.default_rng(1).normal(size=self.image).astype(self.dtype)
+
+    def write(self, models: Path, name: str) -> Path:
+        """As a bare file in a folder of its own."""
+        path = models / name / "model.onnx"
+        path.parent.mkdir(parents=True)
+        if self.external:
+            onnx.save(self.make(), path, save_as_external_data=True, location="weights.data", size_threshold=0)
+        else:
+            onnx.save(self.make(), path)
+        return path
+
+
+def of_text(text: str, dtype: str = "float32", /, **weights: tuple[int, ...] | Array) -> onnx.ModelProto:
+    """The model of ONNX text; a weight is its shape, filled at random, or its values."""
+    model = parser.parse_model(text)
+    random = np.random.default_rng(0)
+    for name, weight in weights.items():
+        values = weight if isinstance(weight, np.ndarray) else (random.normal(size=weight) / 4).astype(dtype)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+def channels_last() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    nhwc (float[batch, 8, 8, 3] image) => (float[batch, 8, 8, 4] maps) {{
+        turned = Transpose <perm = [0, 3, 1, 2]> (image)
+        conv = Conv <pads = [1, 1, 1, 1]> (turned, w)
+        maps = Transpose <perm = [0, 2, 3, 1]> (conv)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def fixed_batch() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    fixed (float[1, 3, 8, 8] image) => (float[1, 5] scores) {{
+        conv = Conv (image, w)
+        act = Relu (conv)
+        row = Reshape (act, to_row)
+        scores = Gemm (row, head)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3), to_row=np.array([1, 144]), head=(144, 5))
+
+
+def free_size() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    free (float[batch, 3, height, width] image) => (float[batch, 4] scores) {{
+        conv = Conv <strides = [2, 2]> (image, w)
+        act = Relu (conv)
+        mean = GlobalAveragePool (act)
+        scores = Flatten (mean)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def two_inputs() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    two (float[batch, 4] condition, float[batch, 3, 8, 8] image, float[4] bias) => (float[batch, 4] scores) {{
+        conv = Conv (image, w)
+        mean = GlobalAveragePool (conv)
+        vector = Flatten (mean)
+        gated = Mul (vector, condition)
+        scores = Add (gated, bias)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def if_body() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    branch (float[batch, 3, 8, 8] image) => (float[batch, 4, 6, 6] result) {{
+        conv = Conv (image, w)
+        largest = ReduceMax <keepdims = 0> (conv)
+        limit = Constant <value_float = 0.5> ()
+        is_large = Greater (largest, limit)
+        chosen = If (is_large) <
+            then_branch = positive () => (float[batch, 4, 6, 6] doubled) {{
+                rectified = Relu (conv)
+                doubled = Add (rectified, rectified)
+            }},
+            else_branch = negative () => (float[batch, 4, 6, 6] turned) {{ turned = Neg (conv) }}
+        >
+        result = Sigmoid (chosen)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def loop_body() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    repeated (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
+        times = Constant <value_int = 3> ()
+        always = Constant <value = bool {{1}}> ()
+        last = Loop (times, always, image) <
+            body = again (int64 number, bool go_on, float[batch, 3, 8, 8] state)
+                => (bool still, float[batch, 3, 8, 8] next) {{
+                still = Identity (go_on)
+                convolved = Conv <pads = [1, 1, 1, 1]> (state, w)
+                next = Tanh (convolved)
+            }}
+        >
+        result = Relu (last)
+    }}"""
+    return of_text(text, w=(3, 3, 3, 3))
+
+
+def half() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    half (float16[batch, 3, 8, 8] image) => (float16[batch, 4, 6, 6] act) {{
+        conv = Conv (image, w)
+        act = Relu (conv)
+    }}"""
+    return of_text(text, "float16", w=(4, 3, 3, 3))
+
+
+def quantized() -> onnx.ModelProto:
+    """As a quantizer writes it: every convolution between DequantizeLinear and QuantizeLinear."""
+    text = f"""{OPSET}
+    qdq (float[batch, 3, 8, 8] image) => (float[batch, 4] scores) {{
+        image_q = QuantizeLinear (image, scale, zero)
+        image_dq = DequantizeLinear (image_q, scale, zero)
+        w1 = DequantizeLinear (w1_q, weight_scale, zero)
+        conv1 = Conv (image_dq, w1)
+        act1 = Relu (conv1)
+        act1_q = QuantizeLinear (act1, scale, zero)
+        act1_dq = DequantizeLinear (act1_q, scale, zero)
+        w2 = DequantizeLinear (w2_q, weight_scale, zero)
+        conv2 = Conv (act1_dq, w2)
+        conv2_q = QuantizeLinear (conv2, scale, zero)
+        conv2_dq = DequantizeLinear (conv2_q, scale, zero)
+        mean = GlobalAveragePool (conv2_dq)
+        scores = Flatten (mean)
+    }}"""
+    random = np.random.default_rng(0)
+    return of_text(
+        text,
+        scale=np.array(0.03, np.float32),
+        weight_scale=np.array(0.01, np.float32),
+        zero=np.array(0, np.int8),
+        w1_q=random.integers(-60, 60, (4, 3, 3, 3)).astype(np.int8),
+        w2_q=random.integers(-60, 60, (4, 4, 3, 3)).astype(np.int8),
+    )
+
+
+def empty_outputs() -> onnx.ModelProto:
+    """A recurrent network over the rows, of whose three outputs only the last state is used."""
+    text = f"""{OPSET}
+    recurrent (float[batch, 3, 8, 8] image) => (float[batch, 5] state) {{
+        gray = ReduceMean <axes = [1], keepdims = 0> (image)
+        rows = Transpose <perm = [1, 0, 2]> (gray)
+        final = LSTM <hidden_size = 5> (rows, w, r)
+        state = Squeeze (final, first)
+    }}"""
+    model = of_text(text, w=(1, 20, 8), r=(1, 20, 5), first=np.array([0]))
+    del model.graph.node[2].output[:]
+    model.graph.node[2].output.extend(["", "final"])
+    return model
+
+
+def strange_names() -> onnx.ModelProto:
+    """Tensors and nodes whose names a tap expression must quote, and node names that are blank or there twice."""
+    names = ["conv|relu", "a -> b", "with spaces", 'quote"d', "стадия:1", "back\\slash", "{layer}", "out"]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 3, 8, 8])
+    nodes = [
+        helper.make_node(operator, [source], [name], name=node)
+        for operator, source, name, node in zip(
+            ["Neg", "Relu", "Sigmoid", "Tanh", "Neg", "Relu", "Sigmoid", "Tanh"],
+            ["image", *names],
+            names,
+            ["same", "same", "", "", "a | b", "same", "", "out"],
+            strict=False,
+        )
+    ]
+    graph = helper.make_graph(nodes, "strange", [image], [out])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def functions() -> onnx.ModelProto:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+    calling (float[batch, 3, 8, 8] image) => (float[batch, 4, 6, 6] act) {
+        conv = Conv (image, w)
+        act = local.swish (conv)
+    }
+    <domain: "local", opset_import: ["" : 17]>
+    swish (x) => (y) {
+        gate = Sigmoid (x)
+        y = Mul (x, gate)
+    }"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def sequences() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    parts (float[batch, 3, 8, 8] image) => (seq(float[batch, 1, 8, 8]) pieces, float[batch, 3, 8, 8] back) {{
+        act = Relu (image)
+        pieces = SplitToSequence <axis = 1> (act)
+        back = ConcatFromSequence <axis = 1> (pieces)
+    }}"""
+    return of_text(text)
+
+
+def other_types() -> onnx.ModelProto:
+    text = f"""{OPSET}
+    types (float[batch, 3, 8, 8] image) => (int64[batch, 1, 8, 8] best, bool[batch, 3, 8, 8] positive) {{
+        zero = Constant <value_float = 0.0> ()
+        best = ArgMax <axis = 1> (image)
+        positive = Greater (image, zero)
+        precise = Cast <to = 11> (image)
+        count = Shape (image)
+        total = ReduceSum <keepdims = 0> (image)
+    }}"""
+    return of_text(text)
+
+
+def contributed() -> onnx.ModelProto:
+    """With an operator of onnxruntime's own, of which ONNX knows nothing."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    contributed (float[batch, 3, 8, 8] image) => (float[batch, 4] scores) {
+        conv = Conv (image, w)
+        gated = com.microsoft.QuickGelu (conv)
+        act = Relu (gated)
+        mean = GlobalAveragePool (act)
+        scores = Flatten (mean)
+    }"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def no_output_shape() -> onnx.ModelProto:
+    """As some exporters write it: an output says its type and no shape."""
+    model = free_size()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
+NOT_FIRST = "first axis is not the batch"
+MODELS: Mapping[str, Odd] = {
+    "transformer": Odd(vision_transformer, (2, 3, 24, 32), not_tappable={"sizes": NOT_FIRST, "many": NOT_FIRST}),
+    "channels_last": Odd(channels_last, (2, 8, 8, 3)),
+    "fixed_batch": Odd(fixed_batch, (3, 3, 8, 8), one_by_one=True),
+    "free_size": Odd(free_size, (2, 3, 11, 17)),
+    "two_inputs": Odd(
+        two_inputs,
+        inputs={"condition": np.ones((2, 4), np.float32) * 3, "bias": np.arange(4, dtype=np.float32)},
+        not_tappable={"bias": NOT_FIRST},
+    ),
+    "if_body": Odd(
+        if_body,
+        not_tappable={
+            "largest": NOT_FIRST,
+            "is_large": NOT_FIRST,
+            "rectified": "inside the body of If",
+            "doubled": "inside the body of If",
+            "turned": "inside the body of If",
+        },
+    ),
+    "loop_body": Odd(loop_body, not_tappable=dict.fromkeys(("still", "convolved", "next"), "inside the body of Loop")),
+    "external_data": Odd(free_size, (2, 3, 8, 8), external=True),
+    "half": Odd(half, dtype="float16"),
+    "quantized": Odd(quantized, inexact=frozenset({"conv1", "act1", "conv2"})),
+    "empty_outputs": Odd(empty_outputs, not_tappable={"rows": NOT_FIRST, "final": NOT_FIRST}),
+    "strange_names": Odd(strange_names),
+    "functions": Odd(functions),
+    "sequences": Odd(sequences, not_tappable={"pieces": "no tensor"}),
+    "other_types": Odd(other_types, not_tappable={"count": NOT_FIRST, "total": NOT_FIRST}),
+    "contributed": Odd(contributed),
+    "no_output_shape": Odd(no_output_shape),
+}
