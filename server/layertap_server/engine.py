@@ -40,7 +40,6 @@ from layertap_server.graph import (
     Normalization,
     compile_inspection,
     compile_plan,
-    macs_of,
 )
 from layertap_server.inputs import OtherInputs, filled, other_inputs
 from layertap_server.limits import Limits
@@ -54,6 +53,9 @@ from layertap_server.statistics import summarized
 
 Resolved = TypeVar("Resolved")
 log = logging.getLogger(__name__)
+
+MOST_EXTRA = 1.1
+"""A compiled plan that computes more than was asked serves if it costs at most so many times as much."""
 
 
 class Engine:
@@ -88,7 +90,7 @@ class Engine:
         )
         step = _step(model, resolution.plan, len(batch))
         decoded = time.perf_counter()
-        opened = self._sessions.get(resolution.plan, lambda: self._compile(model, resolution.plan))
+        opened = self._opened(model, resolution.plan)
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
         arrays = self._run(opened, batch, others, step, model.graph.fixed_batch)
         end = time.perf_counter()
@@ -112,8 +114,8 @@ class Engine:
         return Preview(
             features=features,
             total_bytes=sum(feature.bytes for feature in features),
-            macs_per_image=macs_of(model.planner.graph_for(input_), {layer for layer, _ in resolution.plan.heads}),
-            warm=resolution.plan in self._sessions,
+            macs_per_image=model.planner.macs(resolution.plan),
+            warm=resolution.plan in self._sessions or self._wider(model, resolution.plan) is not None,
             model=model.info.name,
             version=model.info.version,
         )
@@ -230,6 +232,20 @@ class Engine:
         # Sizes that only running tells were not in the estimate.
         self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
         return arrays
+
+    def _opened(self, model: LoadedModel, plan: Plan) -> OpenPlan:
+        """The plan's session, or that of a wider plan which costs about the same and is there already."""
+        if plan not in self._sessions and (wider := self._wider(model, plan)):
+            self._sessions.used(wider[0])
+            return wider[1].narrowed([wider[0].heads.index(head) for head in plan.heads])
+        return self._sessions.get(plan, lambda: self._compile(model, plan))
+
+    def _wider(self, model: LoadedModel, plan: Plan) -> tuple[Plan, OpenPlan] | None:
+        most = MOST_EXTRA * model.planner.macs(plan)
+        for wider, opened in reversed(self._sessions.ready(lambda key: isinstance(key, Plan) and plan.is_part_of(key))):
+            if isinstance(wider, Plan) and model.planner.macs(wider) <= most and model.planner.is_exact(wider):
+                return wider, opened
+        return None
 
     def _compile(self, model: LoadedModel, plan: Plan) -> OpenPlan:
         graph = model.planner.graph_for(plan.input)

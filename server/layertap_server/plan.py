@@ -21,7 +21,7 @@ from layertap.errors import (
 from layertap.expression import LONGEST, format_tap, parse_tap
 from layertap.types import LayerInfo, Tap
 from layertap_server.blocks import Tensor
-from layertap_server.graph import GraphError, ModelGraph, at_size, head_type, inexact_layers
+from layertap_server.graph import GraphError, ModelGraph, at_size, head_type, inexact_layers, macs_of
 from layertap_server.limits import check_head
 from layertap_server.selectors import Selectors
 
@@ -60,6 +60,11 @@ class Plan:
     def looks_across_images(self) -> bool:
         """Whether one image's result depends on the request's others: such a plan runs all of them at once."""
         return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
+
+    def is_part_of(self, other: Plan) -> bool:
+        """Whether the other plan computes all that this one does, image by image."""
+        same = (self.model_key, self.input) == (other.model_key, other.input)
+        return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +168,14 @@ class Planner:
         # As text, in which 1, 1.0 and true differ; in Python they are equal.
         key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
         return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
+
+    def macs(self, plan: Plan) -> int:
+        """Multiply-accumulates of one image."""
+        return macs_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
+
+    def is_exact(self, plan: Plan) -> bool:
+        """Whether its taps leave all values as they are; see `graph.quantized`."""
+        return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
 
     def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
         """The layers that the selectors name, each once; without selectors those right after an activation.

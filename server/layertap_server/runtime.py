@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ class Session:
             SessionError: it failed in another way, or took longer than the limit.
         """
         options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with _wrapped(), _limited(options, limit_seconds):
             return list(self._session.run(list(outputs), dict(inputs), options))
 
@@ -56,6 +58,7 @@ class Runtime:
             DeviceError: CUDA was asked for and does not work here.
         """
         self._threads = threads
+        _share_an_arena()
         self._providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
         if device != "cpu":
             self._use_cuda(device)
@@ -76,6 +79,7 @@ class Runtime:
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = self._threads
+        options.add_session_config_entry("session.use_env_allocators", "1")
         # Spinning threads burn the cores that other requests in flight need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # A constant that a node makes is not worth a copy in every session once it is large.
@@ -93,6 +97,13 @@ class Runtime:
             self._providers.insert(0, cuda)
         elif device != "auto":
             raise DeviceError(f"device {device}: {problem}; use --device cpu, or auto to take what there is")
+
+
+@functools.cache
+def _share_an_arena() -> None:
+    """One arena for all sessions of the process, which gives back what a run leaves (docs/decisions/0004)."""
+    memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))
 
 
 def _cuda_problem(provider: tuple[str, dict[str, str]]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from layertap.types import Array, Quantization
@@ -15,6 +15,9 @@ from layertap_server.runtime import Session
 
 OVERHEAD_BYTES = 2 * 2**20
 """What a session takes beside its weights, roughly."""
+WEIGHTS_FACTOR = 1.6
+"""What a session's copy of the weights takes, in parts of the weights: rearranged for vectors of 8 or 16, and with the
+gaps that plans that come and go leave in the heap (measured over 2,000 of them, see docs/decisions/0004)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,23 @@ class OpenPlan:
         names = self.compiled.quantization.get(output)
         return Quantization(*(arrays[name] for name in names)) if names else None
 
+    def narrowed(self, heads: Sequence[int]) -> OpenPlan:
+        """The same session, asked for these of its heads only, in this order."""
+        names = tuple(self.compiled.output_names[head] for head in heads)
+        quantization = {name: pair for name, pair in self.compiled.quantization.items() if name in names}
+        return OpenPlan(self.session, replace(self.compiled, output_names=names, quantization=quantization))
+
     @property
     def cost_bytes(self) -> int:
         """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
-        return self.compiled.weight_bytes + len(self.compiled.model) + OVERHEAD_BYTES
+        return int(WEIGHTS_FACTOR * self.compiled.weight_bytes) + len(self.compiled.model) + OVERHEAD_BYTES
 
 
 class SessionCache:
     """Plans to sessions, the least recently used leaving first."""
 
     def __init__(self, budget_bytes: int, on_event: Callable[[str], None] = lambda _: None) -> None:
-        """``on_event`` hears of each "hit", "miss" and "eviction"."""
+        """``on_event`` hears of each "hit", "miss", "reuse" and "eviction"."""
         self._budget_bytes = budget_bytes
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -67,6 +76,18 @@ class SessionCache:
         if mine:
             self._fill(plan, future, compile_)
         return future.result()
+
+    def ready(self, fits: Callable[[Hashable], bool]) -> list[tuple[Hashable, OpenPlan]]:
+        """The compiled plans that fit, the most recently used last."""
+        with self._lock:
+            return [(plan, future.result()) for plan, future in self._open.items() if fits(plan) and future.done()]
+
+    def used(self, plan: Hashable) -> None:
+        """Tells that a plan served a request that asked for less."""
+        with self._lock:
+            if plan in self._open:
+                self._open.move_to_end(plan)
+        self._on_event("reuse")
 
     def forget(self, model_key: int) -> None:
         """Drops the plans of a model that is gone, and keeps none of it from now on; runs under way end."""

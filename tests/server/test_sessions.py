@@ -12,7 +12,7 @@ import pytest
 from layertap_server.graph import CompiledPlan
 from layertap_server.plan import Plan, PlanInput
 from layertap_server.runtime import Session
-from layertap_server.sessions import OVERHEAD_BYTES, OpenPlan, SessionCache
+from layertap_server.sessions import OpenPlan, SessionCache
 
 
 def plan(number: int) -> Plan:
@@ -64,13 +64,14 @@ def test_a_failure_reaches_everyone_and_is_not_kept() -> None:
 
 def test_the_least_recently_used_leaves_when_the_budget_is_spent() -> None:
     events: list[str] = []
-    cache = SessionCache(2 * (OVERHEAD_BYTES + 100), events.append)
+    budget = 2 * opened(100).cost_bytes
+    cache = SessionCache(budget, events.append)
     for number in (1, 2):
         cache.get(plan(number), lambda: opened(100))
     cache.get(plan(1), opened)
     cache.get(plan(3), lambda: opened(100))
     assert [plan(number) in cache for number in (1, 2, 3)] == [True, False, True]
-    assert cache.used_bytes <= 2 * (OVERHEAD_BYTES + 100)
+    assert cache.used_bytes <= budget
     assert events == ["miss", "miss", "hit", "miss", "eviction"]
 
 
