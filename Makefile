@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models stubs check-stubs container-test clean
+.PHONY: env demo serve test lint generated check-blocks check-models bench stubs check-stubs container-test clean
 
 env: $(STAMP)
 
@@ -40,6 +40,9 @@ check-blocks: env  ## the table of every block in every use, against its referen
 
 check-models: env  ## the table of real architectures, each layer against the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
+
+bench: env  ## every scenario of docs/performance.md beside plain onnxruntime
+	$(BIN)/python -m benchmarks $(ARGS)
 
 stubs:  ## generates client/layertap/v1 from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env

@@ -49,7 +49,8 @@ BELOW = {
     "memory": set(),
     "metrics": set(),
     "settings": set(),
-    "rpc": {"apply", "engine", "metrics", "repository"},
+    "shared_memory": set(),
+    "rpc": {"apply", "engine", "metrics", "repository", "shared_memory"},
     "healthcheck": set(),
 }
 COMPOSITION = {"app", "__main__", "__init__"}

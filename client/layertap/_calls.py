@@ -22,6 +22,15 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 LARGEST_MESSAGE_BYTES = 512 * 2**20
 """Above the server's own limit on answers, so that it is the server that says what is too large."""
 
+EXTRACT_STREAM = "/layertap.v1.FeatureService/ExtractStream"
+LARGE_BYTES = 2**20
+"""From here on an answer travels in chunks."""
+MOST_KINDS = 1000
+ROOM_FOR_ALIGNMENT = 2**16
+MOST_REOPENINGS = 8
+BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 3.0
+
 _RETRY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
@@ -50,6 +59,9 @@ class ConnectionOptions:
             ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            # A server that is started anew is found within seconds; gRPC's own default waits up to two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 3000),
             # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
             ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
             *self.grpc_options,
@@ -73,9 +85,37 @@ def extract_request(
 
 
 def extract_reply(request: ExtractRequest, message: feature_pb.ExtractResponse) -> Features:
-    return wire.decode_extract_response(
-        message, tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
-    )
+    return wire.decode_extract_response(message, expressions(request))
+
+
+def expressions(request: ExtractRequest) -> tuple[str, ...]:
+    """The request's taps as text, by which results are found too."""
+    return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
+
+
+class LargeAnswers:
+    """Which requests have large answers, learned from their first: those travel in chunks from then on."""
+
+    def __init__(self) -> None:
+        self._bytes_per_image: dict[tuple[str, str, tuple[Tap | str, ...]], float] = {}
+
+    def is_large(self, request: ExtractRequest) -> bool:
+        return self._bytes_per_image.get(_kind(request), 0) * len(request.images) > LARGE_BYTES
+
+    def bytes_of(self, request: ExtractRequest) -> int:
+        """How much room the answer needs, alignment included."""
+        return int(self._bytes_per_image[_kind(request)] * len(request.images)) + ROOM_FOR_ALIGNMENT
+
+    def learn(self, request: ExtractRequest, features: Features) -> None:
+        size = sum(array.nbytes for array in features.values()) / max(len(request.images), 1)
+        if size * len(request.images) > LARGE_BYTES or _kind(request) in self._bytes_per_image:
+            if len(self._bytes_per_image) >= MOST_KINDS:
+                self._bytes_per_image.clear()
+            self._bytes_per_image[_kind(request)] = size
+
+
+def _kind(request: ExtractRequest) -> tuple[str, str, tuple[Tap | str, ...]]:
+    return request.model, request.version, request.taps
 
 
 def models_reply(message: model_pb.ListModelsResponse) -> list[ModelInfo]:

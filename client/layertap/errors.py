@@ -17,6 +17,7 @@
         ImageDecodeError          IMAGE_DECODE_FAILED .index
         ImageTooLargeError        IMAGE_TOO_LARGE     .index
         BadTensorError            BAD_TENSOR
+        BadRegionError            BAD_REGION
       UnknownModelError           NOT_FOUND           .suggestions
       ModelFailedError            FAILED_PRECONDITION
       UnavailableError            UNAVAILABLE         .retry_after
@@ -27,7 +28,7 @@
         ResponseTooLargeError, OverloadedError .retry_after, DeviceMemoryError, RequestTooLargeError
       DeadlineError               DEADLINE_EXCEEDED
       CancelledError              CANCELLED
-      NotImplementedYetError      UNIMPLEMENTED
+      SharedMemoryDisabledError   PERMISSION_DENIED
       ServerFault                 INTERNAL            .incident
 
 An error holds its message, its reason and a flat ``metadata`` with every variable part of the message. The properties
@@ -128,6 +129,12 @@ class ShapeMismatchError(InvalidRequestError):
 
 class NotTappableError(InvalidRequestError):
     reason = "NOT_TAPPABLE"
+
+
+class BadRegionError(InvalidRequestError):
+    """A region of shared memory that is not registered, or cannot be."""
+
+    reason = "BAD_REGION"
 
 
 class DuplicateNameError(InvalidRequestError):
@@ -252,11 +259,11 @@ class CancelledError(LayertapError):
     reason = "CANCELLED"
 
 
-class NotImplementedYetError(LayertapError):
-    """The contract has this call and the server does not."""
+class SharedMemoryDisabledError(LayertapError):
+    """The operator does not offer shared memory."""
 
-    status = "UNIMPLEMENTED"
-    reason = "UNIMPLEMENTED"
+    status = "PERMISSION_DENIED"
+    reason = "SHARED_MEMORY_DISABLED"
 
 
 class ServerFault(LayertapError):

@@ -15,6 +15,8 @@ from layertap.types import Array, EncodedImage, ImagePayload, PixelImage
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage  # noqa: TID251 - for the annotation only
 
+_AS_IT_IS = {"RGB", "RGBA", "L"}
+"""Pillow's modes that are pixels as they travel; the server puts transparency on the model's background."""
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Array | PillowImage"
 """A path, the bytes of an image file, a uint8 H×W×C array, a float array in the model's own layout, a Pillow image."""
 
@@ -31,6 +33,11 @@ def to_payloads(images: ImageLike | Iterable[ImageLike]) -> tuple[ImagePayload, 
     return tuple(_to_payload(image, index) for index, image in enumerate(images))  # type: ignore[arg-type]
 
 
+def describe(image: ImageLike, index: int) -> str:
+    """What to call an image: its path, or its number."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else str(index)
+
+
 def _to_payload(image: ImageLike, index: int) -> ImagePayload:
     if isinstance(image, bytes):
         return EncodedImage(image)
@@ -39,12 +46,16 @@ def _to_payload(image: ImageLike, index: int) -> ImagePayload:
     if isinstance(image, np.ndarray):
         return PixelImage(_checked(image, index))
     if _is_pillow(image):
-        return PixelImage(np.asarray(image.convert("RGB")))
+        return PixelImage(np.asarray(image if image.mode in _AS_IT_IS else image.convert(_color_mode(image))))
     raise BadTensorError(
         f"images[{index}] is a {type(image).__name__}; an image is a path, bytes, a NumPy array or a Pillow image",
         field=f"images[{index}]",
         got=type(image).__name__,
     )
+
+
+def _color_mode(image: PillowImage) -> str:
+    return "RGBA" if image.has_transparency_data else "RGB"
 
 
 def _is_pillow(image: object) -> bool:

@@ -6,6 +6,11 @@ not known before it runs.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from layertap.errors import LayertapError
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -94,6 +99,8 @@ class ExtractRequest:
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
     """Values for the model's inputs that are not images, by name."""
+    region: str = ""
+    """Registered shared memory that the answer is written into."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +112,16 @@ class ApplyRequest:
     head: str | tuple[Block, ...]
     layout: Layout | None = None
     """What the axes mean; without it the rank tells."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExtractedItem:
+    """One image of a bulk run: its features, or why it has none."""
+
+    id: str
+    """Its path, or its number where it has none."""
+    features: Features | None = None
+    error: LayertapError | None = None
 
 
 @dataclass(frozen=True, slots=True)

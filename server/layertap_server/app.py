@@ -28,13 +28,15 @@ from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
 from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
-from layertap_server.rpc import feature_service, model_service
+from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.model_service import ModelService
+from layertap_server.rpc.shared_memory_service import SharedMemoryService
 from layertap_server.runtime import DeviceError, Runtime
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
+from layertap_server.shared_memory import Regions
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +101,8 @@ class Server:
         """
         self._server = grpc.aio.server(options=_options(self.settings))
         self._health = health.aio.HealthServicer()
-        self._services = [feature_service.DESCRIPTOR.full_name, model_service.DESCRIPTOR.full_name]
+        services = (feature_service, model_service, shared_memory_service)
+        self._services = [service.DESCRIPTOR.full_name for service in services]
         self._register()
         self.metrics_port = self._start_metrics()
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
@@ -137,11 +140,14 @@ class Server:
 
     def _register(self) -> None:
         dispatcher = self._dispatcher
-        features = FeatureService(self.repository, self._engine, self._applier, self._metrics)
+        regions = Regions(offered=self.settings.shared_memory)
+        features = FeatureService(self.repository, self._engine, self._applier, self._metrics, regions)
+        memory = SharedMemoryService(regions)
         models = ModelService(self.repository, control=self.settings.control)
         self._server.add_generic_rpc_handlers(
             (
-                dispatcher.service(feature_service.DESCRIPTOR, features.methods, quick=False),
+                dispatcher.service(feature_service.DESCRIPTOR, features.methods, features.streams, quick=False),
+                dispatcher.service(shared_memory_service.DESCRIPTOR, memory.methods, quick=True),
                 dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
             )
         )

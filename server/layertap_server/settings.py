@@ -52,6 +52,7 @@ class Settings:
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way")
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer")
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take")
+    shared_memory: bool = _setting(default=False, doc="let callers on this host take answers through shared memory")
     reflection: bool = _setting(default=False, doc="offer gRPC reflection")
     drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
     graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM")

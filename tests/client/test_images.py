@@ -28,10 +28,14 @@ def test_several_images_keep_their_order() -> None:
     assert to_payloads(bytes([number]) for number in range(3)) == tuple(EncodedImage(bytes([n])) for n in range(3))
 
 
-def test_a_pillow_image_becomes_rgb() -> None:
-    (payload,) = to_payloads(Image.new("L", (3, 2), 7))
+@pytest.mark.parametrize(
+    ("mode", "shape"), [("L", (2, 3)), ("RGB", (2, 3, 3)), ("1", (2, 3, 3)), ("CMYK", (2, 3, 3)), ("LA", (2, 3, 4))]
+)
+def test_a_pillow_image_travels_as_it_is_or_in_colours(mode: str, shape: tuple[int, ...]) -> None:
+    """What is transparent stays so: the server puts it on the model's background."""
+    (payload,) = to_payloads(Image.new(mode, (3, 2)))
     assert isinstance(payload, PixelImage)
-    np.testing.assert_array_equal(payload.array, np.full((2, 3, 3), 7, np.uint8))
+    assert payload.array.shape == shape
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

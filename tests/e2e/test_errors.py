@@ -224,12 +224,6 @@ def test_bytes_that_are_no_message(server: ServerProcess) -> None:
     assert status_of_raw_call(server, "Extract", b"\xff\xff\xff") is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_the_stream_that_is_not_built_yet_is_unimplemented(server: ServerProcess) -> None:
-    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
-        list(FeatureServiceStub(channel).ExtractStream(iter([pb.ExtractStreamRequest()]), timeout=20))
-    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-
-
 def test_no_default_taps_failed_models_and_small_limits(tmp_path: Path, cat: Array) -> None:
     model_folder(tmp_path, "bare", branching())
     model_folder(tmp_path, "broken", branching(), "labls: x")

@@ -195,3 +195,20 @@ def test_every_exif_orientation(orientation: int) -> None:
     np.testing.assert_array_equal(
         decode(encoded(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif)), picture
     )
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    "resize", [ShorterSide(100), Exact(90, 130), Letterbox(120, 120), ShorterSide(299), ShorterSide(700)]
+)
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale(orientation: int, resize: steps.Resize) -> None:
+    """Nearly the same pixels as by decoding all of it, and exactly the same size."""
+    with Image.open(PHOTOS / "chelsea.png") as photo:
+        picture = photo.resize((1203, 801), Image.Resampling.LANCZOS)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    jpeg = encoded(picture, "JPEG", quality=95, exif=exif)
+    reduced = decode(jpeg, Preprocessing(resize=resize, filter="bicubic"))
+    whole = decode(PixelImage(decode(jpeg)), Preprocessing(resize=resize, filter="bicubic"))
+    assert reduced.shape == whole.shape
+    assert np.abs(reduced.astype(int) - whole).mean() < 2

@@ -7,18 +7,20 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "taps", "inputs")
+    __slots__ = ("model", "version", "images", "taps", "inputs", "region")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    region: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
     __slots__ = ("features", "model", "version", "timing", "batch_size")
@@ -35,12 +37,14 @@ class ExtractResponse(_message.Message):
     def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class ExtractStreamRequest(_message.Message):
-    __slots__ = ("open", "image")
+    __slots__ = ("open", "image", "batch")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     open: ExtractStreamOpen
     image: ExtractStreamImage
-    def __init__(self, open: _Optional[_Union[ExtractStreamOpen, _Mapping]] = ..., image: _Optional[_Union[ExtractStreamImage, _Mapping]] = ...) -> None: ...
+    batch: ExtractStreamBatch
+    def __init__(self, open: _Optional[_Union[ExtractStreamOpen, _Mapping]] = ..., image: _Optional[_Union[ExtractStreamImage, _Mapping]] = ..., batch: _Optional[_Union[ExtractStreamBatch, _Mapping]] = ...) -> None: ...
 
 class ExtractStreamOpen(_message.Message):
     __slots__ = ("model", "version", "taps", "chunk_bytes")
@@ -61,6 +65,16 @@ class ExtractStreamImage(_message.Message):
     id: str
     image: _types_pb2.Image
     def __init__(self, id: _Optional[str] = ..., image: _Optional[_Union[_types_pb2.Image, _Mapping]] = ...) -> None: ...
+
+class ExtractStreamBatch(_message.Message):
+    __slots__ = ("id", "images", "inputs")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
+    inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
+    def __init__(self, id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamResponse(_message.Message):
     __slots__ = ("id", "opened", "header", "chunk", "done", "error")

@@ -77,8 +77,8 @@ class FeatureServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExtractStream(self, request_iterator, context):
-        """Bulk: the first message opens, every later one is an image; answers come in the order of completion, in chunks.
-        One bad image answers with its own error and the stream goes on.
+        """Bulk: the first message opens, every later one is an image or a batch; answers come in the order of completion, in
+        chunks. One bad image answers with its own error and the stream goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

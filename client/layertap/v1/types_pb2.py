@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17layertap/v1/types.proto\x12\x0blayertap.v1\"Y\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.layertap.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"K\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x06pixels\x18\x02 \x01(\x0b\x32\x13.layertap.v1.TensorH\x00\x42\x08\n\x06source\"\x92\x01\n\x0e\x42lockParameter\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12/\n\x04list\x18\x05 \x01(\x0b\x32\x1f.layertap.v1.BlockParameterListH\x00\x42\x07\n\x05value\"A\n\x12\x42lockParameterList\x12+\n\x06values\x18\x01 \x03(\x0b\x32\x1b.layertap.v1.BlockParameter\"\x9d\x01\n\x05\x42lock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\nparameters\x18\x02 \x03(\x0b\x32\".layertap.v1.Block.ParametersEntry\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.layertap.v1.BlockParameter:\x02\x38\x01\"M\n\x07TapSpec\x12\x10\n\x08selector\x18\x01 \x01(\t\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.layertap.v1.Block\x12\x0c\n\x04name\x18\x03 \x01(\t\"H\n\x03Tap\x12\x14\n\nexpression\x18\x01 \x01(\tH\x00\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x14.layertap.v1.TapSpecH\x00\x42\x05\n\x03tap\"B\n\x0cQuantization\x12\x0e\n\x06scales\x18\x01 \x03(\x02\x12\x13\n\x0bzero_points\x18\x02 \x03(\x03\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xba\x01\n\nFeatureMap\x12#\n\x06tensor\x18\x01 \x01(\x0b\x32\x13.layertap.v1.Tensor\x12\r\n\x05layer\x18\x02 \x01(\t\x12#\n\x06layout\x18\x03 \x01(\x0e\x32\x13.layertap.v1.Layout\x12/\n\x0cquantization\x18\x04 \x01(\x0b\x32\x19.layertap.v1.Quantization\x12\x0f\n\x07inexact\x18\x05 \x01(\x08\x12\x11\n\ttap_index\x18\x06 \x01(\x05\"S\n\x06Timing\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x11\n\tdecode_ms\x18\x02 \x01(\x01\x12\x12\n\ncompute_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01*\xa8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x04\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x05\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x08\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\t\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\n\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x0c*z\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\x12\x11\n\rLAYOUT_TOKENS\x10\x03\x12\x11\n\rLAYOUT_VECTOR\x10\x04\x12\x10\n\x0cLAYOUT_OTHER\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17layertap/v1/types.proto\x12\x0blayertap.v1\"\x82\x01\n\x06Tensor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05\x64type\x18\x02 \x01(\x0e\x32\x15.layertap.v1.DataType\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\'\n\x06shared\x18\x05 \x01(\x0b\x32\x17.layertap.v1.SharedData\"/\n\nSharedData\x12\x0e\n\x06offset\x18\x01 \x01(\x03\x12\x11\n\tbyte_size\x18\x02 \x01(\x03\"K\n\x05Image\x12\x11\n\x07\x65ncoded\x18\x01 \x01(\x0cH\x00\x12%\n\x06pixels\x18\x02 \x01(\x0b\x32\x13.layertap.v1.TensorH\x00\x42\x08\n\x06source\"\x92\x01\n\x0e\x42lockParameter\x12\x11\n\x07integer\x18\x01 \x01(\x03H\x00\x12\x10\n\x06number\x18\x02 \x01(\x01H\x00\x12\x11\n\x07\x62oolean\x18\x03 \x01(\x08H\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12/\n\x04list\x18\x05 \x01(\x0b\x32\x1f.layertap.v1.BlockParameterListH\x00\x42\x07\n\x05value\"A\n\x12\x42lockParameterList\x12+\n\x06values\x18\x01 \x03(\x0b\x32\x1b.layertap.v1.BlockParameter\"\x9d\x01\n\x05\x42lock\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x36\n\nparameters\x18\x02 \x03(\x0b\x32\".layertap.v1.Block.ParametersEntry\x1aN\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.layertap.v1.BlockParameter:\x02\x38\x01\"M\n\x07TapSpec\x12\x10\n\x08selector\x18\x01 \x01(\t\x12\"\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x12.layertap.v1.Block\x12\x0c\n\x04name\x18\x03 \x01(\t\"H\n\x03Tap\x12\x14\n\nexpression\x18\x01 \x01(\tH\x00\x12$\n\x04spec\x18\x02 \x01(\x0b\x32\x14.layertap.v1.TapSpecH\x00\x42\x05\n\x03tap\"B\n\x0cQuantization\x12\x0e\n\x06scales\x18\x01 \x03(\x02\x12\x13\n\x0bzero_points\x18\x02 \x03(\x03\x12\r\n\x05shape\x18\x03 \x03(\x03\"\xba\x01\n\nFeatureMap\x12#\n\x06tensor\x18\x01 \x01(\x0b\x32\x13.layertap.v1.Tensor\x12\r\n\x05layer\x18\x02 \x01(\t\x12#\n\x06layout\x18\x03 \x01(\x0e\x32\x13.layertap.v1.Layout\x12/\n\x0cquantization\x18\x04 \x01(\x0b\x32\x19.layertap.v1.Quantization\x12\x0f\n\x07inexact\x18\x05 \x01(\x08\x12\x11\n\ttap_index\x18\x06 \x01(\x05\"S\n\x06Timing\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x11\n\tdecode_ms\x18\x02 \x01(\x01\x12\x12\n\ncompute_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01*\xa8\x02\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT16\x10\x02\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT64\x10\x03\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x04\x12\x12\n\x0e\x44\x41TA_TYPE_INT8\x10\x05\x12\x14\n\x10\x44\x41TA_TYPE_UINT16\x10\x06\x12\x13\n\x0f\x44\x41TA_TYPE_INT16\x10\x07\x12\x14\n\x10\x44\x41TA_TYPE_UINT32\x10\x08\x12\x13\n\x0f\x44\x41TA_TYPE_INT32\x10\t\x12\x14\n\x10\x44\x41TA_TYPE_UINT64\x10\n\x12\x13\n\x0f\x44\x41TA_TYPE_INT64\x10\x0b\x12\x12\n\x0e\x44\x41TA_TYPE_BOOL\x10\x0c*z\n\x06Layout\x12\x16\n\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLAYOUT_NCHW\x10\x01\x12\x0f\n\x0bLAYOUT_NHWC\x10\x02\x12\x11\n\rLAYOUT_TOKENS\x10\x03\x12\x11\n\rLAYOUT_VECTOR\x10\x04\x12\x10\n\x0cLAYOUT_OTHER\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -23,30 +23,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BLOCK_PARAMETERSENTRY']._loaded_options = None
   _globals['_BLOCK_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_DATATYPE']._serialized_start=1080
-  _globals['_DATATYPE']._serialized_end=1376
-  _globals['_LAYOUT']._serialized_start=1378
-  _globals['_LAYOUT']._serialized_end=1500
-  _globals['_TENSOR']._serialized_start=40
-  _globals['_TENSOR']._serialized_end=129
-  _globals['_IMAGE']._serialized_start=131
-  _globals['_IMAGE']._serialized_end=206
-  _globals['_BLOCKPARAMETER']._serialized_start=209
-  _globals['_BLOCKPARAMETER']._serialized_end=355
-  _globals['_BLOCKPARAMETERLIST']._serialized_start=357
-  _globals['_BLOCKPARAMETERLIST']._serialized_end=422
-  _globals['_BLOCK']._serialized_start=425
-  _globals['_BLOCK']._serialized_end=582
-  _globals['_BLOCK_PARAMETERSENTRY']._serialized_start=504
-  _globals['_BLOCK_PARAMETERSENTRY']._serialized_end=582
-  _globals['_TAPSPEC']._serialized_start=584
-  _globals['_TAPSPEC']._serialized_end=661
-  _globals['_TAP']._serialized_start=663
-  _globals['_TAP']._serialized_end=735
-  _globals['_QUANTIZATION']._serialized_start=737
-  _globals['_QUANTIZATION']._serialized_end=803
-  _globals['_FEATUREMAP']._serialized_start=806
-  _globals['_FEATUREMAP']._serialized_end=992
-  _globals['_TIMING']._serialized_start=994
-  _globals['_TIMING']._serialized_end=1077
+  _globals['_DATATYPE']._serialized_start=1171
+  _globals['_DATATYPE']._serialized_end=1467
+  _globals['_LAYOUT']._serialized_start=1469
+  _globals['_LAYOUT']._serialized_end=1591
+  _globals['_TENSOR']._serialized_start=41
+  _globals['_TENSOR']._serialized_end=171
+  _globals['_SHAREDDATA']._serialized_start=173
+  _globals['_SHAREDDATA']._serialized_end=220
+  _globals['_IMAGE']._serialized_start=222
+  _globals['_IMAGE']._serialized_end=297
+  _globals['_BLOCKPARAMETER']._serialized_start=300
+  _globals['_BLOCKPARAMETER']._serialized_end=446
+  _globals['_BLOCKPARAMETERLIST']._serialized_start=448
+  _globals['_BLOCKPARAMETERLIST']._serialized_end=513
+  _globals['_BLOCK']._serialized_start=516
+  _globals['_BLOCK']._serialized_end=673
+  _globals['_BLOCK_PARAMETERSENTRY']._serialized_start=595
+  _globals['_BLOCK_PARAMETERSENTRY']._serialized_end=673
+  _globals['_TAPSPEC']._serialized_start=675
+  _globals['_TAPSPEC']._serialized_end=752
+  _globals['_TAP']._serialized_start=754
+  _globals['_TAP']._serialized_end=826
+  _globals['_QUANTIZATION']._serialized_start=828
+  _globals['_QUANTIZATION']._serialized_end=894
+  _globals['_FEATUREMAP']._serialized_start=897
+  _globals['_FEATUREMAP']._serialized_end=1083
+  _globals['_TIMING']._serialized_start=1085
+  _globals['_TIMING']._serialized_end=1168
 # @@protoc_insertion_point(module_scope)

@@ -26,9 +26,23 @@ from layertap.wire._previews import (
     encode_preview_request,
     encode_statistics,
 )
+from layertap.wire._stream import (
+    Assembler,
+    StreamOpening,
+    decode_stream_item,
+    decode_stream_open,
+    encode_stream_batch,
+    encode_stream_error,
+    encode_stream_open,
+    encode_stream_opened,
+    stream_answer,
+    stream_item_id,
+)
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
+    "Assembler",
+    "StreamOpening",
     "decode_apply_request",
     "decode_apply_response",
     "decode_block_spec",
@@ -41,6 +55,8 @@ __all__ = [
     "decode_preview",
     "decode_preview_request",
     "decode_statistics",
+    "decode_stream_item",
+    "decode_stream_open",
     "decode_tensor",
     "encode_apply_request",
     "encode_apply_response",
@@ -54,6 +70,12 @@ __all__ = [
     "encode_preview",
     "encode_preview_request",
     "encode_statistics",
+    "encode_stream_batch",
+    "encode_stream_error",
+    "encode_stream_open",
+    "encode_stream_opened",
     "encode_tensor",
     "status_of",
+    "stream_answer",
+    "stream_item_id",
 ]

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from layertap.errors import LayertapError, UnknownModelError, error_classes
+from layertap.v1 import feature_service_pb2 as pb
 
 DOMAIN = "layertap"
 LONGEST_MESSAGE = 1000
@@ -45,6 +46,20 @@ def decode_error(status: str, message: str, trailer: bytes = b"") -> LayertapErr
         return cls(message)
     error = _BY_REASON.get(info.reason, cls)(message, **dict(info.metadata))
     error.reason = info.reason
+    return error
+
+
+def encode_error_parts(error: LayertapError) -> pb.ExtractStreamError:
+    """What travels inside a stream, which goes on."""
+    message = _short(error.message, LONGEST_MESSAGE)
+    metadata = _bounded(error.metadata)
+    return pb.ExtractStreamError(code=status_of(error), message=message, reason=error.reason, metadata=metadata)
+
+
+def decode_error_parts(message: pb.ExtractStreamError) -> LayertapError:
+    cls = _BY_STATUS.get(code_pb2.Code.Name(message.code), LayertapError)
+    error = _BY_REASON.get(message.reason, cls)(message.message, **dict(message.metadata))
+    error.reason = message.reason
     return error
 
 

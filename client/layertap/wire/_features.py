@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from layertap.errors import ImageDecodeError, LayertapError
 from layertap.types import (
     ApplyRequest,
+    Array,
     EncodedImage,
     ExtractRequest,
     FeatureMap,
@@ -20,7 +23,16 @@ from layertap.types import (
 from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
-from layertap.wire._tensors import decode_layout, decode_tensor, encode_layout, encode_tensor
+from layertap.wire._tensors import (
+    decode_layout,
+    decode_tensor,
+    empty_tensor,
+    encode_layout,
+    encode_tensor,
+    encode_tensor_header,
+    little_endian,
+    shared_tensor,
+)
 
 
 def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest:
@@ -30,6 +42,7 @@ def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest
         images=[encode_image(image) for image in request.images],
         taps=[encode_tap(tap) for tap in request.taps],
         inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
+        region=request.region,
     )
 
 
@@ -45,6 +58,7 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
         images=tuple(decode_image(image, index) for index, image in enumerate(message.images)),
         taps=tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps)),
         inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},
+        region=message.region,
     )
 
 
@@ -73,31 +87,45 @@ def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
         raise error.located(f"taps[{index}]") from None
 
 
-def encode_extract_response(features: Features) -> feature_pb.ExtractResponse:
+def encode_extract_response(
+    features: Features, places: Sequence[tuple[int, int]] | None = None
+) -> feature_pb.ExtractResponse:
+    """The answer; with ``places`` the arrays lie there, as offset and size in the request's region."""
+    encoded = (
+        [_encode_feature(feature) for feature in features.maps]
+        if places is None
+        else [_encode_shared(feature, place) for feature, place in zip(features.maps, places, strict=True)]
+    )
     return feature_pb.ExtractResponse(
-        features=[_encode_feature(feature) for feature in features.maps],
+        features=encoded,
         model=features.model,
         version=features.version,
-        timing=_encode_timing(features.timing),
+        timing=encode_timing(features.timing),
         batch_size=features.batch_size,
     )
 
 
-def decode_extract_response(message: feature_pb.ExtractResponse, taps: tuple[str, ...] = ()) -> Features:
-    """The answer; ``taps`` are the expressions that were asked for, by which results are found too."""
+def decode_extract_response(
+    message: feature_pb.ExtractResponse, taps: tuple[str, ...] = (), region: Array | None = None
+) -> Features:
+    """The answer; ``taps`` are the expressions that were asked for, by which results are found too.
+
+    ``region`` is the shared memory, as bytes, that the request named.
+    """
     return Features(
-        maps=tuple(_decode_feature(feature) for feature in message.features),
+        maps=tuple(_decode_feature(feature, region) for feature in message.features),
         model=message.model,
         version=message.version,
-        timing=_decode_timing(message.timing),
+        timing=decode_timing(message.timing),
         batch_size=message.batch_size,
         taps=taps,
     )
 
 
-def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
+def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:
+    """All of a feature map but its data."""
     return pb.FeatureMap(
-        tensor=encode_tensor(feature.array, feature.name),
+        tensor=encode_tensor_header(feature.array, feature.name),
         layer=feature.layer,
         layout=encode_layout(feature.layout),
         tap_index=feature.tap_index,
@@ -106,10 +134,33 @@ def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
     )
 
 
-def _decode_feature(message: pb.FeatureMap) -> FeatureMap:
+def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
+    message = encode_feature_header(feature)
+    message.tensor.data = little_endian(feature.array).tobytes()
+    return message
+
+
+def _encode_shared(feature: FeatureMap, place: tuple[int, int]) -> pb.FeatureMap:
+    message = encode_feature_header(feature)
+    message.tensor.shared.offset, message.tensor.shared.byte_size = place
+    return message
+
+
+def decode_feature_header(message: pb.FeatureMap) -> FeatureMap:
+    """A feature map whose array is there to be filled."""
+    return _feature_of(message, empty_tensor(message.tensor))
+
+
+def _decode_feature(message: pb.FeatureMap, region: Array | None = None) -> FeatureMap:
+    if region is None or not message.tensor.HasField("shared"):
+        return _feature_of(message, decode_tensor(message.tensor))
+    return _feature_of(message, shared_tensor(message.tensor, region))
+
+
+def _feature_of(message: pb.FeatureMap, array: Array) -> FeatureMap:
     return FeatureMap(
         name=message.tensor.name,
-        array=decode_tensor(message.tensor),
+        array=array,
         layer=message.layer,
         layout=decode_layout(message.layout),
         tap_index=message.tap_index,
@@ -132,7 +183,7 @@ def _decode_quantization(message: pb.Quantization) -> Quantization:
     )
 
 
-def _encode_timing(timing: Timing) -> pb.Timing:
+def encode_timing(timing: Timing) -> pb.Timing:
     return pb.Timing(
         queue_ms=timing.queue_ms,
         decode_ms=timing.decode_ms,
@@ -141,7 +192,7 @@ def _encode_timing(timing: Timing) -> pb.Timing:
     )
 
 
-def _decode_timing(message: pb.Timing) -> Timing:
+def decode_timing(message: pb.Timing) -> Timing:
     return Timing(message.queue_ms, message.decode_ms, message.compute_ms, message.total_ms)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -42,11 +43,21 @@ def decode_layout(layout: int) -> Layout:
 
 
 def encode_tensor(array: Array, name: str = "") -> pb.Tensor:
+    message = encode_tensor_header(array, name)
+    message.data = little_endian(array).tobytes()
+    return message
+
+
+def encode_tensor_header(array: Array, name: str = "") -> pb.Tensor:
+    """All of a tensor but its data."""
     dtype = encode_dtype(array.dtype.name)
     if dtype.endswith("UNSPECIFIED"):
         raise BadTensorError(f"arrays of {array.dtype} cannot be sent", got=array.dtype.name)
-    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    return pb.Tensor(name=name, dtype=dtype, shape=array.shape, data=little_endian.tobytes())
+    return pb.Tensor(name=name, dtype=dtype, shape=array.shape)
+
+
+def little_endian(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
 
 
 def decode_tensor(tensor: pb.Tensor) -> Array:
@@ -55,18 +66,45 @@ def decode_tensor(tensor: pb.Tensor) -> Array:
     Raises:
         BadTensorError: no dtype, a negative size, or another number of bytes than dtype and shape ask for.
     """
+    dtype, shape = _type_of(tensor)
+    expected = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        message = f"a {dtype.name} tensor of shape {list(shape)} has {expected} bytes, not {len(tensor.data)}"
+        raise BadTensorError(message, expected=expected, got=len(tensor.data), shape=shape)
+    return np.frombuffer(tensor.data, dtype).reshape(shape)
+
+
+def empty_tensor(tensor: pb.Tensor) -> Array:
+    """An array for the tensor's data, which come by themselves.
+
+    Raises:
+        BadTensorError: no dtype, or sizes that cannot be.
+    """
+    dtype, shape = _type_of(tensor)
+    return np.empty(shape, dtype)
+
+
+def shared_tensor(tensor: pb.Tensor, region: Array) -> Array:
+    """The array, a view on the region's bytes.
+
+    Raises:
+        BadTensorError: its place lies outside the region, or its size is another than the type says.
+    """
+    dtype, shape = _type_of(tensor)
+    offset, size = tensor.shared.offset, tensor.shared.byte_size
+    if offset < 0 or size != math.prod(shape) * dtype.itemsize or offset + size > region.nbytes:
+        raise BadTensorError("the tensor's place in shared memory is not its own", got=[offset, size])
+    return region[offset : offset + size].view(dtype).reshape(shape)
+
+
+def _type_of(tensor: pb.Tensor) -> tuple[np.dtype[Any], tuple[int, ...]]:
     name = decode_dtype(tensor.dtype)
     if not name:
         raise BadTensorError("the tensor says no dtype that this program knows", got=str(tensor.dtype))
-    dtype = np.dtype(name).newbyteorder("<")
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):
         raise BadTensorError(f"the tensor has a negative size in its shape {list(shape)}", got=shape)
     if len(shape) > HIGHEST_RANK or max(shape, default=0) > LARGEST_SIZE:
         message = f"a tensor has at most {HIGHEST_RANK} axes of at most {LARGEST_SIZE}; this one has {len(shape)}"
         raise BadTensorError(message, got=len(shape))
-    expected = math.prod(shape) * dtype.itemsize
-    if len(tensor.data) != expected:
-        message = f"a {name} tensor of shape {list(shape)} has {expected} bytes, not {len(tensor.data)}"
-        raise BadTensorError(message, expected=expected, got=len(tensor.data), shape=shape)
-    return np.frombuffer(tensor.data, dtype).reshape(shape)
+    return np.dtype(name).newbyteorder("<"), shape

@@ -10,10 +10,11 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -25,7 +26,6 @@ from layertap.errors import (
     DrainingError,
     InvalidRequestError,
     LayertapError,
-    NotImplementedYetError,
     OverloadedError,
     ServerFault,
 )
@@ -46,6 +46,21 @@ class Call:
 
 
 Method: TypeAlias = Callable[[bytes, Call], bytes]
+Result = TypeVar("Result")
+Messages: TypeAlias = AsyncIterator[bytes]
+Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTools:
+    """What a method of a stream is given: a way to run work, and to make an error of a failure."""
+
+    run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    failure_of: Callable[[Exception], LayertapError]
+    workers: int
+
+
+Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
 
 
 class Lane:
@@ -57,7 +72,7 @@ class Lane:
         self.admitted = 0
         """Requests that wait or run; one whose caller is gone runs on until it ends."""
 
-    async def run(self, job: Callable[[], bytes]) -> bytes:
+    async def run(self, job: Callable[[], Result]) -> Result:
         """What the job returns.
 
         Raises:
@@ -97,6 +112,7 @@ class Dispatcher:
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
         self._listing = Lane(1, max_waiting, "listing")
         self._control = Lane(1, max_waiting, "control")
+        self._workers = workers
         self._metrics = metrics
         self._draining = False
 
@@ -118,24 +134,24 @@ class Dispatcher:
     def service(
         self,
         descriptor: ServiceDescriptor,
-        methods: dict[str, Method],
+        methods: Mapping[str, Method],
+        streams: Mapping[str, Stream] = MappingProxyType({}),
         *,
         quick: bool,
         slow: Collection[str] = (),
     ) -> grpc.GenericRpcHandler:
-        """The handlers of a service; a method of the contract without an entry answers UNIMPLEMENTED.
+        """The handlers of a service.
 
         ``quick``: its methods are listings; ``slow`` ones among them change what is listed.
         """
-        handlers: dict[str, Any] = {}
-        for method in descriptor.methods:
-            name = method.name
-            if name in methods:
-                handlers[name] = grpc.unary_unary_rpc_method_handler(
-                    self._unary(descriptor.full_name, name, methods[name], self._lane(name, quick=quick, slow=slow))
-                )
-            else:
-                handlers[name] = _unimplemented(name, streaming=method.client_streaming)
+        handlers: dict[str, Any] = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._unary(descriptor.full_name, name, method, self._lane(name, quick=quick, slow=slow))
+            )
+            for name, method in methods.items()
+        }
+        for name, stream in streams.items():
+            handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
         return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
 
     def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> Lane:
@@ -144,7 +160,7 @@ class Dispatcher:
         return self._listing if quick else self._work
 
     def _unary(self, service: str, name: str, method: Method, lane: Lane) -> Callable[..., Any]:
-        async def handle(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        async def handle(request: bytes, context: Context) -> bytes:
             arrived = time.perf_counter()
             status = "CANCELLED"  # unless it comes to an end of its own
             failure: LayertapError | None = None
@@ -153,16 +169,36 @@ class Dispatcher:
                     self._refuse_while_draining()
                 reply = await lane.run(_job(method, request, context.time_remaining()))
                 status = "OK"
-            except LayertapError as error:
-                failure, status = error, error.status
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                failure, status = _fault(f"{service}/{name}", error), "INTERNAL"
+                failure = _failure(f"{service}/{name}", error)
+                status = failure.status
             finally:
                 # Before the answer goes out: whoever has it finds it counted.
                 self._metrics.request(service, name, status, time.perf_counter() - arrived)
             if failure is not None:
                 await _abort(context, failure)
             return reply
+
+        return handle
+
+    def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
+        tools = StreamTools(self._work.run, lambda error: _failure(f"{service}/{name}", error), self._workers)
+
+        async def handle(messages: Messages, context: Context) -> None:
+            arrived = time.perf_counter()
+            status = "CANCELLED"
+            failure: LayertapError | None = None
+            try:
+                self._refuse_while_draining()
+                await stream(messages, context, tools)
+                status = "OK"
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
+                failure = _failure(f"{service}/{name}", error)
+                status = failure.status
+            finally:
+                self._metrics.request(service, name, status, time.perf_counter() - arrived)
+            if failure is not None and status != "CANCELLED":  # who is gone needs no answer
+                await _abort(context, failure)
 
         return handle
 
@@ -179,32 +215,23 @@ def _job(method: Method, request: bytes, remaining: float | None) -> Callable[[]
         waited = time.perf_counter() - arrived
         if remaining is not None and waited > remaining:
             raise DeadlineError("the deadline passed while the request waited; nothing was computed")
-        try:
-            return method(request, Call(queue_ms=waited * 1000))
-        except DecodeError as error:
-            raise InvalidRequestError("the request is not a message of this method") from error
+        return method(request, Call(queue_ms=waited * 1000))
 
     return job
 
 
-def _unimplemented(name: str, *, streaming: bool) -> Any:
-    error = NotImplementedYetError(f"{name} is in the contract and not in this server yet", method=name)
-
-    async def refuse(_request: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> NoReturn:
-        await _abort(context, error)
-
-    if streaming:
-        return grpc.stream_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def _fault(method: str, error: Exception) -> ServerFault:
+def _failure(method: str, error: Exception) -> LayertapError:
+    """What the caller is told; what nobody foresaw gets an incident id, and the log the rest."""
+    if isinstance(error, LayertapError):
+        return error
+    if isinstance(error, DecodeError):
+        return InvalidRequestError("the request is not a message of this method")
     incident = uuid.uuid4().hex[:12]
     log.error("incident %s in %s", incident, method, exc_info=error)
     return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
 
 
-async def _abort(context: grpc.aio.ServicerContext[bytes, bytes], error: LayertapError) -> NoReturn:
+async def _abort(context: Context, error: LayertapError) -> NoReturn:
     details = wire.encode_error(error)
     trailer = ((DETAILS, details.SerializeToString()),)
     await context.abort(grpc.StatusCode[error.status], details.message, trailer)

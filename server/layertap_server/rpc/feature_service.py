@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from layertap import wire
+from layertap.types import ExtractRequest, Features, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.apply import Applier
 from layertap_server.engine import Engine
 from layertap_server.metrics import Metrics
 from layertap_server.repository import Repository
-from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.rpc.dispatch import Call, Context, Messages, Method, Stream, StreamTools
+from layertap_server.rpc.stream import ExtractStream
+from layertap_server.shared_memory import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 
@@ -16,11 +19,14 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 class FeatureService:
     """Features of images."""
 
-    def __init__(self, repository: Repository, engine: Engine, applier: Applier, metrics: Metrics) -> None:
+    def __init__(
+        self, repository: Repository, engine: Engine, applier: Applier, metrics: Metrics, regions: Regions
+    ) -> None:
         self._repository = repository
         self._engine = engine
         self._applier = applier
         self._metrics = metrics
+        self._regions = regions
 
     @property
     def methods(self) -> dict[str, Method]:
@@ -32,12 +38,37 @@ class FeatureService:
             "ApplyBlocks": self._apply_blocks,
         }
 
+    @property
+    def streams(self) -> dict[str, Stream]:
+        return {"ExtractStream": self._extract_stream}
+
     def _extract(self, request: bytes, call: Call) -> bytes:
         extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
+        features = self._features(extract, call.queue_ms)
+        places = (
+            self._regions.write(extract.region, [feature.array for feature in features.maps])
+            if extract.region
+            else None
+        )
+        return wire.encode_extract_response(features, places).SerializeToString()
+
+    async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
+        # So many that every worker has the next item at hand when it ends one.
+        window = 2 * tools.workers
+        stream = ExtractStream(self._features, self._named, tools.run, tools.failure_of, window)
+        await stream.answer(messages, context)
+
+    def _features(self, extract: ExtractRequest, queue_ms: float) -> Features:
         model = self._repository.get(extract.model, extract.version)
-        features = self._engine.extract(model, extract, call.queue_ms)
+        features = self._engine.extract(model, extract, queue_ms)
         self._metrics.extracted(features.model, len(features.maps[0].array), features.timing)
-        return wire.encode_extract_response(features).SerializeToString()
+        return features
+
+    def _named(self, request: ExtractRequest) -> tuple[str, str]:
+        """The model and version of a stream, whose taps are looked at before its first image."""
+        model = self._repository.get(request.model, request.version)
+        self._engine.preview(model, PreviewRequest(request.model, request.taps))
+        return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
         preview = wire.decode_preview_request(pb.PreviewExtractRequest.FromString(request))

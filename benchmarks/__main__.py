@@ -1,0 +1,306 @@
+"""``make bench``: the table of docs/performance.md and build/bench.json."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from PIL import Image
+
+from benchmarks.callers import MODEL, Callers
+from benchmarks.processes import ROOT, Remote, cpu_seconds, resident_bytes, server
+from benchmarks.twin import Twin
+from layertap import Client
+from layertap_server.build import build, load_weights
+from layertap_server.manifest import read_manifest
+
+EMBED = ["pooled | flatten -> v"]
+EARLY = ["stage:1 -> maps"]
+ALL = ["all:activations"]
+POOLED = ["all:activations | gap"]
+MIXED = [EMBED, ["stage:4 | gap | l2 -> s"], ["logits | softmax -> p"], ["stage:3 | gem -> g"]]
+OUT = ROOT / "build" / "bench.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, its twin, and how they stand to the goal."""
+
+    scenario: str
+    ours: str
+    twin: str
+    ratio: float
+    goal: str
+    reached: bool
+
+
+@dataclass
+class Bench:
+    """The parties, and what they work on."""
+
+    callers: Remote
+    sharing: Remote
+    """A caller that takes answers through shared memory."""
+    twin: Remote
+    address: str
+    photo: bytes
+    large: bytes
+    activations: list[str]
+    quick: bool
+
+    def rounds(self, count: int) -> int:
+        return max(count // 10, 3) if self.quick else count
+
+    def paired(self, ours: Callable[[], float], twin: Callable[[], float], count: int) -> tuple[float, float]:
+        """Median seconds of both, in turns, after three to warm up."""
+        times: tuple[list[float], list[float]] = ([], [])
+        for number in range(self.rounds(count) + 3):
+            for side, measure in zip(times, (ours, twin), strict=True):
+                seconds = measure()
+                if number >= 3:
+                    side.append(seconds)
+        return statistics.median(times[0]), statistics.median(times[1])
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+def slower(name: str, ours: float, twin: float, most: float) -> Row:
+    return Row(name, milliseconds(ours), milliseconds(twin), ours / twin, f"≤ {most:g} ×", ours <= most * twin)
+
+
+def faster(name: str, count: int, ours: float, twin: float, least: float) -> Row:
+    rates = [f"{count / seconds:.0f}/s" for seconds in (ours, twin)]
+    return Row(name, rates[0], rates[1], twin / ours, f"≥ {least:g} ×", twin >= least * ours)
+
+
+def latency(
+    bench: Bench,
+    name: str,
+    taps: Sequence[str],
+    layers: Sequence[str],
+    most: float,
+    *,
+    pooled: bool = False,
+    image: bytes | None = None,
+    count: int = 200,
+    caller: Remote | None = None,
+) -> Row:
+    """One caller's median beside the twin's."""
+    image, caller = image or bench.photo, caller or bench.callers
+    bench.twin.prepare(name, layers, pooled=pooled)
+    ours, twin = bench.paired(
+        lambda: float(caller.one(image, taps)),
+        lambda: float(bench.twin.one(name, image)),
+        count,
+    )
+    return slower(name, ours, twin, most)
+
+
+def embed(bench: Bench) -> Iterator[Row]:
+    yield latency(bench, "embed, 1 caller, p50", EMBED, ["pooled"], 1.15)
+    count = bench.rounds(400)
+    ours, twin = [], []
+    for _ in range(bench.rounds(30) // 3):
+        ours.append(float(bench.callers.many([bench.photo], [EMBED], 8, count)))
+        twin.append(float(bench.twin.many("embed, 1 caller, p50", [bench.photo], count)))
+    yield faster("embed, 8 callers", count, statistics.median(ours), statistics.median(twin), 0.90)
+
+
+def early(bench: Bench) -> Iterator[Row]:
+    layer = "blocks.0"
+    yield latency(bench, "early layer, 1 caller, p50", EARLY, [layer], 1.35)
+    name = "early layer of a session with all outputs"
+    bench.twin.prepare(name, [layer], fetch_all=[*bench.activations, "logits"])
+    ours, twin = bench.paired(
+        lambda: float(bench.callers.one(bench.photo, EARLY)), lambda: float(bench.twin.one(name, bench.photo)), 100
+    )
+    yield Row(name, milliseconds(ours), milliseconds(twin), twin / ours, "≥ 3 ×", twin >= 3 * ours)
+
+
+def maps(bench: Bench) -> Iterator[Row]:
+    many = bench.activations
+    yield latency(bench, f"{len(many)} layers, each | gap", POOLED, many, 1.25, pooled=True)
+    yield latency(bench, f"{len(many)} full maps, chunked", ALL, many, 3.0, count=60)
+    yield latency(bench, f"{len(many)} full maps, shared memory", ALL, many, 1.5, count=60, caller=bench.sharing)
+
+
+def large_photo(bench: Bench) -> Iterator[Row]:
+    yield latency(bench, "1920×1280 JPEG, embed", EMBED, ["pooled"], 1.25, image=bench.large)
+
+
+def bulk(bench: Bench) -> Iterator[Row]:
+    count = bench.rounds(2000)
+    bench.twin.prepare("bulk", ["pooled"])
+    ours = float(bench.callers.bulk([bench.photo], EMBED, count // 2))
+    twin = float(bench.twin.many("bulk", [bench.photo], count))
+    ours += float(bench.callers.bulk([bench.photo], EMBED, count - count // 2))
+    yield faster(f"bulk, {count} images by extract_many", count, ours, twin, 0.90)
+
+
+def mixed(bench: Bench) -> Iterator[Row]:
+    count = bench.rounds(400)
+    for taps in MIXED:
+        bench.callers.one(bench.photo, taps)
+    ours, same = [], []
+    for _ in range(bench.rounds(30) // 3):
+        ours.append(float(bench.callers.many([bench.photo], MIXED, 8, count)))
+        same.append(float(bench.callers.many([bench.photo], [EMBED], 8, count)))
+    yield faster("four tap sets, 8 callers; twin: one", count, statistics.median(ours), statistics.median(same), 0.85)
+
+
+def new_taps(bench: Bench) -> Iterator[Row]:
+    """The server's own time of a first request, without its decoding, beside the creation of the same session."""
+    overheads, created = [], []
+    for number in range(bench.rounds(20)):
+        layer = bench.activations[number % 20 + 8]
+        _, first = bench.callers.timing(bench.photo, [f"{layer} | gap -> new{number}", f"stem | gmp -> more{number}"])
+        _, again = bench.callers.timing(bench.photo, [f"{layer} | gap -> new{number}", f"stem | gmp -> more{number}"])
+        seconds = float(bench.twin.prepare("new", [layer], pooled=True))
+        overheads.append(first - again - seconds * 1000)
+        created.append(seconds)
+    extra = statistics.median(overheads)
+    yield Row(
+        "first request of new taps, above the session", f"{extra:.1f} ms",
+        milliseconds(statistics.median(created)), extra / 20, "≤ 20 ms", extra <= 20,
+    )  # fmt: skip
+
+
+def slow_reader(bench: Bench) -> Iterator[Row]:
+    def p99() -> float:
+        times = sorted(bench.callers.latencies([bench.photo], EMBED, 2, bench.rounds(400)))
+        return float(times[int(len(times) * 0.99)])
+
+    without = statistics.median(p99() for _ in range(3))
+    reader = Remote(Callers, bench.address)
+    seconds = 4.0 if bench.quick else 15.0
+    reader.start("slow_reader", bench.photo, ALL, seconds)
+    time.sleep(2)
+    with_reader = statistics.median(p99() for _ in range(3))
+    reader.wait()
+    reader.close()
+    yield slower("p99 beside a slow reader of 24 MB", with_reader, without, 1.3)
+
+
+def tap_sets(bench: Bench) -> Iterator[Row]:
+    """2,000 of them, on a server with a budget of 256 MB."""
+    budget = 256 * 2**20
+    chosen = random.Random(0)
+    sets = [
+        [f"{layer} | gap -> r{number}" for number, layer in enumerate(chosen.sample(bench.activations, 3))]
+        for _ in range(bench.rounds(2000))
+    ]
+    with server(f"--plan-cache-bytes={budget}") as (address, pid):
+        callers = Remote(Callers, address)
+        callers.one(bench.photo, POOLED)
+        before = resident_bytes(pid)
+        largest = 0
+        for start in range(0, len(sets), 50):
+            callers.tap_sets(bench.photo, sets[start : start + 50], 4)
+            largest = max(largest, resident_bytes(pid) - before)
+        callers.close()
+    ratio = largest / budget
+    yield Row(
+        f"{len(sets)} tap sets, resident memory", f"{largest / 2**20:.0f} MB", "budget 256 MB",
+        ratio, "≤ 1.2 ×", ratio <= 1.2,
+    )  # fmt: skip
+
+
+def idle(_bench: Bench) -> Iterator[Row]:
+    seconds = 5
+    with server() as (_, pid):
+        time.sleep(1)
+        before = cpu_seconds(pid)
+        time.sleep(seconds)
+        used = (cpu_seconds(pid) - before) / seconds
+        resident = resident_bytes(pid) / 2**20
+    yield Row("idle: cores used", f"{used:.3f}", "0", used, "≤ 0.01", used <= 0.01)
+    yield Row("idle: resident memory", f"{resident:.0f} MB", "", resident / 400, "< 400 MB", resident < 400)
+
+
+SCENARIOS = {
+    "embed": embed, "early": early, "maps": maps, "large": large_photo, "bulk": bulk, "mixed": mixed,
+    "new": new_taps, "slow": slow_reader, "sets": tap_sets, "idle": idle,
+}  # fmt: skip
+
+
+def the_model() -> Path:
+    """EfficientNet-Lite0 as a file of its own, for the twin."""
+    folder = ROOT / "models" / MODEL
+    manifest = read_manifest(folder / "model.yaml")
+    assert manifest.network is not None
+    model = build(manifest.network, MODEL, (224, 224), load_weights(folder / manifest.network.weights))
+    path = ROOT / "build" / "bench-model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+def photos() -> tuple[bytes, bytes]:
+    """A photograph of 451×300, and the same at 1920×1280."""
+    data = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
+    large = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        image.resize((1920, 1280), Image.Resampling.LANCZOS).save(large, "JPEG", quality=90)
+    return data, large.getvalue()
+
+
+@contextmanager
+def parties(*, quick: bool) -> Iterator[Bench]:
+    photo, large = photos()
+    with server("--shared-memory") as (address, _):
+        with Client(address) as client:
+            activations = [layer.name for layer in client.layers(MODEL, "all:activations")]
+        callers, sharing, twin = (
+            Remote(Callers, address),
+            Remote(Callers, address, True),
+            Remote(Twin, str(the_model())),
+        )
+        try:
+            yield Bench(callers, sharing, twin, address, photo, large, activations, quick)
+        finally:
+            for remote in (callers, sharing, twin):
+                remote.close()
+
+
+def machine() -> str:
+    versions = f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}"
+    return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, {versions}"
+
+
+def line_of(row: Row) -> str:
+    mark = "reached" if row.reached else "MISSED"
+    return f"{row.scenario:<44}{row.ours:>12}{row.twin:>16}{row.ratio:>8.2f}  {row.goal:<9} {mark}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", default=list(SCENARIOS), help=", ".join(SCENARIOS))
+    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: to try it, not to quote")
+    arguments = parser.parse_args()
+    print(f"{machine()}\n\n{'scenario':<44}{'layertap':>12}{'in-process':>16}{'ratio':>8}  goal", flush=True)
+    rows: list[Row] = []
+    with parties(quick=arguments.quick) as bench:
+        for name in arguments.scenarios:
+            for row in SCENARIOS[name](bench):
+                rows.append(row)
+                print(line_of(row), flush=True)
+    OUT.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1))
+    print(f"\n{sum(row.reached for row in rows)} of {len(rows)} reached; {OUT.relative_to(ROOT)} holds the figures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Callers of the service, in a process of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from layertap import Client
+
+MODEL = "efficientnet_lite0"
+Taps = Sequence[str]
+
+
+class Callers:
+    """One client, and as many threads as a scenario wants."""
+
+    def __init__(self, address: str, shared_memory: bool = False) -> None:
+        self._client = Client(address, timeout_seconds=120, shared_memory=shared_memory)
+
+    def one(self, image: bytes, taps: Taps) -> float:
+        """Seconds for one call."""
+        began = time.perf_counter()
+        self._client.extract(image, model=MODEL, taps=taps)
+        return time.perf_counter() - began
+
+    def many(self, images: Sequence[bytes], tap_sets: Sequence[Taps], callers: int, count: int) -> float:
+        """Seconds for so many calls by so many callers; the tap sets take turns."""
+        began = time.perf_counter()
+        self._latencies(images, tap_sets, callers, count)
+        return time.perf_counter() - began
+
+    def latencies(self, images: Sequence[bytes], taps: Taps, callers: int, count: int) -> list[float]:
+        """Seconds of each call."""
+        return self._latencies(images, [taps], callers, count)
+
+    def bulk(self, images: Sequence[bytes], taps: Taps, count: int) -> float:
+        """Seconds for so many images over `extract_many`."""
+        began = time.perf_counter()
+        source = (images[number % len(images)] for number in range(count))
+        items = list(self._client.extract_many(source, model=MODEL, taps=taps))
+        assert len(items) == count
+        assert not any(item.error for item in items)
+        return time.perf_counter() - began
+
+    def slow_reader(self, image: bytes, taps: Taps, seconds: float) -> int:
+        """Takes items of a stream of large answers, one every half second; returns how many."""
+        taken = 0
+        end = time.monotonic() + seconds
+        for _ in self._client.extract_many(iter(lambda: image, b""), model=MODEL, taps=taps):
+            taken += 1
+            time.sleep(0.5)
+            if time.monotonic() > end:
+                break
+        return taken
+
+    def tap_sets(self, image: bytes, tap_sets: Sequence[Taps], callers: int) -> None:
+        """Asks for each of the sets once."""
+        self._latencies([image], tap_sets, callers, len(tap_sets))
+
+    def timing(self, image: bytes, taps: Taps) -> tuple[float, float]:
+        """Milliseconds of one call: its whole, and what the server says of the computation."""
+        began = time.perf_counter()
+        features = self._client.extract(image, model=MODEL, taps=taps)
+        return (time.perf_counter() - began) * 1000, features.timing.compute_ms
+
+    def _latencies(self, images: Sequence[bytes], tap_sets: Sequence[Taps], callers: int, count: int) -> list[float]:
+        def ask(number: int) -> float:
+            return self.one(images[number % len(images)], tap_sets[number % len(tap_sets)])
+
+        with ThreadPoolExecutor(callers) as pool:
+            return list(pool.map(ask, range(count)))

@@ -1,0 +1,207 @@
+"""ExtractStream: what opens it, its images, and answers cut into chunks.
+
+Chunks are the bulk of what travels, so their messages are joined by hand around a view of the array: the same bytes
+that protobuf would write, without its two copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from layertap.errors import LayertapError
+from layertap.types import Array, ExtractRequest, FeatureMap, Features, Timing
+from layertap.v1 import feature_service_pb2 as pb
+from layertap.wire._blocks import encode_tap
+from layertap.wire._errors import decode_error_parts, encode_error_parts
+from layertap.wire._features import (
+    decode_feature_header,
+    decode_image,
+    decode_tap_at,
+    decode_timing,
+    encode_feature_header,
+    encode_image,
+    encode_timing,
+)
+from layertap.wire._tensors import decode_tensor, encode_tensor, little_endian
+
+_LENGTH_DELIMITED = 2
+_ID, _CHUNK = 1, 4
+"""Fields of ExtractStreamResponse."""
+_INDEX, _OFFSET, _DATA = 1, 2, 3
+"""Fields of FeatureChunk."""
+
+
+def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
+    """The first message; the request's images are not looked at."""
+    opening = pb.ExtractStreamOpen(
+        model=request.model,
+        version=request.version,
+        taps=[encode_tap(tap) for tap in request.taps],
+        chunk_bytes=chunk_bytes,
+    )
+    return pb.ExtractStreamRequest(open=opening).SerializeToString()
+
+
+def encode_stream_batch(id_: str, request: ExtractRequest) -> bytes:
+    """The request's images and inputs, answered together."""
+    batch = pb.ExtractStreamBatch(
+        id=id_,
+        images=[encode_image(image) for image in request.images],
+        inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
+    )
+    return pb.ExtractStreamRequest(batch=batch).SerializeToString()
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpening:
+    """What every item of a stream shares."""
+
+    request: ExtractRequest
+    """Without images."""
+    chunk_bytes: int
+
+
+def decode_stream_open(data: bytes) -> StreamOpening | None:
+    """None where the message is no opening.
+
+    Raises:
+        DecodeError: it is no message.
+        TapSyntaxError, BadParameterError: what is wrong with a tap.
+    """
+    message = pb.ExtractStreamRequest.FromString(data)
+    if message.WhichOneof("message") != "open":
+        return None
+    opening = message.open
+    taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(opening.taps))
+    return StreamOpening(ExtractRequest(opening.model, (), taps, opening.version), opening.chunk_bytes)
+
+
+def stream_item_id(data: bytes) -> str:
+    """The id of an item; empty where the message is no item."""
+    message = pb.ExtractStreamRequest.FromString(data)
+    kind = message.WhichOneof("message")
+    return str(getattr(message, kind).id) if kind in {"image", "batch"} else ""
+
+
+def decode_stream_item(data: bytes, opening: StreamOpening) -> ExtractRequest | None:
+    """The request that an item is, as if it had come by Extract; None where the message is no item.
+
+    Raises:
+        BadTensorError, ImageDecodeError: what is wrong with a part of it.
+    """
+    message = pb.ExtractStreamRequest.FromString(data)
+    shared = opening.request
+    match message.WhichOneof("message"):
+        case "image":
+            parts, inputs = [message.image.image], {}
+        case "batch":
+            parts = list(message.batch.images)
+            inputs = {tensor.name: decode_tensor(tensor) for tensor in message.batch.inputs}
+        case _:
+            return None
+    images = tuple(decode_image(image, index) for index, image in enumerate(parts))
+    return ExtractRequest(shared.model, images, shared.taps, shared.version, inputs)
+
+
+def encode_stream_opened(model: str, version: str) -> bytes:
+    opened = pb.ExtractStreamOpened(model=model, version=version)
+    return pb.ExtractStreamResponse(opened=opened).SerializeToString()
+
+
+def encode_stream_error(id_: str, error: LayertapError) -> bytes:
+    return pb.ExtractStreamResponse(id=id_, error=encode_error_parts(error)).SerializeToString()
+
+
+def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[bytes]:
+    """The messages of one item's answer: for each feature map its header and its chunks, then the end."""
+    for index, feature in enumerate(features.maps):
+        data = _bytes_of(np.ascontiguousarray(little_endian(feature.array)))
+        header = pb.FeatureHeader(feature=encode_feature_header(feature), total_bytes=len(data))
+        yield pb.ExtractStreamResponse(id=id_, header=header).SerializeToString()
+        for offset in range(0, len(data), chunk_bytes):
+            yield _chunk(id_, index, offset, data[offset : offset + chunk_bytes])
+    done = pb.ExtractStreamDone(timing=encode_timing(features.timing), batch_size=features.batch_size)
+    yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
+
+
+def _chunk(id_: str, index: int, offset: int, data: memoryview) -> bytes:
+    name = id_.encode()
+    inside = _number(_INDEX, index) + _number(_OFFSET, offset) + _length(_DATA, len(data))
+    outside = (_length(_ID, len(name)) + name if name else b"") + _length(_CHUNK, len(inside) + len(data))
+    return b"".join((outside, inside, data))
+
+
+def _number(field_: int, value: int) -> bytes:
+    return _varint(field_ << 3) + _varint(value) if value else b""
+
+
+def _length(field_: int, length: int) -> bytes:
+    return _varint(field_ << 3 | _LENGTH_DELIMITED) + _varint(length)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    parts = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - seven bits
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    parts.append(value)
+    return bytes(parts)
+
+
+@dataclass(slots=True)
+class _Item:
+    """An answer in the making."""
+
+    maps: list[FeatureMap] = field(default_factory=list)
+    views: list[memoryview] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Assembler:
+    """Messages of a stream -> finished items; arrays are made when their headers come, and filled chunk by chunk."""
+
+    taps: tuple[str, ...] = ()
+    model: str = ""
+    version: str = ""
+    _items: dict[str, _Item] = field(default_factory=dict)
+
+    def add(self, data: bytes) -> tuple[str, Features | LayertapError] | None:
+        """The id and the answer of the item that this message ends, if it ends one."""
+        message = pb.ExtractStreamResponse.FromString(data)
+        match message.WhichOneof("message"):
+            case "opened":
+                self.model, self.version = message.opened.model, message.opened.version
+            case "header":
+                self._header(message.id, message.header)
+            case "chunk":
+                self._chunk(message.id, message.chunk)
+            case "done":
+                return message.id, self._done(message.id, message.done)
+            case "error":
+                self._items.pop(message.id, None)
+                return message.id, decode_error_parts(message.error)
+        return None
+
+    def _header(self, id_: str, header: pb.FeatureHeader) -> None:
+        feature = decode_feature_header(header.feature)
+        item = self._items.setdefault(id_, _Item())
+        item.maps.append(feature)
+        item.views.append(_bytes_of(feature.array))
+
+    def _chunk(self, id_: str, chunk: pb.FeatureChunk) -> None:
+        view = self._items[id_].views[chunk.feature_index]
+        view[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
+
+    def _done(self, id_: str, done: pb.ExtractStreamDone) -> Features:
+        item = self._items.pop(id_, _Item())
+        timing: Timing = decode_timing(done.timing)
+        return Features(tuple(item.maps), self.model, self.version, timing, done.batch_size, self.taps)
+
+
+def _bytes_of(array: Array) -> memoryview:
+    """A view of the array's memory."""
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")

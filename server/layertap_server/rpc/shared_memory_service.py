@@ -1,0 +1,29 @@
+"""``layertap.v1.SharedMemoryService``."""
+
+from __future__ import annotations
+
+from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.shared_memory import Regions
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
+
+
+class SharedMemoryService:
+    """Regions that answers are written into."""
+
+    def __init__(self, regions: Regions) -> None:
+        self._regions = regions
+
+    @property
+    def methods(self) -> dict[str, Method]:
+        """By their names in the contract."""
+        return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
+
+    def _register(self, request: bytes, _call: Call) -> bytes:
+        asked = pb.RegisterRegionRequest.FromString(request)
+        return pb.RegisterRegionResponse(region=self._regions.register(asked.key, asked.byte_size)).SerializeToString()
+
+    def _unregister(self, request: bytes, _call: Call) -> bytes:
+        self._regions.unregister(pb.UnregisterRegionRequest.FromString(request).region)
+        return pb.UnregisterRegionResponse().SerializeToString()

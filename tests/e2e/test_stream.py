@@ -1,0 +1,249 @@
+"""ExtractStream, extract_many and shared memory: the same answers as inline, and nobody harmed by a bad neighbour."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from layertap import Client, errors, wire
+from layertap.types import Array, ExtractRequest, PixelImage
+from layertap.v1 import shared_memory_service_pb2 as memory_pb
+from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
+from tests.paths import EXAMPLE_PHOTO, MODEL
+from tests.processes import ServerProcess, resident_bytes, running_server
+
+TAPS = ["all:activations", "stage:5 | quantize -> q", "logits | softmax -> classes"]
+STREAM = "/layertap.v1.FeatureService/ExtractStream"
+
+
+@pytest.fixture(scope="module")
+def sharing() -> Iterator[ServerProcess]:
+    with running_server("--shared-memory") as server:
+        yield server
+
+
+def assert_same(got: object, expected: object) -> None:
+    assert isinstance(got, dict)
+    assert isinstance(expected, dict)
+    assert list(got) == list(expected)
+    for name, array in expected.items():
+        assert (got[name].dtype, got[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(got[name], array)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_inline_chunked_and_shared_are_the_same_bits(sharing: ServerProcess, cat: Array, count: int) -> None:
+    images = [cat, cat[::-1].copy(), cat[:, ::-1].copy()][:count]
+    with Client(sharing.address, shared_memory=False) as plain, Client(sharing.address) as shared:
+        inline = plain.extract(images, model=MODEL, taps=TAPS)
+        chunked = plain.extract(images, model=MODEL, taps=TAPS)
+        shared.extract(images, model=MODEL, taps=TAPS)
+        in_memory = shared.extract(images, model=MODEL, taps=TAPS)
+        assert shared._regions is not None
+        for other in (chunked, in_memory):
+            assert_same(dict(other), dict(inline))
+            assert [m.layer for m in other.maps] == [m.layer for m in inline.maps]
+            np.testing.assert_array_equal(other.map("q").dequantized(), inline.map("q").dequantized())
+
+
+def test_shared_arrays_stay_what_they_are(sharing: ServerProcess, cat: Array) -> None:
+    """A region is used again only when nobody looks at its arrays any more, even after the client is closed."""
+    with Client(sharing.address) as client:
+        client.extract(cat, model=MODEL, taps=TAPS)
+        kept = client.extract(cat, model=MODEL, taps=TAPS)["stem"]
+        copy = kept.copy()
+        for _ in range(5):
+            client.extract(255 - cat, model=MODEL, taps=TAPS)
+        np.testing.assert_array_equal(kept, copy)
+    np.testing.assert_array_equal(kept, copy)
+    assert not list(Path("/dev/shm").glob("layertap-*"))
+
+
+def test_a_server_that_does_not_share_is_asked_once(server: ServerProcess, cat: Array) -> None:
+    with Client(server.address) as client:
+        first, second = (client.extract(cat, model=MODEL, taps=TAPS) for _ in range(2))
+        assert client._regions is None
+        assert_same(dict(second), dict(first))
+
+
+@pytest.mark.parametrize("key", ["", "passwd", "../etc/passwd", "layertap-" + "0" * 32, "layertap-" + "g" * 32])
+def test_a_region_that_cannot_be_registered(sharing: ServerProcess, key: str) -> None:
+    with grpc.insecure_channel(sharing.address) as channel, pytest.raises(grpc.RpcError) as caught:
+        SharedMemoryServiceStub(channel).RegisterRegion(memory_pb.RegisterRegionRequest(key=key, byte_size=4096))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "no such region can be registered"
+
+
+def test_links_small_files_and_pipes_are_no_regions(sharing: ServerProcess, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(8192))
+    paths = [Path(f"/dev/shm/layertap-{number:032x}") for number in range(3)]
+    try:
+        paths[0].symlink_to(secret)
+        paths[1].write_bytes(bytes(100))
+        os.mkfifo(paths[2])
+        with grpc.insecure_channel(sharing.address) as channel:
+            for path in paths:
+                request = memory_pb.RegisterRegionRequest(key=path.name, byte_size=4096)
+                with pytest.raises(grpc.RpcError) as caught:
+                    SharedMemoryServiceStub(channel).RegisterRegion(request, timeout=10)
+                assert caught.value.details() == "no such region can be registered"
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
+def test_a_region_that_shrinks_harms_nobody(sharing: ServerProcess, cat: Array) -> None:
+    path = Path(f"/dev/shm/layertap-{7:032x}")
+    path.write_bytes(bytes(64 * 2**20))
+    try:
+        with grpc.insecure_channel(sharing.address) as channel, Client(sharing.address) as client:
+            stub = SharedMemoryServiceStub(channel)
+            reply = stub.RegisterRegion(memory_pb.RegisterRegionRequest(key=path.name, byte_size=64 * 2**20))
+            os.truncate(path, 0)
+            request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=reply.region)
+            client._call(client._features.Extract, wire.encode_extract_request(request), 10)
+            assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
+            stub.UnregisterRegion(memory_pb.UnregisterRegionRequest(region=reply.region))
+    finally:
+        path.unlink()
+
+
+def test_an_answer_that_does_not_fit_comes_inline(sharing: ServerProcess, cat: Array) -> None:
+    with Client(sharing.address) as client:
+        expected = client.extract(cat, model=MODEL, taps="stem")
+        assert client._regions is not None
+        region = client._regions.take(4096)
+        request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=region.name)
+        reply = client._call(client._features.Extract, wire.encode_extract_request(request), 10)
+        assert_same(dict(wire.decode_extract_response(reply, ("stem",))), dict(expected))
+
+
+def test_many_images_in_order_each_once(client: Client) -> None:
+    images = [np.full((40, 40, 3), number, np.uint8) for number in range(150)]
+    items = list(client.extract_many(iter(images), model=MODEL, taps="stage:1 | gap -> v"))
+    assert [item.id for item in items] == [str(number) for number in range(150)]
+    for number in (0, 77, 149):
+        expected = client.extract(images[number], model=MODEL, taps="stage:1 | gap -> v")["v"]
+        features = items[number].features
+        assert features is not None
+        np.testing.assert_array_equal(features["v"], expected)
+        assert (features.model, features.version) == (MODEL, "1")
+
+
+def test_bad_images_answer_for_themselves(client: Client, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere.jpg"
+    images: list[object] = [EXAMPLE_PHOTO, b"no image", nowhere, EXAMPLE_PHOTO, *[nowhere] * 100, EXAMPLE_PHOTO]
+    items = list(client.extract_many(images, model=MODEL, taps="stage:1 | gap", ordered=False))  # type: ignore[arg-type]
+    assert len(items) == len(images)
+    by_kind = [type(item.error) for item in items if item.error]
+    assert by_kind.count(errors.ImageDecodeError) == 102
+    assert {item.id for item in items if item.features} == {str(EXAMPLE_PHOTO)}
+    assert sum(item.id == str(nowhere) for item in items) == 101
+
+
+@pytest.mark.parametrize(
+    ("model", "taps", "error"),
+    [
+        ("nothing", "stem", errors.UnknownModelError),
+        (MODEL, "stem |", errors.TapSyntaxError),
+        (MODEL, "stag:1", errors.UnknownLayerError),
+    ],
+)
+def test_a_wrong_opening_ends_the_stream(client: Client, cat: Array, model: str, taps: str, error: type) -> None:
+    with pytest.raises(error):
+        list(client.extract_many([cat], model=model, taps=taps))
+
+
+def test_streams_that_follow_no_contract(server: ServerProcess) -> None:
+    opening = wire.encode_stream_open(ExtractRequest(MODEL, ()))
+    with grpc.insecure_channel(server.address) as channel:
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
+        for messages in ([], [b"\xff\xff"], [wire.encode_stream_batch("1", ExtractRequest(MODEL, ()))]):
+            with pytest.raises(grpc.RpcError) as caught:
+                list(stream(iter(messages), timeout=10))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        for message in (opening, b"\xff\xff", wire.encode_stream_batch("1", ExtractRequest(MODEL, ()))):
+            assembler = wire.Assembler()
+            ended = [end for data in stream(iter([opening, message]), timeout=10) if (end := assembler.add(data))]
+            assert isinstance(ended[0][1], errors.InvalidRequestError)
+
+
+def test_chunks_are_as_small_as_asked(server: ServerProcess, cat: Array) -> None:
+    request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",))
+    with grpc.insecure_channel(server.address) as channel:
+        messages = [wire.encode_stream_open(request, 1000), wire.encode_stream_batch("x", request)]
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
+        sizes = [len(data) for data in stream(iter(messages), timeout=20)]
+    assert max(sizes) < 1100
+    assert len(sizes) > 1600
+
+
+def test_a_slow_reader_is_held_back_and_harms_nobody(cat: Array) -> None:
+    with running_server() as server, Client(server.address) as client:
+        client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")
+        items = client.extract_many(itertools.repeat(cat), model=MODEL, taps="all:activations")
+        next(items)
+        time.sleep(1)
+        before = resident_bytes(server)
+        began = time.monotonic()
+        while time.monotonic() - began < 3:
+            assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
+        assert resident_bytes(server) - before < 150 * 2**20
+        items.close()  # type: ignore[attr-defined]
+        _wait_until_nothing_is_admitted(server)
+
+
+def test_a_caller_that_goes_away_in_mid_stream_leaves_nothing(cat: Array) -> None:
+    with running_server() as server:
+        for _ in range(20):
+            with Client(server.address) as client:
+                items = client.extract_many(itertools.repeat(cat), model=MODEL, taps="stage:2")
+                next(items)
+        files = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        for _ in range(20):
+            with Client(server.address) as client:
+                next(client.extract_many(itertools.repeat(cat), model=MODEL, taps="stage:2"))
+        _wait_until_nothing_is_admitted(server)
+        time.sleep(0.5)
+        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) <= files + 4
+        assert "incident" not in server.log.read_text()
+
+
+def test_what_a_broken_stream_left_is_sent_again() -> None:
+    """The server is stopped in the middle of a run and another takes its place on the same port."""
+    images = [np.full((64, 64, 3), number, np.uint8) for number in range(120)]
+    with running_server() as first:
+        port = first.address.rpartition(":")[2]
+        client = Client(first.address)
+        items = client.extract_many(iter(images), model=MODEL, taps="stage:3 | gap -> v")
+        got = [next(items) for _ in range(10)]
+        stopper = threading.Thread(target=first.process.terminate)
+        stopper.start()
+        got += [next(items) for _ in range(5)]
+        stopper.join()
+        first.process.wait(30)
+    with running_server("--port", port), client:
+        got += list(items)
+        expected = client.extract(images[100], model=MODEL, taps="stage:3 | gap -> v")["v"]
+    assert [item.id for item in got] == [str(number) for number in range(120)]
+    assert not [item.error for item in got if item.error]
+    features = got[100].features
+    assert features is not None
+    np.testing.assert_array_equal(features["v"], expected)
+
+
+def _wait_until_nothing_is_admitted(server: ServerProcess) -> None:
+    for _ in range(200):
+        if "layertap_requests_admitted 0.0" in server.metrics():
+            return
+        time.sleep(0.05)
+    raise AssertionError("requests are still admitted")
