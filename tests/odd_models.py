@@ -260,6 +260,79 @@ def contributed() -> onnx.ModelProto:
     return of_text(text, w=(4, 3, 3, 3))
 
 
+def old_resize(operator: str, opset: int) -> Callable[[], onnx.ModelProto]:
+    """Interpolation of an opset whose corners lie otherwise than those of newer ones."""
+
+    def make() -> onnx.ModelProto:
+        text = f"""<ir_version: 5, opset_import: ["" : {opset}]>
+        old (float[batch, 3, 8, 8] image) => (float[batch, 3, 16, 16] act) {{
+            large = {operator} <mode = "linear"> (image, scales)
+            act = Relu (large)
+        }}"""
+        model = of_text(text, scales=np.array([1, 1, 2, 2], np.float32))
+        model.graph.input.append(helper.make_tensor_value_info("scales", TensorProto.FLOAT, [4]))
+        return model
+
+    return make
+
+
+def old_functions() -> onnx.ModelProto:
+    model = functions()
+    model.opset_import[0].version = 15
+    model.functions[0].opset_import[0].version = 15
+    return model
+
+
+def decoder() -> onnx.ModelProto:
+    """Shape inference loses the batch at a Resize by a factor."""
+    text = f"""{OPSET}
+    decoder (float[batch, 3, 8, 8] image) => (float[batch, 2, 16, 16] out) {{
+        small = Conv <pads = [1, 1, 1, 1]> (image, w1)
+        large = Resize <mode = "nearest"> (small, , scales)
+        out = Conv <pads = [1, 1, 1, 1]> (large, w2)
+    }}"""
+    return of_text(text, w1=(4, 3, 3, 3), scales=np.array([1, 1, 2, 2], np.float32), w2=(2, 4, 3, 3))
+
+
+def contributed_fixed() -> onnx.ModelProto:
+    model = contributed()
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    return model
+
+
+def contributed_free() -> onnx.ModelProto:
+    model = contributed()
+    for axis, name in ((2, "height"), (3, "width")):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    return model
+
+
+def another_n() -> onnx.ModelProto:
+    """The file calls something else N."""
+    text = f"""{OPSET}
+    boxes (float[batch, 3, 8, 8] image, float[N, 5] boxes) => (float[batch, 4] scores, float[N, 5] moved) {{
+        conv = Conv (image, w)
+        mean = GlobalAveragePool (conv)
+        scores = Flatten (mean)
+        moved = Relu (boxes)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3))
+
+
+def as_many_as_there_are() -> onnx.ModelProto:
+    """How many rows there are depends on the values of the one image."""
+    text = f"""{OPSET}
+    detector (float[1, 3, 8, 8] image) => (float[1, many, 1] found) {{
+        zero = Constant <value_float = 0.5> ()
+        flat = Reshape (image, row)
+        high = Greater (flat, zero)
+        picked = Compress (flat, high)
+        found = Reshape (picked, column)
+    }}"""
+    return of_text(text, row=np.array([192]), column=np.array([1, -1, 1]))
+
+
 def no_output_shape() -> onnx.ModelProto:
     """As some exporters write it: an output says its type and no shape."""
     model = free_size()
@@ -297,6 +370,20 @@ MODELS: Mapping[str, Odd] = {
     "functions": Odd(functions),
     "sequences": Odd(sequences, not_tappable={"pieces": "no tensor"}),
     "other_types": Odd(other_types, not_tappable={"count": NOT_FIRST, "total": NOT_FIRST}),
+    "resize_10": Odd(old_resize("Resize", 10)),
+    "upsample_9": Odd(old_resize("Upsample", 9)),
+    "old_functions": Odd(old_functions),
+    "decoder": Odd(decoder),
+    "contributed_fixed": Odd(contributed_fixed, (2, 3, 8, 8), one_by_one=True),
+    "contributed_free": Odd(contributed_free, (2, 3, 9, 13)),
+    "another_n": Odd(
+        another_n,
+        inputs={"boxes": np.linspace(-1, 1, 25, dtype=np.float32).reshape(5, 5)},
+        not_tappable={"boxes": NOT_FIRST, "moved": NOT_FIRST},
+    ),
+    "as_many_as_there_are": Odd(
+        as_many_as_there_are, (1, 3, 8, 8), not_tappable=dict.fromkeys(("flat", "high", "picked"), NOT_FIRST)
+    ),
     "contributed": Odd(contributed),
     "no_output_shape": Odd(no_output_shape),
 }

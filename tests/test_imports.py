@@ -24,7 +24,8 @@ BELOW = {
     "manifest": {"build", "document", "graph", "preprocessing"},
     "selectors": set(),
     "plan": {"blocks", "graph", "limits", "selectors"},
-    "runtime": {"graph"},
+    "cancellation": set(),
+    "runtime": {"cancellation", "graph"},
     "sessions": {"graph", "runtime"},
     "observation": {"graph", "runtime"},
     "loading": {"build", "document", "graph", "manifest", "plan", "preprocessing", "selectors"},
@@ -50,7 +51,7 @@ BELOW = {
     "metrics": set(),
     "settings": set(),
     "shared_memory": set(),
-    "rpc": {"apply", "engine", "metrics", "repository", "shared_memory"},
+    "rpc": {"apply", "cancellation", "engine", "metrics", "repository", "shared_memory"},
     "healthcheck": set(),
 }
 COMPOSITION = {"app", "__main__", "__init__"}

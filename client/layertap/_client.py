@@ -233,6 +233,7 @@ class Client:
         model: str,
         selectors: str | Sequence[str] = (),
         version: str = "",
+        inputs: Mapping[str, Array] | None = None,
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
         """Activation statistics of layers over the images, in the order of the selectors.
@@ -242,10 +243,11 @@ class Client:
             model: the model's name.
             selectors: which layers; none for all that come right after an activation.
             version: the model's version; without it the newest.
+            inputs: values for the model's inputs that are not images.
             timeout_seconds: this call's deadline.
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
-        message = wire.encode_inspect_request(InspectRequest(model, to_payloads(images), names, version))
+        message = wire.encode_inspect_request(InspectRequest(model, to_payloads(images), names, version, inputs or {}))
         return wire.decode_statistics(self._call(self._features.InspectLayers, message, timeout_seconds))
 
     def apply_blocks(

@@ -170,6 +170,8 @@ class InspectRequest:
     selectors: tuple[str, ...] = ()
     """Empty for all:activations."""
     version: str = ""
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    """Values for the model's inputs that are not images, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,14 @@ class _List(list[Any]):
 
 
 class _LineLoader(yaml.SafeLoader):
-    """YAML with its line numbers."""
+    """YAML with its line numbers, and without aliases: a few lines of them stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read; write it out", problem_mark=mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
 
 
 def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
@@ -101,7 +109,7 @@ class Section:
         self.file = file
         self.name = name
         if not isinstance(values, _Map):
-            raise ManifestError(f"{file}: {name or 'the file'} must be a mapping, not {values!r}")
+            raise ManifestError(f"{file}: {name or 'the file'} must be a mapping, not {reprlib.repr(values)}")
         self.values = values
 
     def known(self, *keys: str) -> None:
@@ -126,14 +134,14 @@ class Section:
     def text(self, key: str, default: str = "") -> str:
         value = self.values.get(key, default)
         if not isinstance(value, str):
-            raise self.error(key, f"{key} must be text, not {value!r}")
+            raise self.error(key, f"{key} must be text, not {reprlib.repr(value)}")
         return value
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
         value = self.text(key, default)
         if value not in choices:
             hint = did_you_mean(nearest(value, choices))
-            raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}, not {value!r}")
+            raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}, not {reprlib.repr(value)}")
         return value
 
     def is_none(self, key: str) -> bool:
@@ -165,7 +173,7 @@ class Section:
             return None
         items = value if isinstance(value, list) else [value] * count
         if len(items) != count or not all(_is_number(item) for item in items):
-            raise self.error(key, f"{key} must be {count} numbers, not {value!r}")
+            raise self.error(key, f"{key} must be {count} numbers, not {reprlib.repr(value)}")
         return tuple(float(item) for item in items)
 
     def size(self, key: str) -> tuple[int, int] | None:

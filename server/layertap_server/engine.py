@@ -15,6 +15,7 @@ from layertap.errors import (
     InvalidRequestError,
     ModelFailedError,
     NoImagesError,
+    ShapeMismatchError,
     TooManyImagesError,
 )
 from layertap.types import (
@@ -108,13 +109,15 @@ class Engine:
         Raises:
             LayertapError: what is wrong with the taps.
         """
+        if request.image_count < 1:
+            raise InvalidRequestError("image_count is at least 1", field="image_count")
         input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
         resolution = model.planner.resolve(request.taps, input_)
         features = tuple(_previewed(result, request.image_count) for result in resolution.results)
         return Preview(
             features=features,
             total_bytes=sum(feature.bytes for feature in features),
-            macs_per_image=model.planner.macs(resolution.plan),
+            macs_per_image=model.planner.cost(resolution.plan)[0],
             warm=resolution.plan in self._sessions or self._wider(model, resolution.plan) is not None,
             model=model.info.name,
             version=model.info.version,
@@ -126,7 +129,7 @@ class Engine:
             request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
         )
         opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
-        others = other_inputs({}, opened.compiled.other_inputs, model.graph, len(batch))
+        others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
         arrays = self._run(opened, batch, others, model.max_batch, model.graph.fixed_batch)
         types = model.planner.graph_for(inspection.input).types
         outputs = [arrays[name] for name in opened.compiled.output_names]
@@ -141,11 +144,10 @@ class Engine:
         Raises:
             TryOutError: onnxruntime does not take it.
         """
-        size = model.preprocessing.output_size
         outputs = [info.name for info in model.graph.outputs if info.name in model.graph.types]
-        if size is None or not outputs:
+        if not outputs:
             return
-        graph = model.planner.graph_for(PlanInput(pictures=False, size=size))
+        graph = model.planner.graph_for(PlanInput(pictures=False, size=model.preprocessing.output_size))
         try:
             compiled = compile_plan(graph, [(name, ()) for name in outputs], front=None, image_size=None)
             self._runtime.open(compiled.model, graph.weights_folder)
@@ -165,9 +167,9 @@ class Engine:
         picture = PixelImage(np.zeros((*size, COLOR), np.uint8))
         try:
             self.extract(model, ExtractRequest(model.info.name, (picture,)))
-        except SessionError as error:
-            raise TryOutError(f"it fails when it runs: {str(error).splitlines()[0]}") from error
-        except (BadTensorError, InvalidRequestError) as error:
+        except InvalidRequestError as error:
+            if "why" in error.metadata:
+                raise TryOutError(f"it fails when it runs: {error.metadata['why']}") from error
             log.info("model %s is not warmed: %s", model.info.name, error.message)
 
     def _batch(
@@ -228,7 +230,7 @@ class Engine:
         ]
         arrays = parts[0]
         if len(parts) > 1:
-            arrays = {name: np.concatenate([part[name] for part in parts]) for name in arrays}
+            arrays = {name: _joined(name, [part[name] for part in parts]) for name in arrays}
         # Sizes that only running tells were not in the estimate.
         self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
         return arrays
@@ -241,9 +243,13 @@ class Engine:
         return self._sessions.get(plan, lambda: self._compile(model, plan))
 
     def _wider(self, model: LoadedModel, plan: Plan) -> tuple[Plan, OpenPlan] | None:
-        most = MOST_EXTRA * model.planner.macs(plan)
+        most, most_nodes = (MOST_EXTRA * count for count in model.planner.cost(plan))
         for wider, opened in reversed(self._sessions.ready(lambda key: isinstance(key, Plan) and plan.is_part_of(key))):
-            if isinstance(wider, Plan) and model.planner.macs(wider) <= most and model.planner.is_exact(wider):
+            # A plan that needs more of the model's inputs than were given cannot serve.
+            if not isinstance(wider, Plan) or opened.compiled.other_inputs or not model.planner.is_exact(wider):
+                continue
+            macs, nodes = model.planner.cost(wider)
+            if macs <= most and nodes <= most_nodes:
                 return wider, opened
         return None
 
@@ -263,6 +269,8 @@ class Engine:
         except SessionError as error:
             why = str(error).splitlines()[0]
             message = f"onnxruntime does not take these layers: {why}"
+            if model.graph.image_size is None:  # it took the model when it was loaded, so it is the images' size
+                raise ShapeMismatchError(f"{message}; send images of another size", why=why) from error
             raise ModelFailedError(message, model=model.info.name, why=why) from error
 
 
@@ -291,10 +299,22 @@ def _step(model: LoadedModel, plan: Plan, count: int) -> int:
     return count
 
 
+def _joined(name: str, parts: Sequence[Array]) -> Array:
+    if len({part.shape[1:] for part in parts}) > 1:
+        sizes = " and ".join(sorted({str(list(part.shape[1:])) for part in parts}))
+        message = f"{name} has other sizes for some images ({sizes}) and cannot be one array; send them one by one"
+        raise ShapeMismatchError(message, got=sizes)
+    return np.concatenate(parts)
+
+
 def _run_part(opened: OpenPlan, part: Array, others: OtherInputs, fixed_batch: int | None) -> dict[str, Array]:
     """Runs some images; where the model insists on more, the last image fills up and its copies are dropped."""
     missing = max((fixed_batch or 0) - len(part), 0)
-    arrays = opened.run(filled(part, missing), others.filled(missing))
+    try:
+        arrays = opened.run(filled(part, missing), others.filled(missing))
+    except SessionError as error:
+        why = str(error).splitlines()[0]
+        raise InvalidRequestError(f"onnxruntime cannot run these layers on this input: {why}", why=why) from error
     return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
 
 
@@ -340,7 +360,15 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel
         shape, got = f"[N, {', '.join(sizes)}]", str(list(image.array.shape))
         message = f"images[{index}]: the model's input {expected.name!r} is {shape}, not {got}"
         raise BadTensorError(message, field=f"images[{index}]", index=index, expected=shape, got=got)
+    if np.dtype(expected.dtype).kind in "iu" and not _holds(array, expected.dtype):
+        message = f"images[{index}]: the model's input is {expected.dtype}, which does not hold the values"
+        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=expected.dtype)
     return array.astype(expected.dtype, copy=False)
+
+
+def _holds(array: Array, dtype: str) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(((array >= limits.min) & (array <= limits.max) & (array == np.floor(array))).all())
 
 
 def _feature_maps(resolution: Resolution, opened: OpenPlan, arrays: Mapping[str, Array]) -> tuple[FeatureMap, ...]:

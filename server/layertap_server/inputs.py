@@ -65,7 +65,9 @@ def _checked(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> 
     is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.image_input.name].shape[0]
     if is_batch and array.ndim == len(info.shape) - 1:
         array = array[None]
-    if is_batch and len(array) == 1:
+    if is_batch and array.shape == tuple(info.shape) and len(array) != images:
+        is_batch = False  # as the graph says, of a model whose batch is fixed
+    if is_batch and array.ndim and len(array) == 1:
         array = np.repeat(array, images, axis=0)
     expected = (images, *info.shape[1:]) if is_batch else info.shape
     fits = array.ndim == len(expected) and all(

@@ -66,9 +66,18 @@ class ModelFiles:
     version: str
 
     def path(self, name: str) -> Path:
-        """The version's own file where it has one, else the one beside it."""
+        """The version's own file where it has one, else the one beside it.
+
+        Raises:
+            ManifestError: it is no file, or a link that leads out of the model's folder.
+        """
         own = self.home / self.version / name
-        return own if own.is_file() else self.home / name
+        path = own if own.exists() else self.home / name
+        if path.exists() and not path.is_file():
+            raise ManifestError(f"{name} is no file")
+        if not path.resolve().is_relative_to(self.home.resolve()):
+            raise ManifestError(f"{name} lies outside the model's folder")
+        return path
 
 
 Observe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
@@ -94,7 +103,8 @@ def load_model(
     files = ModelFiles(home, version)
     manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    model = graph.read(_proto(files, manifest, most_bytes), scratch.path, manifest.preprocessing.layout)
+    image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
+    model = graph.read(_proto(files, manifest, most_bytes), scratch.path, image)
     _check_constants(model, most_bytes)
     model = observe(model, manifest.preprocessing.output_size)
     model, surgery = _operated(model, manifest)

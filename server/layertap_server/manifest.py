@@ -116,7 +116,7 @@ def _file_name(section: Section | None, key: str, default: str) -> str:
 def _preprocessing(section: Section | None) -> Preprocessing:
     if section is None:
         return Preprocessing(assumed=True)
-    section.known("resize", "crop", "color", "background", "normalize", "layout")
+    section.known("name", "resize", "crop", "color", "background", "normalize", "layout")
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
         crop.known("center")
@@ -130,6 +130,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
         center_crop=crop.size("center") if crop else None,
         background=(int(background[0]), int(background[1]), int(background[2])),
         normalization=_normalization(section),
+        input=section.text("name"),
         layout=Layout[layout.upper()] if layout else None,
     )
 

@@ -21,9 +21,9 @@ from layertap.errors import (
 from layertap.expression import LONGEST, format_tap, parse_tap
 from layertap.types import LayerInfo, Tap
 from layertap_server.blocks import Tensor
-from layertap_server.graph import GraphError, ModelGraph, at_size, head_type, inexact_layers, macs_of
+from layertap_server.graph import GraphError, ModelGraph, at_size, cost_of, head_type, inexact_layers
 from layertap_server.limits import check_head
-from layertap_server.selectors import Selectors
+from layertap_server.selectors import Selectors, check_name
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
@@ -136,6 +136,8 @@ class Planner:
         self._default_taps = tuple(default_taps)
         self._resolutions: _Recent[Resolution] = _Recent(KEPT_RESOLUTIONS)
         self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
+        for name in self._named:
+            check_name(name)
         for text in [*self._named, *self._default_taps]:
             self._add_tap(text, 0, _Draft(), graph)
 
@@ -169,9 +171,9 @@ class Planner:
         key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
         return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
 
-    def macs(self, plan: Plan) -> int:
-        """Multiply-accumulates of one image."""
-        return macs_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
+    def cost(self, plan: Plan) -> tuple[int, int]:
+        """Multiply-accumulates of one image, as far as they are known, and how many nodes of the model are run."""
+        return cost_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
 
     def is_exact(self, plan: Plan) -> bool:
         """Whether its taps leave all values as they are; see `graph.quantized`."""

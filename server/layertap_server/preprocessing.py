@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from layertap.types import Layout
-from layertap_server.graph import ModelGraph, Normalization
+from layertap_server.graph import ModelGraph, Normalization, side
 
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
@@ -63,8 +63,10 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
     """What shows through where an image is transparent."""
     normalization: Normalization = field(default_factory=Normalization)
+    input: str = ""
+    """The model's input that takes images, where it has several that could."""
     layout: Layout | None = None
-    """Of the model's input, where its shape does not tell."""
+    """Of that input, where its shape does not tell."""
     assumed: bool = False
     """The model says nothing; this is a guess."""
 
@@ -104,17 +106,35 @@ def fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
     """The preprocessing, with what the model's folder does not say taken from the graph.
 
     Raises:
-        PreprocessingError: it gives another size than the graph takes.
+        PreprocessingError: it gives another size, or other channels, than the graph takes.
     """
     if preprocessing.assumed:
         preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
-    given, fixed = preprocessing.output_size, model.image_size
-    if fixed is None or given == fixed:
-        return preprocessing
+    _check_channels(preprocessing, model)
+    fixed = side(model, 0), side(model, 1)
+    given = preprocessing.output_size
     if given is not None:
-        sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0]}×{fixed[1]}"
-        raise PreprocessingError(f"input: resize and crop give {sizes}")
-    return replace(preprocessing, resize=Exact(*fixed))
+        if any(there is not None and here != there for here, there in zip(given, fixed, strict=True)):
+            sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0] or 'any'}×{fixed[1] or 'any'}"
+            raise PreprocessingError(f"input: resize and crop give {sizes}")
+        return preprocessing
+    height, width = fixed[0] or fixed[1], fixed[1] or fixed[0]
+    if height is None or width is None or not (preprocessing.assumed or model.image_size):
+        return preprocessing
+    if preprocessing.resize is None:
+        return replace(preprocessing, resize=Exact(height, width))
+    return replace(preprocessing, center_crop=(height, width))  # the aspect ratio stays, as was said
+
+
+def _check_channels(preprocessing: Preprocessing, model: ModelGraph) -> None:
+    channels = model.image_channels
+    if preprocessing.layout is not None and channels not in {-1, 1, 3, 4}:
+        raise PreprocessingError(
+            f"input: laid out as {preprocessing.layout.value}, the graph takes {channels} channels"
+        )
+    if not preprocessing.assumed and {channels, preprocessing.channels} == {GRAY, COLOR}:
+        told = f"color gives {preprocessing.channels} channels and the graph takes {channels}"
+        raise PreprocessingError(f"input: {told}; color is rgb, bgr or gray")
 
 
 def _assumed_normalization(model: ModelGraph) -> Normalization:

@@ -177,7 +177,13 @@ class Repository:
                 self._load(home)
 
     def _homes(self) -> list[Path]:
-        return [path for path in sorted(self._folder.iterdir()) if _is_model(path)]
+        homes = []
+        for path in sorted(self._folder.iterdir()):
+            if not path.name.isprintable():
+                log.warning("a folder is left out, whose name cannot be written: %r", path.name)
+            elif _is_model(path):
+                homes.append(path)
+        return homes
 
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name)
@@ -256,7 +262,10 @@ def _kept(new: LoadedModel | ModelInfo, old: LoadedModel | ModelInfo | None) -> 
 
 def _is_model(path: Path) -> bool:
     """Whether a folder holds a model: a ``model.yaml`` or ``model.onnx``, or a version that does."""
-    return path.is_dir() and (_has_model(path) or any(_is_version(inner) for inner in path.iterdir()))
+    try:
+        return path.is_dir() and (_has_model(path) or any(_is_version(inner) for inner in path.iterdir()))
+    except OSError:  # what cannot be looked into is tried, fails, and is listed with the reason
+        return True
 
 
 def _has_model(path: Path) -> bool:
@@ -269,7 +278,10 @@ def _is_version(path: Path) -> bool:
 
 def _versions(home: Path) -> list[str]:
     """``["1", "3"]``: its folders of versions; a model without them has one version."""
-    return sorted((path.name for path in home.iterdir() if _is_version(path)), key=_newness) or [ONLY_VERSION]
+    try:
+        return sorted((path.name for path in home.iterdir() if _is_version(path)), key=_newness) or [ONLY_VERSION]
+    except OSError:
+        return [ONLY_VERSION]
 
 
 def _newness(version: str) -> tuple[int, str]:

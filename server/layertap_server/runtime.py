@@ -10,8 +10,10 @@ from pathlib import Path
 
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
-from layertap.errors import DeviceMemoryError
+from layertap.errors import CancelledError, DeviceMemoryError
 from layertap.types import Array
+from layertap_server import cancellation
+from layertap_server.cancellation import Cancellation
 from layertap_server.graph import probe_model
 
 LARGEST_FOLDED = str(16 * 2**20)
@@ -40,11 +42,13 @@ class Session:
 
         Raises:
             DeviceMemoryError: the device has no room for it.
+            CancelledError: the caller is gone.
             SessionError: it failed in another way, or took longer than the limit.
         """
+        job = cancellation.current()
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        with _wrapped(), _limited(options, limit_seconds):
+        with _wrapped(job), _limited(options, limit_seconds), job.stopping(lambda: _terminate(options)):
             return list(self._session.run(list(outputs), dict(inputs), options))
 
 
@@ -130,7 +134,7 @@ def _limited(options: ort.RunOptions, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    timer = threading.Timer(seconds, lambda: setattr(options, "terminate", True))
+    timer = threading.Timer(seconds, lambda: _terminate(options))
     timer.start()
     try:
         yield
@@ -138,12 +142,19 @@ def _limited(options: ort.RunOptions, seconds: float | None) -> Iterator[None]:
         timer.cancel()
 
 
+def _terminate(options: ort.RunOptions) -> None:
+    """Ends a run between two operators."""
+    options.terminate = True
+
+
 @contextlib.contextmanager
-def _wrapped() -> Iterator[None]:
+def _wrapped(job: Cancellation | None = None) -> Iterator[None]:
     """onnxruntime's exceptions end here."""
     try:
         yield
     except Exception as error:
+        if job is not None and job.is_cancelled:
+            raise CancelledError("the caller is gone; the run was ended") from error
         text = str(error)
         if "Failed to allocate memory" in text or "out of memory" in text.lower():
             raise DeviceMemoryError("the device has no memory left for this request; send fewer images") from error

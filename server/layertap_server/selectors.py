@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from layertap import blocks
 from layertap._nearest import did_you_mean, nearest
 from layertap.blocks import BlockKind
-from layertap.errors import AmbiguousLayerError, NotTappableError, UnknownLayerError
+from layertap.errors import AmbiguousLayerError, InvalidRequestError, NotTappableError, UnknownLayerError
 from layertap.expression import LONGEST
 from layertap.types import LayerInfo, Layout
 
@@ -53,6 +53,8 @@ class Selectors:
                 self._by_path[path] = layer  # the last layer computed below the path
         self._aliases: dict[str, LayerInfo] = {}
         self._stages: tuple[LayerInfo, ...] = ()
+        for name in aliases:
+            check_name(name)
         self._aliases = {name: self._one(selector) for name, selector in aliases.items()}
         self._stages = tuple(map(self._one, stages)) if stages else tuple(_resolution_ends(self._layers))
 
@@ -161,6 +163,12 @@ class Selectors:
     _FORMS: Mapping[str, Callable[[Selectors, str], Selection]] = {"stage": _stage, "op": _operator, "all": _all}
 
 
+def check_name(name: str) -> None:
+    """Raises `InvalidRequestError` where a name that model.yaml gives could never be said: it is a form of selector."""
+    if re.fullmatch(r"all|#-?[0-9]+|(stage|op|all):.*", name):
+        raise InvalidRequestError(f"the name {name!r} is a form of selector; take another", name=name)
+
+
 def _is_activation(operator: str) -> bool:
     """Of ONNX, or a block of that kind, which is what a configured model's layer of several nodes tells."""
     spec = blocks.find(operator)
@@ -193,7 +201,7 @@ def _resolution_ends(layers: Sequence[LayerInfo]) -> Iterator[LayerInfo]:
     ends: dict[float, LayerInfo] = {}
     deepest = 0.0
     for layer in layers[1:]:
-        has_places = layer.layout in {Layout.NCHW, Layout.NHWC} and max(_sides(layer)) > 1
+        has_places = layer.layout in {Layout.NCHW, Layout.NHWC} and set(_sides(layer)) != {1}
         if layer.tappable and has_places and layer.stride is not None and layer.stride >= deepest:
             deepest = layer.stride
             ends[deepest] = layer

@@ -29,6 +29,17 @@ def bytes_of(content: bytes) -> Writer:
     return write
 
 
+def with_labels(make: Writer) -> Writer:
+    """A good model whose class names are something else."""
+
+    def write(folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(branching().SerializeToString())
+        (folder / "model.yaml").write_text("labels: labels.txt")
+        make(folder / "labels.txt")
+
+    return write
+
+
 def of_model(make: Callable[[], onnx.ModelProto]) -> Writer:
     return bytes_of(make().SerializeToString())
 
@@ -157,6 +168,8 @@ HOSTILE: Mapping[str, tuple[Writer, str]] = {
     "linked_folder": (through_a_linked_folder, "outside the model's folder"),
     "in_a_constant": (in_a_constant, "outside the model's folder"),
     "pipe": (a_pipe, "cannot be read"),
+    "labels_link": (with_labels(lambda path: path.symlink_to("/etc/passwd")), "labels.txt lies outside"),
+    "labels_pipe": (with_labels(os.mkfifo), "labels.txt is no file"),
     "missing_data": (outside("nowhere.data"), "cannot be read"),
 }
 

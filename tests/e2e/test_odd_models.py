@@ -142,3 +142,30 @@ def test_a_quantized_models_own_answer_is_exact_until_an_inner_tap(served: Clien
 
 def test_external_data_count_as_the_models_own(served: Client) -> None:
     assert served.layers("external_data", "conv")[0].parameters == 4 * 3 * 9
+
+
+def test_images_of_different_sizes_of_answer_do_not_join(served: Client) -> None:
+    images = np.stack([np.zeros((3, 8, 8)), np.ones((3, 8, 8))]).astype(np.float32)
+    with pytest.raises(errors.ShapeMismatchError, match="send them one by one"):
+        served.extract(images, model="as_many_as_there_are", taps="found")
+
+
+def test_a_wider_plan_that_needs_more_inputs_is_not_taken(served: Client) -> None:
+    odd = MODELS["two_inputs"]
+    served.extract(odd.images(), model="two_inputs", taps=["scores", "vector", "conv"], inputs=odd.inputs)
+    assert served.extract(odd.images(), model="two_inputs", taps="vector")["vector"].shape == (2, 4)
+
+
+def test_layers_behind_a_second_input_are_inspected(served: Client) -> None:
+    odd = MODELS["two_inputs"]
+    (gated,) = served.inspect(odd.images(), model="two_inputs", selectors="gated", inputs=odd.inputs)
+    maps = served.extract(odd.images(), model="two_inputs", taps="gated", inputs=odd.inputs)["gated"]
+    assert gated.mean == pytest.approx(float(maps.mean()), rel=1e-4)
+
+
+def test_what_the_runtime_cannot_run_is_the_requests_fault(served: Client) -> None:
+    with pytest.raises(errors.InvalidRequestError, match="at least 1"):
+        served.preview(model="half", taps="act", image_count=-1)
+    wrong = {**MODELS["two_inputs"].inputs, "condition": np.array(3, np.float32)}
+    with pytest.raises(errors.BadTensorError):
+        served.extract(MODELS["two_inputs"].images(), model="two_inputs", taps="scores", inputs=wrong)

@@ -86,6 +86,7 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
         ("a: b: c", "line 1: mapping values are not allowed here"),
         ("- a", "the file must be a mapping"),
         ("input: 3", "line 1: input must be a mapping"),
+        ("stages: &a [x]\nheads: *a", "line 2: aliases (*name) are not read"),
         ("input: {resize: {size: 3, shorter_side: 4}}", "resize has shorter_side and size; it must be one of them"),
         ("input: {resize: {size: 3, fill: 4}}", "fill belongs to letterbox"),
         ("input: {resize: {letterbox: 3, fill: 400}}", "fill must be a whole number from 0 to 255"),

@@ -8,7 +8,7 @@ from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFe
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
 from layertap.wire._features import decode_image, decode_tap_at, encode_image
-from layertap.wire._tensors import decode_dtype, encode_dtype
+from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 
 def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
@@ -57,7 +57,11 @@ def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
 def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:
     images = [encode_image(image) for image in request.images]
     return pb.InspectLayersRequest(
-        model=request.model, version=request.version, images=images, selectors=request.selectors
+        model=request.model,
+        version=request.version,
+        images=images,
+        selectors=request.selectors,
+        inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
     )
 
 
@@ -68,7 +72,8 @@ def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
         BadTensorError, ImageDecodeError: what is wrong with an image.
     """
     images = tuple(decode_image(image, index) for index, image in enumerate(message.images))
-    return InspectRequest(message.model, images, tuple(message.selectors), message.version)
+    inputs = {tensor.name: decode_tensor(tensor) for tensor in message.inputs}
+    return InspectRequest(message.model, images, tuple(message.selectors), message.version, inputs)
 
 
 def encode_statistics(layers: tuple[LayerStatistics, ...], model: str, version: str) -> pb.InspectLayersResponse:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, convolution, normalization, pooling, shape
-from layertap_server.blocks.builder import BLOCK, INNER, PATH, Builder, Dim, Emitter, Layer, Tensor, misfit
+from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Dim, Emitter, Layer, Tensor, misfit
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -62,6 +62,7 @@ __all__ = [
     "BLOCK",
     "EMITTERS",
     "INNER",
+    "LAYOUT",
     "PATH",
     "Builder",
     "Dim",

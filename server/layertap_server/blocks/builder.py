@@ -21,8 +21,9 @@ Dim: TypeAlias = int | str
 
 MOST_NODES = 20_000
 
-INNER, BLOCK, PATH = "layertap.inner", "layertap.block", "layertap.path"
-"""Keys of a node's metadata: it is an inner part of a block and no layer; the block's name; the layer's module path."""
+INNER, BLOCK, PATH, LAYOUT = "layertap.inner", "layertap.block", "layertap.path", "layertap.layout"
+"""Keys of a node's metadata: it is an inner part of a block and no layer; the block's name; the layer's module path and
+its layout."""
 
 AXES_BECAME_INPUTS = 18
 """The opset in which the reductions that still had it lost their attribute ``axes``."""
@@ -177,6 +178,7 @@ class Builder:
                 continue
             made.output[:] = [name if given == tensor.name else given for given in made.output]
             made.name = node
+            made.metadata_props.add(key=LAYOUT, value=tensor.layout.value)
             if len(nodes) > 1:
                 made.metadata_props.add(key=BLOCK, value=block)
             if path:

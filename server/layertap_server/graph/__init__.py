@@ -10,9 +10,10 @@ from layertap_server.graph.compile import (
     compile_head,
     compile_inspection,
     compile_plan,
+    cost_of,
     head_type,
     image_shape,
-    macs_of,
+    side,
     tensor_type,
     whole_with_outputs,
 )
@@ -22,7 +23,7 @@ from layertap_server.graph.layers import INPUT
 from layertap_server.graph.model_graph import ModelGraph, ObservedType
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
-from layertap_server.graph.read import MOST_BYTES, GraphError, at_size, load, read, reread, with_observed
+from layertap_server.graph.read import MOST_BYTES, GraphError, ImageInput, at_size, load, read, reread, with_observed
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
@@ -34,6 +35,7 @@ __all__ = [
     "MOST_BYTES",
     "CompiledPlan",
     "GraphError",
+    "ImageInput",
     "ModelGraph",
     "Normalization",
     "ObservedType",
@@ -43,15 +45,16 @@ __all__ = [
     "compile_head",
     "compile_inspection",
     "compile_plan",
+    "cost_of",
     "head_type",
     "image_shape",
     "inexact_layers",
     "load",
-    "macs_of",
     "operate",
     "probe_model",
     "read",
     "reread",
+    "side",
     "tensor_type",
     "whole_with_outputs",
     "with_observed",

@@ -132,11 +132,18 @@ def image_shape(graph: ModelGraph, batch: int, size: tuple[int, int]) -> list[in
     return [batch, *size, channels] if graph.image_input.layout is Layout.NHWC else [batch, channels, *size]
 
 
-def macs_of(graph: ModelGraph, layers: Collection[str]) -> int:
-    """Multiply-accumulates of one image for so many layers and all that they need."""
+def side(graph: ModelGraph, number: int) -> int | None:
+    """The height (0) or width (1) that the graph fixes for images; None where it takes any."""
+    first = 1 if graph.image_input.layout is Layout.NHWC else 2
+    size = graph.image_input.shape[first + number]
+    return size if size > 0 else None
+
+
+def cost_of(graph: ModelGraph, layers: Collection[str]) -> tuple[int, int]:
+    """Multiply-accumulates of one image for so many layers and all that they need, as far as known, and the nodes."""
     nodes, _ = needed_nodes(graph.proto.graph, layers)
     made = {name for node in nodes for name in node.output}
-    return sum(layer.macs or 0 for layer in graph.layers if layer.name in made)
+    return sum(layer.macs or 0 for layer in graph.layers if layer.name in made), len(nodes)
 
 
 def _assembled(

@@ -9,8 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from layertap.types import Layout
 from layertap_server.blocks import Dim, Tensor
 
+_FILTERS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
+"""Convolutions -> which input holds the filters."""
 Shape: TypeAlias = tuple[Dim, ...]
 
 CONSTANTS = "layertap/"
@@ -36,11 +39,11 @@ def parameters(node: onnx.NodeProto | None, weights: Mapping[str, Shape]) -> int
 
 def macs(node: onnx.NodeProto | None, output: Tensor | None, shapes: Mapping[str, Shape]) -> int | None:
     """Multiply-accumulates an image of the node that makes ``output``; ``shapes`` are the weights' and layers'."""
-    places = _size(output.shape[1:]) if output and output.rank > 1 else None
+    places = _places(output)
     if node is None or places is None or len(node.input) < _MATRIX_RANK:
         return None
-    weight = shapes.get(node.input[1], ())
-    if node.op_type == "Conv" and weight:
+    weight = shapes.get(node.input[_FILTERS.get(node.op_type, 1)], ())
+    if node.op_type in _FILTERS and weight:
         # A filter's area and input channels, once for every value that the layer has.
         area = _size(weight[1:])
         return None if area is None else places * area
@@ -57,6 +60,13 @@ def macs(node: onnx.NodeProto | None, output: Tensor | None, shapes: Mapping[str
     return None
 
 
+def _places(output: Tensor | None) -> int | None:
+    """How many values an image has; where the first axis is no free batch, windows of an image lie along it."""
+    if output is None or output.rank < _MATRIX_RANK:
+        return None
+    return _size(output.shape[1:] if isinstance(output.shape[0], str) or output.shape[0] == 1 else output.shape)
+
+
 def _times(places: int, size: Dim) -> int | None:
     return places * size if isinstance(size, int) else None
 
@@ -68,7 +78,7 @@ def _size(shape: Shape) -> int | None:
 
 def channels(tensor: Tensor | None) -> int | None:
     """How many features a place has."""
-    if tensor is None or tensor.rank not in {2, 3, 4}:
+    if tensor is None or tensor.layout is Layout.OTHER:
         return None
     size = tensor.shape[tensor.channel_axis]
     return size if isinstance(size, int) else None
@@ -76,7 +86,8 @@ def channels(tensor: Tensor | None) -> int | None:
 
 def stride(tensor: Tensor | None, image: Tensor) -> float | None:
     """Input pixels a step of the layer, along the height."""
-    if tensor is None or (tensor.rank != image.rank and tensor.grid is None):
+    is_map = tensor is not None and len(tensor.spatial_axes) == len(image.spatial_axes)
+    if tensor is None or not (is_map or tensor.grid):
         return None
     here = tensor.grid[0] if tensor.grid else tensor.shape[tensor.spatial_axes[0]]
     there = image.shape[image.spatial_axes[0]]

@@ -95,7 +95,7 @@ def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
 
 
 def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) -> LayerInfo:
-    tensor = known.types.get(name)
+    tensor, field = known.types.get(name), known.fields.get(name)
     return LayerInfo(
         name=name,
         node=node.name if node else "",
@@ -107,8 +107,8 @@ def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) 
         shape=tuple(size if isinstance(size, int) else -1 for size in tensor.shape) if tensor else (),
         layout=tensor.layout if tensor else Layout.OTHER,
         channels=cost.channels(tensor),
-        stride=cost.stride(tensor, known.image),
-        receptive_field=known.fields.get(name),
+        stride=field.stride if field else cost.stride(tensor, known.image),
+        receptive_field=field,
         tokens=_token_grid(tensor),
         parameters=cost.parameters(node, known.weights) if node else None,
         macs=known.macs(node, name) if node else None,

@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper
 
 from layertap.types import ReceptiveField
 from layertap_server.blocks import Dim, Tensor
+from layertap_server.graph.walk import reads
 
 Shape: TypeAlias = tuple[Dim, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
@@ -87,7 +88,7 @@ class _Walk:
         self._shapes: Shapes = {**{name: tuple(tensor.dims) for name, tensor in self._weights.items()}, **shapes}
 
     def through(self, node: onnx.NodeProto) -> None:
-        fed = [name for name in node.input if name in self.extents]
+        fed = [name for name in reads(node) if name in self.extents]
         if not fed:
             return
         for output in node.output:
@@ -203,8 +204,11 @@ class _Walk:
 
     def sliced(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
         starts = self._constants(node, "starts", 1)
-        axes = self._constants(node, "axes", 3) or list(range(len(starts)))
-        steps = self._constants(node, "steps", 4) or [1] * len(starts)
+        axes = self._constants(node, "axes", 3)
+        steps = self._constants(node, "steps", 4)
+        if len(node.input) - 1 > sum(map(bool, (starts, axes, steps))) + 1:  # one of them is made as it runs
+            return None
+        axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
         for axis, start, step in zip(axes, starts, steps, strict=False):
             if axis % len(shape) == extent.axis:
                 return extent.moved(start, step) if start >= 0 and step > 0 else None

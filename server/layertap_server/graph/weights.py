@@ -25,13 +25,19 @@ def externalize(proto: onnx.ModelProto, folder: Path) -> None:
     """
     with (folder / FILE_NAME).open("wb") as file:
         for tensor in proto.graph.initializer:
-            if tensor.data_type == onnx.TensorProto.STRING:
+            if tensor.data_type == onnx.TensorProto.STRING or _is_packed(tensor):
                 continue
             data = _bytes_of(tensor)
             if len(data) >= SMALL_BYTES:
                 file.write(b"\0" * (-file.tell() % PAGE_BYTES))
                 _refer(tensor, file.tell(), len(data))
                 file.write(data)
+
+
+def _is_packed(tensor: onnx.TensorProto) -> bool:
+    """Whether several values share a byte, as of int4: NumPy has no such type to write them as."""
+    name = onnx.TensorProto.DataType.Name(tensor.data_type)
+    return name.startswith(("INT4", "UINT4", "FLOAT4", "INT2", "UINT2"))
 
 
 def _bytes_of(tensor: onnx.TensorProto) -> bytes:

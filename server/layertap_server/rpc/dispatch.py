@@ -29,6 +29,7 @@ from layertap.errors import (
     OverloadedError,
     ServerFault,
 )
+from layertap_server.cancellation import Cancellation
 from layertap_server.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Lane:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._room = workers + max_waiting
         self.admitted = 0
-        """Requests that wait or run; one whose caller is gone runs on until it ends."""
+        """Requests that wait or run; one whose caller is gone counts until its thread is free."""
 
     async def run(self, job: Callable[[], Result]) -> Result:
         """What the job returns.
@@ -85,11 +86,16 @@ class Lane:
                 limit=self._room,
             )
         loop = asyncio.get_running_loop()
+        cancellation = Cancellation()
         self.admitted += 1
-        future = self._pool.submit(job)
+        future = self._pool.submit(_cancellable, job, cancellation)
         future.add_done_callback(lambda _: _on_loop(loop, self._leave))
-        # A cancelled call cancels this: a job that still waits leaves the queue.
-        return await asyncio.wrap_future(future)
+        try:
+            # A cancelled call cancels this: a job that still waits leaves the queue.
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            cancellation.cancel()  # and one that runs is ended
+            raise
 
     def _leave(self) -> None:
         self.admitted -= 1
@@ -97,6 +103,11 @@ class Lane:
     def close(self) -> None:
         """Drops what waits; what runs is not waited for."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cancellable(job: Callable[[], Result], cancellation: Cancellation) -> Result:
+    with cancellation.of_this_thread():
+        return job()
 
 
 def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

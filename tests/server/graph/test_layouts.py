@@ -1,0 +1,82 @@
+"""What the axes of a layer mean, in networks that turn and fold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from layertap.types import Layout
+from layertap_server.graph import read
+from tests.models import vision_transformer
+from tests.odd_models import OPSET, channels_last, of_text
+
+
+def shuffle() -> onnx.ModelProto:
+    """A ShuffleNet's: channels become groups, change places, and are channels again."""
+    text = f"""{OPSET}
+    shuffle (float[batch, 3, 8, 8] image) => (float[batch, 4, 8, 8] out) {{
+        conv = Conv <pads = [1, 1, 1, 1]> (image, w)
+        groups = Reshape (conv, apart)
+        turned = Transpose <perm = [0, 2, 1, 3, 4]> (groups)
+        mixed = Reshape (turned, together)
+        out = Relu (mixed)
+    }}"""
+    return of_text(text, w=(4, 3, 3, 3), apart=np.array([0, 2, 2, 8, 8]), together=np.array([0, 4, 8, 8]))
+
+
+def attention() -> onnx.ModelProto:
+    """Heads of attention are no maps, though they have four axes; the tokens behind them are tokens again."""
+    text = f"""{OPSET}
+    heads (float[batch, 3, 16, 16] image) => (float[batch, 8, 4, 4] map) {{
+        patches = Conv <strides = [4, 4]> (image, w)
+        flat = Reshape (patches, row)
+        tokens = Transpose <perm = [0, 2, 1]> (flat)
+        queries = MatMul (tokens, wq)
+        parts = Reshape (queries, in_heads)
+        heads = Transpose <perm = [0, 2, 1, 3]> (parts)
+        back = Transpose <perm = [0, 2, 1, 3]> (heads)
+        joined = Reshape (back, in_tokens)
+        turned = Transpose <perm = [0, 2, 1]> (joined)
+        map = Reshape (turned, in_map)
+    }}"""
+    shapes = {"row": [0, 8, -1], "in_heads": [0, 16, 2, 4], "in_tokens": [0, 16, 8], "in_map": [0, 8, 4, 4]}
+    return of_text(text, w=(8, 3, 4, 4), wq=(8, 8), **{name: np.array(sizes) for name, sizes in shapes.items()})
+
+
+def group_norm() -> onnx.ModelProto:
+    """As an exporter writes it: folded into groups, normalized, and unfolded."""
+    text = f"""{OPSET}
+    group (float[batch, 3, 8, 8] image) => (float[batch, 4, 8, 8] scaled) {{
+        conv = Conv <pads = [1, 1, 1, 1]> (image, w)
+        folded = Reshape (conv, groups)
+        normed = InstanceNormalization (folded, ones, zeros)
+        unfolded = Reshape (normed, maps)
+        scaled = Mul (unfolded, gain)
+    }}"""
+    weights = {"ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32), "gain": np.ones((4, 1, 1), np.float32)}
+    return of_text(text, w=(4, 3, 3, 3), groups=np.array([0, 2, -1]), maps=np.array([0, 4, 8, 8]), **weights)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (channels_last, {"image": Layout.NHWC, "turned": Layout.NCHW, "conv": Layout.NCHW, "maps": Layout.NHWC}),
+        (shuffle, {"conv": Layout.NCHW, "groups": Layout.OTHER, "mixed": Layout.NCHW, "out": Layout.NCHW}),
+        (group_norm, {"conv": Layout.NCHW, "unfolded": Layout.NCHW, "scaled": Layout.NCHW}),
+        (
+            attention,
+            {
+                "patches": Layout.NCHW, "flat": Layout.OTHER, "tokens": Layout.TOKENS, "queries": Layout.TOKENS,
+                "parts": Layout.OTHER, "heads": Layout.OTHER, "joined": Layout.TOKENS, "map": Layout.NCHW,
+            },
+        ),
+        (vision_transformer, {"places": Layout.TOKENS, "tokens": Layout.TOKENS, "cls": Layout.VECTOR}),
+    ],
+)  # fmt: skip
+def test_layouts(make: Callable[[], onnx.ModelProto], expected: dict[str, Layout], tmp_path: Path) -> None:
+    layers = {layer.name: layer for layer in read(make(), tmp_path).layers}
+    assert {name: layers[name].layout for name in expected} == expected
