@@ -16,6 +16,8 @@ from layertap_server import cancellation
 from layertap_server.cancellation import Cancellation
 from layertap_server.graph import probe_model
 
+FIRST_REGION_BYTES = 128 * 2**20
+"""Of the arena, which is kept: its pages stay warm from run to run. What a run needs beyond it is given back."""
 LARGEST_FOLDED = str(16 * 2**20)
 QUIET = 4
 """onnxruntime's severity "fatal": what fails is raised here, it need not be printed as well."""
@@ -107,7 +109,8 @@ class Runtime:
 def _share_an_arena() -> None:
     """One arena for all sessions of the process, which gives back what a run leaves (docs/decisions/0004)."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))
+    configuration = ort.OrtArenaCfg({"initial_chunk_size_bytes": FIRST_REGION_BYTES})
+    ort.create_and_register_allocator(memory, configuration)
 
 
 def _cuda_problem(provider: tuple[str, dict[str, str]]) -> str:

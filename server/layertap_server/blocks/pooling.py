@@ -252,6 +252,13 @@ def _reduced(op_type: str) -> Emitter:
     return _over_places(lambda builder, tensor, axes, _: builder.reduce(op_type, tensor.name, axes, keepdims=False))
 
 
+def _global_mean(builder: Builder, tensor: Tensor, axes: tuple[int, ...], _block: BoundBlock) -> str:
+    if tensor.layout is Layout.NCHW:
+        # onnxruntime has this one for the blocked layout of its convolutions too; a reduction would unpack their maps.
+        return builder.op("Flatten", builder.op("GlobalAveragePool", tensor.name), axis=1)
+    return builder.reduce("ReduceMean", tensor.name, axes, keepdims=False)
+
+
 def _global_max(builder: Builder, tensor: Tensor, axes: tuple[int, ...], _block: BoundBlock) -> str:
     return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, axes, keepdims=False))
 
@@ -334,7 +341,7 @@ EMITTERS: dict[str, Emitter] = {
     "adaptive_average_pool": _adaptive_pool(maximum=False),
     "adaptive_max_pool": _adaptive_pool(maximum=True),
     "spatial_pyramid": _spatial_pyramid,
-    "gap": _reduced("ReduceMean"),
+    "gap": _over_places(_global_mean),
     "gmp": _over_places(_global_max),
     "global_min": _over_places(_global_min),
     "global_sum": _reduced("ReduceSum"),

@@ -5,16 +5,13 @@ Handlers get and give bytes: parsing and serializing large messages is work, and
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -26,15 +23,13 @@ from layertap.errors import (
     DrainingError,
     InvalidRequestError,
     LayertapError,
-    OverloadedError,
     ServerFault,
 )
-from layertap_server.cancellation import Cancellation
 from layertap_server.metrics import Metrics
+from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane
 
 log = logging.getLogger(__name__)
 
-RETRY_AFTER_MS = 200
 DETAILS = "grpc-status-details-bin"
 
 
@@ -47,7 +42,6 @@ class Call:
 
 
 Method: TypeAlias = Callable[[bytes, Call], bytes]
-Result = TypeVar("Result")
 Messages: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
@@ -62,57 +56,6 @@ class StreamTools:
 
 
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
-
-
-class Lane:
-    """Worker threads, and room for so many requests that wait for one."""
-
-    def __init__(self, workers: int, max_waiting: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
-        self._room = workers + max_waiting
-        self.admitted = 0
-        """Requests that wait or run; one whose caller is gone counts until its thread is free."""
-
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """What the job returns.
-
-        Raises:
-            OverloadedError: there is no room.
-        """
-        if self.admitted >= self._room:
-            raise OverloadedError(
-                f"{self.admitted} requests wait or run already, which is the limit",
-                retry_after_ms=RETRY_AFTER_MS,
-                limit=self._room,
-            )
-        loop = asyncio.get_running_loop()
-        cancellation = Cancellation()
-        self.admitted += 1
-        future = self._pool.submit(_cancellable, job, cancellation)
-        future.add_done_callback(lambda _: _on_loop(loop, self._leave))
-        try:
-            # A cancelled call cancels this: a job that still waits leaves the queue.
-            return await asyncio.wrap_future(future)
-        except asyncio.CancelledError:
-            cancellation.cancel()  # and one that runs is ended
-            raise
-
-    def _leave(self) -> None:
-        self.admitted -= 1
-
-    def close(self) -> None:
-        """Drops what waits; what runs is not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _cancellable(job: Callable[[], Result], cancellation: Cancellation) -> Result:
-    with cancellation.of_this_thread():
-        return job()
-
-
-def _on_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
-        loop.call_soon_threadsafe(call)
 
 
 class Dispatcher:
