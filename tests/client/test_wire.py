@@ -31,6 +31,7 @@ from layertap.types import (
     Timing,
     TokenGrid,
 )
+from layertap.v1 import feature_service_pb2
 from layertap.v1 import types_pb2 as pb
 
 DTYPES = [
@@ -105,7 +106,8 @@ def test_extract_response() -> None:
     array = np.arange(6, dtype=np.uint8).reshape(1, 6)
     feature = FeatureMap("n", array, "conv", Layout.VECTOR, 3, inexact=True, quantization=quantization)
     features = Features((feature,), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
-    got = wire.decode_extract_response(wire.encode_extract_response(features), ("a",))
+    message = feature_service_pb2.ExtractResponse.FromString(wire.encode_extract_response(features))
+    got = wire.decode_extract_response(message, ("a",))
     assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
     (map_,) = got.maps
     assert (map_.name, map_.layer, map_.layout, map_.tap_index, map_.inexact) == ("n", "conv", Layout.VECTOR, 3, True)

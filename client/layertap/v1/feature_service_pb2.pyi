@@ -77,20 +77,22 @@ class ExtractStreamBatch(_message.Message):
     def __init__(self, id: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamResponse(_message.Message):
-    __slots__ = ("id", "opened", "header", "chunk", "done", "error")
+    __slots__ = ("id", "opened", "header", "chunk", "done", "error", "result")
     ID_FIELD_NUMBER: _ClassVar[int]
     OPENED_FIELD_NUMBER: _ClassVar[int]
     HEADER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
     id: str
     opened: ExtractStreamOpened
     header: FeatureHeader
     chunk: FeatureChunk
     done: ExtractStreamDone
     error: ExtractStreamError
-    def __init__(self, id: _Optional[str] = ..., opened: _Optional[_Union[ExtractStreamOpened, _Mapping]] = ..., header: _Optional[_Union[FeatureHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ..., done: _Optional[_Union[ExtractStreamDone, _Mapping]] = ..., error: _Optional[_Union[ExtractStreamError, _Mapping]] = ...) -> None: ...
+    result: ExtractResponse
+    def __init__(self, id: _Optional[str] = ..., opened: _Optional[_Union[ExtractStreamOpened, _Mapping]] = ..., header: _Optional[_Union[FeatureHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ..., done: _Optional[_Union[ExtractStreamDone, _Mapping]] = ..., error: _Optional[_Union[ExtractStreamError, _Mapping]] = ..., result: _Optional[_Union[ExtractResponse, _Mapping]] = ...) -> None: ...
 
 class ExtractStreamOpened(_message.Message):
     __slots__ = ("model", "version")

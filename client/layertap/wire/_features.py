@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from layertap.types import (
 )
 from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
+from layertap.wire import _raw as raw
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
 from layertap.wire._tensors import (
     decode_layout,
@@ -33,6 +34,9 @@ from layertap.wire._tensors import (
     little_endian,
     shared_tensor,
 )
+
+_FEATURES, _TENSOR, _DATA = 1, 1, 4
+"""Fields of ExtractResponse, FeatureMap and Tensor."""
 
 
 def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest:
@@ -87,22 +91,30 @@ def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
         raise error.located(f"taps[{index}]") from None
 
 
-def encode_extract_response(
-    features: Features, places: Sequence[tuple[int, int]] | None = None
-) -> feature_pb.ExtractResponse:
+def encode_extract_response(features: Features, places: Sequence[tuple[int, int]] | None = None) -> bytes:
     """The answer; with ``places`` the arrays lie there, as offset and size in the request's region."""
-    encoded = (
-        [_encode_feature(feature) for feature in features.maps]
-        if places is None
-        else [_encode_shared(feature, place) for feature, place in zip(features.maps, places, strict=True)]
-    )
-    return feature_pb.ExtractResponse(
-        features=encoded,
+    rest = feature_pb.ExtractResponse(
         model=features.model,
         version=features.version,
         timing=encode_timing(features.timing),
         batch_size=features.batch_size,
     )
+    if places is not None:
+        rest.features.extend(
+            _encode_shared(feature, place) for feature, place in zip(features.maps, places, strict=True)
+        )
+        return rest.SerializeToString()
+    parts = [part for feature in features.maps for part in _feature_parts(feature)]
+    return b"".join((*parts, rest.SerializeToString()))
+
+
+def _feature_parts(feature: FeatureMap) -> Iterator[bytes | memoryview]:
+    """One of ``ExtractResponse.features``: its header, and its data as a second ``tensor``, which protobuf merges."""
+    header, data = encode_feature_header(feature).SerializeToString(), raw.bytes_of(feature.array)
+    inner = raw.length(_DATA, len(data))
+    tensor = raw.length(_TENSOR, len(inner) + len(data))
+    yield raw.length(_FEATURES, len(header) + len(tensor) + len(inner) + len(data))
+    yield from (header, tensor, inner, data)
 
 
 def decode_extract_response(

@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from layertap.errors import LayertapError
-from layertap.types import Array, ExtractRequest, FeatureMap, Features, Timing
+from layertap.types import ExtractRequest, FeatureMap, Features, Timing
 from layertap.v1 import feature_service_pb2 as pb
+from layertap.wire import _raw as raw
 from layertap.wire._blocks import encode_tap
 from layertap.wire._errors import decode_error_parts, encode_error_parts
 from layertap.wire._features import (
+    decode_extract_response,
     decode_feature_header,
     decode_image,
     decode_tap_at,
     decode_timing,
+    encode_extract_response,
     encode_feature_header,
     encode_image,
     encode_timing,
 )
-from layertap.wire._tensors import decode_tensor, encode_tensor, little_endian
+from layertap.wire._tensors import decode_tensor, encode_tensor
 
-_LENGTH_DELIMITED = 2
-_ID, _CHUNK = 1, 4
+SMALL_BYTES = 2**16
+_ID, _CHUNK, _RESULT = 1, 4, 7
 """Fields of ExtractStreamResponse."""
 _INDEX, _OFFSET, _DATA = 1, 2, 3
 """Fields of FeatureChunk."""
@@ -116,9 +117,16 @@ def encode_stream_error(id_: str, error: LayertapError) -> bytes:
 
 
 def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[bytes]:
-    """The messages of one item's answer: for each feature map its header and its chunks, then the end."""
+    """The messages of one item's answer: for each feature map its header and its chunks, then the end.
+
+    A small one is one message: each message costs the event loops at both ends more than its bytes.
+    """
+    if sum(feature.array.nbytes for feature in features.maps) <= min(SMALL_BYTES, chunk_bytes):
+        name, body = id_.encode(), encode_extract_response(features)
+        yield b"".join((raw.length(_ID, len(name)), name, raw.length(_RESULT, len(body)), body))
+        return
     for index, feature in enumerate(features.maps):
-        data = _bytes_of(np.ascontiguousarray(little_endian(feature.array)))
+        data = raw.bytes_of(feature.array)
         header = pb.FeatureHeader(feature=encode_feature_header(feature), total_bytes=len(data))
         yield pb.ExtractStreamResponse(id=id_, header=header).SerializeToString()
         for offset in range(0, len(data), chunk_bytes):
@@ -129,27 +137,9 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
 
 def _chunk(id_: str, index: int, offset: int, data: memoryview) -> bytes:
     name = id_.encode()
-    inside = _number(_INDEX, index) + _number(_OFFSET, offset) + _length(_DATA, len(data))
-    outside = (_length(_ID, len(name)) + name if name else b"") + _length(_CHUNK, len(inside) + len(data))
+    inside = raw.number(_INDEX, index) + raw.number(_OFFSET, offset) + raw.length(_DATA, len(data))
+    outside = (raw.length(_ID, len(name)) + name if name else b"") + raw.length(_CHUNK, len(inside) + len(data))
     return b"".join((outside, inside, data))
-
-
-def _number(field_: int, value: int) -> bytes:
-    return _varint(field_ << 3) + _varint(value) if value else b""
-
-
-def _length(field_: int, length: int) -> bytes:
-    return _varint(field_ << 3 | _LENGTH_DELIMITED) + _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
-    parts = bytearray()
-    while value > 0x7F:  # noqa: PLR2004 - seven bits
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    parts.append(value)
-    return bytes(parts)
 
 
 @dataclass(slots=True)
@@ -181,6 +171,8 @@ class Assembler:
                 self._chunk(message.id, message.chunk)
             case "done":
                 return message.id, self._done(message.id, message.done)
+            case "result":
+                return message.id, decode_extract_response(message.result, self.taps)
             case "error":
                 self._items.pop(message.id, None)
                 return message.id, decode_error_parts(message.error)
@@ -190,7 +182,7 @@ class Assembler:
         feature = decode_feature_header(header.feature)
         item = self._items.setdefault(id_, _Item())
         item.maps.append(feature)
-        item.views.append(_bytes_of(feature.array))
+        item.views.append(raw.bytes_of(feature.array))
 
     def _chunk(self, id_: str, chunk: pb.FeatureChunk) -> None:
         view = self._items[id_].views[chunk.feature_index]
@@ -200,8 +192,3 @@ class Assembler:
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
         return Features(tuple(item.maps), self.model, self.version, timing, done.batch_size, self.taps)
-
-
-def _bytes_of(array: Array) -> memoryview:
-    """A view of the array's memory."""
-    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")

@@ -50,7 +50,7 @@ class FeatureService:
             if extract.region
             else None
         )
-        return wire.encode_extract_response(features, places).SerializeToString()
+        return wire.encode_extract_response(features, places)
 
     async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
         # So many that every worker has the next item at hand when it ends one.
