@@ -33,7 +33,9 @@ BELOW = {
     "limits": set(),
     "inputs": {"graph"},
     "apply": {"graph", "limits", "runtime", "sessions"},
+    "batching": {"cancellation"},
     "engine": {
+        "batching",
         "graph",
         "images",
         "inputs",

@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 
 from layertap.types import ModelState
 from layertap_server.apply import Applier
+from layertap_server.batching import Batcher
 from layertap_server.engine import Engine
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
@@ -40,6 +41,7 @@ from layertap_server.shared_memory import Regions
 
 log = logging.getLogger(__name__)
 
+WORKERS_PER_CORE_ON_GPU = 4
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -59,19 +61,21 @@ class Server:
         """
         self.settings = settings
         cores = _available_cores()
-        workers = settings.workers or cores
         try:
             runtime = Runtime(settings.device, settings.threads or cores)
         except DeviceError as error:
             raise StartError(str(error)) from error
         self.device = runtime.device
+        # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
+        # costs as much as its images, and more threads only take memory.
+        workers = settings.workers or (cores if runtime.device == "CPU" else WORKERS_PER_CORE_ON_GPU * cores)
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
         limits = _limits(settings)
-        self._engine = Engine(runtime, sessions, limits, self._decode_pool)
+        self._engine = Engine(runtime, sessions, limits, self._decode_pool, Batcher(settings.runs or cores))
         self._applier = Applier(runtime, sessions, limits)
         try:
             hooks = Hooks(

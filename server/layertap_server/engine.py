@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +36,7 @@ from layertap.types import (
     Timing,
 )
 from layertap_server import images
+from layertap_server.batching import Batcher, BatchLimits
 from layertap_server.graph import (
     CompiledPlan,
     ModelGraph,
@@ -68,11 +70,13 @@ class Engine:
         sessions: SessionCache,
         limits: Limits,
         decode_pool: ThreadPoolExecutor,
+        batcher: Batcher,
     ) -> None:
         self._runtime = runtime
         self._sessions = sessions
         self._limits = limits
         self._decode_pool = decode_pool
+        self._batcher = batcher
 
     def extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float = 0.0) -> Features:
         """The features of the request's images, all or nothing.
@@ -93,14 +97,19 @@ class Engine:
         decoded = time.perf_counter()
         opened = self._opened(model, resolution.plan)
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
-        arrays = self._run(opened, batch, others, step, model.graph.fixed_batch)
+        if len(batch) <= step and _may_join(resolution.plan, opened, model):
+            limits = BatchLimits(model.max_batch, model.max_delay_seconds)
+            arrays, ran_with = self._batcher.run(resolution.plan, batch, partial(_run_alone, opened), limits)
+            self._check_sizes(arrays)
+        else:
+            arrays, ran_with = self._run(opened, batch, others, step, model.graph.fixed_batch), min(step, len(batch))
         end = time.perf_counter()
         return Features(
             maps=_feature_maps(resolution, opened, arrays),
             model=model.info.name,
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
-            batch_size=min(step, len(batch)),
+            batch_size=ran_with,
         )
 
     def preview(self, model: LoadedModel, request: PreviewRequest) -> Preview:
@@ -225,15 +234,21 @@ class Engine:
     ) -> dict[str, Array]:
         """The plan's outputs for the batch, ``step`` images at once."""
         starts = range(0, len(batch), step)
-        parts = [
-            _run_part(opened, batch[start : start + step], others.part(start, step), fixed_batch) for start in starts
-        ]
+        parts = []
+        for start in starts:
+            part, inputs = batch[start : start + step], others.part(start, step)
+            run = partial(_run_part, opened, others=inputs, fixed_batch=fixed_batch)
+            # By itself, but in the queue with all others: so many runs are in flight and no more.
+            parts.append(self._batcher.run(object(), part, run, BatchLimits(len(part)))[0])
         arrays = parts[0]
         if len(parts) > 1:
             arrays = {name: _joined(name, [part[name] for part in parts]) for name in arrays}
-        # Sizes that only running tells were not in the estimate.
-        self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
+        self._check_sizes(arrays)
         return arrays
+
+    def _check_sizes(self, arrays: Mapping[str, Array]) -> None:
+        """Sizes that only running tells were not in the estimate."""
+        self._limits.check_response({name: array.nbytes for name, array in arrays.items()})
 
     def _opened(self, model: LoadedModel, plan: Plan) -> OpenPlan:
         """The plan's session, or that of a wider plan which costs about the same and is there already."""
@@ -297,6 +312,16 @@ def _step(model: LoadedModel, plan: Plan, count: int) -> int:
         message = f"the model takes {fixed} images at a time, so a block that looks across images needs {fixed} of them"
         raise InvalidRequestError(message, images=count, expected=fixed)
     return count
+
+
+def _may_join(plan: Plan, opened: OpenPlan, model: LoadedModel) -> bool:
+    """Whether the plan's images may run with those of other requests: each is then answered as if it were alone."""
+    fixed = model.graph.fixed_batch is not None
+    return not fixed and not plan.looks_across_images and not opened.compiled.other_inputs
+
+
+def _run_alone(opened: OpenPlan, images_: Array) -> dict[str, Array]:
+    return _run_part(opened, images_, OtherInputs({}, {}), None)
 
 
 def _joined(name: str, parts: Sequence[Array]) -> Array:

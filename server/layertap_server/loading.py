@@ -54,6 +54,8 @@ class LoadedModel:
     preprocessing: Preprocessing
     max_batch: int
     """How many images run at once; 1 where the graph insists."""
+    max_delay_seconds: float
+    """How long the first request of a batch waits for others."""
     scratch: ScratchFolder
     """Holds the weights file."""
 
@@ -135,7 +137,7 @@ def load_model(
         max_batch=max_batch,
         surgery=surgery,
     )
-    return LoadedModel(key, info, model, planner, preprocessing, max_batch, scratch)
+    return LoadedModel(key, info, model, planner, preprocessing, max_batch, manifest.max_delay_ms / 1000, scratch)
 
 
 def _check_constants(model: ModelGraph, most_bytes: int) -> None:

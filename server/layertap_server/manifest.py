@@ -53,6 +53,7 @@ class Manifest:
     """Name -> tap expression."""
     default_taps: tuple[str, ...] = ()
     max_batch: int = 8
+    max_delay_ms: int = 0
     surgery: tuple[SurgeryRule, ...] = ()
 
 
@@ -74,7 +75,7 @@ def _manifest(top: Section) -> Manifest:
     if source:
         source.known("onnx", *NETWORK_KEYS)
     if batching:
-        batching.known("max_batch")
+        batching.known("max_batch", "max_delay_ms")
     return Manifest(
         description=top.text("description"),
         license=top.text("license"),
@@ -87,6 +88,7 @@ def _manifest(top: Section) -> Manifest:
         heads=top.text_map("heads"),
         default_taps=top.texts("default_taps"),
         max_batch=batching.integer("max_batch", 8, minimum=1) if batching else 8,
+        max_delay_ms=batching.integer("max_delay_ms", 0) if batching else 0,
         surgery=_surgery(top),
     )
 

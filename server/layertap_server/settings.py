@@ -44,7 +44,8 @@ class Settings:
     metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     threads: int = _setting(0, "threads of one run; 0 for all cores")
-    workers: int = _setting(0, "requests worked on at once; 0 for as many as cores")
+    workers: int = _setting(0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four")
+    runs: int = _setting(0, "runs of models in flight; 0 for as many as cores")
     max_waiting: int = _setting(256, "requests that may wait for a worker; more are refused as OVERLOADED")
     max_images: int = _setting(64, "images a request")
     max_image_pixels: int = _setting(64 * MIB, "pixels an image")
@@ -136,6 +137,6 @@ def _check(settings: Settings) -> None:
     if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):
         ports = f"{settings.port} and {settings.metrics_port}"
         raise SettingsError(f"ports are 0 to {HIGHEST_PORT}, and -1 for no metrics; not {ports}")
-    for name, smallest in (("max_images", 1), ("max_waiting", 0), ("threads", 0), ("workers", 0)):
+    for name, smallest in (("max_images", 1), ("max_waiting", 0), ("threads", 0), ("workers", 0), ("runs", 0)):
         if getattr(settings, name) < smallest:
             raise SettingsError(f"{name} is at least {smallest}, not {getattr(settings, name)}")
