@@ -180,3 +180,27 @@ def test_details_stay_small_enough_for_a_trailer() -> None:
         status = wire.encode_error(error)
         assert status.ByteSize() < 4096
         assert len(quote(status.message)) <= 1200
+
+
+@given(st.integers(0, 5000), st.integers(0, 3), st.integers(1, 6000), st.text(max_size=5))
+def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: int, id_: str) -> None:
+    """Every message of a stream's answer can be read by protobuf, and is put together again from its parts."""
+    arrays = [np.arange(size * 8 + number, dtype=np.float32)[None] for number in range(maps)]
+    features = Features(
+        tuple(FeatureMap(f"n{number}", array, "conv") for number, array in enumerate(arrays)),
+        "m",
+        "1",
+        Timing(1, 2, 3, 6),
+    )
+    messages = list(wire.stream_answer(id_, features, chunk_bytes))
+    assembler = wire.Assembler()
+    ends = [end for message in messages if (end := assembler.add(message))]
+    assert [end[0] for end in ends] == [id_]
+    answer = ends[0][1]
+    assert isinstance(answer, Features)
+    for got, expected in zip(answer.maps, arrays, strict=True):
+        np.testing.assert_array_equal(got.array, expected)
+    for message in messages:
+        parsed = feature_service_pb2.ExtractStreamResponse.FromString(message)
+        assert parsed.id == id_
+        assert len(parsed.chunk.data) <= chunk_bytes

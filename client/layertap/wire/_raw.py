@@ -5,6 +5,8 @@ What is joined here are the bytes that protobuf itself would read; https://proto
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from layertap.types import Array
@@ -31,6 +33,38 @@ def varint(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
+
+
+def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a message that has numbers and length-delimited ones only, as views on it.
+
+    Raises:
+        ValueError: it has others, or ends too soon.
+    """
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        value, at = _read_varint(data, at)
+        if key & 7 == _LENGTH_DELIMITED:
+            if at + value > len(data):
+                raise ValueError("the message ends too soon")
+            yield key >> 3, data[at : at + value]
+            at += value
+        elif key & 7 == 0:
+            yield key >> 3, value
+        else:
+            raise ValueError("a field of another kind")
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(data):
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:  # noqa: PLR2004 - the last seven bits
+            return value, at
+    raise ValueError("the message ends too soon")
 
 
 def bytes_of(array: Array) -> memoryview:
