@@ -117,6 +117,24 @@ def test_an_error_is_one_clear_line(server: ServerProcess, arguments: list[str],
     assert words in layertap(*arguments, *address, status=1)
 
 
+def test_bench(server: ServerProcess) -> None:
+    options = ["--model", MODEL, "--tap", "stage:1 | gap", "--callers", "2", "--count", "6", "--server", server.address]
+    assert "calls/s" in layertap("bench", EXAMPLE_PHOTO, *options)
+    measured = json.loads(layertap("bench", EXAMPLE_PHOTO, *options, "--json"))
+    assert (measured["callers"], measured["calls"]) == (2, 6)
+    assert 0 < measured["server_p50_ms"] < measured["p50_ms"] <= measured["p99_ms"]
+    assert "No such file" in layertap("bench", "nowhere.jpg", *options, status=1)
+    assert "no number from 1 on" in layertap_usage("bench", EXAMPLE_PHOTO, "--model", MODEL, "--callers", "0")
+
+
+def layertap_usage(*arguments: str | Path) -> str:
+    """What wrong usage is told."""
+    command = [sys.executable, "-m", "layertap.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    return done.stderr
+
+
 def test_nobody_serves() -> None:
     assert "127.0.0.1:1" in layertap("models", "--server", "127.0.0.1:1", "--timeout", "3", status=1)
 
