@@ -17,11 +17,9 @@ from layertap.errors import (
     ModelFailedError,
     NoImagesError,
     ShapeMismatchError,
-    TooManyImagesError,
 )
 from layertap.types import (
     Array,
-    EncodedImage,
     ExtractRequest,
     FeatureMap,
     Features,
@@ -44,7 +42,7 @@ from layertap_server.graph import (
     compile_inspection,
     compile_plan,
 )
-from layertap_server.inputs import OtherInputs, filled, other_inputs
+from layertap_server.inputs import OtherInputs, filled, is_own_input, other_inputs, own_input, own_size, too_many_images
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
@@ -188,10 +186,10 @@ class Engine:
         if not images_:
             raise NoImagesError("the request has no images", field="images")
         if len(images_) > self._limits.images:
-            raise _too_many(len(images_), self._limits.images)
-        if _is_own_input(images_):
-            batch = _own_input(images_, model, self._limits.images)
-            return batch, resolve(PlanInput(pictures=False, size=_own_size(batch, model)), len(batch))
+            raise too_many_images(len(images_), self._limits.images)
+        if is_own_input(images_):
+            batch = own_input(images_, model.graph, self._limits.images)
+            return batch, resolve(PlanInput(pictures=False, size=own_size(batch, model.graph)), len(batch))
         if (size := model.preprocessing.output_size) is not None:
             # The model says how large its images are, so what is wrong with the taps is told before any decoding.
             resolved = resolve(PlanInput(pictures=True, size=size), len(images_))
@@ -341,59 +339,6 @@ def _run_part(opened: OpenPlan, part: Array, others: OtherInputs, fixed_batch: i
         why = str(error).splitlines()[0]
         raise InvalidRequestError(f"onnxruntime cannot run these layers on this input: {why}", why=why) from error
     return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
-
-
-def _too_many(count: int, limit: int) -> TooManyImagesError:
-    message = f"the request has {count} images and the limit is {limit}; send them in several requests"
-    return TooManyImagesError(message, field="images", images=count, limit=limit)
-
-
-def _is_own_input(images_: Sequence[ImagePayload]) -> bool:
-    """Whether the images are float arrays of the model's own input; all of them or none are."""
-    own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in images_]
-    if any(own) and not all(own):
-        field = f"images[{own.index(not own[0])}]"
-        message = f"{field} is another kind than images[0]: pictures and float arrays do not go into one request"
-        raise BadTensorError(message, field=field)
-    return own[0]
-
-
-def _own_input(images_: Sequence[ImagePayload], model: LoadedModel, limit: int) -> Array:
-    """The float arrays as one batch in the model's own layout and dtype."""
-    rows = [_with_batch(image, index, model) for index, image in enumerate(images_)]
-    count = sum(len(row) for row in rows)
-    if count > limit:
-        raise _too_many(count, limit)
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
-
-def _own_size(batch: Array, model: LoadedModel) -> tuple[int, int]:
-    axes = (1, 2) if model.graph.image_input.layout is Layout.NHWC else (2, 3)
-    return batch.shape[axes[0]], batch.shape[axes[1]]
-
-
-def _with_batch(image: PixelImage | EncodedImage, index: int, model: LoadedModel) -> Array:
-    if isinstance(image, EncodedImage):
-        raise TypeError("a picture is no float array")
-    expected = model.graph.image_input
-    array = image.array if image.array.ndim == len(expected.shape) else image.array[None]
-    fits = array.ndim == len(expected.shape) and all(
-        wanted in {-1, got} for wanted, got in zip(expected.shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits or 0 in array.shape:
-        sizes = ["any" if size < 0 else str(size) for size in expected.shape[1:]]
-        shape, got = f"[N, {', '.join(sizes)}]", str(list(image.array.shape))
-        message = f"images[{index}]: the model's input {expected.name!r} is {shape}, not {got}"
-        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=shape, got=got)
-    if np.dtype(expected.dtype).kind in "iu" and not _holds(array, expected.dtype):
-        message = f"images[{index}]: the model's input is {expected.dtype}, which does not hold the values"
-        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=expected.dtype)
-    return array.astype(expected.dtype, copy=False)
-
-
-def _holds(array: Array, dtype: str) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(((array >= limits.min) & (array <= limits.max) & (array == np.floor(array))).all())
 
 
 def _feature_maps(resolution: Resolution, opened: OpenPlan, arrays: Mapping[str, Array]) -> tuple[FeatureMap, ...]:

@@ -1,15 +1,15 @@
-"""A model's inputs beside the images: values that the request gives, checked against the graph."""
+"""Tensors that a request gives as a model's own inputs, images or others, checked against the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import BadTensorError, InvalidRequestError
-from layertap.types import Array, TensorInfo
+from layertap.errors import BadTensorError, InvalidRequestError, TooManyImagesError
+from layertap.types import Array, EncodedImage, ImagePayload, Layout, PixelImage, TensorInfo
 from layertap_server.graph import ModelGraph
 
 
@@ -84,3 +84,61 @@ def _checked(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> 
 def _told(info: TensorInfo) -> str:
     """``float32 [any, 8]``"""
     return f"{info.dtype} [{', '.join('any' if size < 0 else str(size) for size in info.shape)}]"
+
+
+def is_own_input(images_: Sequence[ImagePayload]) -> bool:
+    """Whether the images are float arrays of the model's own input; all of them or none are."""
+    own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in images_]
+    if any(own) and not all(own):
+        field = f"images[{own.index(not own[0])}]"
+        message = f"{field} is another kind than images[0]: pictures and float arrays do not go into one request"
+        raise BadTensorError(message, field=field)
+    return own[0]
+
+
+def own_input(images_: Sequence[ImagePayload], graph: ModelGraph, limit: int) -> Array:
+    """The float arrays as one batch in the model's own layout and dtype.
+
+    Raises:
+        TooManyImagesError, BadTensorError: there are more than ``limit``, or one does not fit.
+    """
+    rows = [_with_batch(image, index, graph) for index, image in enumerate(images_)]
+    count = sum(len(row) for row in rows)
+    if count > limit:
+        raise too_many_images(count, limit)
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def own_size(batch: Array, graph: ModelGraph) -> tuple[int, int]:
+    """Height and width of the images of such a batch."""
+    axes = (1, 2) if graph.image_input.layout is Layout.NHWC else (2, 3)
+    return batch.shape[axes[0]], batch.shape[axes[1]]
+
+
+def _with_batch(image: PixelImage | EncodedImage, index: int, graph: ModelGraph) -> Array:
+    if isinstance(image, EncodedImage):
+        raise TypeError("a picture is no float array")
+    expected = graph.image_input
+    array = image.array if image.array.ndim == len(expected.shape) else image.array[None]
+    fits = array.ndim == len(expected.shape) and all(
+        wanted in {-1, got} for wanted, got in zip(expected.shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits or 0 in array.shape:
+        sizes = ["any" if size < 0 else str(size) for size in expected.shape[1:]]
+        shape, got = f"[N, {', '.join(sizes)}]", str(list(image.array.shape))
+        message = f"images[{index}]: the model's input {expected.name!r} is {shape}, not {got}"
+        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=shape, got=got)
+    if np.dtype(expected.dtype).kind in "iu" and not _holds(array, expected.dtype):
+        message = f"images[{index}]: the model's input is {expected.dtype}, which does not hold the values"
+        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=expected.dtype)
+    return array.astype(expected.dtype, copy=False)
+
+
+def _holds(array: Array, dtype: str) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(((array >= limits.min) & (array <= limits.max) & (array == np.floor(array))).all())
+
+
+def too_many_images(count: int, limit: int) -> TooManyImagesError:
+    message = f"the request has {count} images and the limit is {limit}; send them in several requests"
+    return TooManyImagesError(message, field="images", images=count, limit=limit)

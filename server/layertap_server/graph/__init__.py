@@ -20,10 +20,11 @@ from layertap_server.graph.compile import (
 from layertap_server.graph.front import Normalization
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
+from layertap_server.graph.load import MOST_BYTES, GraphError, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
-from layertap_server.graph.read import MOST_BYTES, GraphError, ImageInput, at_size, load, read, reread, with_observed
+from layertap_server.graph.read import ImageInput, at_size, read, reread, with_observed
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto

@@ -1,4 +1,4 @@
-"""A model file -> a `ModelGraph`: its inputs, outputs and layers, in execution order, with their shapes."""
+"""A model -> a `ModelGraph`: its inputs, outputs and layers, in execution order, with their shapes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,20 @@ from types import MappingProxyType
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import checker, external_data_helper, shape_inference, version_converter
+from onnx import shape_inference
 
 from layertap.types import Layout, TensorInfo
-from layertap_server.blocks import INNER, Dim, Tensor
+from layertap_server.blocks import Dim, Tensor
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import layouts_of
+from layertap_server.graph.load import GraphError
 from layertap_server.graph.model_graph import ModelGraph, ObservedType
 from layertap_server.graph.module_path import path_of
+from layertap_server.graph.normal_form import in_normal_form, opset_of
 from layertap_server.graph.tokens import with_grids
-from layertap_server.graph.walk import tensors_of, written_types
-from layertap_server.graph.weights import WeightsError, externalize
+from layertap_server.graph.walk import written_types
 
-OLDEST_OPSET = 17
-"""What heads are emitted in; an older model is converted to it."""
-OPSET_OF_SAME_MEANING = 13
-"""From here to `OLDEST_OPSET` a model says the same under the newer number."""
-OPSET_OF_HALF_PIXEL_ROI_ALIGN = 16
-OPSET_OF_PLAIN_RESIZE = 10
-MOST_BYTES = 8 * 2**30
-"""Of a model's constants, unless the operator says otherwise."""
 BATCH = "N"
-IR_OF_FREE_INITIALIZERS = 4
-"""From this version of ONNX's format on, weights need not be listed among the inputs."""
 IMAGE_RANK = 4
 
 
@@ -44,62 +34,6 @@ class ImageInput:
     layout: Layout | None = None
 
 
-class GraphError(Exception):
-    """The model cannot be used; the message says why and names no path of the server."""
-
-
-def load(path: Path, most_bytes: int = MOST_BYTES) -> onnx.ModelProto:
-    """The model of a file, with its external data, which must lie in the file's own folder.
-
-    Raises:
-        GraphError: not an ONNX model, a larger one, or its external data lie elsewhere or are missing.
-    """
-    try:
-        _check_size(path.stat().st_size, most_bytes)
-        proto = onnx.load(path, load_external_data=False)
-    except DecodeError as error:
-        raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
-    except OSError as error:
-        raise GraphError(f"{path.name}: {error.strerror or error}") from error
-    if not proto.graph.node and not proto.graph.output:
-        raise GraphError(f"{path.name} holds no graph")
-    _load_external_data(proto, path.parent, most_bytes)
-    return proto
-
-
-def _external_length(tensor: onnx.TensorProto, file: Path) -> int:
-    """How many bytes are read for the tensor: what it says, or what is left of the file."""
-    told = {entry.key: entry.value for entry in tensor.external_data}
-    try:
-        return int(told.get("length") or 0) or max(file.stat().st_size - int(told.get("offset") or 0), 0)
-    except ValueError:
-        raise GraphError(f"the weights of {tensor.name} say no number where their place is said") from None
-
-
-def _check_size(size: int, most_bytes: int) -> None:
-    if size > most_bytes:
-        raise GraphError(f"its constants take {size} bytes and the limit is {most_bytes} (--max-model-bytes)")
-
-
-def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int) -> None:
-    root = folder.resolve()
-    total = 0
-    for tensor in tensors_of(proto.graph):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                file = (root / entry.value).resolve()
-                if not file.is_relative_to(root):
-                    raise GraphError(f"the weights of {tensor.name} lie outside the model's folder")
-                if not file.is_file():
-                    raise GraphError(f"its external data cannot be read: there is no file {entry.value!r}")
-                total += _external_length(tensor, file)
-                _check_size(total, most_bytes)
-    try:
-        external_data_helper.load_external_data_for_model(proto, str(folder))
-    except (OSError, ValueError, checker.ValidationError) as error:
-        raise GraphError("its external data cannot be read; they must lie in the model's own folder") from error
-
-
 def read(proto: onnx.ModelProto, weights_folder: Path, image: ImageInput | None = None) -> ModelGraph:
     """What the model is: checked, with the shapes that the file alone gives.
 
@@ -109,19 +43,7 @@ def read(proto: onnx.ModelProto, weights_folder: Path, image: ImageInput | None 
     Raises:
         GraphError: the model is not valid, or has no input that could take images.
     """
-    if proto.graph.sparse_initializer:
-        raise GraphError("its weights are sparse tensors, which no plan can take; store them as dense ones")
-    try:
-        externalize(proto, weights_folder)
-    except WeightsError as error:
-        raise GraphError(str(error)) from error
-    _lift_constants(proto)
-    if all(item.domain not in {"", "ai.onnx"} for item in proto.opset_import):
-        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))  # heads are of it
-    large = _take_large_weights(proto)
-    _check(proto)
-    proto = _converted(proto)
-    _give_back(proto, large)
+    proto = in_normal_form(proto, weights_folder)
     return _analysed(proto, weights_folder, image or ImageInput())
 
 
@@ -176,7 +98,7 @@ def _analysed(
     return ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
-        opset=_opset(proto),
+        opset=opset_of(proto),
         inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
         outputs=tuple(_tensor_info(value) for value in proto.graph.output),
         image_input=image,
@@ -193,118 +115,6 @@ def _told_before(graph: ModelGraph) -> ImageInput:
 def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
     sizes = [BATCH if axis == 0 and seen.is_batch else size for axis, size in enumerate(seen.sizes)]
     return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(seen.dtype)), sizes)
-
-
-def _lift_constants(proto: onnx.ModelProto) -> None:
-    """Makes weights of what nodes hold as constants, so that there is one place to look for them."""
-    graph = proto.graph
-    kept = []
-    for node in graph.node:
-        value = next((item.t for item in node.attribute if item.name == "value" and item.type == item.TENSOR), None)
-        if node.op_type != "Constant" or value is None or len(node.output) != 1:
-            kept.append(node)
-            continue
-        weight = graph.initializer.add()
-        weight.CopyFrom(value)
-        weight.name = node.output[0]
-    if len(kept) < len(graph.node):
-        del graph.node[:]
-        graph.node.extend(kept)
-
-
-def _take_large_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Makes the weights that lie in a file inputs for a while: checker and converter take 2 GB at most, all in all."""
-    initializers = proto.graph.initializer
-    large = [tensor for tensor in initializers if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    small = [tensor for tensor in initializers if tensor.data_location != onnx.TensorProto.EXTERNAL]
-    listed = {value.name for value in proto.graph.input}
-    del initializers[:]
-    initializers.extend(small)
-    proto.graph.input.extend(
-        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-        for tensor in large
-        if tensor.name not in listed
-    )
-    return large
-
-
-def _give_back(proto: onnx.ModelProto, large: list[onnx.TensorProto]) -> None:
-    names = {tensor.name for tensor in large}
-    inputs = [value for value in proto.graph.input if value.name not in names]
-    del proto.graph.input[:]
-    proto.graph.input.extend(inputs)
-    proto.graph.initializer.extend(large)
-    proto.ir_version = max(proto.ir_version, IR_OF_FREE_INITIALIZERS)
-
-
-def _check(proto: onnx.ModelProto) -> None:
-    if not all(_has_shape(value) for value in proto.graph.output):
-        _write_shapes_of_outputs(proto)
-    try:
-        checker.check_model(proto)
-    except checker.ValidationError as error:
-        raise GraphError(f"not a valid ONNX model: {str(error).splitlines()[0]}") from error
-
-
-def _write_shapes_of_outputs(proto: onnx.ModelProto) -> None:
-    """Outputs without a shape run, and exporters write them; the checker alone insists on one."""
-    inferred = {value.name: value for value in shape_inference.infer_shapes(proto).graph.output}
-    known = [inferred[value.name] for value in proto.graph.output if _has_shape(inferred[value.name])]
-    del proto.graph.output[:]
-    proto.graph.output.extend(known)
-
-
-def _has_shape(value: onnx.ValueInfoProto) -> bool:
-    return not value.type.HasField("tensor_type") or value.type.tensor_type.HasField("shape")
-
-
-def _opset(proto: onnx.ModelProto) -> int:
-    return next((item.version for item in proto.opset_import if item.domain in {"", "ai.onnx"}), OLDEST_OPSET)
-
-
-def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
-    opset = _opset(proto)
-    if opset >= OLDEST_OPSET:
-        return proto
-    if opset >= OPSET_OF_SAME_MEANING:
-        _renumber(proto, opset)
-        return proto
-    _check_convertible(proto, opset)
-    own = {name for node in proto.graph.node for name in node.output}
-    try:
-        converted = version_converter.convert_version(proto, OLDEST_OPSET)
-    except Exception as error:  # the converter raises whatever its C++ raises
-        raise GraphError(f"its opset is {opset}, and the conversion to {OLDEST_OPSET} failed") from error
-    for node in converted.graph.node:
-        if not own.intersection(node.output):  # the file knows nothing of it
-            node.metadata_props.add(key=INNER, value="conversion")
-        if node.op_type == "Resize" and opset <= OPSET_OF_PLAIN_RESIZE:
-            # The converter leaves out what the old operator meant.
-            _set_default(node, "coordinate_transformation_mode", "asymmetric")
-            _set_default(node, "nearest_mode", "floor")
-    return converted
-
-
-def _renumber(proto: onnx.ModelProto, opset: int) -> None:
-    """From 13 to 17 the operators took more types and attributes, and one changed what it does by default."""
-    for item in proto.opset_import:
-        if item.domain in {"", "ai.onnx"}:
-            item.version = OLDEST_OPSET
-    for node in proto.graph.node:
-        if node.op_type == "RoiAlign" and opset < OPSET_OF_HALF_PIXEL_ROI_ALIGN:
-            _set_default(node, "coordinate_transformation_mode", "output_half_pixel")
-
-
-def _check_convertible(proto: onnx.ModelProto, opset: int) -> None:
-    for node in proto.graph.node:
-        if node.op_type == "Hardmax":
-            message = f"Hardmax of opset {opset} works on flattened layers; export the model with opset 13 or newer"
-            raise GraphError(f"{node.name or node.output[0]}: {message}")
-
-
-def _set_default(node: onnx.NodeProto, name: str, value: str) -> None:
-    if all(attribute.name != name for attribute in node.attribute):
-        node.attribute.append(onnx.helper.make_attribute(name, value))
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
