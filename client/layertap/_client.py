@@ -205,11 +205,15 @@ class Client:
         """As Extract, over a stream of chunks: half the time for an answer of many megabytes."""
         messages = iter([wire.encode_stream_open(request), wire.encode_stream_batch("0", request)])
         assembler = wire.Assembler(_calls.expressions(request))
-        for message in self._call(lambda _, timeout: self._stream(messages, timeout=timeout), None, timeout_seconds):
-            if ended := assembler.add(message):
-                if isinstance(ended[1], LayertapError):
-                    raise ended[1]
-                return ended[1]
+        stream = self._call(self._stream, messages, timeout_seconds)
+        try:
+            for message in stream:
+                if ended := assembler.add(message):
+                    if isinstance(ended[1], LayertapError):
+                        raise ended[1]
+                    return ended[1]
+        except grpc.RpcError as error:
+            raise _calls.error_of(error) from error
         raise UnavailableError("the server ended the stream without an answer")
 
     def preview(

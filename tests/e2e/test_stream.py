@@ -82,6 +82,15 @@ def test_a_region_that_cannot_be_registered(sharing: ServerProcess, key: str) ->
     assert caught.value.details() == "no such region can be registered"
 
 
+def test_a_large_answer_that_fails_is_a_layertap_error(client: Client, cat: Array) -> None:
+    """The stream that it comes over is told apart from a call by nobody."""
+    request = ExtractRequest(MODEL, (PixelImage(cat),), ("all:activations",))
+    with pytest.raises(errors.DeadlineError):
+        client._extract_in_chunks(request, 0.001)
+    with pytest.raises(errors.UnknownModelError):
+        client._extract_in_chunks(ExtractRequest("nothing", request.images, request.taps), None)
+
+
 def test_links_small_files_and_pipes_are_no_regions(sharing: ServerProcess, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(8192))

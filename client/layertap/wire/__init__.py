@@ -28,20 +28,21 @@ from layertap.wire._previews import (
 )
 from layertap.wire._stream import (
     Assembler,
+    StreamItem,
     StreamOpening,
-    decode_stream_item,
     decode_stream_open,
     encode_stream_batch,
     encode_stream_error,
     encode_stream_open,
     encode_stream_opened,
+    parse_stream_item,
     stream_answer,
-    stream_item_id,
 )
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
     "Assembler",
+    "StreamItem",
     "StreamOpening",
     "decode_apply_request",
     "decode_apply_response",
@@ -55,7 +56,6 @@ __all__ = [
     "decode_preview",
     "decode_preview_request",
     "decode_statistics",
-    "decode_stream_item",
     "decode_stream_open",
     "decode_tensor",
     "encode_apply_request",
@@ -75,7 +75,7 @@ __all__ = [
     "encode_stream_open",
     "encode_stream_opened",
     "encode_tensor",
+    "parse_stream_item",
     "status_of",
     "stream_answer",
-    "stream_item_id",
 ]

@@ -83,31 +83,37 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
     return StreamOpening(ExtractRequest(opening.model, (), taps, opening.version), opening.chunk_bytes)
 
 
-def stream_item_id(data: bytes) -> str:
-    """The id of an item; empty where the message is no item."""
+@dataclass(frozen=True, slots=True)
+class StreamItem:
+    """One message behind the opening, parsed once: an image, or images that are answered together."""
+
+    id: str
+    """Empty where the message is no item."""
+    _message: pb.ExtractStreamRequest
+
+    def request(self, opening: StreamOpening) -> ExtractRequest | None:
+        """The request that it is, as if it had come by Extract; None where the message is no item.
+
+        Raises:
+            BadTensorError, ImageDecodeError: what is wrong with a part of it.
+        """
+        message, shared = self._message, opening.request
+        match message.WhichOneof("message"):
+            case "image":
+                parts, inputs = [message.image.image], {}
+            case "batch":
+                parts = list(message.batch.images)
+                inputs = {tensor.name: decode_tensor(tensor) for tensor in message.batch.inputs}
+            case _:
+                return None
+        images = tuple(decode_image(image, index) for index, image in enumerate(parts))
+        return ExtractRequest(shared.model, images, shared.taps, shared.version, inputs)
+
+
+def parse_stream_item(data: bytes) -> StreamItem:
+    """Raises ``DecodeError`` where it is no message."""
     message = pb.ExtractStreamRequest.FromString(data)
-    kind = message.WhichOneof("message")
-    return str(getattr(message, kind).id) if kind in {"image", "batch"} else ""
-
-
-def decode_stream_item(data: bytes, opening: StreamOpening) -> ExtractRequest | None:
-    """The request that an item is, as if it had come by Extract; None where the message is no item.
-
-    Raises:
-        BadTensorError, ImageDecodeError: what is wrong with a part of it.
-    """
-    message = pb.ExtractStreamRequest.FromString(data)
-    shared = opening.request
-    match message.WhichOneof("message"):
-        case "image":
-            parts, inputs = [message.image.image], {}
-        case "batch":
-            parts = list(message.batch.images)
-            inputs = {tensor.name: decode_tensor(tensor) for tensor in message.batch.inputs}
-        case _:
-            return None
-    images = tuple(decode_image(image, index) for index, image in enumerate(parts))
-    return ExtractRequest(shared.model, images, shared.taps, shared.version, inputs)
+    return StreamItem(message.image.id or message.batch.id, message)
 
 
 def encode_stream_opened(model: str, version: str) -> bytes:

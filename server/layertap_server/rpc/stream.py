@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -18,6 +18,7 @@ from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError, LayertapError, OverloadedError
 from layertap.types import ExtractRequest, Features
 
+Result = TypeVar("Result")
 LARGEST_CHUNK = 2**20
 WAIT_FOR_ROOM_SECONDS = 0.01
 
@@ -75,7 +76,8 @@ class ExtractStream:
             opening = wire.decode_stream_open(await anext(messages))
         if opening is None:
             raise InvalidRequestError("the first message of a stream must be an opening", field="open")
-        model, version = self._opened(opening.request)
+        request = opening.request
+        model, version = await self._when_there_is_room(lambda: self._opened(request))  # planning is a worker's
         await context.write(wire.encode_stream_opened(model, version))
         return opening
 
@@ -94,8 +96,9 @@ class ExtractStream:
 
         def job() -> Features:
             nonlocal id_
-            id_ = wire.stream_item_id(data)
-            request = wire.decode_stream_item(data, opening)
+            item = wire.parse_stream_item(data)
+            id_ = item.id
+            request = item.request(opening)
             if request is None:
                 raise InvalidRequestError("a message behind the opening must be an image or a batch", field="image")
             return self._extract(request, (time.perf_counter() - arrived) * 1000)
@@ -107,15 +110,15 @@ class ExtractStream:
         chunk = min(opening.chunk_bytes, LARGEST_CHUNK) if opening.chunk_bytes > 0 else LARGEST_CHUNK
         return wire.stream_answer(id_, features, chunk)
 
-    async def _when_there_is_room(self, job: Callable[[], Features]) -> Features:
+    async def _when_there_is_room(self, job: Callable[[], Result]) -> Result:
         """A stream that was admitted waits; only new calls are told that there is no room."""
         while True:
             try:
-                features: Features = await self._run(job)
+                result: Result = await self._run(job)
             except OverloadedError:
                 await asyncio.sleep(WAIT_FOR_ROOM_SECONDS)
             else:
-                return features
+                return result
 
 
 async def _written(message: bytes, context: Context) -> None:
