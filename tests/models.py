@@ -14,6 +14,7 @@ from layertap_server.build import build, load_weights
 from layertap_server.graph import compile_plan
 from layertap_server.loading import LoadedModel
 from layertap_server.manifest import read_manifest
+from layertap_server.repository import Repository
 
 BRANCHING = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -98,6 +99,13 @@ def model_folder(models: Path, name: str, model: onnx.ModelProto, manifest: str 
     if manifest:
         (folder / "model.yaml").write_text(manifest)
     return folder
+
+
+def open_repository(folder: Path) -> Repository:
+    """The repository of a folder, with every model loaded."""
+    repository = Repository(folder, "CPU")
+    repository.load_all()
+    return repository
 
 
 def tapped(model: LoadedModel, images: Array, *layers: str) -> list[Array]:

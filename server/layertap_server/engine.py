@@ -97,7 +97,8 @@ class Engine:
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
         if len(batch) <= step and _may_join(resolution.plan, opened, model):
             limits = BatchLimits(model.max_batch, model.max_delay_seconds)
-            arrays, ran_with = self._batcher.run(resolution.plan, batch, partial(_run_alone, opened), limits)
+            run = partial(_run_part, opened, others=others, fixed_batch=None)
+            arrays, ran_with = self._batcher.run(resolution.plan, batch, run, limits)
             self._check_sizes(arrays)
         else:
             arrays, ran_with = self._run(opened, batch, others, step, model.graph.fixed_batch), min(step, len(batch))
@@ -316,10 +317,6 @@ def _may_join(plan: Plan, opened: OpenPlan, model: LoadedModel) -> bool:
     """Whether the plan's images may run with those of other requests: each is then answered as if it were alone."""
     fixed = model.graph.fixed_batch is not None
     return not fixed and not plan.looks_across_images and not opened.compiled.other_inputs
-
-
-def _run_alone(opened: OpenPlan, images_: Array) -> dict[str, Array]:
-    return _run_part(opened, images_, OtherInputs({}, {}), None)
 
 
 def _joined(name: str, parts: Sequence[Array]) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import BadTensorError, InvalidRequestError, TooManyImagesError
-from layertap.types import Array, EncodedImage, ImagePayload, Layout, PixelImage, TensorInfo
-from layertap_server.graph import ModelGraph
+from layertap.types import Array, EncodedImage, ImagePayload, PixelImage, TensorInfo
+from layertap_server.graph import ModelGraph, spatial_axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def own_input(images_: Sequence[ImagePayload], graph: ModelGraph, limit: int) ->
 
 def own_size(batch: Array, graph: ModelGraph) -> tuple[int, int]:
     """Height and width of the images of such a batch."""
-    axes = (1, 2) if graph.image_input.layout is Layout.NHWC else (2, 3)
-    return batch.shape[axes[0]], batch.shape[axes[1]]
+    height, width = spatial_axes(graph.image_input.layout)
+    return batch.shape[height], batch.shape[width]
 
 
 def _with_batch(image: PixelImage | EncodedImage, index: int, graph: ModelGraph) -> Array:

@@ -107,7 +107,7 @@ def load_model(
     scratch = ScratchFolder()
     image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
     model = graph.read(_proto(files, manifest, most_bytes), scratch.path, image)
-    _check_constants(model, most_bytes)
+    graph.check_size(model.constant_bytes, most_bytes)
     model = observe(model, manifest.preprocessing.output_size)
     model, surgery = _operated(model, manifest)
     preprocessing = _fitted(manifest, model)
@@ -138,12 +138,6 @@ def load_model(
         surgery=surgery,
     )
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, manifest.max_delay_ms / 1000, scratch)
-
-
-def _check_constants(model: ModelGraph, most_bytes: int) -> None:
-    total = model.constant_bytes
-    if total > most_bytes:
-        raise graph.GraphError(f"its constants take {total} bytes and the limit is {most_bytes} (--max-model-bytes)")
 
 
 def _proto(files: ModelFiles, manifest: Manifest, most_bytes: int) -> graph.Proto:

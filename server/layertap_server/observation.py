@@ -60,9 +60,10 @@ def _sizes_to_try(model: ModelGraph, size: tuple[int, int] | None) -> Iterator[t
     """Heights and widths of two runs: different ones where the model takes any, then the same."""
     fixed = model.image_size or size
     for height, width in [fixed] if fixed else DEFAULT_SIZES:
-        here = graph.side(model, 0) or height, graph.side(model, 1) or width
+        own_height, own_width = model.image_sides
+        here = own_height or height, own_width or width
         if not fixed:
-            yield here, (graph.side(model, 0) or height + 32, graph.side(model, 1) or width + 32)
+            yield here, (own_height or height + 32, own_width or width + 32)
         yield here, here
 
 
@@ -71,7 +72,7 @@ def _noise(model: ModelGraph, batch: int, size: tuple[int, int], seed: int) -> M
     inputs = {}
     for info in model.inputs:
         is_image = info.name == model.image_input.name
-        shape = graph.image_shape(model, batch, size) if is_image else [max(side, 1) for side in info.shape]
+        shape = model.image_shape(batch, size) if is_image else [max(side, 1) for side in info.shape]
         if not is_image and info.shape and info.shape[0] < 0:
             shape[0] = batch
         inputs[info.name] = random.random(shape).astype(info.dtype)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from layertap.types import Layout
-from layertap_server.graph import ModelGraph, Normalization, side
+from layertap_server.graph import ModelGraph, Normalization
 
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
@@ -111,7 +111,7 @@ def fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
     if preprocessing.assumed:
         preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
     _check_channels(preprocessing, model)
-    fixed = side(model, 0), side(model, 1)
+    fixed = model.image_sides
     given = preprocessing.output_size
     if given is not None:
         if any(there is not None and here != there for here, there in zip(given, fixed, strict=True)):

@@ -238,17 +238,6 @@ class Repository:
         self._hooks.changed()
 
 
-def open_repository(folder: Path, device: str, hooks: Hooks | None = None) -> Repository:
-    """The repository of a folder, with every model loaded.
-
-    Raises:
-        RepositoryError: there is no such folder.
-    """
-    repository = Repository(folder, device, hooks)
-    repository.load_all()
-    return repository
-
-
 def _info(model: LoadedModel | ModelInfo) -> ModelInfo:
     return model.info if isinstance(model, LoadedModel) else model
 

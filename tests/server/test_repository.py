@@ -8,8 +8,8 @@ import pytest
 
 from layertap.errors import ModelFailedError, UnknownModelError
 from layertap.types import ModelState
-from layertap_server.repository import RepositoryError, open_repository
-from tests.models import branching, model_folder
+from layertap_server.repository import RepositoryError
+from tests.models import branching, model_folder, open_repository
 
 
 def test_a_model_that_fails_is_listed_and_the_others_serve(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_a_model_that_fails_is_listed_and_the_others_serve(tmp_path: Path) -> No
     model_folder(tmp_path, "bad name", branching())
     (model_folder(tmp_path, "corrupt", branching()) / "model.onnx").write_bytes(b"\x08\xff\xff")
     (tmp_path / "not_a_model").mkdir()
-    repository = open_repository(tmp_path, "CPU")
+    repository = open_repository(tmp_path)
     failed = {info.name: info.reason for info in repository.infos() if info.state is ModelState.FAILED}
     assert [info.name for info in repository.infos() if info.state is ModelState.READY] == ["good"]
     assert failed["typo"].startswith("model.yaml, line 1: unknown key 'labls'")
@@ -37,7 +37,7 @@ def test_a_model_that_fails_is_listed_and_the_others_serve(tmp_path: Path) -> No
 
 def test_a_bare_file_is_a_model_whose_preprocessing_is_assumed(tmp_path: Path) -> None:
     model_folder(tmp_path, "bare", branching())
-    model = open_repository(tmp_path, "CPU").get("bare")
+    model = open_repository(tmp_path).get("bare")
     assert model.info.preprocessing_assumed
     assert model.preprocessing.output_size == (8, 8)
     assert model.info.max_batch == 8
@@ -45,7 +45,7 @@ def test_a_bare_file_is_a_model_whose_preprocessing_is_assumed(tmp_path: Path) -
 
 def test_names_and_versions(tmp_path: Path) -> None:
     model_folder(tmp_path, "branching", branching())
-    repository = open_repository(tmp_path, "CPU")
+    repository = open_repository(tmp_path)
     assert repository.get("branching", "latest") is repository.get("branching", "1") is repository.get("branching")
     with pytest.raises(UnknownModelError, match="it has 1"):
         repository.get("branching", "2")
@@ -56,12 +56,12 @@ def test_names_and_versions(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(RepositoryError, match="does not exist"):
-        open_repository(tmp_path / "gone", "CPU")
+        open_repository(tmp_path / "gone")
 
 
 def test_the_weights_file_goes_with_the_model(tmp_path: Path) -> None:
     model_folder(tmp_path, "branching", branching())
-    repository = open_repository(tmp_path, "CPU")
+    repository = open_repository(tmp_path)
     folder = repository.get("branching").graph.weights_folder
     assert folder.is_dir()
     del repository

@@ -11,10 +11,9 @@ import pytest
 
 from layertap.types import Array, ModelState
 from layertap_server.loading import LoadedModel, load_model
-from layertap_server.repository import open_repository
 from tests import references
 from tests.cases import CASES, Case
-from tests.models import branching, model_folder, tapped
+from tests.models import branching, model_folder, open_repository, tapped
 from tests.paths import ROOT
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -98,7 +97,7 @@ def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
 def test_what_does_not_fit_is_refused_and_the_others_serve(tmp_path: Path, rule: str, words: str) -> None:
     model_folder(tmp_path, "bad", branching(), f"surgery:\n  - {{{rule}}}\n")
     model_folder(tmp_path, "good", branching())
-    infos = {info.name: info for info in open_repository(tmp_path, "CPU").infos()}
+    infos = {info.name: info for info in open_repository(tmp_path).infos()}
     assert infos["good"].state is ModelState.READY
     assert infos["bad"].state is ModelState.FAILED
     assert words in infos["bad"].reason

@@ -12,7 +12,19 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, convolution, normalization, pooling, shape
-from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Dim, Emitter, Layer, Tensor, misfit
+from layertap_server.blocks.builder import (
+    BLOCK,
+    INNER,
+    LAYOUT,
+    PATH,
+    Builder,
+    Dim,
+    Emitter,
+    Layer,
+    Tensor,
+    misfit,
+    value_info,
+)
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -71,4 +83,5 @@ __all__ = [
     "Tensor",
     "emit_block",
     "emit_head",
+    "value_info",
 ]

@@ -64,6 +64,11 @@ class Tensor:
                 return (1,)
         return ()
 
+    @property
+    def info(self) -> onnx.ValueInfoProto:
+        """What ONNX says of it."""
+        return value_info(self.name, self.dtype, self.shape)
+
     def bytes_for(self, images: int) -> int | None:
         """Bytes of so many images' values; None where a size is known only when it runs."""
         sizes = [size for size in self.shape[1:] if isinstance(size, int)]
@@ -105,6 +110,11 @@ class Tensor:
 
     def with_shape(self, *shape: Dim, layout: Layout | None = None) -> Tensor:
         return replace(self, shape=shape, layout=layout or self.layout)
+
+
+def value_info(name: str, dtype: str, shape: Sequence[Dim | None]) -> onnx.ValueInfoProto:
+    """What ONNX says of a tensor; None for a size that is not known."""
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
 
 
 @dataclass(frozen=True, slots=True)

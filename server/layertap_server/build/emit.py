@@ -55,8 +55,8 @@ class _Emitter:
         graph = helper.make_graph(
             self._builder.nodes,
             name,
-            [_value_info(start)],
-            [_value_info(results[output]) for output in network.outputs],
+            [start.info],
+            [results[output].info for output in network.outputs],
             self._builder.initializers,
             value_info=self._types,
         )
@@ -135,7 +135,7 @@ class _Emitter:
             raise ManifestError(f"{where}: the name {taken!r} is taken: a layer, a part of one or a weight has it")
         self._taken |= {name, path, *(tensor.name for tensor in self._builder.initializers)}
         named = self._builder.name_result(start, result, name, node=path, block=block, path=path)
-        self._types.append(_value_info(named))
+        self._types.append(named.info)
         return named
 
     def _bound(self, block: Block, spec: BlockSpec, path: str) -> BoundBlock:
@@ -220,8 +220,3 @@ def _in_order(layers: tuple[Layer, ...], outputs: Iterable[str]) -> list[Layer]:
             message = f"layer {layer.name!r} is needed by no output; name it in source.outputs, or take it away"
             raise ManifestError(f"{layer.where}: {message}")
     return [by_name[name] for name in order]
-
-
-def _value_info(tensor: Tensor) -> onnx.ValueInfoProto:
-    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-    return helper.make_tensor_value_info(tensor.name, dtype, list(tensor.shape))

@@ -12,16 +12,14 @@ from layertap_server.graph.compile import (
     compile_plan,
     cost_of,
     head_type,
-    image_shape,
-    side,
     tensor_type,
     whole_with_outputs,
 )
 from layertap_server.graph.front import Normalization
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
-from layertap_server.graph.load import MOST_BYTES, GraphError, load
-from layertap_server.graph.model_graph import ModelGraph, ObservedType
+from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, load
+from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, reread, with_observed
@@ -43,19 +41,19 @@ __all__ = [
     "Operation",
     "Proto",
     "at_size",
+    "check_size",
     "compile_head",
     "compile_inspection",
     "compile_plan",
     "cost_of",
     "head_type",
-    "image_shape",
     "inexact_layers",
     "load",
     "operate",
     "probe_model",
     "read",
     "reread",
-    "side",
+    "spatial_axes",
     "tensor_type",
     "whole_with_outputs",
     "with_observed",

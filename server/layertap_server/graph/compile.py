@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx
 from onnx import helper
 
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
-from layertap_server.blocks import Builder, Tensor, emit_head
+from layertap_server.blocks import Builder, Tensor, emit_head, value_info
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
 from layertap_server.graph.inspect import emit_inspection, ends_of
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
@@ -77,8 +76,7 @@ def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterabl
     given = _given(dtype, sizes, layout)
     result = emit_head(builder, given, head)
     output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
-    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    input_ = helper.make_tensor_value_info(HEAD_INPUT, element, list(given.shape))
+    input_ = given.info
     outputs = [output, *_quantization_outputs(result)]
     graph = helper.make_graph(builder.nodes, "head", [input_], outputs, builder.initializers)
     opset = helper.make_opsetid("", HEAD_OPSET)
@@ -124,19 +122,6 @@ def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     _unname_doubles(proto.graph)
     return bytes(proto.SerializeToString())
-
-
-def image_shape(graph: ModelGraph, batch: int, size: tuple[int, int]) -> list[int]:
-    """The shape of so many images of this height and width, as the model's own input."""
-    channels = max(graph.image_channels, 1)
-    return [batch, *size, channels] if graph.image_input.layout is Layout.NHWC else [batch, channels, *size]
-
-
-def side(graph: ModelGraph, number: int) -> int | None:
-    """The height (0) or width (1) that the graph fixes for images; None where it takes any."""
-    first = 1 if graph.image_input.layout is Layout.NHWC else 2
-    size = graph.image_input.shape[first + number]
-    return size if size > 0 else None
 
 
 def cost_of(graph: ModelGraph, layers: Collection[str]) -> tuple[int, int]:
@@ -221,5 +206,4 @@ def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
 def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:
     # A graph's input is no result of it until a node hands it on.
     name = builder.op("Identity", result.name) if is_input else result.name
-    dtype = helper.np_dtype_to_tensor_dtype(np.dtype(result.dtype))
-    return helper.make_tensor_value_info(name, dtype, list(result.shape))
+    return value_info(name, result.dtype, result.shape)

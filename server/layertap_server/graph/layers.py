@@ -12,7 +12,7 @@ from layertap_server.blocks import BLOCK, INNER, Tensor
 from layertap_server.graph import cost
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.receptive_field import receptive_fields
-from layertap_server.graph.walk import bodies, depends_on
+from layertap_server.graph.walk import bodies, depends_on, told
 
 INPUT = "Input"
 """Stands for the operator of a layer that is an input of the model."""
@@ -48,7 +48,7 @@ def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[st
         for name in bodies(node):
             yield _hidden(name, node, ordinal)
             ordinal += 1
-        if any(entry.key == INNER for entry in node.metadata_props):
+        if told(node, INNER):
             inner.append(node)
             continue
         for index, name in enumerate(node.output):
@@ -127,7 +127,7 @@ def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
 
 def _operator(node: onnx.NodeProto) -> str:
     """The node's operator, or the block's name where the node is the last of several."""
-    return next((entry.value for entry in node.metadata_props if entry.key == BLOCK), node.op_type)
+    return told(node, BLOCK) or node.op_type
 
 
 def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:

@@ -14,7 +14,7 @@ import onnx
 
 from layertap.types import Layout
 from layertap_server.blocks import LAYOUT, Dim
-from layertap_server.graph.walk import reads
+from layertap_server.graph.walk import attribute_of, reads, told
 
 Roles: TypeAlias = str
 """A letter an axis: N batch, C channels, c a part of them, H, W, T tokens (places in a row), ? unknown."""
@@ -71,9 +71,8 @@ class _Walk:
             self._seen[shape] = roles
 
     def _made(self, node: onnx.NodeProto, shape: Shape) -> Roles:
-        told = next((entry.value for entry in node.metadata_props if entry.key == LAYOUT), "")
-        if told:
-            return ROLES.get(Layout(told), "N" + "?" * (len(shape) - 1))
+        if layout := told(node, LAYOUT):
+            return ROLES.get(Layout(layout), "N" + "?" * (len(shape) - 1))
         if node.domain in {"", "ai.onnx"}:
             if node.op_type in _CHANNELS_FIRST:
                 return {3: "NCT", 4: "NCHW"}.get(len(shape), "")
@@ -96,8 +95,7 @@ class _Walk:
 
     def transposed(self, node: onnx.NodeProto, shape: Shape) -> Roles:
         source = self.roles.get(node.input[0], "")
-        order = next((list(item.ints) for item in node.attribute if item.name == "perm"), [])
-        order = order or list(range(len(shape)))[::-1]
+        order = attribute_of(node, "perm", list(range(len(shape)))[::-1])
         return "".join(source[axis] for axis in order) if len(source) == len(order) else ""
 
     def reduced(self, node: onnx.NodeProto, shape: Shape) -> Roles:

@@ -25,7 +25,7 @@ def load(path: Path, most_bytes: int = MOST_BYTES) -> onnx.ModelProto:
         GraphError: not an ONNX model, a larger one, or its external data lie elsewhere or are missing.
     """
     try:
-        _check_size(path.stat().st_size, most_bytes)
+        check_size(path.stat().st_size, most_bytes)
         proto = onnx.load(path, load_external_data=False)
     except DecodeError as error:
         raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
@@ -46,7 +46,8 @@ def _external_length(tensor: onnx.TensorProto, file: Path) -> int:
         raise GraphError(f"the weights of {tensor.name} say no number where their place is said") from None
 
 
-def _check_size(size: int, most_bytes: int) -> None:
+def check_size(size: int, most_bytes: int) -> None:
+    """Raises `GraphError` where a model's constants take more than the operator allows."""
     if size > most_bytes:
         raise GraphError(f"its constants take {size} bytes and the limit is {most_bytes} (--max-model-bytes)")
 
@@ -63,7 +64,7 @@ def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int) -
                 if not file.is_file():
                     raise GraphError(f"its external data cannot be read: there is no file {entry.value!r}")
                 total += _external_length(tensor, file)
-                _check_size(total, most_bytes)
+                check_size(total, most_bytes)
     try:
         external_data_helper.load_external_data_for_model(proto, str(folder))
     except (OSError, ValueError, checker.ValidationError) as error:

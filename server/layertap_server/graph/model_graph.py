@@ -49,10 +49,20 @@ class ModelGraph:
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width of the images that the model takes, where the graph fixes them."""
-        axes = (1, 2) if self.image_input.layout is Layout.NHWC else (2, 3)
-        height, width = (self.image_input.shape[axis] for axis in axes)
-        return (height, width) if height > 0 and width > 0 else None
+        """Height and width of the images that the model takes, where the graph fixes both."""
+        height, width = self.image_sides
+        return (height, width) if height and width else None
+
+    @property
+    def image_sides(self) -> tuple[int | None, int | None]:
+        """Height and width, each where the graph fixes it."""
+        height, width = (self.image_input.shape[axis] for axis in spatial_axes(self.image_input.layout))
+        return height if height > 0 else None, width if width > 0 else None
+
+    def image_shape(self, batch: int, size: tuple[int, int]) -> list[int]:
+        """The shape of so many images of this height and width, as the model's own input."""
+        channels = max(self.image_channels, 1)
+        return [batch, *size, channels] if self.image_input.layout is Layout.NHWC else [batch, channels, *size]
 
     @property
     def image_channels(self) -> int:
@@ -70,6 +80,11 @@ class ModelGraph:
     def weights(self) -> Mapping[str, onnx.TensorProto]:
         """The initializers by name."""
         return {tensor.name: tensor for tensor in self.proto.graph.initializer}
+
+
+def spatial_axes(layout: Layout) -> tuple[int, int]:
+    """Where an input of images has its height and width."""
+    return (1, 2) if layout is Layout.NHWC else (2, 3)
 
 
 def onnx_bytes(tensor: onnx.TensorProto) -> int:

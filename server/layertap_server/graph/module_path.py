@@ -7,6 +7,7 @@ import ast
 import onnx
 
 from layertap_server.blocks import PATH
+from layertap_server.graph.walk import told
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -19,15 +20,14 @@ def module_path_of(node: onnx.NodeProto) -> str:
     torch's newer exporter writes the scopes as metadata, the outermost first; the older one writes them into the
     node's name, each with the whole path of its module: ``/layer1/layer1.0/conv1/Conv``.
     """
-    for entry in node.metadata_props:
-        if entry.key == _SCOPES:
-            return _from_metadata(entry.value)
+    if scopes := told(node, _SCOPES):
+        return _from_metadata(scopes)
     return path_of(node) or (_join(node.name.strip("/").split("/")[:-1]) if node.name.startswith("/") else "")
 
 
 def path_of(node: onnx.NodeProto) -> str:
     """The path of a configured model's layer; empty for every other node."""
-    return next((entry.value for entry in node.metadata_props if entry.key == PATH), "")
+    return told(node, PATH)
 
 
 def _from_metadata(text: str) -> str:

@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-import numpy as np
 import onnx
 from onnx import shape_inference
 
 from layertap.types import Layout, TensorInfo
-from layertap_server.blocks import Dim, Tensor
+from layertap_server.blocks import Dim, Tensor, value_info
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import layouts_of
 from layertap_server.graph.load import GraphError
-from layertap_server.graph.model_graph import ModelGraph, ObservedType
+from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.normal_form import in_normal_form, opset_of
 from layertap_server.graph.tokens import with_grids
@@ -71,9 +70,8 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
     """
     if graph.image_size is not None:
         return graph
-    first = 1 if graph.image_input.layout is Layout.NHWC else 2
-    for wanted, given in zip(graph.image_input.shape[first : first + 2], image_size, strict=True):
-        if wanted not in {-1, given}:
+    for wanted, given in zip(graph.image_sides, image_size, strict=True):
+        if wanted not in {None, given}:
             raise GraphError(f"it takes {list(graph.image_input.shape)}")
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
@@ -114,7 +112,7 @@ def _told_before(graph: ModelGraph) -> ImageInput:
 
 def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
     sizes = [BATCH if axis == 0 and seen.is_batch else size for axis, size in enumerate(seen.sizes)]
-    return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(np.dtype(seen.dtype)), sizes)
+    return value_info(name, seen.dtype, sizes)
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -166,7 +164,7 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
             # Other inputs have the same batch where they call it the same, or leave it open too.
             if first and not first[0].HasField("dim_value") and first[0].dim_param in {symbol, ""}:
                 first[0].dim_param = BATCH
-    for axis, size in zip((1, 2) if image.layout is Layout.NHWC else (2, 3), image_size or (), strict=False):
+    for axis, size in zip(spatial_axes(image.layout), image_size or (), strict=False):
         if image.shape[axis] < 0:
             dims[axis].dim_value = size
     # Shapes that the exporter wrote down hold for its own symbols; they are inferred anew. Of a configured model's

@@ -14,11 +14,11 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from layertap.types import ReceptiveField
 from layertap_server.blocks import Dim, Tensor
-from layertap_server.graph.walk import reads
+from layertap_server.graph.walk import attribute_of, reads
 
 Shape: TypeAlias = tuple[Dim, ...]
 Shapes: TypeAlias = Mapping[str, Shape]
@@ -150,7 +150,7 @@ class _Walk:
         return size if isinstance(size, int) else None
 
     def _padding_before(self, node: onnx.NodeProto, reach: int, stride: int, shape: Shape) -> int | None:
-        mode = next((item.s.decode() for item in node.attribute if item.name == "auto_pad"), "NOTSET")
+        mode = attribute_of(node, "auto_pad", "NOTSET")
         if mode == "NOTSET":
             return _along_height(node, "pads", 0)
         if mode == "VALID":
@@ -168,14 +168,14 @@ class _Walk:
     def off_axis(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
         """Looks along one axis, or cuts along it."""
         default = 0 if node.op_type == "Split" else -1
-        return None if _integer(node, "axis", default) % len(shape) == extent.axis else extent
+        return None if attribute_of(node, "axis", default) % len(shape) == extent.axis else extent
 
     def before_axis(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
-        return extent if extent.axis < _integer(node, "axis", -1) % len(shape) else None
+        return extent if extent.axis < attribute_of(node, "axis", -1) % len(shape) else None
 
     def transposed(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent:
-        order = next((list(item.ints) for item in node.attribute if item.name == "perm"), [])
-        return replace(extent, axis=(order or list(range(len(shape)))[::-1]).index(extent.axis))
+        order = attribute_of(node, "perm", list(range(len(shape)))[::-1])
+        return replace(extent, axis=list(order).index(extent.axis))
 
     def reshaped(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
         """The same axis, where the sizes before it show that it is still there."""
@@ -193,7 +193,7 @@ class _Walk:
         rank = self._rank(node.input[0])
         if not axes or not rank or extent.axis in {axis % rank for axis in axes}:
             return None
-        dropped = 0 if _integer(node, "keepdims", 1) else sum(axis % rank < extent.axis for axis in axes)
+        dropped = 0 if attribute_of(node, "keepdims", 1) else sum(axis % rank < extent.axis for axis in axes)
         return replace(extent, axis=extent.axis - dropped)
 
     def padded(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
@@ -218,17 +218,17 @@ class _Walk:
         own, made = self._shapes[node.input[0]][extent.axis], shape[extent.axis]
         if not isinstance(own, int) or not isinstance(made, int) or made < own:
             return None
-        mode = next((item.s.decode() for item in node.attribute if item.name == "mode"), "nearest")
+        mode = attribute_of(node, "mode", "nearest")
         taps = {"nearest": 1, "linear": 2, "cubic": 4}.get(mode, 1)
         return extent.upsampled(made / own, taps, 0.5 * own / made - 0.5)
 
     def gathered(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
         """Blocks of places that become channels."""
-        size = _integer(node, "blocksize", 1)
+        size = attribute_of(node, "blocksize", 1)
         return extent.window(size, size, 0) if extent.axis == HEIGHT else None
 
     def spread(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
-        return extent.upsampled(_integer(node, "blocksize", 1), 1, 0) if extent.axis == HEIGHT else None
+        return extent.upsampled(attribute_of(node, "blocksize", 1), 1, 0) if extent.axis == HEIGHT else None
 
     def _constants(self, node: onnx.NodeProto, name: str, index: int) -> list[int]:
         """An attribute of old opsets that became an input; empty where it is not known."""
@@ -261,12 +261,8 @@ _RULES: Mapping[str, Callable[[_Walk, onnx.NodeProto, _Extent, Shape], _Extent |
 """What becomes of an extent behind a node that reads one layer."""
 
 
-def _integer(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
-
-
 def _along_height(node: onnx.NodeProto, name: str, default: int) -> int:
-    return next((item.ints[0] for item in node.attribute if item.name == name and item.ints), default)
+    return int((attribute_of(node, name, []) or [default])[0])
 
 
 def _product(sizes: Sequence[Dim]) -> int | None:

@@ -18,6 +18,7 @@ from layertap.types import Block, Value
 from layertap_server.blocks import BLOCK, INNER, Builder, Tensor, emit_head
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.module_path import path_of
+from layertap_server.graph.walk import told
 
 _POOLS = {
     "kernel_shape": "kernel",
@@ -62,7 +63,7 @@ def operate(
 def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, number: int) -> str:
     index = next(index for index, node in enumerate(proto.node) if operation.layer in node.output)
     node, layer = proto.node[index], graph.types[operation.layer]
-    made_of = next((entry.value for entry in node.metadata_props if entry.key == BLOCK), "")
+    made_of = told(node, BLOCK)
     if operation.replaces and made_of:
         message = f"{operation.layer!r} is a {made_of} of several nodes; write another block where model.yaml makes it"
         raise ShapeMismatchError(message, layer=operation.layer)

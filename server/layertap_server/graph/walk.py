@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import onnx
+from onnx import helper
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
@@ -16,6 +18,17 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
             for inner in body.node:
                 yield from (name for name in reads(inner) if name not in own)
             yield from (value.name for value in body.output if value.name not in own)
+
+
+def told(node: onnx.NodeProto, key: str) -> str:
+    """The node's metadata of this key; empty where it has none."""
+    return next((entry.value for entry in node.metadata_props if entry.key == key), "")
+
+
+def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The node's attribute, a text as text; the default where it has none."""
+    value = next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def depends_on(graph: onnx.GraphProto, sources: Collection[str]) -> frozenset[str]:

@@ -15,9 +15,8 @@ from layertap.types import Array, ModelState
 from layertap_server.document import ManifestError
 from layertap_server.graph import GraphError
 from layertap_server.loading import LoadedModel, load_model
-from layertap_server.repository import open_repository
 from tests import references
-from tests.models import built_model, tapped
+from tests.models import built_model, open_repository, tapped
 from tests.paths import ROOT
 
 IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
@@ -320,7 +319,7 @@ def test_a_wrong_model_leaves_the_others_alone(tmp_path: Path) -> None:
     for number, (source, weights, _) in enumerate(WRONG.values()):
         folder_of(tmp_path, source, weights, f"wrong{number}")
     folder_of(tmp_path, SMALL, WEIGHTS, "right")
-    infos = {info.name: info for info in open_repository(tmp_path, "CPU").infos()}
+    infos = {info.name: info for info in open_repository(tmp_path).infos()}
     assert infos.pop("right").state is ModelState.READY
     assert {info.state for info in infos.values()} == {ModelState.FAILED}
     assert all("model.yaml" in info.reason or "safetensors" in info.reason for info in infos.values())
