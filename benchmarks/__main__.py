@@ -27,7 +27,8 @@ from layertap_server.build import build, load_weights
 from layertap_server.manifest import read_manifest
 
 EMBED = ["pooled | flatten -> v"]
-EARLY = ["stage:1 -> maps"]
+EARLY = ["stage:2 -> maps"]
+"""0.3 MB: of this model's stages the nearest to the 200 kB that the goal was set with."""
 ALL = ["all:activations"]
 POOLED = ["all:activations | gap"]
 MIXED = [EMBED, ["stage:4 | gap | l2 -> s"], ["logits | softmax -> p"], ["stage:3 | gem -> g"]]
@@ -121,8 +122,8 @@ def embed(bench: Bench) -> Iterator[Row]:
 
 
 def early(bench: Bench) -> Iterator[Row]:
-    layer = "blocks.0"
-    yield latency(bench, "early layer, 1 caller, p50", EARLY, [layer], 1.35)
+    layer = "blocks.2"
+    yield latency(bench, "early layer (0.3 MB), 1 caller, p50", EARLY, [layer], 1.35)
     name = "early layer of a session with all outputs"
     bench.twin.prepare(name, [layer], fetch_all=[*bench.activations, "logits"])
     ours, twin = bench.paired(

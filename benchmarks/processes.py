@@ -35,6 +35,10 @@ class Remote:
         self._process = context.Process(target=_serve, args=(other, make, arguments), daemon=True)
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid or 0)
+
     def start(self, method: str, *arguments: object) -> None:
         """Calls without waiting; `wait` has the result."""
         self._pipe.send((method, arguments, {}))

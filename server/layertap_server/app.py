@@ -29,12 +29,13 @@ from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
 from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
+from layertap_server.response_cache import ResponseCache
 from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
-from layertap_server.runtime import DeviceError, Runtime
+from layertap_server.runtime import DeviceError, Runtime, devices_for
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
@@ -42,6 +43,7 @@ from layertap_server.shared_memory import Regions
 log = logging.getLogger(__name__)
 
 WORKERS_PER_CORE_ON_GPU = 4
+RUNS_PER_GPU = 2
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -62,20 +64,25 @@ class Server:
         self.settings = settings
         cores = _available_cores()
         try:
-            runtime = Runtime(settings.device, settings.threads or cores)
+            devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
         except DeviceError as error:
             raise StartError(str(error)) from error
+        runtime = Runtime(devices, settings.threads or cores)
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
         # costs as much as its images, and more threads only take memory.
         workers = settings.workers or (cores if runtime.device == "CPU" else WORKERS_PER_CORE_ON_GPU * cores)
+        # A GPU computes one batch while the next is copied to it.
+        runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(devices)
         self._metrics = Metrics()
         self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
         limits = _limits(settings)
-        self._engine = Engine(runtime, sessions, limits, self._decode_pool, Batcher(settings.runs or cores))
+        batcher = Batcher(settings.runs or runs)
+        self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.response)
+        self._engine = Engine(runtime, sessions, limits, self._decode_pool, batcher, self._responses)
         self._applier = Applier(runtime, sessions, limits)
         try:
             hooks = Hooks(
@@ -168,6 +175,7 @@ class Server:
     def _retire(self, model: LoadedModel) -> None:
         """Frees what a model that serves no more took, once the requests that it still answers have ended."""
         self._sessions.forget(model.key)
+        self._responses.forget(model.key)
         weakref.finalize(model.graph, self._memory.give_back, at_once=True)
         self._memory.give_back(at_once=True)
 
@@ -210,6 +218,11 @@ class Server:
         self._metrics.gauge("layertap_plans", "Compiled plans.", lambda: len(sessions))
         self._metrics.gauge(
             "layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes
+        )
+        self._metrics.gauge(
+            "layertap_response_cache_bytes",
+            "Answers that are kept for whoever asks again.",
+            lambda: self._responses.used_bytes,
         )
         self._metrics.gauge(
             "layertap_requests_admitted", "Requests that wait or run.", lambda: self._dispatcher.admitted

@@ -57,11 +57,9 @@ class Applier:
         self._limits.check_response({name: result.bytes_for(len(array)) or 0})
         self._limits.check_computed(computed_bytes * len(array))
         opened = self._sessions.get(plan, lambda: self._compile(plan))
-        arrays = opened.run(array)
-        (output,) = opened.compiled.output_names
-        self._limits.check_response({name: arrays[output].nbytes})
-        quantization = opened.quantization_of(output, arrays)
-        return FeatureMap(name, arrays[output], layer="", layout=result.layout, quantization=quantization)
+        (output,) = opened.outputs(opened.run(array))
+        self._limits.check_response({name: output.array.nbytes})
+        return FeatureMap(name, output.array, layer="", layout=result.layout, quantization=output.quantization)
 
     def _compile(self, plan: HeadPlan) -> OpenPlan:
         compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)

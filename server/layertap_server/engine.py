@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -48,8 +49,9 @@ from layertap_server.loading import LoadedModel
 from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
 from layertap_server.preprocessing import COLOR
 from layertap_server.repository import TryOutError
+from layertap_server.response_cache import ResponseCache
 from layertap_server.runtime import Runtime, SessionError
-from layertap_server.sessions import OpenPlan, SessionCache
+from layertap_server.sessions import OpenPlan, Outputs, SessionCache
 from layertap_server.statistics import summarized
 
 Resolved = TypeVar("Resolved")
@@ -57,6 +59,15 @@ log = logging.getLogger(__name__)
 
 MOST_EXTRA = 1.1
 """A compiled plan that computes more than was asked serves if it costs at most so many times as much."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared(Generic[Resolved]):
+    """A request's images, and what it asks of them."""
+
+    resolved: Resolved
+    batch: Callable[[], Array]
+    """The images as the plan takes them; pictures are decoded when it is called."""
 
 
 class Engine:
@@ -69,12 +80,14 @@ class Engine:
         limits: Limits,
         decode_pool: ThreadPoolExecutor,
         batcher: Batcher,
+        responses: ResponseCache,
     ) -> None:
         self._runtime = runtime
         self._sessions = sessions
         self._limits = limits
         self._decode_pool = decode_pool
         self._batcher = batcher
+        self._responses = responses
 
     def extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float = 0.0) -> Features:
         """The features of the request's images, all or nothing.
@@ -88,23 +101,20 @@ class Engine:
             LayertapError: of every kind that a caller can cause.
         """
         start = time.perf_counter()
-        batch, resolution = self._batch(
+        prepared = self._prepared(
             request.images, model, lambda input_, count: self._resolve(request, model, input_, count)
         )
-        step = _step(model, resolution.plan, len(batch))
-        decoded = time.perf_counter()
-        opened = self._opened(model, resolution.plan)
-        others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
-        if len(batch) <= step and _may_join(resolution.plan, opened, model):
-            limits = BatchLimits(model.max_batch, model.max_delay_seconds)
-            run = partial(_run_part, opened, others=others, fixed_batch=None)
-            arrays, ran_with = self._batcher.run(resolution.plan, batch, run, limits)
-            self._check_sizes(arrays)
-        else:
-            arrays, ran_with = self._run(opened, batch, others, step, model.graph.fixed_batch), min(step, len(batch))
+        plan = prepared.resolved.plan
+        key = self._responses.key(plan, request.images, request.inputs)
+        outputs, ran_with, decoded = self._responses.get(key), 0, time.perf_counter()
+        if outputs is None:
+            batch = prepared.batch()
+            decoded = time.perf_counter()
+            outputs, ran_with = self._computed(model, plan, batch, request.inputs)
+            self._responses.put(key, outputs)
         end = time.perf_counter()
         return Features(
-            maps=_feature_maps(resolution, opened, arrays),
+            maps=_feature_maps(prepared.resolved, outputs),
             model=model.info.name,
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
@@ -133,9 +143,10 @@ class Engine:
 
     def inspect(self, model: LoadedModel, request: InspectRequest) -> tuple[LayerStatistics, ...]:
         """The statistics of layers over the request's images; errors as of `extract`."""
-        batch, inspection = self._batch(
+        prepared = self._prepared(
             request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
         )
+        batch, inspection = prepared.batch(), prepared.resolved
         opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
         arrays = self._run(opened, batch, others, model.max_batch, model.graph.fixed_batch)
@@ -180,24 +191,41 @@ class Engine:
                 raise TryOutError(f"it fails when it runs: {error.metadata['why']}") from error
             log.info("model %s is not warmed: %s", model.info.name, error.message)
 
-    def _batch(
+    def _prepared(
         self, images_: Sequence[ImagePayload], model: LoadedModel, resolve: Callable[[PlanInput, int], Resolved]
-    ) -> tuple[Array, Resolved]:
-        """The images as the plan takes them, and what ``resolve`` makes of their kind, size and count."""
+    ) -> _Prepared[Resolved]:
+        """The images, and what ``resolve`` makes of their kind, size and count."""
         if not images_:
             raise NoImagesError("the request has no images", field="images")
         if len(images_) > self._limits.images:
             raise too_many_images(len(images_), self._limits.images)
         if is_own_input(images_):
             batch = own_input(images_, model.graph, self._limits.images)
-            return batch, resolve(PlanInput(pictures=False, size=own_size(batch, model.graph)), len(batch))
+            own = PlanInput(pictures=False, size=own_size(batch, model.graph))
+            return _Prepared(resolve(own, len(batch)), lambda: batch)
         if (size := model.preprocessing.output_size) is not None:
             # The model says how large its images are, so what is wrong with the taps is told before any decoding.
             resolved = resolve(PlanInput(pictures=True, size=size), len(images_))
-            return self._decode(images_, model), resolved
+            return _Prepared(resolved, lambda: self._decode(images_, model))
         batch = self._decode(images_, model)
         input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
-        return batch, resolve(input_, len(batch))
+        return _Prepared(resolve(input_, len(batch)), lambda: batch)
+
+    def _computed(
+        self, model: LoadedModel, plan: Plan, batch: Array, inputs: Mapping[str, Array]
+    ) -> tuple[Outputs, int]:
+        """What the plan's heads give for the batch, and how many images ran together."""
+        step = _step(model, plan, len(batch))
+        opened = self._opened(model, plan)
+        others = other_inputs(inputs, opened.compiled.other_inputs, model.graph, len(batch))
+        if len(batch) <= step and _may_join(plan, opened, model):
+            limits = BatchLimits(model.max_batch, model.max_delay_seconds)
+            run = partial(_run_part, opened, others=others, fixed_batch=None)
+            arrays, ran_with = self._batcher.run(plan, batch, run, limits)
+            self._check_sizes(arrays)
+        else:
+            arrays, ran_with = self._run(opened, batch, others, step, model.graph.fixed_batch), min(step, len(batch))
+        return opened.outputs(arrays), ran_with
 
     def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
         resolution = model.planner.resolve(request.taps, input_)
@@ -338,23 +366,18 @@ def _run_part(opened: OpenPlan, part: Array, others: OtherInputs, fixed_batch: i
     return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
 
 
-def _feature_maps(resolution: Resolution, opened: OpenPlan, arrays: Mapping[str, Array]) -> tuple[FeatureMap, ...]:
+def _feature_maps(resolution: Resolution, outputs: Outputs) -> tuple[FeatureMap, ...]:
     return tuple(
-        _feature_map(result, opened, arrays, inexact=result.layer in resolution.inexact)
+        FeatureMap(
+            name=result.name,
+            array=outputs[result.head_index].array,
+            layer=result.layer,
+            layout=result.tensor.layout,
+            tap_index=result.tap_index,
+            inexact=result.layer in resolution.inexact,
+            quantization=outputs[result.head_index].quantization,
+        )
         for result in resolution.results
-    )
-
-
-def _feature_map(result: Result, opened: OpenPlan, arrays: Mapping[str, Array], *, inexact: bool) -> FeatureMap:
-    output = opened.compiled.output_names[result.head_index]
-    return FeatureMap(
-        name=result.name,
-        array=arrays[output],
-        layer=result.layer,
-        layout=result.tensor.layout,
-        tap_index=result.tap_index,
-        inexact=inexact,
-        quantization=opened.quantization_of(output, arrays),
     )
 
 

@@ -41,6 +41,9 @@ class Metrics:
             "layertap_images", "Images whose features were extracted.", ["model"], registry=self.registry
         )
         self._plans = Counter("layertap_plan_cache", "Plan cache events.", ["event"], registry=self.registry)
+        self._responses = Counter(
+            "layertap_response_cache", "Response cache events.", ["event"], registry=self.registry
+        )
         self._models = Gauge("layertap_models", "Models by state.", ["state"], registry=self.registry)
 
     def request(self, service: str, method: str, status: str, seconds: float) -> None:
@@ -61,6 +64,10 @@ class Metrics:
     def plan(self, event: str) -> None:
         """A plan was a "hit" or a "miss", or met its "eviction"."""
         self._plans.labels(event).inc()
+
+    def response(self, event: str) -> None:
+        """An answer was a "hit" or a "miss", or met its "eviction"."""
+        self._responses.labels(event).inc()
 
     def models(self, state: str, count: int) -> None:
         self._models.labels(state).set(count)

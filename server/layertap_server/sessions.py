@@ -20,6 +20,17 @@ WEIGHTS_FACTOR = 1.6
 gaps that plans that come and go leave in the heap (measured over 2,000 of them, see docs/decisions/0004)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Output:
+    """What one head of a plan gave, batch first."""
+
+    array: Array
+    quantization: Quantization | None = None
+
+
+Outputs = tuple[Output, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class OpenPlan:
     """A plan that is ready to run."""
@@ -32,7 +43,11 @@ class OpenPlan:
         names = self.compiled.fetched
         return dict(zip(names, self.session.run({self.compiled.input_name: batch, **others}, names), strict=True))
 
-    def quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
+    def outputs(self, arrays: Mapping[str, Array]) -> Outputs:
+        """What each head gave, of all that was run."""
+        return tuple(Output(arrays[name], self._quantization_of(name, arrays)) for name in self.compiled.output_names)
+
+    def _quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
         """How the output's values became bytes, where they did."""
         names = self.compiled.quantization.get(output)
         return Quantization(*(arrays[name] for name in names)) if names else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from layertap._nearest import did_you_mean, nearest
 ENVIRONMENT_PREFIX = "LAYERTAP_"
 MIB = 2**20
 HIGHEST_PORT = 65535
+SMALLEST = {
+    "max_images": 1, "max_waiting": 0, "threads": 0, "workers": 0, "runs": 0,
+    "device_memory_bytes": 0, "response_cache_bytes": 0,
+}  # fmt: skip
 
 
 class SettingsError(Exception):
@@ -42,7 +47,9 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8001, "port of the service; 0 takes any free one")
     metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none")
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:N, or several as cuda:0,1")
+    device_memory_bytes: int = _setting(0, "memory of a GPU that the sessions of one plan may take; 0 for all there is")
+    tf32: bool = _setting(default=False, doc="let a GPU round the factors of float32 products: faster, less exact")
     threads: int = _setting(0, "threads of one run; 0 for all cores")
     workers: int = _setting(0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four")
     runs: int = _setting(0, "runs of models in flight; 0 for as many as cores")
@@ -53,6 +60,7 @@ class Settings:
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way")
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer")
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take")
+    response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none")
     shared_memory: bool = _setting(default=False, doc="let callers on this host take answers through shared memory")
     reflection: bool = _setting(default=False, doc="offer gRPC reflection")
     drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
@@ -131,12 +139,11 @@ def _converted(name: str, value: object, where: str) -> Any:
 def _check(settings: Settings) -> None:
     if settings.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise SettingsError(f"log_level is debug, info, warning or error, not {settings.log_level!r}")
-    kind, _, number = settings.device.partition(":")
-    if kind not in {"auto", "cpu", "cuda"} or (number and not (kind == "cuda" and number.isdigit())):
-        raise SettingsError(f"device is auto, cpu, cuda or cuda:N, not {settings.device!r}")
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", settings.device):
+        raise SettingsError(f"device is auto, cpu, cuda, cuda:N or cuda:0,1, not {settings.device!r}")
     if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):
         ports = f"{settings.port} and {settings.metrics_port}"
         raise SettingsError(f"ports are 0 to {HIGHEST_PORT}, and -1 for no metrics; not {ports}")
-    for name, smallest in (("max_images", 1), ("max_waiting", 0), ("threads", 0), ("workers", 0), ("runs", 0)):
+    for name, smallest in SMALLEST.items():
         if getattr(settings, name) < smallest:
             raise SettingsError(f"{name} is at least {smallest}, not {getattr(settings, name)}")

@@ -179,6 +179,6 @@ def test_work_that_nobody_waits_for_does_not_keep_the_server_up(cat: Array) -> N
     flags = ["--workers", "1", "--graceful-stop-seconds", "1", "--drain-seconds", "0"]
     with running_server(*flags, status=1) as process, Client(process.address) as client:
         with pytest.raises(errors.DeadlineError):
-            client.extract([cat] * 64, model=MODEL, taps="stage:1 | " + "lcn(255) | " * 6 + "gap", timeout_seconds=1)
+            client.extract([cat] * 64, model=MODEL, taps="stage:1 | " + "lcn(255) | " * 6 + "gap", timeout_seconds=3)
         process.process.terminate()
         process.process.wait(timeout=20)

@@ -35,8 +35,9 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     [
         ((), {"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port is a int"),
         ((), {"LAYERTAP_REFLECTION": "maybe"}, "true or false"),
-        (("--device", "gpu"), {}, "auto, cpu, cuda or cuda:N"),
-        (("--device", "cpu:1"), {}, "auto, cpu, cuda or cuda:N"),
+        (("--device", "gpu"), {}, "auto, cpu, cuda, cuda:N"),
+        (("--device", "cpu:1"), {}, "auto, cpu, cuda, cuda:N"),
+        (("--device", "cuda:0,"), {}, "auto, cpu, cuda, cuda:N"),
         (("--log-level", "loud"), {}, "debug, info, warning or error"),
         (("--max-images", "0"), {}, "at least 1"),
         (("--config", "/nowhere"), {}, "cannot be read"),
