@@ -1,7 +1,9 @@
 """Layertap: feature maps and activations of any layer of any ONNX model, over gRPC."""
 
 from layertap import errors
+from layertap._aclient import AsyncClient
 from layertap._client import Client
+from layertap._connection import Tls
 from layertap.expression import format_tap, parse_tap
 from layertap.types import (
     Block,
@@ -21,6 +23,7 @@ from layertap.types import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Block",
     "Client",
     "FeatureMap",
@@ -34,6 +37,7 @@ __all__ = [
     "Tap",
     "TensorInfo",
     "Timing",
+    "Tls",
     "errors",
     "format_tap",
     "parse_tap",

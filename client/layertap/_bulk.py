@@ -1,18 +1,27 @@
-"""Many images over one stream: what is under way, what comes next, and what a broken stream must send again. No I/O."""
+"""Many images over one stream: what is under way, what comes next, and what a broken stream must send again.
+
+`Bulk` does no I/O but reading the images' files; the two clients move its messages.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from layertap import wire
-from layertap.errors import LayertapError
+from layertap._calls import expressions
+from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, describe, to_payloads
 from layertap.types import ExtractedItem, ExtractRequest, Features
 
 UNDER_WAY = 32
 """Images that are sent and not yet handed out: what bounds the memory of a run of any length."""
+MOST_REOPENINGS = 8
+BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -21,59 +30,69 @@ class _Sent:
     message: bytes
 
 
-class Closed(Exception):
-    """Nobody waits for more."""
-
-
 @dataclass
 class Bulk:
-    """One run over any number of images; a feeding thread takes messages, a consuming one gives answers."""
+    """One run over any number of images; one thread may add them while another takes what is done."""
 
-    images: Iterable[ImageLike]
     request: ExtractRequest
     """Model, version and taps."""
     ordered: bool = True
-    _source: Iterator[tuple[int, ImageLike]] = field(init=False)
+    _assembler: wire.Assembler = field(init=False)
     _sent: dict[int, _Sent] = field(default_factory=dict)
     _ready: dict[int, ExtractedItem] = field(default_factory=dict)
     _unsent: set[int] = field(default_factory=set)
+    _added: int = 0
     _next: int = 0
     """Which item an ordered run hands out next."""
     _held: int = 0
     """Items that are sent and not handed out; images that could not be read are not among them."""
-    _generation: int = 0
-    _change: threading.Condition = field(default_factory=threading.Condition)
+    _failures: int = 0
+    """Streams that broke since the last answer."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._source = enumerate(self.images)
+        self._assembler = wire.Assembler(expressions(self.request))
 
-    def messages(self) -> Iterator[bytes]:
-        """What to send over a new stream: the opening, what an older stream left unanswered, then what comes."""
-        with self._change:
-            self._generation += 1
-            mine = self._generation
-            unanswered = [sent.message for sent in self._sent.values()]
-            self._change.notify_all()  # an older stream's feeder stops
-        yield wire.encode_stream_open(self.request)
-        yield from unanswered
+    def begin(self) -> list[bytes]:
+        """What a new stream sends first: the opening, and what an older stream left unanswered."""
+        with self._lock:
+            self._assembler = wire.Assembler(expressions(self.request))  # half an answer is sent anew as a whole
+            return [wire.encode_stream_open(self.request), *(sent.message for sent in self._sent.values())]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another image may be added."""
+        return self._held < UNDER_WAY
+
+    def add(self, image: ImageLike) -> bytes | None:
+        """The next image's message; None where it cannot even be read, which is its answer."""
+        number, self._added = self._added, self._added + 1
+        name = describe(image, number)
         try:
-            while (message := self._take(mine)) is not None:
-                yield message
-        except Closed:
-            return
+            one = replace(self.request, images=to_payloads([image]))
+        except LayertapError as error:
+            with self._lock:
+                self._ready[number] = ExtractedItem(name, error=error)
+                self._unsent.add(number)
+            return None
+        message = wire.encode_stream_batch(str(number), one)
+        with self._lock:
+            self._sent[number] = _Sent(name, message)
+            self._held += 1
+        return message
 
-    def answered(self, id_: str, answer: Features | LayertapError) -> None:
-        """An item's answer came."""
-        with self._change:
-            number = int(id_)
-            sent = self._sent.pop(number, None)
-            if sent is not None:
-                self._ready[number] = _item(sent.name, answer)
+    def answered(self, message: bytes) -> Iterator[ExtractedItem]:
+        """The items that a message of the stream lets go, each once."""
+        ended = self._assembler.add(message)
+        if ended is not None:
+            self._failures = 0
+            self._end(*ended)
+            yield from self.finished()
 
     def finished(self) -> Iterator[ExtractedItem]:
         """The items that can be handed out now, each once."""
         while True:
-            with self._change:
+            with self._lock:
                 number = self._next if self.ordered else next(iter(self._ready), -1)
                 item = self._ready.pop(number, None)
                 if item is None:
@@ -81,43 +100,139 @@ class Bulk:
                 self._next += 1
                 self._held -= number not in self._unsent
                 self._unsent.discard(number)
-                self._change.notify_all()
             yield item
+
+    def failed(self, error: LayertapError) -> float:
+        """How many seconds to wait before another stream; raises the error where there is no use in one."""
+        self._failures += 1
+        if not isinstance(error, UnavailableError) or self._failures > MOST_REOPENINGS:
+            raise error
+        return min(BACKOFF_SECONDS * 2.0**self._failures, LONGEST_BACKOFF_SECONDS)
+
+    def _end(self, id_: str, answer: Features | LayertapError) -> None:
+        with self._lock:
+            sent = self._sent.pop(int(id_), None)
+            if sent is None:
+                return
+            if isinstance(answer, LayertapError):
+                self._ready[int(id_)] = ExtractedItem(sent.name, error=answer)
+            else:
+                self._ready[int(id_)] = ExtractedItem(sent.name, answer)
+
+
+class Feed:
+    """Gives a bulk's messages to gRPC, which takes them on a thread of its own, as far as there is room."""
+
+    def __init__(self, bulk: Bulk, images: Iterable[ImageLike]) -> None:
+        self._bulk = bulk
+        self._images = iter(images)
+        self._reading = threading.Lock()
+        """Held by the feeder that takes an image, so that no image is lost between two streams."""
+        self._change = threading.Condition()
+        self._generation = 0
+        self.error: Exception | None = None
+        """What ``images`` raised."""
+
+    def messages(self) -> Iterator[bytes]:
+        """What a new stream sends; an older stream's messages end."""
+        mine = self._renewed()
+        with self._reading:
+            first = self._bulk.begin()
+        yield from first
+        while self._may_go_on(mine):
+            with self._reading:
+                if self._generation != mine:
+                    return
+                try:
+                    message = self._bulk.add(next(self._images))
+                except StopIteration:
+                    return
+                except Exception as error:  # noqa: BLE001 - raised where the caller is
+                    self.error = error
+                    return
+            if message:
+                yield message
+
+    def wake(self) -> None:
+        """There may be room again."""
+        with self._change:
+            self._change.notify_all()
 
     def close(self) -> None:
         """Nobody reads on; the feeder stops."""
+        self._renewed()
+
+    def _renewed(self) -> int:
         with self._change:
             self._generation += 1
             self._change.notify_all()
+            return self._generation
 
-    def _take(self, generation: int) -> bytes | None:
-        """The next image's message, when the window has room; None after the last."""
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._held < UNDER_WAY or self._generation != generation)
-                if self._generation != generation:
-                    raise Closed
-                try:
-                    number, image = next(self._source)
-                except StopIteration:
-                    return None
-                if message := self._encoded(number, image):
-                    return message
+    def _may_go_on(self, generation: int) -> bool:
+        with self._change:
+            self._change.wait_for(lambda: self._bulk.has_room or self._generation != generation)
+            return self._generation == generation
 
-    def _encoded(self, number: int, image: ImageLike) -> bytes | None:
-        """The image's message; None where it cannot even be read, which is its answer."""
-        name = describe(image, number)
+
+class AsyncFeed:
+    """The same for asyncio. One task reads the images, whatever becomes of the streams, so that none is lost."""
+
+    def __init__(self, bulk: Bulk, images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> None:
+        self._bulk = bulk
+        self._images = images
+        self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+        self._is_read = False
+        """All images were added."""
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """What a new stream sends."""
+        while not self._outbox.empty():  # these are among the unanswered
+            self._outbox.get_nowait()
+        for message in self._bulk.begin():
+            yield message
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        while not (self._is_read and self._outbox.empty()):
+            message_or_end = await self._outbox.get()
+            if message_or_end is None:
+                return
+            yield message_or_end
+
+    def wake(self) -> None:
+        """There may be room again."""
+        self._room.set()
+
+    def check(self) -> None:
+        """Raises what ``images`` raised."""
+        if self._reader is not None and self._reader.done():
+            self._reader.result()
+
+    def close(self) -> None:
+        """Nobody reads on."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+    async def _read(self) -> None:
         try:
-            one = replace(self.request, images=to_payloads([image]))
-        except LayertapError as error:
-            self._ready[number] = _item(name, error)
-            self._unsent.add(number)
-            return None
-        message = wire.encode_stream_batch(str(number), one)
-        self._sent[number] = _Sent(name, message)
-        self._held += 1
-        return message
+            async for image in _asynchronous(self._images):
+                while not self._bulk.has_room:
+                    self._room.clear()
+                    await self._room.wait()
+                if message := await asyncio.to_thread(self._bulk.add, image):
+                    self._outbox.put_nowait(message)
+        finally:
+            self._is_read = True
+            self._outbox.put_nowait(None)
 
 
-def _item(name: str, answer: Features | LayertapError) -> ExtractedItem:
-    return ExtractedItem(name, error=answer) if isinstance(answer, LayertapError) else ExtractedItem(name, answer)
+async def _asynchronous(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
+    """The images one by one; what an ordinary iterator does for the next one happens on another thread."""
+    if isinstance(images, AsyncIterable):
+        async for image in images:
+            yield image
+        return
+    iterator = iter(images)
+    while one := await asyncio.to_thread(lambda: list(islice(iterator, 1))):
+        yield one[0]

@@ -1,10 +1,13 @@
-"""Requests, replies and error mapping without I/O, shared by the clients."""
+"""Every call that a client can make, as a value: the method, the bytes to send, and how the answer is read. No I/O.
+
+The two clients send them; what a call means is written here once.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -12,80 +15,154 @@ from layertap import wire
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError
 from layertap.expression import format_tap
-from layertap.images import ImageLike, to_payloads
-from layertap.types import Array, ExtractRequest, Features, LayerInfo, ModelInfo, Tap, as_sequence
+from layertap.types import (
+    ApplyRequest,
+    Array,
+    Block,
+    ExtractRequest,
+    FeatureMap,
+    Features,
+    InspectRequest,
+    LayerInfo,
+    LayerStatistics,
+    Layout,
+    ModelInfo,
+    Preview,
+    PreviewRequest,
+)
 from layertap.v1 import feature_service_pb2 as feature_pb  # noqa: TID251 - a client sends messages
 from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client sends messages
+from layertap.v1 import shared_memory_service_pb2 as memory_pb  # noqa: TID251 - a client sends messages
 
-DEFAULT_ADDRESS = "localhost:8001"
-DEFAULT_TIMEOUT_SECONDS = 30.0
-LARGEST_MESSAGE_BYTES = 512 * 2**20
-"""Above the server's own limit on answers, so that it is the server that says what is too large."""
-
-EXTRACT_STREAM = "/layertap.v1.FeatureService/ExtractStream"
-LARGE_BYTES = 2**20
-"""From here on an answer travels in chunks."""
-MOST_KINDS = 1000
-ROOM_FOR_ALIGNMENT = 2**16
-MOST_REOPENINGS = 8
-BACKOFF_SECONDS = 0.1
-LONGEST_BACKOFF_SECONDS = 3.0
-
-_RETRY = {
-    "maxAttempts": 4,
-    "initialBackoff": "0.1s",
-    "maxBackoff": "1s",
-    "backoffMultiplier": 2,
-    "retryableStatusCodes": ["UNAVAILABLE"],
-}
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "healthCheckConfig": {"serviceName": ""},
-    "methodConfig": [{"name": [{}], "retryPolicy": _RETRY}],
-}
+Reply = TypeVar("Reply")
+_FEATURES, _MODELS, _MEMORY = (
+    f"/layertap.v1.{name}/" for name in ("FeatureService", "ModelService", "SharedMemoryService")
+)
+EXTRACT_STREAM = f"{_FEATURES}ExtractStream"
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionOptions:
-    """How a client connects."""
+class Call(Generic[Reply]):
+    """One question and one answer."""
 
-    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    credentials: grpc.ChannelCredentials | None = None
-    grpc_options: Sequence[tuple[str, str | int]] = ()
-
-    def channel_options(self) -> list[tuple[str, str | int]]:
-        """gRPC's channel arguments; the caller's own come last and win."""
-        return [
-            ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
-            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-            # A server that is started anew is found within seconds; gRPC's own default waits up to two minutes.
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 3000),
-            # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
-            ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
-            *self.grpc_options,
-        ]
+    method: str
+    """gRPC's path of it."""
+    request: bytes
+    decode: Callable[[bytes], Reply]
 
 
-def target(address: str) -> str:
-    """gRPC's name for the address: all hosts behind a name share the calls."""
-    has_scheme = "://" in address or address.split(":", 1)[0] in {"unix", "dns", "ipv4", "ipv6", "xds"}
-    return address if has_scheme else f"dns:///{address}"
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question over ExtractStream, whose answer comes in chunks: half the time for an answer of many megabytes."""
+
+    messages: tuple[bytes, ...]
+    assembler: wire.Assembler
+
+    def add(self, message: bytes) -> Features | None:
+        """The answer, when this message ends it; raises the `LayertapError` that is the answer."""
+        ended = self.assembler.add(message)
+        if ended is None:
+            return None
+        _, answer = ended
+        if isinstance(answer, LayertapError):
+            raise answer
+        return answer
 
 
-def extract_request(
-    images: ImageLike | Iterable[ImageLike],
-    model: str,
-    taps: Tap | str | Sequence[Tap | str],
-    version: str,
-    inputs: Mapping[str, Array] | None,
-) -> ExtractRequest:
-    return ExtractRequest(model, to_payloads(images), as_sequence(taps), version, inputs or {})
+def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Features]:
+    """``memory`` is the region that the request names, as bytes."""
+
+    def decode(data: bytes) -> Features:
+        message = feature_pb.ExtractResponse.FromString(data)
+        return wire.decode_extract_response(message, expressions(request), memory)
+
+    return Call(f"{_FEATURES}Extract", wire.encode_extract_request(request).SerializeToString(), decode)
 
 
-def extract_reply(request: ExtractRequest, message: feature_pb.ExtractResponse) -> Features:
-    return wire.decode_extract_response(message, expressions(request))
+def extract_in_chunks(request: ExtractRequest) -> Exchange:
+    messages = (wire.encode_stream_open(request), wire.encode_stream_batch("0", request))
+    return Exchange(messages, wire.Assembler(expressions(request)))
+
+
+def preview(request: PreviewRequest) -> Call[Preview]:
+    def decode(data: bytes) -> Preview:
+        return wire.decode_preview(feature_pb.PreviewExtractResponse.FromString(data))
+
+    return Call(f"{_FEATURES}PreviewExtract", wire.encode_preview_request(request).SerializeToString(), decode)
+
+
+def inspect(request: InspectRequest) -> Call[tuple[LayerStatistics, ...]]:
+    def decode(data: bytes) -> tuple[LayerStatistics, ...]:
+        return wire.decode_statistics(feature_pb.InspectLayersResponse.FromString(data))
+
+    return Call(f"{_FEATURES}InspectLayers", wire.encode_inspect_request(request).SerializeToString(), decode)
+
+
+def apply_blocks(array: Array, head: str | Sequence[Block], layout: Layout | None) -> Call[FeatureMap]:
+    request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+
+    def decode(data: bytes) -> FeatureMap:
+        return wire.decode_apply_response(feature_pb.ApplyBlocksResponse.FromString(data))
+
+    return Call(f"{_FEATURES}ApplyBlocks", wire.encode_apply_request(request).SerializeToString(), decode)
+
+
+def models() -> Call[list[ModelInfo]]:
+    def decode(data: bytes) -> list[ModelInfo]:
+        return [wire.decode_model(model) for model in model_pb.ListModelsResponse.FromString(data).models]
+
+    return Call(f"{_MODELS}ListModels", model_pb.ListModelsRequest().SerializeToString(), decode)
+
+
+def model(name: str, version: str) -> Call[ModelInfo]:
+    def decode(data: bytes) -> ModelInfo:
+        return wire.decode_model(model_pb.GetModelResponse.FromString(data).model)
+
+    request = model_pb.GetModelRequest(model=name, version=version)
+    return Call(f"{_MODELS}GetModel", request.SerializeToString(), decode)
+
+
+def layers(name: str, selector: str, version: str) -> Call[list[LayerInfo]]:
+    def decode(data: bytes) -> list[LayerInfo]:
+        return [wire.decode_layer(layer) for layer in model_pb.ListLayersResponse.FromString(data).layers]
+
+    request = model_pb.ListLayersRequest(model=name, version=version, selector=selector)
+    return Call(f"{_MODELS}ListLayers", request.SerializeToString(), decode)
+
+
+def blocks(name: str) -> Call[list[BlockSpec]]:
+    def decode(data: bytes) -> list[BlockSpec]:
+        return [wire.decode_block_spec(block) for block in model_pb.ListBlocksResponse.FromString(data).blocks]
+
+    return Call(f"{_MODELS}ListBlocks", model_pb.ListBlocksRequest(name=name).SerializeToString(), decode)
+
+
+def load_model(name: str) -> Call[ModelInfo]:
+    def decode(data: bytes) -> ModelInfo:
+        return wire.decode_model(model_pb.LoadModelResponse.FromString(data).model)
+
+    return Call(f"{_MODELS}LoadModel", model_pb.LoadModelRequest(model=name).SerializeToString(), decode)
+
+
+def unload_model(name: str) -> Call[None]:
+    return Call(f"{_MODELS}UnloadModel", model_pb.UnloadModelRequest(model=name).SerializeToString(), _nothing)
+
+
+def register_region(key: str, byte_size: int) -> Call[str]:
+    def decode(data: bytes) -> str:
+        return str(memory_pb.RegisterRegionResponse.FromString(data).region)
+
+    request = memory_pb.RegisterRegionRequest(key=key, byte_size=byte_size)
+    return Call(f"{_MEMORY}RegisterRegion", request.SerializeToString(), decode)
+
+
+def unregister_region(name: str) -> Call[None]:
+    request = memory_pb.UnregisterRegionRequest(region=name)
+    return Call(f"{_MEMORY}UnregisterRegion", request.SerializeToString(), _nothing)
+
+
+def _nothing(_: bytes) -> None:
+    """An answer that says nothing."""
 
 
 def expressions(request: ExtractRequest) -> tuple[str, ...]:
@@ -93,46 +170,9 @@ def expressions(request: ExtractRequest) -> tuple[str, ...]:
     return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
 
 
-class LargeAnswers:
-    """Which requests have large answers, learned from their first: those travel in chunks from then on."""
-
-    def __init__(self) -> None:
-        self._bytes_per_image: dict[tuple[str, str, tuple[Tap | str, ...]], float] = {}
-
-    def is_large(self, request: ExtractRequest) -> bool:
-        return self._bytes_per_image.get(_kind(request), 0) * len(request.images) > LARGE_BYTES
-
-    def bytes_of(self, request: ExtractRequest) -> int:
-        """How much room the answer needs, alignment included."""
-        return int(self._bytes_per_image[_kind(request)] * len(request.images)) + ROOM_FOR_ALIGNMENT
-
-    def learn(self, request: ExtractRequest, features: Features) -> None:
-        size = sum(array.nbytes for array in features.values()) / max(len(request.images), 1)
-        if size * len(request.images) > LARGE_BYTES or _kind(request) in self._bytes_per_image:
-            if len(self._bytes_per_image) >= MOST_KINDS:
-                self._bytes_per_image.clear()
-            self._bytes_per_image[_kind(request)] = size
-
-
-def _kind(request: ExtractRequest) -> tuple[str, str, tuple[Tap | str, ...]]:
-    return request.model, request.version, request.taps
-
-
-def models_reply(message: model_pb.ListModelsResponse) -> list[ModelInfo]:
-    return [wire.decode_model(model) for model in message.models]
-
-
-def layers_reply(message: model_pb.ListLayersResponse) -> list[LayerInfo]:
-    return [wire.decode_layer(layer) for layer in message.layers]
-
-
-def blocks_reply(message: model_pb.ListBlocksResponse) -> list[BlockSpec]:
-    return [wire.decode_block_spec(block) for block in message.blocks]
-
-
 def error_of(error: grpc.RpcError) -> LayertapError:
     """The error that the server raised, or the one that says why there was no answer."""
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return LayertapError(str(error))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     details = error.details() or error.code().name

@@ -9,7 +9,7 @@ import secrets
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,31 +36,45 @@ class Region:
         return array
 
 
+@contextlib.contextmanager
+def new_region(byte_size: int) -> Iterator[tuple[str, mmap.mmap]]:
+    """Memory and the key by which a server finds it while the context lasts.
+
+    Raises:
+        OSError: there is no memory to share.
+    """
+    path = _FOLDER / f"layertap-{secrets.token_hex(16)}"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        # Room is taken now: without it a full /dev/shm would kill the process when it is first touched.
+        os.posix_fallocate(file, 0, byte_size)
+        yield path.name, mmap.mmap(file, byte_size)
+    finally:
+        os.close(file)
+        # Both sides have it open: nothing stays behind, however they end.
+        path.unlink()
+
+
 class RegionPool:
     """Regions for answers, each used by one answer at a time and again when its arrays are gone."""
 
-    def __init__(self, register: Callable[[str, int], str], unregister: Callable[[str], None]) -> None:
-        """``register`` tells the server of a file and returns the region's name; ``unregister`` takes that."""
-        self._register = register
+    def __init__(self, unregister: Callable[[str], None]) -> None:
+        """``unregister`` tells the server that a region, by its name, is not used any more."""
         self._unregister = unregister
         self._free: list[Region] = []
-        self._lock = threading.Lock()
+        # Arrays may go, and give a region back, while this thread is inside.
+        self._lock = threading.RLock()
         self._is_closed = False
 
-    def take(self, byte_size: int) -> Region:
-        """A region of at least this size.
-
-        Raises:
-            OSError: there is no memory to share.
-            LayertapError: of ``register``.
-        """
+    def take(self, byte_size: int) -> Region | None:
+        """A free region of at least this size, if there is one."""
         with self._lock:
             fitting = [region for region in self._free if len(region.memory) >= byte_size]
-            if fitting:
-                smallest = min(fitting, key=lambda region: len(region.memory))
-                self._free.remove(smallest)
-                return smallest
-        return self._made(byte_size)
+            if not fitting:
+                return None
+            smallest = min(fitting, key=lambda region: len(region.memory))
+            self._free.remove(smallest)
+            return smallest
 
     def give_back(self, region: Region) -> None:
         """Nobody looks at the region any more."""
@@ -77,20 +91,6 @@ class RegionPool:
             spare, self._free = self._free, []
         for region in spare:
             self._drop(region)
-
-    def _made(self, byte_size: int) -> Region:
-        path = _FOLDER / f"layertap-{secrets.token_hex(16)}"
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            # Room is taken now: without it a full /dev/shm would kill the process when it is first touched.
-            os.posix_fallocate(file, 0, byte_size)
-            memory = mmap.mmap(file, byte_size)
-            name = self._register(path.name, byte_size)
-        finally:
-            os.close(file)
-            # Both sides have it open: nothing stays behind, however they end.
-            path.unlink()
-        return Region(name, memory)
 
     def _drop(self, region: Region) -> None:
         with contextlib.suppress(Exception):  # the server may be gone, and the region with it

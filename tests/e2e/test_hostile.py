@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layertap import Block, Client, Tap, errors
+from layertap import Block, Client, Tap, _calls, errors
 from layertap.types import Array
 from tests.models import branching, model_folder
 from tests.paths import MODEL
@@ -102,11 +102,10 @@ def test_a_thread_of_an_image(client: Client, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint16", "bool"])
 def test_pixels_of_another_dtype(client: Client, dtype: str) -> None:
     from layertap.types import ExtractRequest, PixelImage  # noqa: PLC0415 - past the SDK's own check
-    from layertap.wire import encode_extract_request  # noqa: PLC0415
 
     request = ExtractRequest(MODEL, (PixelImage(np.zeros((8, 8, 3), dtype)),), ("stage:1",))
     with pytest.raises(errors.BadTensorError):
-        client._call(client._features.Extract, encode_extract_request(request), 20)
+        client._call(_calls.extract(request), 20)
 
 
 def test_a_16_bit_image_keeps_its_greys(client: Client) -> None:

@@ -13,7 +13,8 @@ import grpc
 import numpy as np
 import pytest
 
-from layertap import Client, errors, wire
+from layertap import Client, _calls, errors, wire
+from layertap._shared_memory import new_region
 from layertap.types import Array, ExtractRequest, PixelImage
 from layertap.v1 import shared_memory_service_pb2 as memory_pb
 from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
@@ -47,7 +48,7 @@ def test_inline_chunked_and_shared_are_the_same_bits(sharing: ServerProcess, cat
         chunked = plain.extract(images, model=MODEL, taps=TAPS)
         shared.extract(images, model=MODEL, taps=TAPS)
         in_memory = shared.extract(images, model=MODEL, taps=TAPS)
-        assert shared._regions is not None
+        assert shared._routes._regions is not None
         for other in (chunked, in_memory):
             assert_same(dict(other), dict(inline))
             assert [m.layer for m in other.maps] == [m.layer for m in inline.maps]
@@ -70,7 +71,7 @@ def test_shared_arrays_stay_what_they_are(sharing: ServerProcess, cat: Array) ->
 def test_a_server_that_does_not_share_is_asked_once(server: ServerProcess, cat: Array) -> None:
     with Client(server.address) as client:
         first, second = (client.extract(cat, model=MODEL, taps=TAPS) for _ in range(2))
-        assert client._regions is None
+        assert client._routes._regions is None
         assert_same(dict(second), dict(first))
 
 
@@ -86,9 +87,10 @@ def test_a_large_answer_that_fails_is_a_layertap_error(client: Client, cat: Arra
     """The stream that it comes over is told apart from a call by nobody."""
     request = ExtractRequest(MODEL, (PixelImage(cat),), ("all:activations",))
     with pytest.raises(errors.DeadlineError):
-        client._extract_in_chunks(request, 0.001)
+        client._exchange(_calls.extract_in_chunks(request), 0.001)
+    other = ExtractRequest("nothing", request.images, request.taps)
     with pytest.raises(errors.UnknownModelError):
-        client._extract_in_chunks(ExtractRequest("nothing", request.images, request.taps), None)
+        client._exchange(_calls.extract_in_chunks(other), None)
 
 
 def test_links_small_files_and_pipes_are_no_regions(sharing: ServerProcess, tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_a_region_that_shrinks_harms_nobody(sharing: ServerProcess, cat: Array) 
             reply = stub.RegisterRegion(memory_pb.RegisterRegionRequest(key=path.name, byte_size=64 * 2**20))
             os.truncate(path, 0)
             request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=reply.region)
-            client._call(client._features.Extract, wire.encode_extract_request(request), 10)
+            client._call(_calls.extract(request, np.zeros(64 * 2**20, np.uint8)), 10)
             assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
             stub.UnregisterRegion(memory_pb.UnregisterRegionRequest(region=reply.region))
     finally:
@@ -129,11 +131,11 @@ def test_a_region_that_shrinks_harms_nobody(sharing: ServerProcess, cat: Array) 
 def test_an_answer_that_does_not_fit_comes_inline(sharing: ServerProcess, cat: Array) -> None:
     with Client(sharing.address) as client:
         expected = client.extract(cat, model=MODEL, taps="stem")
-        assert client._regions is not None
-        region = client._regions.take(4096)
-        request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=region.name)
-        reply = client._call(client._features.Extract, wire.encode_extract_request(request), 10)
-        assert_same(dict(wire.decode_extract_response(reply, ("stem",))), dict(expected))
+        with new_region(4096) as (key, memory):
+            name = client._call(_calls.register_region(key, 4096), 10)
+        request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=name)
+        reply = client._call(_calls.extract(request, np.frombuffer(memory, np.uint8)), 10)
+        assert_same(dict(reply), dict(expected))
 
 
 def test_many_images_in_order_each_once(client: Client) -> None:

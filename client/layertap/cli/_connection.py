@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
-from layertap._calls import DEFAULT_ADDRESS
 from layertap._client import Client
+from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap.cli._output import CommandError
 
 
@@ -19,6 +21,11 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--local", action="store_true", help="run a server in this process, for this command alone")
     group.add_argument("--models", metavar="DIR", default="models", help="with --local: folder of models")
     group.add_argument("--device", default="auto", help="with --local: auto, cpu, cuda or cuda:N")
+    group.add_argument("--tls", action="store_true", help="encrypt, trusting the authorities that gRPC brings")
+    group.add_argument("--tls-roots", metavar="FILE", help="encrypt, trusting these authorities alone (PEM)")
+    group.add_argument("--tls-certificate", metavar="FILE", help="the client's own certificate (PEM), for mTLS")
+    group.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
+    group.add_argument("--token", metavar="FILE", type=Path, help="file of the token; or the variable LAYERTAP_TOKEN")
     group.add_argument("--timeout", metavar="SECONDS", type=float, default=30.0, help="deadline (default: 30)")
 
 
@@ -31,7 +38,27 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
     """
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(_local_server(arguments)) if arguments.local else arguments.server
-        yield stack.enter_context(Client(address, timeout_seconds=arguments.timeout))
+        tls = False if arguments.local else _tls(arguments)
+        try:
+            client = Client(address, timeout_seconds=arguments.timeout, tls=tls, token=_token(arguments))
+        except (OSError, ValueError) as error:
+            raise CommandError(str(error)) from error
+        yield stack.enter_context(client)
+
+
+def _tls(arguments: argparse.Namespace) -> Tls | bool:
+    files = arguments.tls_roots, arguments.tls_certificate, arguments.tls_key
+    return Tls(*files) if any(files) else bool(arguments.tls)
+
+
+def _token(arguments: argparse.Namespace) -> str:
+    """Not an argument itself: everyone on the machine can read those."""
+    if arguments.token is None:
+        return os.environ.get("LAYERTAP_TOKEN", "")
+    try:
+        return str(arguments.token.read_text().strip())
+    except OSError as error:
+        raise CommandError(f"{arguments.token}: {error.strerror}") from error
 
 
 @contextlib.contextmanager

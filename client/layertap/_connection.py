@@ -1,0 +1,117 @@
+"""How a client connects: gRPC's channel options, TLS, and the token that goes with every call."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import grpc
+
+DEFAULT_ADDRESS = "localhost:8001"
+DEFAULT_TIMEOUT_SECONDS = 30.0
+LARGEST_MESSAGE_BYTES = 512 * 2**20
+"""Above the server's own limit on answers, so that it is the server that says what is too large."""
+
+_RETRY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": ""},
+    "methodConfig": [{"name": [{}], "retryPolicy": _RETRY}],
+}
+Channel = TypeVar("Channel")
+File: TypeAlias = "str | os.PathLike[str] | bytes"
+"""A file's path, or what it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """An encrypted connection.
+
+    Each file is PEM, given by its path or as bytes, and read when the client is made.
+    """
+
+    roots: File | None = None
+    """Certificates of the authorities that may vouch for the server; without them, those that gRPC brings."""
+    certificate: File | None = None
+    """The client's own certificate, with its chain, for a server that wants one (mTLS)."""
+    key: File | None = None
+    """The private key of ``certificate``."""
+    server_name: str = ""
+    """The name that the server's certificate has, where the address is another one."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What gRPC makes of it.
+
+        Raises:
+            OSError: a file cannot be read.
+            ValueError: a certificate without its key, or a key without its certificate.
+        """
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both, or neither")
+        return grpc.ssl_channel_credentials(
+            *(None if file is None else _read(file) for file in (self.roots, self.key, self.certificate))
+        )
+
+
+def _read(file: File) -> bytes:
+    return file if isinstance(file, bytes) else Path(file).read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where a server is and how to get there."""
+
+    address: str = DEFAULT_ADDRESS
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    tls: Tls | bool = False
+    token: str = ""
+    grpc_options: Sequence[tuple[str, str | int]] = ()
+
+    def open(
+        self,
+        insecure: Callable[[str, list[tuple[str, str | int]]], Channel],
+        secure: Callable[[str, grpc.ChannelCredentials, list[tuple[str, str | int]]], Channel],
+    ) -> Channel:
+        """A channel, made by the functions of `grpc` or of `grpc.aio`; errors as of `Tls.credentials`."""
+        target, options = _target(self.address), self._channel_options()
+        if not self.tls:
+            return insecure(target, options)
+        tls = Tls() if self.tls is True else self.tls
+        if tls.server_name:
+            options.append(("grpc.ssl_target_name_override", tls.server_name))
+        return secure(target, tls.credentials(), options)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with every call."""
+        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+
+    def _channel_options(self) -> list[tuple[str, str | int]]:
+        """gRPC's channel arguments; the caller's own come last and win."""
+        return [
+            ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
+            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            # A server that is started anew is found within seconds; gRPC's own default waits up to two minutes.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 3000),
+            # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
+            ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
+            *self.grpc_options,
+        ]
+
+
+def _target(address: str) -> str:
+    """gRPC's name for the address: all hosts behind a name share the calls."""
+    has_scheme = "://" in address or address.split(":", 1)[0] in {"unix", "dns", "ipv4", "ipv6", "xds"}
+    return address if has_scheme else f"dns:///{address}"

@@ -1,0 +1,97 @@
+"""The way an answer travels: inline, in chunks, or through shared memory. No I/O.
+
+A route is a generator: it yields what to send, is given the answer or the error, and returns the features. Both clients
+drive the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any, TypeAlias, TypeVar
+
+from layertap import _calls
+from layertap._shared_memory import Region, RegionPool, new_region
+from layertap.errors import BadRegionError, LayertapError
+from layertap.types import ExtractRequest, Features, Tap
+
+LARGE_BYTES = 2**20
+"""From here on an answer travels in chunks."""
+MOST_KINDS = 1000
+ROOM_FOR_ALIGNMENT = 2**16
+
+Result = TypeVar("Result")
+Steps: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange, Any, Result]"
+
+
+class Routes:
+    """Of one client; any number of threads may ask."""
+
+    def __init__(self, unregister: Callable[[str], None] | None) -> None:
+        """``unregister`` tells the server that a region is not used any more; None where no memory is shared."""
+        self._large = _LargeAnswers()
+        self._regions = RegionPool(unregister) if unregister else None
+
+    def extract(self, request: ExtractRequest) -> Steps[Features]:
+        if not self._large.is_large(request):
+            features: Features = yield _calls.extract(request)
+        elif region := (yield from self._region(self._large.bytes_of(request))):
+            features = yield from self._through(region, request)
+        else:
+            features = yield _calls.extract_in_chunks(request)
+        self._large.learn(request, features)
+        return features
+
+    def close(self) -> None:
+        """Gives the regions back."""
+        if self._regions is not None:
+            self._regions.close()
+
+    def _region(self, byte_size: int) -> Steps[Region | None]:
+        """One of at least this size; None where the server shares none."""
+        pool = self._regions
+        if pool is None:
+            return None
+        if region := pool.take(byte_size):
+            return region
+        try:
+            with new_region(byte_size) as (key, memory):
+                name = yield _calls.register_region(key, byte_size)
+        except (LayertapError, OSError):  # it does not offer any, or lives elsewhere: it is not asked again
+            self._regions = None
+            return None
+        return Region(name, memory)
+
+    def _through(self, region: Region, request: ExtractRequest) -> Steps[Features]:
+        memory = region.lend(self._regions.give_back if self._regions else lambda _: None)
+        try:
+            features: Features = yield _calls.extract(replace(request, region=region.name), memory)
+        except BadRegionError:  # the server was started anew
+            self._regions = None
+            features = yield _calls.extract_in_chunks(request)
+        return features
+
+
+class _LargeAnswers:
+    """Which requests have large answers, learned from their first: those travel another way from then on."""
+
+    def __init__(self) -> None:
+        self._bytes_per_image: dict[tuple[str, str, tuple[Tap | str, ...]], float] = {}
+
+    def is_large(self, request: ExtractRequest) -> bool:
+        return self._bytes_per_image.get(_kind(request), 0) * len(request.images) > LARGE_BYTES
+
+    def bytes_of(self, request: ExtractRequest) -> int:
+        """How much room the answer needs, alignment included."""
+        return int(self._bytes_per_image[_kind(request)] * len(request.images)) + ROOM_FOR_ALIGNMENT
+
+    def learn(self, request: ExtractRequest, features: Features) -> None:
+        size = sum(array.nbytes for array in features.values()) / max(len(request.images), 1)
+        if size * len(request.images) > LARGE_BYTES or _kind(request) in self._bytes_per_image:
+            if len(self._bytes_per_image) >= MOST_KINDS:
+                self._bytes_per_image.clear()
+            self._bytes_per_image[_kind(request)] = size
+
+
+def _kind(request: ExtractRequest) -> tuple[str, str, tuple[Tap | str, ...]]:
+    return request.model, request.version, request.taps

@@ -1,0 +1,31 @@
+"""The two clients are twins: the same methods with the same parameters, and answers of the same types."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from layertap import AsyncClient, Client
+
+METHODS = sorted(name for name in vars(Client) if not name.startswith("_"))
+
+
+def signature(method: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(method)
+
+
+def test_neither_has_a_method_that_the_other_lacks() -> None:
+    assert sorted(name for name in vars(AsyncClient) if not name.startswith("_")) == METHODS
+
+
+@pytest.mark.parametrize("name", ["__init__", *METHODS])
+def test_parameters_and_answers_are_the_same(name: str) -> None:
+    ours, twins = signature(getattr(Client, name)), signature(getattr(AsyncClient, name))
+    assert list(ours.parameters) == list(twins.parameters)
+    for parameter, twin in zip(ours.parameters.values(), twins.parameters.values(), strict=True):
+        assert (parameter.kind, parameter.default) == (twin.kind, twin.default)
+        assert str(parameter.annotation) in str(twin.annotation)  # the twin takes asynchronous images too
+    assert str(twins.return_annotation).removeprefix("Async") == str(ours.return_annotation)
