@@ -69,7 +69,7 @@ def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Itera
         try:
             yield ServerProcess(process, match.group(1), int(match.group(2)), banner, log)
         finally:
-            if process.poll() is None:
+            if process.poll() is None and "stopping;" not in log.read_text():  # a second signal would cut it off
                 process.terminate()
             ended_with = process.wait(timeout=40)
             process.stdout.close()

@@ -55,18 +55,21 @@ BELOW = {
     "metrics": set(),
     "settings": set(),
     "shared_memory": set(),
-    "rpc": {"apply", "cancellation", "engine", "metrics", "repository", "shared_memory"},
+    "tls": set(),
+    "tokens": {"document"},
+    "rpc": {"apply", "cancellation", "engine", "metrics", "repository", "shared_memory", "tokens"},
     "healthcheck": set(),
+    "http": set(),
 }
 COMPOSITION = {"app", "__main__", "__init__"}
 LIBRARIES = {
     "onnx": {"blocks", "build", "graph"},
     "onnxruntime": {"runtime"},
     "PIL": {"images"},
-    "prometheus_client": {"metrics", "app"},
+    "prometheus_client": {"http", "metrics"},
     "yaml": {"document", "settings"},
     "safetensors": {"build"},
-    "grpc": {"rpc", "app", "healthcheck"},
+    "grpc": {"rpc", "app", "healthcheck", "tls"},
 }
 
 

@@ -9,12 +9,12 @@ LONGEST = 200
 """Characters: a longer name has no spelling worth correcting, and comparing it would cost the server."""
 
 
-def nearest(name: str, candidates: Iterable[str], count: int = 3) -> list[str]:
+def nearest(name: str, candidates: Iterable[str], count: int = 3, likeness: float = 0.5) -> list[str]:
     """Up to ``count`` candidates that look like ``name``, the most alike first; upper and lower case are alike."""
     if len(name) > LONGEST:
         return []
     by_key = {candidate.lower(): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(name.lower(), by_key, n=count, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), by_key, n=count, cutoff=likeness)
     return [by_key[match] for match in matches]
 
 

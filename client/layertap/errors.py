@@ -213,7 +213,16 @@ class ControlDisabledError(LayertapError):
     reason = "CONTROL_DISABLED"
 
 
+class ForbiddenError(LayertapError):
+    """The token has not the role that the method wants."""
+
+    status = "PERMISSION_DENIED"
+    reason = "ROLE_MISSING"
+
+
 class UnauthenticatedError(LayertapError):
+    """There is no token, or none that the server knows."""
+
     status = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
 

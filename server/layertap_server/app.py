@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
 import signal
@@ -15,7 +16,6 @@ from types import TracebackType
 from wsgiref.simple_server import WSGIServer
 
 import grpc
-import prometheus_client
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -23,6 +23,7 @@ from layertap.types import ModelState
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
 from layertap_server.engine import Engine
+from layertap_server.http import start_http
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.memory import MemoryReturner
@@ -31,14 +32,18 @@ from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
 from layertap_server.response_cache import ResponseCache
 from layertap_server.rpc import feature_service, model_service, shared_memory_service
+from layertap_server.rpc.access import Access
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
+from layertap_server.rpc.lane import Room
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
 from layertap_server.runtime import DeviceError, Runtime, devices_for
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
+from layertap_server.tls import Certificates, TlsError
+from layertap_server.tokens import Tokens, TokensError
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +68,9 @@ class Server:
         """
         self.settings = settings
         cores = _available_cores()
+        self._certificates = _certificates(settings)
+        self._tokens = _tokens(settings)
+        _check_exposure(settings)
         try:
             devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
         except DeviceError as error:
@@ -75,7 +83,7 @@ class Server:
         # A GPU computes one batch while the next is copied to it.
         runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(devices)
         self._metrics = Metrics()
-        self._dispatcher = Dispatcher(workers, settings.max_waiting, self._metrics)
+        self._dispatcher = Dispatcher(workers, Room(settings.max_waiting, settings.max_waiting_bytes), self._metrics)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
@@ -110,7 +118,8 @@ class Server:
         Raises:
             StartError: an address cannot be had.
         """
-        self._server = grpc.aio.server(options=_options(self.settings))
+        interceptors = [Access(self._tokens, self._refused)] if self._tokens else []
+        self._server = grpc.aio.server(interceptors=interceptors, options=_options(self.settings))
         self._health = health.aio.HealthServicer()
         services = (feature_service, model_service, shared_memory_service)
         self._services = [service.DESCRIPTOR.full_name for service in services]
@@ -119,7 +128,7 @@ class Server:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         address = f"{host}:{self.settings.port}"
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._listen(address)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}; is something else listening there?") from error
         await self._server.start()
@@ -127,6 +136,16 @@ class Server:
         await self._set_health()
         if self.settings.watch:
             threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    def _listen(self, address: str) -> int:
+        if self._certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, self._certificates)
+
+    def _refused(self, method: str, status: str) -> None:
+        service, _, name = method.strip("/").partition("/")
+        if service in self._services:
+            self._metrics.request(service, name, status, 0.0)
 
     async def stop(self, *, drain_seconds: float, grace_seconds: float) -> bool:
         """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
@@ -187,6 +206,10 @@ class Server:
         if self._loop is not None and not self._stopping.is_set():
             asyncio.run_coroutine_threadsafe(self._set_health(), self._loop)
 
+    @property
+    def _is_ready(self) -> bool:
+        return self._loop is not None and not self._stopping.is_set()
+
     async def _set_health(self) -> None:
         ready = {f"model/{model.info.name}" for model in self.repository.loaded()}
         for service in ("", *self._services, *ready):
@@ -207,7 +230,7 @@ class Server:
         if port < 0:
             return None
         try:
-            server, _ = prometheus_client.start_http_server(port, self.settings.host, self._metrics.registry)
+            server = start_http(self.settings.host, port, self._metrics.registry, lambda: self._is_ready)
         except OSError as error:
             message = f"cannot listen on {self.settings.host}:{port} for metrics: {error.strerror}"
             raise StartError(f"{message}; choose another --metrics-port, or -1 for none") from error
@@ -258,8 +281,16 @@ def _check_address(host: str, port: int, purpose: str) -> None:
 async def _serve(server: Server) -> bool:
     await server.start()
     stop = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            log.warning("stopped at once by a second signal; requests under way were cut off")
+            logging.shutdown()
+            os._exit(128 + number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
     await stop.wait()
     log.info("stopping; requests under way may end")
@@ -285,6 +316,43 @@ def _available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _certificates(settings: Settings) -> grpc.ServerCredentials | None:
+    if not settings.tls_certificate:
+        return None
+    authorities = Path(settings.tls_client_authorities) if settings.tls_client_authorities else None
+    try:
+        return Certificates(Path(settings.tls_certificate), Path(settings.tls_key), authorities).credentials()
+    except TlsError as error:
+        raise StartError(str(error)) from error
+
+
+def _tokens(settings: Settings) -> Tokens | None:
+    try:
+        return Tokens(Path(settings.tokens)) if settings.tokens else None
+    except TokensError as error:
+        raise StartError(str(error)) from error
+
+
+def _check_exposure(settings: Settings) -> None:
+    """Warns where strangers may call, and does not start where they could change what is served."""
+    if is_loopback(settings.host) or settings.tokens or settings.tls_client_authorities:
+        return
+    if settings.control:
+        raise StartError(
+            f"--control on {settings.host} would let everyone who reaches the port load and unload models; "
+            "give --tokens or --tls-client-authorities, or listen on 127.0.0.1"
+        )
+    log.warning("everyone who reaches %s:%s may use the service: no tokens, no mTLS", settings.host, settings.port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _limits(settings: Settings) -> Limits:
     return Limits(
         images=settings.max_images,
@@ -305,7 +373,15 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
+        *_connection_age(settings.max_connection_age_seconds),
     ]
+
+
+def _connection_age(seconds: int) -> list[tuple[str, int]]:
+    """A caller who never closes its connection would never learn of a server that was added."""
+    if not seconds:
+        return []
+    return [("grpc.max_connection_age_ms", seconds * 1000), ("grpc.max_connection_age_grace_ms", 60_000)]
 
 
 class EmbeddedServer:

@@ -1,9 +1,15 @@
-"""``python -m layertap_server.healthcheck [HOST:PORT]``: exit status 0 when the service says SERVING."""
+"""``python -m layertap_server.healthcheck``: exit status 0 when the server of this container is ready.
+
+It asks as the server's own environment says: over gRPC, or, where that wants TLS, at the HTTP port.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -21,6 +27,21 @@ def is_serving(address: str) -> bool:
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+def is_ready(address: str) -> bool:
+    """Whether the HTTP port says so."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/ready", timeout=TIMEOUT_SECONDS):
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def check(environment: Mapping[str, str]) -> bool:
+    """Whether the server that runs with these variables is ready."""
+    if environment.get("LAYERTAP_TLS_CERTIFICATE"):
+        return is_ready(f"127.0.0.1:{environment.get('LAYERTAP_METRICS_PORT', '8002')}")
+    return is_serving(f"127.0.0.1:{environment.get('LAYERTAP_PORT', '8001')}")
+
+
 if __name__ == "__main__":
-    port = os.environ.get("LAYERTAP_PORT", "8001")
-    sys.exit(0 if is_serving(sys.argv[1] if len(sys.argv) > 1 else f"127.0.0.1:{port}") else 1)
+    sys.exit(0 if check(os.environ) else 1)

@@ -19,11 +19,15 @@ import yaml
 from layertap._nearest import did_you_mean, nearest
 
 ENVIRONMENT_PREFIX = "LAYERTAP_"
+NOT_SETTINGS = {"LAYERTAP_CONFIG", "LAYERTAP_TOKEN"}
+"""The file's own name, and the client's token."""
 MIB = 2**20
 HIGHEST_PORT = 65535
+ALIKE = 0.85
+"""How near a variable's name is to a setting's where it was meant for it: MAX_IMAGE is, SERVICE_PORT is not."""
 SMALLEST = {
     "max_images": 1, "max_waiting": 0, "threads": 0, "workers": 0, "runs": 0,
-    "device_memory_bytes": 0, "response_cache_bytes": 0,
+    "device_memory_bytes": 0, "response_cache_bytes": 0, "max_waiting_bytes": 1, "max_connection_age_seconds": 0,
 }  # fmt: skip
 
 
@@ -54,6 +58,7 @@ class Settings:
     workers: int = _setting(0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four")
     runs: int = _setting(0, "runs of models in flight; 0 for as many as cores")
     max_waiting: int = _setting(256, "requests that may wait for a worker; more are refused as OVERLOADED")
+    max_waiting_bytes: int = _setting(1024 * MIB, "bytes of requests that wait or run; more are refused as OVERLOADED")
     max_images: int = _setting(64, "images a request")
     max_image_pixels: int = _setting(64 * MIB, "pixels an image")
     max_request_bytes: int = _setting(64 * MIB, "bytes a request")
@@ -61,8 +66,15 @@ class Settings:
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer")
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take")
     response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none")
+    tls_certificate: str = _setting("", "PEM file of the server's certificate chain; with it connections are encrypted")
+    tls_key: str = _setting("", "PEM file of its private key")
+    tls_client_authorities: str = _setting("", "PEM file of authorities; only clients with their certificates get in")
+    tokens: str = _setting("", "YAML file of tokens and their roles; without it nobody is asked for one")
     shared_memory: bool = _setting(default=False, doc="let callers on this host take answers through shared memory")
     reflection: bool = _setting(default=False, doc="offer gRPC reflection")
+    max_connection_age_seconds: int = _setting(
+        1800, "age at which a connection is closed when its calls end, so that callers find new servers; 0 for never"
+    )
     drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
     graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
@@ -74,6 +86,7 @@ class Settings:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting, and ``--config`` for a file of them."""
+    parser.add_argument("--show-config", action="store_true", help="print the settings and where each comes from")
     parser.add_argument("--config", metavar="FILE", help="YAML file with any of these settings as its keys")
     for item in dataclasses.fields(Settings):
         flag = f"--{item.name.replace('_', '-')}"
@@ -91,14 +104,32 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     Raises:
         SettingsError: an unknown name, or a value that does not fit.
     """
-    values: dict[str, Any] = {}
+    return Settings(**{name: value for name, (value, _) in _layered(arguments, environment).items()})
+
+
+def shown(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
+    """The settings as a config file, with where each comes from; errors as of `settings_from`."""
+    settings, origins = settings_from(arguments, environment), _layered(arguments, environment)
+    lines = []
+    for item in dataclasses.fields(Settings):
+        line = yaml.safe_dump({item.name: getattr(settings, item.name)}).strip()
+        _, origin = origins.get(item.name, (None, "default"))
+        lines.append(f"{line:<40}  # {origin}")
+    return "\n".join(lines)
+
+
+def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """The values that were given, each with its origin: flags win over the environment, and that over the file."""
+    layers: dict[str, tuple[Any, str]] = {}
     config = arguments.config or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     if config:
-        values.update(_from_file(Path(config)))
-    values.update(_from_environment(environment))
-    given = {item.name: getattr(arguments, item.name, None) for item in dataclasses.fields(Settings)}
-    values.update({name: value for name, value in given.items() if value is not None})
-    return Settings(**values)
+        layers.update({name: (value, str(config)) for name, value in _from_file(Path(config)).items()})
+    given = _from_environment(environment)
+    layers.update({name: (value, f"{ENVIRONMENT_PREFIX}{name.upper()}") for name, value in given.items()})
+    for item in dataclasses.fields(Settings):
+        if (value := getattr(arguments, item.name, None)) is not None:
+            layers[item.name] = (value, f"--{item.name.replace('_', '-')}")
+    return layers
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -113,7 +144,18 @@ def _from_file(path: Path) -> dict[str, Any]:
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     names = {f"{ENVIRONMENT_PREFIX}{item.name.upper()}": item.name for item in dataclasses.fields(Settings)}
+    for key in environment:
+        if key.startswith(ENVIRONMENT_PREFIX) and key not in {*names, *NOT_SETTINGS}:
+            _refuse_misspelled(key.removeprefix(ENVIRONMENT_PREFIX).lower(), key)
     return {names[key]: _converted(names[key], environment[key], key) for key in names if key in environment}
+
+
+def _refuse_misspelled(name: str, key: str) -> None:
+    """Other variables may be the client's or an orchestrator's; one that is nearly a setting was meant as one."""
+    near = nearest(name, [item.name for item in dataclasses.fields(Settings)], count=1, likeness=ALIKE)
+    if near:
+        hint = did_you_mean(f"{ENVIRONMENT_PREFIX}{item.upper()}" for item in near)
+        raise SettingsError(f"the environment has {key}, which is no setting{hint}")
 
 
 def _known(name: str, where: str) -> str:
@@ -144,6 +186,10 @@ def _check(settings: Settings) -> None:
     if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):
         ports = f"{settings.port} and {settings.metrics_port}"
         raise SettingsError(f"ports are 0 to {HIGHEST_PORT}, and -1 for no metrics; not {ports}")
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise SettingsError("tls_certificate and tls_key belong together: give both, or neither")
+    if settings.tls_client_authorities and not settings.tls_certificate:
+        raise SettingsError("tls_client_authorities needs tls_certificate and tls_key")
     for name, smallest in SMALLEST.items():
         if getattr(settings, name) < smallest:
             raise SettingsError(f"{name} is at least {smallest}, not {getattr(settings, name)}")

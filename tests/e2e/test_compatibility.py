@@ -13,7 +13,12 @@ from tests.paths import EXAMPLE_PHOTO, MODEL, ROOT
 from tests.processes import ServerProcess
 
 SETS = {
-    "the oldest, protobuf 5": ["grpcio==1.64.3", "protobuf==5.26.1", "numpy==1.26.4", "googleapis-common-protos==1.63.1"],
+    "the oldest, protobuf 5": [
+        "grpcio==1.64.3",
+        "protobuf==5.26.1",
+        "numpy==1.26.4",
+        "googleapis-common-protos==1.63.1",
+    ],
     "protobuf 6": ["protobuf==6.33.5"],
     "protobuf 7": ["protobuf>=7,<8"],
 }

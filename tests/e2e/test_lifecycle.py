@@ -108,6 +108,39 @@ def test_a_stop_lets_the_requests_under_way_end(number: signal.Signals, cat: Arr
         np.testing.assert_allclose(array, answered[0], rtol=1e-4, atol=1e-4)
 
 
+def test_a_second_signal_stops_at_once(cat: Array) -> None:
+    with running_server(status=128 + signal.SIGTERM) as process, Client(process.address) as client:
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(client.extract, [cat] * 64, model=MODEL, taps="stage:5 | lcn(31) | gap")
+            process.wait_until_busy()
+            process.process.terminate()
+            while "stopping" not in process.log.read_text():
+                time.sleep(0.01)
+            process.process.terminate()
+            process.process.wait(timeout=10)
+            with pytest.raises(errors.UnavailableError):
+                work.result(timeout=30)
+        assert "stopped at once by a second signal" in process.log.read_text()
+
+
+def test_an_open_address_is_told_and_control_on_it_refused() -> None:
+    line = only_line(start_and_fail("--host", "0.0.0.0", "--control").splitlines()[-1])
+    assert "--control on 0.0.0.0 would let everyone who reaches the port load and unload models" in line
+    with running_server("--host", "0.0.0.0") as process:
+        assert "may use the service: no tokens, no mTLS" in process.log.read_text()
+    with running_server() as process:
+        assert "may use the service" not in process.log.read_text()
+
+
+def test_wrong_files_of_tokens_and_certificates(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("a: {token: short}")
+    assert "wrong, line 1: a token has at least 16" in only_line(start_and_fail("--tokens", str(wrong)))
+    tls = ["--tls-certificate", str(wrong), "--tls-key", str(tmp_path / "gone")]
+    assert "wrong holds no certificate in PEM" in only_line(start_and_fail(*tls[:3], str(wrong)))
+    assert "gone: No such file" in only_line(start_and_fail(*tls))
+
+
 def test_health_says_not_serving_while_it_stops(cat: Array) -> None:
     with (
         running_server() as process,

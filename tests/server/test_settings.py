@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from layertap_server.settings import Settings, SettingsError, add_arguments, settings_from
+from layertap_server.settings import Settings, SettingsError, add_arguments, settings_from, shown
 
 
 def settings(*flags: str, environment: Mapping[str, str] | None = None) -> Settings:
@@ -41,6 +42,9 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--log-level", "loud"), {}, "debug, info, warning or error"),
         (("--max-images", "0"), {}, "at least 1"),
         (("--config", "/nowhere"), {}, "cannot be read"),
+        ((), {"LAYERTAP_MAX_IMAGE": "3"}, "has LAYERTAP_MAX_IMAGE, .*did you mean LAYERTAP_MAX_IMAGES"),
+        (("--tls-key", "k.pem"), {}, "tls_certificate and tls_key belong together"),
+        (("--tls-client-authorities", "c.pem"), {}, "needs tls_certificate"),
     ],
 )
 def test_what_cannot_be_says_where_it_was_set(
@@ -48,6 +52,28 @@ def test_what_cannot_be_says_where_it_was_set(
 ) -> None:
     with pytest.raises(SettingsError, match=words):
         settings(*flags, environment=environment)
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    """The client's token, and what Kubernetes gives to the pods beside a service called layertap."""
+    others = ("TOKEN", "SERVICE_HOST", "SERVICE_PORT", "PORT_8001_TCP", "PORT_8001_TCP_ADDR")
+    assert settings(environment={f"LAYERTAP_{name}": "tcp://10.0.0.1:8001" for name in others}) == Settings()
+
+
+def test_what_is_shown_is_a_config_file_and_says_where_each_value_comes_from(tmp_path: Path) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text("host: 127.0.0.2\nreflection: true\n")
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    flags = parser.parse_args(["--config", str(file), "--port", "3", "--show-config"])
+    text = shown(flags, {"LAYERTAP_MAX_IMAGES": "5"})
+    lines = {line.split(":")[0]: line.split("  # ")[1] for line in text.splitlines()}
+    assert list(lines) == [item.name for item in dataclasses.fields(Settings)]
+    assert (lines["host"], lines["max_images"], lines["port"]) == (str(file), "LAYERTAP_MAX_IMAGES", "--port")
+    assert lines["workers"] == "default"
+    again = tmp_path / "again.yaml"
+    again.write_text(text)
+    assert settings("--config", str(again)) == settings_from(flags, {"LAYERTAP_MAX_IMAGES": "5"})
 
 
 @pytest.mark.parametrize(

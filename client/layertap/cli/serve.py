@@ -31,9 +31,12 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     from layertap_server.app import StartError, serve
-    from layertap_server.settings import SettingsError, settings_from
+    from layertap_server.settings import SettingsError, settings_from, shown
 
     try:
-        serve(settings_from(arguments))
+        if arguments.show_config:
+            print(shown(arguments))
+        else:
+            serve(settings_from(arguments))
     except (SettingsError, StartError) as error:
         raise CommandError(str(error)) from error

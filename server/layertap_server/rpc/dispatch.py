@@ -26,7 +26,7 @@ from layertap.errors import (
     ServerFault,
 )
 from layertap_server.metrics import Metrics
-from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane
+from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 class StreamTools:
     """What a method of a stream is given: a way to run work, and to make an error of a failure."""
 
-    run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    run: Callable[[Callable[[], Any], int], Awaitable[Any]]
     failure_of: Callable[[Exception], LayertapError]
     workers: int
 
@@ -61,11 +61,11 @@ Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
 class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
-    def __init__(self, workers: int, max_waiting: int, metrics: Metrics) -> None:
-        self._work = Lane(workers, max_waiting, "worker")
+    def __init__(self, workers: int, room: Room, metrics: Metrics) -> None:
+        self._work = Lane(workers, room, "worker")
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
-        self._listing = Lane(1, max_waiting, "listing")
-        self._control = Lane(1, max_waiting, "control")
+        self._listing = Lane(1, room, "listing")
+        self._control = Lane(1, room, "control")
         self._workers = workers
         self._metrics = metrics
         self._draining = False
@@ -121,7 +121,7 @@ class Dispatcher:
             try:
                 if lane is not self._listing:
                     self._refuse_while_draining()
-                reply = await lane.run(_job(method, request, context.time_remaining()))
+                reply = await lane.run(_job(method, request, context.time_remaining()), len(request))
                 status = "OK"
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(f"{service}/{name}", error)
@@ -130,7 +130,7 @@ class Dispatcher:
                 # Before the answer goes out: whoever has it finds it counted.
                 self._metrics.request(service, name, status, time.perf_counter() - arrived)
             if failure is not None:
-                await _abort(context, failure)
+                await abort(context, failure)
             return reply
 
         return handle
@@ -152,7 +152,7 @@ class Dispatcher:
             finally:
                 self._metrics.request(service, name, status, time.perf_counter() - arrived)
             if failure is not None and status != "CANCELLED":  # who is gone needs no answer
-                await _abort(context, failure)
+                await abort(context, failure)
 
         return handle
 
@@ -185,7 +185,8 @@ def _failure(method: str, error: Exception) -> LayertapError:
     return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
 
 
-async def _abort(context: Context, error: LayertapError) -> NoReturn:
+async def abort(context: Context, error: LayertapError) -> NoReturn:
+    """Ends the call with the error, told in the words of the error table."""
     details = wire.encode_error(error)
     trailer = ((DETAILS, details.SerializeToString()),)
     await context.abort(grpc.StatusCode[error.status], details.message, trailer)

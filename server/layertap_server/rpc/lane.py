@@ -24,6 +24,7 @@ RETRY_AFTER_MS = 200
 @dataclass(eq=False, slots=True)
 class _Item:
     job: Callable[[], Any]
+    size: int
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
     cancellation: Cancellation = field(default_factory=Cancellation)
@@ -37,43 +38,71 @@ class _Item:
         return not taken
 
 
-class Lane:
-    """So many workers, and room for so many requests that wait for one."""
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may wait."""
 
-    def __init__(self, workers: int, max_waiting: int, name: str) -> None:
+    requests: int
+    """Beside those that run."""
+    bytes: int
+    """Of all messages that wait or run."""
+
+
+class Lane:
+    """So many workers, and room for requests that wait for one."""
+
+    def __init__(self, workers: int, room: Room, name: str) -> None:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._workers = workers
-        self._room = workers + max_waiting
+        self._most = workers + room.requests
+        self._most_bytes = room.bytes
         self.admitted = 0
         """Requests that wait or run; one whose caller is gone counts until its thread is free."""
+        self.admitted_bytes = 0
+        """Of their messages."""
         for number in range(workers):
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
-    async def run(self, job: Callable[[], Result]) -> Result:
-        """What the job returns.
+    async def run(self, job: Callable[[], Result], size: int = 0) -> Result:
+        """What the job returns; ``size`` is how many bytes it holds while it waits and runs.
 
         Raises:
             OverloadedError: there is no room.
         """
-        if self.admitted >= self._room:
-            raise OverloadedError(
-                f"{self.admitted} requests wait or run already, which is the limit",
-                retry_after_ms=RETRY_AFTER_MS,
-                limit=self._room,
-            )
+        self._check_room(size)
         loop = asyncio.get_running_loop()
-        item = _Item(job, loop, loop.create_future())
+        item = _Item(job, size, loop, loop.create_future())
         self.admitted += 1
+        self.admitted_bytes += size
         self._queue.put(item)
         try:
             result: Result = await item.answer
         except asyncio.CancelledError:
             if item.take():
-                self.admitted -= 1  # nobody had begun it
+                self._leave(item)  # nobody had begun it
             else:
                 item.cancellation.cancel()
             raise
         return result
+
+    def _check_room(self, size: int) -> None:
+        if self.admitted >= self._most:
+            raise OverloadedError(
+                f"{self.admitted} requests wait or run already, which is the limit",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._most,
+            )
+        # One that is larger than all the room is let in when it is alone.
+        if self.admitted and self.admitted_bytes + size > self._most_bytes:
+            raise OverloadedError(
+                f"requests of {self.admitted_bytes} bytes wait or run already, and the limit is {self._most_bytes}",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._most_bytes,
+            )
+
+    def _leave(self, item: _Item) -> None:
+        self.admitted -= 1
+        self.admitted_bytes -= item.size
 
     def close(self) -> None:
         """Drops what waits; what runs is not waited for."""
@@ -99,7 +128,7 @@ class Lane:
             item.loop.call_soon_threadsafe(self._finish, item, result, error)
 
     def _finish(self, item: _Item, result: Any, error: BaseException | None) -> None:
-        self.admitted -= 1
+        self._leave(item)
         if item.answer.cancelled():
             return
         if error is not None:

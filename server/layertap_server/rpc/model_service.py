@@ -11,6 +11,8 @@ from layertap_server.rpc.dispatch import Call, Method
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
 SLOW = frozenset({"LoadModel", "UnloadModel"})
 """Methods that a listing must not wait behind."""
+CONTROL = frozenset(f"/{DESCRIPTOR.full_name}/{name}" for name in SLOW)
+"""Methods that change what is served, by gRPC's paths."""
 
 
 class ModelService:

@@ -39,14 +39,14 @@ class ExtractStream:
         self,
         extract: Extract,
         opened: Callable[[ExtractRequest], tuple[str, str]],
-        run: Callable[[Callable[[], Any]], Awaitable[Any]],
+        run: Callable[[Callable[[], Any], int], Awaitable[Any]],
         failure_of: Callable[[Exception], LayertapError],
         window: int,
     ) -> None:
         """One call's answer.
 
-        ``opened`` tells the model and version that a request names; ``run`` does work on a worker thread and raises
-        `OverloadedError` where there is no room; ``window`` is how many items are under way.
+        ``opened`` tells the model and version that a request names; ``run`` does work, which holds so many bytes, on a
+        worker thread and raises `OverloadedError` where there is no room; ``window`` is how many items are under way.
         """
         self._extract = extract
         self._opened = opened
@@ -77,7 +77,7 @@ class ExtractStream:
         if opening is None:
             raise InvalidRequestError("the first message of a stream must be an opening", field="open")
         request = opening.request
-        model, version = await self._when_there_is_room(lambda: self._opened(request))  # planning is a worker's
+        model, version = await self._when_there_is_room(lambda: self._opened(request), 0)  # planning is a worker's
         await context.write(wire.encode_stream_opened(model, version))
         return opening
 
@@ -104,17 +104,17 @@ class ExtractStream:
             return self._extract(request, (time.perf_counter() - arrived) * 1000)
 
         try:
-            features = await self._when_there_is_room(job)
+            features = await self._when_there_is_room(job, len(data))
         except Exception as error:  # noqa: BLE001 - one bad item answers for itself
             return iter([wire.encode_stream_error(id_, self._failure_of(error))])
         chunk = min(opening.chunk_bytes, LARGEST_CHUNK) if opening.chunk_bytes > 0 else LARGEST_CHUNK
         return wire.stream_answer(id_, features, chunk)
 
-    async def _when_there_is_room(self, job: Callable[[], Result]) -> Result:
+    async def _when_there_is_room(self, job: Callable[[], Result], size: int) -> Result:
         """A stream that was admitted waits; only new calls are told that there is no room."""
         while True:
             try:
-                result: Result = await self._run(job)
+                result: Result = await self._run(job, size)
             except OverloadedError:
                 await asyncio.sleep(WAIT_FOR_ROOM_SECONDS)
             else:

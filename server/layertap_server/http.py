@@ -1,0 +1,44 @@
+"""The HTTP port for machines: ``/metrics`` for Prometheus, ``/ready`` for probes that speak no gRPC, or no TLS."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from typing import Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    """A slow reader does not hold up the stop."""
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        """Scrapes are not worth a line."""
+
+
+def start_http(host: str, port: int, registry: CollectorRegistry, is_ready: Callable[[], bool]) -> WSGIServer:
+    """Serves on a thread of its own; ``server_port`` says where.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    metrics = prometheus_client.make_wsgi_app(registry)
+
+    def app(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environment.get("PATH_INFO") != "/ready":
+            return cast("Iterable[bytes]", metrics(environment, start_response))
+        ready = is_ready()
+        status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+        start_response(f"{status.value} {status.phrase}", [("Content-Type", "text/plain")])
+        return [b"ready\n" if ready else b"not ready\n"]
+
+    server = make_server(host, port, app, _Server, _SilentHandler)
+    threading.Thread(target=server.serve_forever, name="http", daemon=True).start()
+    return server
