@@ -28,7 +28,7 @@ def to_payloads(images: ImageLike | Iterable[ImageLike]) -> tuple[ImagePayload, 
         ImageDecodeError: a file that cannot be read; ``index`` says which.
         BadTensorError: an array of another dtype than uint8 or a float.
     """
-    if isinstance(images, str | os.PathLike | bytes | np.ndarray) or _is_pillow(images):
+    if isinstance(images, str | os.PathLike | bytes | np.ndarray) or is_pillow(images):
         images = [images]  # type: ignore[list-item]
     return tuple(_to_payload(image, index) for index, image in enumerate(images))  # type: ignore[arg-type]
 
@@ -45,7 +45,7 @@ def _to_payload(image: ImageLike, index: int) -> ImagePayload:
         return EncodedImage(_read(Path(image), index))
     if isinstance(image, np.ndarray):
         return PixelImage(_checked(image, index))
-    if _is_pillow(image):
+    if is_pillow(image):
         return PixelImage(np.asarray(image if image.mode in _AS_IT_IS else image.convert(_color_mode(image))))
     raise BadTensorError(
         f"images[{index}] is a {type(image).__name__}; an image is a path, bytes, a NumPy array or a Pillow image",
@@ -58,7 +58,7 @@ def _color_mode(image: PillowImage) -> str:
     return "RGBA" if image.has_transparency_data else "RGB"
 
 
-def _is_pillow(image: object) -> bool:
+def is_pillow(image: object) -> bool:
     """Whether it is a Pillow image, found out without importing Pillow."""
     return any(cls.__module__ == "PIL.Image" for cls in type(image).__mro__)
 
