@@ -1,0 +1,35 @@
+"""Which channels of a network never speak: statistics of every activation over a handful of photographs.
+
+The server computes them inside the network, so no map is sent. Needs scikit-image and scikit-learn.
+"""
+
+from __future__ import annotations
+
+from _photographs import photographs
+from _server import server_address
+from layertap import Client
+
+MODEL = "efficientnet_lite0"
+
+
+def main() -> None:
+    pictures = photographs()
+    with server_address() as address, Client(address) as client:
+        statistics = client.inspect(pictures.values(), model=MODEL)
+        channels = {layer.name: layer.channels or 0 for layer in client.layers(MODEL, "all:activations")}
+
+    print(f"{MODEL} over {len(pictures)} photographs; layers with dead channels or more than 60 % zeros\n")
+    print(f"{'layer':<22}{'channels':>9}{'dead':>6}{'zeros':>8}{'at an end':>11}{'mean':>8}{'largest':>9}")
+    for layer in statistics:
+        if layer.dead_channels or layer.zero_fraction > 0.6:
+            print(
+                f"{layer.layer:<22}{channels[layer.layer]:>9}{layer.dead_channels:>6}{layer.zero_fraction:>8.0%}"
+                f"{layer.saturated_fraction:>11.0%}{layer.mean:>8.2f}{layer.max:>9.2f}"
+            )
+    dead, total = sum(layer.dead_channels for layer in statistics), sum(channels.values())
+    print(f"\ndead channels: {dead} of {total} ({dead / total:.1%})")
+    print("Dead over so few photographs is a suspicion: more of them can only wake channels up.")
+
+
+if __name__ == "__main__":
+    main()
