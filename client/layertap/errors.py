@@ -283,6 +283,7 @@ class ServerFault(LayertapError):
 
     @property
     def incident(self) -> str:
+        """The fault's name in the server's log."""
         return self.metadata.get("incident", "")
 
 

@@ -345,10 +345,13 @@ class LayerInfo:
 
     @property
     def tappable(self) -> bool:
+        """Whether a tap may name it; ``not_tappable_reason`` says why not."""
         return not self.not_tappable_reason
 
 
 class ModelState(StrEnum):
+    """Where a model stands; a ready one serves."""
+
     LOADING = "loading"
     READY = "ready"
     FAILED = "failed"
