@@ -19,11 +19,11 @@ def main() -> None:
         channels = {layer.name: layer.channels or 0 for layer in client.layers(MODEL, "all:activations")}
 
     print(f"{MODEL} over {len(pictures)} photographs; layers with dead channels or more than 60 % zeros\n")
-    print(f"{'layer':<22}{'channels':>9}{'dead':>6}{'zeros':>8}{'at an end':>11}{'mean':>8}{'largest':>9}")
+    print(f"{'layer':<30}{'channels':>9}{'dead':>6}{'zeros':>8}{'at an end':>11}{'mean':>8}{'largest':>9}")
     for layer in statistics:
         if layer.dead_channels or layer.zero_fraction > 0.6:
             print(
-                f"{layer.layer:<22}{channels[layer.layer]:>9}{layer.dead_channels:>6}{layer.zero_fraction:>8.0%}"
+                f"{layer.layer:<30}{channels[layer.layer]:>9}{layer.dead_channels:>6}{layer.zero_fraction:>8.0%}"
                 f"{layer.saturated_fraction:>11.0%}{layer.mean:>8.2f}{layer.max:>9.2f}"
             )
     dead, total = sum(layer.dead_channels for layer in statistics), sum(channels.values())

@@ -36,8 +36,11 @@ def main() -> None:
     print(" " * 22 + "".join(f"{name[:8]:>10}" for name in PICTURES))
     itself = np.eye(len(pieces), dtype=bool)
     for row, name in enumerate(PICTURES):
-        blocks = [np.s_[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] for column in range(len(PICTURES))]
-        print(f"{name:<22}" + "".join(f"{distance[block][~itself[block]].mean():>10.2f}" for block in blocks))
+        print(f"{name:<22}", end="")
+        for column in range(len(PICTURES)):
+            pairs = np.s_[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+            print(f"{distance[pairs][~itself[pairs]].mean():>10.2f}", end="")
+        print()
     nearest = np.where(itself, np.inf, distance).argmin(axis=1) // 4
     right = nearest == np.arange(len(pieces)) // 4
     print(f"\nnearest piece is of the same picture: {right.sum()} of {len(pieces)}")

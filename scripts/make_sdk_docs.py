@@ -167,13 +167,18 @@ def indented(text: str) -> str:
 def errors_section() -> str:
     tree = str(errors.__doc__).split("\n\n")[1]
     lines = ["## Errors", "", "`layertap.errors`: a client raises the class that the server raised.", "", tree, ""]
-    members = list(errors.error_classes())
+    members = error_classes()
     lines += [f"- `{member.__name__}`: {one_line(member.__doc__)}" for member in members if member.__doc__]
     lines += ["", "Every error has `message`, `reason`, `status` and `metadata`, and:", ""]
     for member in members:
         properties = [(name, told) for name, told in own_attributes(member) if isinstance(told, property)]
         lines += [f"- `{member.__name__}.{name}`: {one_line(str(told.__doc__))}" for name, told in properties]
     return "\n".join(lines)
+
+
+def error_classes() -> list[type[errors.LayertapError]]:
+    """Without those that somebody else made of them."""
+    return [member for member in errors.error_classes() if member.__module__ == errors.__name__]
 
 
 def public_name(member: Any) -> str:
@@ -184,7 +189,7 @@ def public_name(member: Any) -> str:
 def public_api() -> str:
     """What ``tests/client/public_api.txt`` holds: one name a line."""
     lines = [line for members in SECTIONS.values() for member in members for line in api_of(member)]
-    for member in errors.error_classes():
+    for member in error_classes():
         name = public_name(member)
         lines.append(f"{name}({member.__bases__[0].__name__}): {member.status} {member.reason}")
         lines += [f"{name}.{attribute}" for attribute, _ in own_attributes(member)]
