@@ -84,7 +84,8 @@ class _Walk:
 
     def _same(self, node: onnx.NodeProto, shape: Shape) -> Roles:
         """Those of what it reads, of the same rank; the best known."""
-        found = [self.roles[name] for name in reads(node) if len(self.roles.get(name, "")) == len(shape)]
+        known = [self.roles[name] for name in reads(node) if name in self.roles]
+        found = [roles for roles in known if len(roles) == len(shape)]
         return min(found, key=lambda roles: roles.count("?"), default="")
 
     def reshaped(self, node: onnx.NodeProto, shape: Shape) -> Roles:

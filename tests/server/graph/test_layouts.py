@@ -61,6 +61,21 @@ def group_norm() -> onnx.ModelProto:
     return of_text(text, w=(4, 3, 3, 3), groups=np.array([0, 2, -1]), maps=np.array([0, 4, 8, 8]), **weights)
 
 
+def dynamically_quantized() -> onnx.ModelProto:
+    """As ONNX Runtime quantizes: scales without axes, one of them a weight, are multiplied."""
+    text = f"""{OPSET}
+    quantized (float[batch, 3, 8, 8] image) => (float[batch, 64, 4] out) {{
+        row = Reshape (image, in_row)
+        tokens = Transpose <perm = [0, 2, 1]> (row)
+        bytes, scale, zero = DynamicQuantizeLinear (tokens)
+        sums = MatMulInteger (bytes, w, zero)
+        real = Cast <to = 1> (sums)
+        step = Mul (scale, w_scale)
+        out = Mul (real, step)
+    }}"""
+    return of_text(text, in_row=np.array([0, 3, -1]), w=np.ones((3, 4), np.int8), w_scale=np.array(0.1, np.float32))
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -74,6 +89,7 @@ def group_norm() -> onnx.ModelProto:
                 "parts": Layout.OTHER, "heads": Layout.OTHER, "joined": Layout.TOKENS, "map": Layout.NCHW,
             },
         ),
+        (dynamically_quantized, {"out": Layout.TOKENS}),
         (vision_transformer, {"places": Layout.TOKENS, "tokens": Layout.TOKENS, "cls": Layout.VECTOR}),
     ],
 )  # fmt: skip
