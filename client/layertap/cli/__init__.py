@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from layertap.cli import bench, extract, inspect, listing, serve, show
+from layertap.cli import bench, compare, extract, inspect, listing, serve, show
 from layertap.cli._output import CommandError
 from layertap.errors import LayertapError
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="layertap", description="Feature maps and activations of any layer of any ONNX model."
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (serve, extract, show, inspect, bench, listing):
+    for group in (serve, extract, show, inspect, compare, bench, listing):
         group.add_commands(commands)
     parsed = parser.parse_args(arguments)
     try:

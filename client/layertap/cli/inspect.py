@@ -7,6 +7,7 @@ from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import print_json, print_table, shape_text
+from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.types import LayerStatistics
 
 PREVIEW_EXAMPLES = """example:
@@ -15,6 +16,7 @@ PREVIEW_EXAMPLES = """example:
 INSPECT_EXAMPLES = """examples:
   layertap inspect *.jpg --model efficientnet_lite0
   layertap inspect cat.jpg --model efficientnet_lite0 --layers "blocks.*" stage:4
+  layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
 """
 
 
@@ -28,6 +30,7 @@ def add_commands(commands: Any) -> None:
     inspect.add_argument(
         "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
     )
+    inspect.add_argument("--figure", type=figure_path, metavar="FILE", help=f"draw them too, as {FIGURE_NAMES}")
     inspect.set_defaults(run=_inspect)
 
 
@@ -59,8 +62,13 @@ def _preview(arguments: argparse.Namespace) -> None:
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    viz = import_viz("--figure") if arguments.figure else None
     with connect(arguments) as client:
         layers = client.inspect(arguments.images, model=arguments.model, selectors=arguments.layers)
+        labels = viz.labels_of(client, arguments.model) if viz else {}
+    if viz:
+        heading = f"{arguments.model}, {counted(len(arguments.images), 'image')}"
+        save_figure(lambda: viz.statistics_figure(layers, heading, labels), arguments.figure)
     if arguments.json:
         print_json(layers)
         return

@@ -3,40 +3,88 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import CommandError
+from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # noqa: TID251 - for the annotation only
+
+    from layertap.viz import Picture
+
+KINDS = ("grid", "overlay", "pca", "strip")
+EXAMPLES = """pictures:
+  grid      channels of each tap beside the image: those of most energy, or --pick
+  overlay   heat maps over what the model saw of the image: mean magnitude of the channels, or --pick
+  pca       the first three principal components of a tap's channels as colours, shared by all images
+  strip     a small cell a layer, for one image; without --tap every layer right after an activation
+
+examples:
+  layertap show cat.jpg --model efficientnet_lite0 --tap stage:1 --tap stage:3 --out maps.png
+  layertap show cat.jpg --model efficientnet_lite0 --tap stage:3 --pick 3,17,42
+  layertap show cat.jpg cup.jpg --model efficientnet_lite0 --tap stage:5 --as overlay
+  layertap show *.jpg --model vit --tap blocks.3 --as pca --out components.pdf
+  layertap show cat.jpg --model efficientnet_lite0 --as strip --out network.png
+"""
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
-        "show", help="draw feature maps", description="Draws the feature maps of an image as a grid, as PNG."
+        "show",
+        help="draw feature maps",
+        description="Draws the feature maps of images.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("image")
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--model", "-m", required=True)
-    parser.add_argument("--tap", "-t", action="append", required=True, dest="taps", metavar="EXPR")
-    parser.add_argument("--out", "-o", type=Path, default=Path("maps.png"), metavar="FILE", help="default: maps.png")
-    parser.add_argument("--channels", type=int, default=12, metavar="N", help="maps a tap, those of most energy")
+    parser.add_argument(
+        "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
+    )
+    parser.add_argument("--as", choices=KINDS, default="grid", dest="kind", help="which picture (default: grid)")
+    parser.add_argument(
+        "--out",
+        "-o",
+        type=figure_path,
+        default=Path("maps.png"),
+        metavar="FILE",
+        help=f"{FIGURE_NAMES} (default: maps.png)",
+    )
+    parser.add_argument(
+        "--channels", type=int, default=12, metavar="N", help="grid: maps a tap, those of most energy (default: 12)"
+    )
+    parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: these channels")
     add_connection_arguments(parser)
     parser.set_defaults(run=_show)
 
 
-def _show(arguments: argparse.Namespace) -> None:
+def _numbers(text: str) -> tuple[int, ...]:
     try:
-        from layertap import viz
-    except ImportError as error:
-        raise CommandError(f"show needs {error.name}: pip install 'layertap[viz]'") from error
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of channels such as 3,17,42") from None
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    viz = import_viz("show")
     if arguments.channels < 1:
         raise CommandError("--channels is at least 1")
+    if arguments.kind == "strip" and len(arguments.images) > 1:
+        raise CommandError("a strip shows one image")
+    if not arguments.taps and arguments.kind != "strip":
+        raise CommandError(f"--tap tells what to draw as {arguments.kind}, such as --tap stage:1")
+    draw: dict[str, Callable[[list[Picture]], Figure]] = {
+        "grid": lambda pictures: viz.maps_figure(pictures, channels=arguments.channels, picked=arguments.pick),
+        "overlay": lambda pictures: viz.overlay_figure(pictures, picked=arguments.pick),
+        "pca": viz.components_figure,
+        "strip": lambda pictures: viz.strip_figure(pictures[0]),
+    }
     with connect(arguments) as client:
-        features = client.extract(arguments.image, model=arguments.model, taps=arguments.taps)
-    try:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        viz.draw_maps(arguments.image, features, arguments.out, channels=arguments.channels)
-    except ValueError as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"{arguments.out}: {error.strerror or error}") from error
+        taps = arguments.taps or ["all:activations"]
+        pictures = viz.collect(client, arguments.images, model=arguments.model, taps=taps)
+    save_figure(lambda: draw[arguments.kind](pictures), arguments.out)
     print(arguments.out)

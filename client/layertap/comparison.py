@@ -1,0 +1,154 @@
+"""Asks a server how two images, or two models, differ layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layertap.errors import LayertapError
+from layertap.similarity import Difference, LayerSimilarity, cka_matrix, linear_cka
+from layertap.types import Array, Block, LayerInfo, Layout, Tap
+
+if TYPE_CHECKING:
+    from layertap._client import Client
+    from layertap.images import ImageLike
+
+FEWEST_IMAGES = 3
+"""For CKA: of two images any features are alike."""
+DEFAULT_SELECTORS = ("all:activations",)
+_HAS_PLACES = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
+_HAS_MEANS = {"float32", "float16"}
+"""What ``gap`` takes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CkaMatrix:
+    """Linear CKA of each layer of one model with each layer of another."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Array
+    """float64, rows × columns."""
+
+
+def selected_layers(client: Client, model: str, selectors: Sequence[str] = ()) -> list[LayerInfo]:
+    """The layers that the selectors name, each once, in execution order.
+
+    Raises:
+        LayertapError: as of `Client.layers`; also where a selector names none that can be tapped.
+    """
+    named = [layer for selector in selectors or DEFAULT_SELECTORS for layer in client.layers(model, selector)]
+    return sorted({layer.name: layer for layer in named}.values(), key=lambda layer: layer.ordinal)
+
+
+def compare_images(
+    client: Client, one: ImageLike, other: ImageLike, *, model: str, selectors: Sequence[str] = ()
+) -> list[LayerSimilarity]:
+    """How one model's layers answer to two images.
+
+    Raises:
+        LayertapError: as of `Client.extract`.
+    """
+    names = [layer.name for layer in selected_layers(client, model, selectors)]
+    taps = [Tap(name) for name in names]
+    pair = (client.extract(image, model=model, taps=taps) for image in (one, other))
+    differences = _differences(names, [tuple([feature.dequantized() for feature in side.maps] for side in pair)])
+    return [_similarity(name, difference) for name, difference in zip(names, differences, strict=True)]
+
+
+def compare_models(
+    client: Client, images: Sequence[ImageLike], *, models: tuple[str, str], selectors: Sequence[str] = ()
+) -> list[LayerSimilarity]:
+    """How the layers that two models have by the same name answer to the same images; none where there are none.
+
+    Cosine and distance are of all values of all images; CKA is of the features after ``gap``.
+
+    Raises:
+        LayertapError: as of `Client.extract`, also where a single image cannot be used.
+    """
+    one, other = (selected_layers(client, model, selectors) for model in models)
+    shared = {layer.name for layer in one} & {layer.name for layer in other}
+    names = [layer.name for layer in one if layer.name in shared]
+    if not names:
+        return []
+    taps = [Tap(name) for name in names]
+    sides = [_each(client, images, model, taps) for model in models]
+    differences = _differences(names, zip(*sides, strict=True))
+    ckas: list[float | None] = [None] * len(names)
+    if len(images) >= FEWEST_IMAGES:
+        features = [
+            _features(client, images, model, [layer for layer in layers if layer.name in shared])
+            for model, layers in zip(models, (one, other), strict=True)
+        ]
+        ckas = [linear_cka(*(side[name] for side in features)) for name in names]
+    return [_similarity(*row) for row in zip(names, differences, ckas, strict=True)]
+
+
+def compare_layers(
+    client: Client, images: Sequence[ImageLike], *, models: tuple[str, str], selectors: Sequence[str] = ()
+) -> CkaMatrix:
+    """Linear CKA of every layer of one model with every layer of the other, of their features after ``gap``.
+
+    Raises:
+        ValueError: fewer than three images.
+        LayertapError: as of `compare_models`.
+    """
+    if len(images) < FEWEST_IMAGES:
+        raise ValueError(f"CKA compares how images differ from each other: it takes at least {FEWEST_IMAGES} images")
+    one, other = (_features(client, images, model, selected_layers(client, model, selectors)) for model in models)
+    return CkaMatrix(tuple(one), tuple(other), cka_matrix(list(one.values()), list(other.values())))
+
+
+def _each(client: Client, images: Sequence[ImageLike], model: str, taps: Sequence[Tap]) -> Iterator[list[Array]]:
+    """The results of each image, one image after the other."""
+    for item in client.extract_many(images, model=model, taps=taps):
+        if item.error is not None:
+            raise _naming(item.id, item.error)
+        if item.features is not None:
+            yield [feature.dequantized() for feature in item.features.maps]
+
+
+def _naming(image: str, error: LayertapError) -> LayertapError:
+    """The error, saying which image it is about."""
+    if image in error.message:
+        return error
+    return type(error)(f"{image}: {error.message}", **error.metadata)
+
+
+def _features(client: Client, images: Sequence[ImageLike], model: str, layers: Sequence[LayerInfo]) -> dict[str, Array]:
+    """N×C of each layer by its name."""
+    taps = [Tap(layer.name, _mean_over_places(layer), name=layer.name) for layer in layers]
+    rows = zip(*_each(client, images, model, taps), strict=True)
+    return {
+        layer.name: np.concatenate([one.reshape(1, -1) for one in row]) for layer, row in zip(layers, rows, strict=True)
+    }
+
+
+def _mean_over_places(layer: LayerInfo) -> tuple[Block, ...]:
+    """Of a layer that has places; the values of one that has none are features as they are."""
+    if layer.layout not in _HAS_PLACES:
+        return ()
+    cast = () if layer.dtype in _HAS_MEANS else (Block("cast", {"dtype": "float32"}),)
+    return (*cast, Block("gap"))
+
+
+def _differences(names: Sequence[str], pairs: Iterable[tuple[list[Array], ...]]) -> list[Difference | None]:
+    """Of each layer over all pairs; None where a pair's shapes differ."""
+    differences: list[Difference | None] = [Difference() for _ in names]
+    for one, other in pairs:
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            difference = differences[index]
+            if a.shape != b.shape:
+                differences[index] = None
+            elif difference is not None:
+                difference.add(a, b)
+    return differences
+
+
+def _similarity(layer: str, difference: Difference | None, cka: float | None = None) -> LayerSimilarity:
+    if difference is None:
+        return LayerSimilarity(layer, cka=cka)
+    return LayerSimilarity(layer, difference.cosine, difference.relative_l2, cka)

@@ -1,0 +1,60 @@
+"""Activation statistics, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from layertap.types import LayerStatistics
+from layertap.viz.labels import NO_LABELS
+from layertap.viz.layer_axis import layer_panels
+from layertap.viz.style import FAINT, LINE, SECOND_LINE, styled
+
+
+@styled
+def statistics_figure(
+    layers: Sequence[LayerStatistics], heading: str = "", labels: Mapping[str, str] = NO_LABELS
+) -> Figure:
+    """Mean and deviation, norm, zeros, saturation and dead channels of each layer, a panel each.
+
+    ``labels`` are what to call layers instead of their names.
+
+    Raises:
+        ValueError: there is no layer.
+    """
+    if not layers:
+        raise ValueError("there is no layer to draw")
+    titles = ["mean ± std", "L2 norm", "zeros (%)", "saturated (%)", "dead channels"]
+    figure, (moments, norm, zeros, saturated, dead) = layer_panels(
+        [labels.get(one.layer, one.layer) for one in layers], titles, heading
+    )
+    rows = range(len(layers))
+    moments.axvline(0, color=FAINT, linewidth=0.8)
+    deviations = [one.standard_deviation for one in layers]
+    moments.errorbar(
+        [one.mean for one in layers], rows, xerr=deviations, fmt="o", markersize=3, color=LINE, elinewidth=1
+    )
+    norm.plot([one.l2_norm for one in layers], rows, "o-", markersize=3, linewidth=0.8, color=LINE)
+    if all(0 < one.l2_norm < math.inf for one in layers):
+        _by_decades(norm, [one.l2_norm for one in layers])
+    zeros.barh(rows, [100 * one.zero_fraction for one in layers], color=LINE)
+    saturated.barh(rows, [100 * one.saturated_fraction for one in layers], color=SECOND_LINE)
+    for axis in (zeros, saturated):
+        axis.set_xlim(0, 100)
+    dead.barh(rows, [one.dead_channels for one in layers], color=SECOND_LINE)
+    dead.set_xlim(0, max(1, *(one.dead_channels * 1.05 for one in layers)))
+    dead.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    return figure
+
+
+def _by_decades(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale of whole decades, so that there is more than one number on it."""
+    axes.set_xscale("log")
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    axes.set_xlim(10.0**low, 10.0 ** max(high, low + 1))
+    axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    axes.xaxis.set_minor_formatter(NullFormatter())

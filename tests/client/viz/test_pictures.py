@@ -1,0 +1,108 @@
+"""Results as maps, and where their values lie in the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layertap.types import Array, FeatureMap, Features, LayerInfo, Layout, ReceptiveField, TokenGrid
+from layertap.viz import Result, results_of
+
+LAYER = LayerInfo(
+    "maps", "node", "Relu", "blocks.0", 3, "float32", ("N", "2", "3", "4"), (-1, 2, 3, 4), Layout.NCHW,
+    receptive_field=ReceptiveField(7, 8.0, 3.0),
+)  # fmt: skip
+
+
+def only(array: Array, layout: Layout, layer: LayerInfo, name: str = "maps") -> Result:
+    (result,) = results_of(Features((FeatureMap(name, array, "maps", layout),)), {"maps": layer})
+    return result
+
+
+def counted(*shape: int) -> Array:
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+
+def test_channels_come_first() -> None:
+    array = counted(1, 2, 3, 4)
+    channels_first = only(array, Layout.NCHW, LAYER).maps
+    channels_last = only(
+        np.moveaxis(array, 1, -1), Layout.NHWC, replace(LAYER, shape=(-1, 3, 4, 2), layout=Layout.NHWC)
+    )
+    assert channels_first is not None
+    assert channels_last.maps is not None
+    np.testing.assert_array_equal(channels_first, array[0])
+    np.testing.assert_array_equal(channels_last.maps, array[0])
+    assert channels_last.shape == "3×4×2"
+    assert channels_last.places is not None
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5])
+def test_tokens_lie_by_their_grid(prefix: int) -> None:
+    tokens = counted(1, prefix + 12, 5)
+    layer = replace(LAYER, layout=Layout.TOKENS, tokens=TokenGrid(prefix, 3, 4))
+    maps = only(tokens, Layout.TOKENS, layer).maps
+    assert maps is not None
+    assert maps.shape == (5, 3, 4)
+    assert maps[2, 1, 3] == tokens[0, prefix + 7, 2]
+
+
+def test_tokens_of_another_count_have_no_place() -> None:
+    layer = replace(LAYER, layout=Layout.TOKENS, tokens=TokenGrid(1, 3, 4))
+    assert only(counted(1, 11, 5), Layout.TOKENS, layer).maps is None
+    assert only(counted(1, 5), Layout.VECTOR, layer).maps is None
+
+
+def test_a_layer_is_called_by_name_and_path_and_a_result_by_its_name() -> None:
+    array = counted(1, 2, 3, 4)
+    assert (only(array, Layout.NCHW, LAYER).name, only(array, Layout.NCHW, LAYER).source) == ("blocks.0 (maps)", "")
+    named = only(array, Layout.NCHW, LAYER, name="mine")
+    assert (named.name, named.source) == ("mine", "blocks.0 (maps)")
+
+
+def test_a_value_lies_at_the_centre_of_its_field() -> None:
+    array = np.zeros((1, 2, 3, 4), np.float32)
+    array[0, 0, 1, 2] = 1
+    result = only(array, Layout.NCHW, LAYER)
+    plane = result.on_picture(array[0, 0], 24, 32)
+    assert plane.argmax() == (3 + 8) * 32 + 3 + 16
+    assert plane[11, 19] == 1
+    assert plane[11, 15] == plane[11, 23] == plane[7, 19] == 0.5
+    assert plane[3, 19] == plane[11, 11] == 0
+    nearest = result.on_picture(array[0, 0], 24, 32, smooth=False)
+    assert set(np.unique(nearest)) == {0, 1}
+    assert nearest[8:15, 16:23].all()
+
+
+def test_the_ends_reach_to_the_picture_s_edges() -> None:
+    array = counted(1, 2, 3, 4)
+    plane = only(array, Layout.NCHW, LAYER).on_picture(array[0, 0], 40, 40)
+    assert (plane[:4, :4] == array[0, 0, 0, 0]).all()
+    assert (plane[19:, 27:] == array[0, 0, 2, 3]).all()
+
+
+def test_what_a_head_pooled_is_spread_evenly() -> None:
+    array = counted(1, 2, 1, 2)
+    result = only(array, Layout.NCHW, LAYER, name="maps | max_pool(2)")
+    assert result.places is None
+    plane = result.on_picture(array[0, 0], 24, 32, smooth=False)
+    assert (plane[:, :16] == array[0, 0, 0, 0]).all()
+    assert (plane[:, 16:] == array[0, 0, 0, 1]).all()
+
+
+def test_free_sizes_are_the_layer_s_own_where_no_head_could_have_changed_them() -> None:
+    free = replace(LAYER, shape=(-1, 2, -1, -1))
+    assert only(counted(1, 2, 9, 9), Layout.NCHW, free).places is not None
+    assert only(counted(1, 2, 9, 9), Layout.NCHW, free, name="pooled").places is None
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(-5, 40), st.floats(0.5, 40), st.booleans())
+def test_what_is_constant_stays_so(height: int, width: int, first: float, step: float, smooth: bool) -> None:
+    layer = replace(LAYER, shape=(-1, 1, height, width), receptive_field=ReceptiveField(3, step, first))
+    array = np.full((1, 1, height, width), 2.5, np.float32)
+    plane = only(array, Layout.NCHW, layer).on_picture(array[0, 0], 30, 20, smooth=smooth)
+    np.testing.assert_allclose(plane, np.full((30, 20), 2.5))

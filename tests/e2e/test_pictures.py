@@ -1,0 +1,134 @@
+"""The commands of docs/pictures.md, run as they are written: each makes the picture that stands above it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layertap import cli
+from layertap.types import Array
+from tests.paths import ROOT
+from tests.processes import ServerProcess, running_server
+
+DOC = (ROOT / "docs" / "pictures.md").read_text()
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", DOC, re.DOTALL) for line in block.splitlines()]
+FOLDER = "docs/images/"
+COMMANDS = [line for line in LINES if FOLDER in line]
+PREPARATION = [line for line in LINES if line.startswith(("mkdir ", "cp "))]
+MOST_BYTES = 300_000
+PYTHON = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server of the models that ship and those of the examples, laid out as the document says."""
+    build = tmp_path_factory.mktemp("build")
+    for line in PREPARATION:
+        subprocess.run(["bash", "-c", line.replace("build/", f"{build}/")], cwd=ROOT, check=True)
+    with running_server(models=build / "models") as process:
+        yield process
+
+
+def written(command: str) -> str:
+    """The picture that a command writes."""
+    (name,) = re.findall(rf"{FOLDER}([\w.-]+)", command)
+    return str(name)
+
+
+def pixels(path: Path) -> Array:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB")).astype(np.int16)
+
+
+def test_each_command_stands_below_its_picture() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(images/([^)]+)\)\n\n```sh\n(layertap [^\n]*)\n```", DOC)
+    assert [picture for picture, _ in shown] == [written(command) for _, command in shown]
+    assert [command for _, command in shown] == COMMANDS
+    assert len(re.findall(r"!\[", DOC)) == len(COMMANDS) == len({*map(written, COMMANDS)})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=written)
+def test_a_command_makes_its_picture(
+    both: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command.replace(FOLDER, f"{tmp_path}/"))[1:]
+    arguments = [str(path) for word in words for path in (sorted(Path().glob(word)) if "/*" in word else [word])]
+    assert cli.main([*arguments, "--server", both.address]) == 0
+    made, committed = tmp_path / written(command), ROOT / FOLDER / written(command)
+    assert committed.stat().st_size < MOST_BYTES
+    here, there = pixels(made), pixels(committed)
+    assert here.shape == there.shape
+    assert here.std() > 10
+    # Another processor computes other last digits, which move a line or a colour by a step.
+    assert np.abs(here - there).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, not 48"),
+        (["show", "3_0.png", "--as", "pca"], "--tap tells what to draw as pca"),
+        (["show", "3_0.png", "-t", "logits", "--as", "overlay"], "nothing to lay over"),
+        (["show", "3_0.png", "3_1.png", "--as", "strip"], "shows one image"),
+        (["show", "3_0.png", "-t", "blocks.0", "-o", "/proc/new/x.png"], "/proc/new"),
+        (["inspect", "3_0.png", "--layers", "blocks.0", "--figure", "/proc/x.png"], "/proc/x.png"),
+    ],
+)
+def test_an_error_is_one_clear_line(
+    both: ServerProcess,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "images" / "digits")
+    assert cli.main([*arguments, "-m", "digits_vit", "--server", both.address]) == 1
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["show", "x.png", "--pick", "one"], "no list of channels such as 3,17,42"),
+        (["show", "x.png", "--out", "x.gif"], "ends in .png, .pdf or .svg, not .gif"),
+        (["inspect", "x.png", "--figure", "x.jpeg"], "not .jpeg"),
+        (["compare", "x.png", "y.png", "--figure", "x.txt"], "not .txt"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*arguments, "-m", "digits_vit", "--server", "127.0.0.1:1"])
+    assert words in capsys.readouterr().err
+
+
+def test_the_command_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "examples" / "models" / "digits_vit" / "README.md").read_text()
+    (command,) = re.findall(r"```sh\nlayertap (.*)\n```", readme)
+    assert cli.main(shlex.split(command.replace("build/", f"{tmp_path}/"))) == 0
+    assert pixels(tmp_path / "pca.png").std() > 10
+
+
+def test_its_python(both: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for code in PYTHON:
+        exec(code.replace("localhost:8001", both.address).replace("build/", f"{tmp_path}/"), {})
+    assert (tmp_path / "overlay.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_files_it_links_to_exist() -> None:
+    for path in re.findall(r"\]\(([^)#:]+)\)", DOC):
+        assert (ROOT / "docs" / path).exists(), path
