@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import layertap
-from layertap import blocks, errors, types, viz
+from layertap import blocks, comparison, errors, similarity, types, viz
 from layertap import sklearn as for_sklearn
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +23,7 @@ LONGEST_LINE = 100
 
 SECTIONS: dict[str, list[Any]] = {
     "Clients": [getattr(layertap, name) for name in layertap.__all__ if name.endswith("Client")],
+    "Connections": [layertap.Tls],
     "Answers": [
         *(types.Features, types.FeatureMap, types.Quantization, types.Timing, types.ExtractedItem),
         *(types.Preview, types.PreviewedFeature, types.LayerStatistics),
@@ -32,7 +33,11 @@ SECTIONS: dict[str, list[Any]] = {
         *(types.ReceptiveField, types.TokenGrid),
     ],
     "Taps": [types.Tap, types.Block, layertap.parse_tap, layertap.format_tap],
-    "With more installed": [for_sklearn.LayertapTransformer, viz.draw_maps],
+    "Comparisons": [
+        *(comparison.compare_images, comparison.compare_models, comparison.compare_layers),
+        *(comparison.CkaMatrix, similarity.LayerSimilarity),
+    ],
+    "With more installed": [for_sklearn.LayertapTransformer, *(getattr(viz, name) for name in viz.__all__)],
 }
 """What is public, but for the blocks and the errors. A new public name must find its place here."""
 
@@ -182,8 +187,9 @@ def error_classes() -> list[type[errors.LayertapError]]:
 
 
 def public_name(member: Any) -> str:
-    module = "layertap" if getattr(layertap, member.__name__, None) is member else member.__module__
-    return f"{module}.{member.__name__}"
+    places = (("layertap", layertap), ("layertap.viz", viz))
+    found = [name for name, module in places if getattr(module, member.__name__, None) is member]
+    return f"{(found or [member.__module__])[0]}.{member.__name__}"
 
 
 def public_api() -> str:

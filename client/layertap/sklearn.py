@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from layertap._calls import DEFAULT_ADDRESS
 from layertap._client import Client
+from layertap._connection import DEFAULT_ADDRESS
 from layertap.images import is_pillow
 from layertap.types import Array, Features, Tap
 

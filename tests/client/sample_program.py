@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 from layertap import (
+    AsyncClient,
     Block,
     Client,
     FeatureMap,
@@ -22,14 +25,32 @@ from layertap import (
     Tap,
     TensorInfo,
     Timing,
+    Tls,
     blocks,
     errors,
     format_tap,
     parse_tap,
 )
+from layertap.comparison import CkaMatrix, compare_images, compare_layers, compare_models
+from layertap.similarity import LayerSimilarity
 from layertap.sklearn import LayertapTransformer
 from layertap.types import Array, ExtractedItem, LayerStatistics, Preview, PreviewedFeature, TokenGrid
-from layertap.viz import draw_maps
+from layertap.viz import (
+    Picture,
+    Result,
+    cka_figure,
+    collect,
+    components_figure,
+    draw_maps,
+    labels_of,
+    maps_figure,
+    overlay_figure,
+    results_of,
+    save,
+    similarities_figure,
+    statistics_figure,
+    strip_figure,
+)
 
 MODEL = "efficientnet_lite0"
 
@@ -127,12 +148,65 @@ def estimate(address: str, photo: Path) -> None:
     assert table.shape == (2, len(transformer.get_feature_names_out()))
 
 
+async def ask_from_an_event_loop(address: str, photo: Path) -> None:
+    async with AsyncClient(address, timeout_seconds=30, token="not asked for") as client:
+        features: Features = await client.extract(photo, model=MODEL, taps="stage:1 | gap -> mean")
+        async for item in client.extract_many([photo], model=MODEL, taps="stage:1 | gap -> mean", progress=True):
+            again: Features | None = item.features
+            assert again is not None
+            assert np.allclose(again["mean"], features["mean"], rtol=1e-4)
+        models: list[ModelInfo] = await client.models()
+        model: ModelInfo = await client.model(models[0].name)
+        layers: list[LayerInfo] = await client.layers(model.name, "#1")
+        preview: Preview = await client.preview(model=MODEL, taps="stage:1")
+        statistics: tuple[LayerStatistics, ...] = await client.inspect(photo, model=MODEL, selectors="stage:1")
+        told: FeatureMap = await client.apply_blocks_map(np.ones((1, 4, 6, 6), np.float32), "gap")
+        same: Array = await client.apply_blocks(np.ones((1, 4, 6, 6), np.float32), "gap")
+        assert len(layers) == len(preview.features) == len(statistics) == len(await client.blocks("gap")) == 1
+        assert (told.array == same).all()
+        try:
+            await client.load_model(MODEL)
+            await client.unload_model(MODEL)
+        except errors.ControlDisabledError:
+            pass
+    tls = Tls(roots=b"", server_name="layertap")
+    credentials: grpc.ChannelCredentials = tls.credentials()  # for a channel of one's own
+    without_context = AsyncClient(address, tls=tls)
+    assert credentials
+    await without_context.close()
+
+
+def draw(client: Client, photo: Path, out: Path) -> None:
+    pictures: list[Picture] = collect(client, [photo], model=MODEL, taps=["stage:2"])
+    results: tuple[Result, ...] = pictures[0].results
+    assert results[0].on_picture(np.ones((56, 56), np.float32), 224, 224).shape == (224, 224)
+    assert pictures[0].height_by_width == 1
+    for figure in (maps_figure(pictures), overlay_figure(pictures), components_figure(pictures)):
+        save(figure, out)
+    save(strip_figure(pictures[0]), out)
+    save(statistics_figure(client.inspect(photo, model=MODEL), "layers", labels_of(client, MODEL)), out)
+    layers = {layer.name: layer for layer in client.layers(MODEL, "stage:2")}
+    assert results_of(client.extract(photo, model=MODEL, taps="stage:2"), layers)[0].maps is not None
+
+
+def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
+    images: list[LayerSimilarity] = compare_images(client, photo, other, model=MODEL, selectors=["stage:1"])
+    models: list[LayerSimilarity] = compare_models(client, [photo], models=(MODEL, MODEL), selectors=["stage:1"])
+    assert images[0].cosine != models[0].cosine
+    save(similarities_figure(images), out)
+    three: list[Path | Array] = [photo, other, np.zeros((8, 8, 3), np.uint8)]
+    matrix: CkaMatrix = compare_layers(client, three, models=(MODEL, MODEL), selectors=["stage:1", "stage:2"])
+    save(cka_figure(matrix.values, (MODEL, matrix.rows), (MODEL, matrix.columns)), out)
+
+
 def main(address: str, photo: Path, drawing: Path) -> None:
     with Client(
         address, timeout_seconds=30, grpc_options=[("grpc.enable_http_proxy", 0)], shared_memory=False
     ) as client:
         features = extract(client, photo)
         draw_maps(photo, features, drawing, channels=2)
+        draw(client, photo, drawing)
+        compare(client, photo, photo.with_name("coffee.jpg"), drawing)
         extract_many(client, photo)
         look_before(client, photo)
         apply(client)
@@ -140,6 +214,7 @@ def main(address: str, photo: Path, drawing: Path) -> None:
         control(client)
         fail(client, photo)
     estimate(address, photo)
+    asyncio.run(ask_from_an_event_loop(address, photo))
     without_context = Client(address)
     without_context.close()
 
