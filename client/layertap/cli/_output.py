@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
+
+from layertap.cli._style import BOLD, styled
+
+NO_STYLES: Mapping[str, str] = MappingProxyType({})
 
 
 class CommandError(Exception):
     """A command cannot do what it was asked; the message is one line for the person who typed it."""
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Columns as wide as their longest value; numbers to the right."""
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[object]], styles: Mapping[str, str] = NO_STYLES
+) -> None:
+    """Columns as wide as their longest value; numbers to the right. ``styles`` are of single values, on a terminal."""
     texts = [[_text(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in [list(headings), *texts]) for column in range(len(headings))]
     numeric = [all(isinstance(row[column], int | float | None) for row in rows) for column in range(len(headings))]
-    for row in [list(headings), *texts]:
-        cells = [
+    for number, row in enumerate([list(headings), *texts]):
+        padded = [
             text.rjust(width) if right else text.ljust(width)
             for text, width, right in zip(row, widths, numeric, strict=True)
         ]
+        shown = [styles.get(text, "") if number else BOLD for text in row]
+        cells = [styled(text, style, sys.stdout) for text, style in zip(padded, shown, strict=True)]
         print("  ".join(cells).rstrip())
 
 

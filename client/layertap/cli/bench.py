@@ -12,12 +12,13 @@ from typing import Any
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import print_json, print_table
+from layertap.cli._parser import add_command
 from layertap.images import to_payloads
 from layertap.types import EncodedImage
 
-EXAMPLES = """examples:
-  layertap bench cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap"
-  layertap bench *.jpg --model efficientnet_lite0 --tap "stage:4 | gap" --callers 8 --count 1000
+EXAMPLES = """
+layertap bench cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap"
+layertap bench *.jpg --model efficientnet_lite0 --tap "stage:4 | gap" --callers 8 --count 1000
 """
 
 
@@ -35,12 +36,12 @@ class Measured:
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "bench",
-        help="how fast a server answers",
+        "how fast a server answers",
         description="Asks for the same taps again and again, one image a call, and tells how long it took.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        examples=EXAMPLES,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="they take turns")
     parser.add_argument("--model", "-m", required=True)

@@ -11,31 +11,32 @@ from layertap import comparison
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import CommandError, print_json, print_table
+from layertap.cli._parser import add_command
 from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.comparison import CkaMatrix
 from layertap.similarity import LayerSimilarity
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
-EXAMPLES = """One model and two images: cosine similarity and relative L2 distance of each layer.
+NOTES = """One model and two images: cosine similarity and relative L2 distance of each layer.
 Two models (--model twice) and images or folders of images: the same of the layers that both have by name, and their
 linear CKA (Kornblith et al. 2019) from three images on. Where no name is common, or with --matrix: the linear CKA of
-every layer of the one with every layer of the other. Features for CKA are a layer's means over its places (gap).
-
-examples:
-  layertap compare cat.jpg dog.jpg --model efficientnet_lite0
-  layertap compare cat.jpg dog.jpg --model efficientnet_lite0 --layers stage:1 stage:5 logits --figure differences.png
-  layertap compare photos/ --model vit --model vit_int8 --figure quantization.png
-  layertap compare photos/ --model vit --model resnet --matrix --json
+every layer of the one with every layer of the other. Features for CKA are a layer's means over its places (gap)."""
+EXAMPLES = """
+layertap compare cat.jpg dog.jpg --model efficientnet_lite0
+layertap compare cat.jpg dog.jpg --model efficientnet_lite0 --layers stage:1 stage:5 logits --figure differences.png
+layertap compare photos/ --model vit --model vit_int8 --figure quantization.png
+layertap compare photos/ --model vit --model resnet --matrix --json
 """
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "compare",
-        help="how two images, or two models, differ layer by layer",
+        "how two images, or two models, differ layer by layer",
         description="Compares two images, or two models, layer by layer.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        notes=NOTES,
+        examples=EXAMPLES,
     )
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGE", help="a file, or with two models also a folder"

@@ -7,16 +7,17 @@ from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import print_json, print_table, shape_text
+from layertap.cli._parser import add_command
 from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.types import LayerStatistics
 
-PREVIEW_EXAMPLES = """example:
-  layertap preview --model efficientnet_lite0 --tap "op:Conv | gap" --count 16
+PREVIEW_EXAMPLES = """
+layertap preview --model efficientnet_lite0 --tap "op:Conv | gap" --count 16
 """
-INSPECT_EXAMPLES = """examples:
-  layertap inspect *.jpg --model efficientnet_lite0
-  layertap inspect cat.jpg --model efficientnet_lite0 --layers "blocks.*" stage:4
-  layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
+INSPECT_EXAMPLES = """
+layertap inspect *.jpg --model efficientnet_lite0
+layertap inspect cat.jpg --model efficientnet_lite0 --layers "blocks.*" stage:4
+layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
 """
 
 
@@ -35,13 +36,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _command(commands: Any, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=purpose,
-        description=f"{purpose.capitalize()}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = add_command(commands, name, purpose, examples=examples)
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument("--json", action="store_true", help="for programs")
     add_connection_arguments(parser)

@@ -9,20 +9,43 @@ from layertap import blocks
 from layertap.blocks import BlockSpec, Parameter
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import CommandError, print_json, print_table, shape_text
+from layertap.cli._parser import add_command
+from layertap.cli._style import GREEN, RED, YELLOW
 from layertap.expression import format_value
-from layertap.types import LayerInfo, ModelInfo
+from layertap.types import LayerInfo, ModelInfo, ModelState
+
+MODELS_EXAMPLES = """
+layertap models
+layertap models efficientnet_lite0
+layertap models efficientnet_lite0 --load      # where the server runs with --control
+"""
+LAYERS_EXAMPLES = """
+layertap layers efficientnet_lite0
+layertap layers efficientnet_lite0 "blocks.3.*"
+layertap layers efficientnet_lite0 op:Conv --json
+"""
+BLOCKS_EXAMPLES = """
+layertap blocks
+layertap blocks gem
+"""
+STATES: dict[str, str] = {
+    ModelState.READY: GREEN,
+    ModelState.LOADING: YELLOW,
+    ModelState.FAILED: RED,
+    ModelState.UNLOADED: YELLOW,
+}
 
 
 def add_commands(commands: Any) -> None:
-    models = commands.add_parser("models", help="the models that are served", description="Lists the models.")
+    models = add_command(commands, "models", "the models that are served", examples=MODELS_EXAMPLES)
     models.add_argument("name", nargs="?", help="tell all of this one")
     control = models.add_mutually_exclusive_group()
     control.add_argument("--load", action="store_true", help="load or reload it first; the server must allow control")
     control.add_argument("--unload", action="store_true", help="take it out of service first")
-    layers = commands.add_parser("layers", help="the layers of a model", description="Lists a model's layers.")
+    layers = add_command(commands, "layers", "the layers of a model", examples=LAYERS_EXAMPLES)
     layers.add_argument("model")
     layers.add_argument("selector", nargs="?", default="", help="only these, such as op:Conv or 'blocks.3.*'")
-    catalogue = commands.add_parser("blocks", help="the block catalogue", description="Lists the blocks.")
+    catalogue = add_command(commands, "blocks", "the block catalogue", examples=BLOCKS_EXAMPLES)
     catalogue.add_argument("name", nargs="?", help="tell all of this one")
     for parser, run in ((models, _models), (layers, _layers), (catalogue, _blocks)):
         parser.add_argument("--json", action="store_true", help="for programs")
@@ -46,7 +69,7 @@ def _models(arguments: argparse.Namespace) -> None:
         _print_model(found[0])
     else:
         rows = [(item.name, item.version, item.state, item.layer_count, item.device, _remark(item)) for item in found]
-        print_table(("model", "version", "state", "layers", "device", "description"), rows)
+        print_table(("model", "version", "state", "layers", "device", "description"), rows, STATES)
 
 
 def _remark(model: ModelInfo) -> str:

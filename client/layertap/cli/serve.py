@@ -6,13 +6,22 @@ import argparse
 from typing import Any
 
 from layertap.cli._output import CommandError
+from layertap.cli._parser import add_command
+
+EXAMPLES = """
+layertap serve --models models
+layertap serve --models models --host 0.0.0.0 --tokens tokens.yaml --tls-certificate server.pem --tls-key key.pem
+LAYERTAP_MODELS=models layertap serve --config layertap.yaml --show-config
+"""
 
 
 def add_commands(commands: Any) -> None:
     """Adds the command; its flags are the server's settings, where the server is installed."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "serve",
-        help="run the service",
+        "run the service",
+        examples=EXAMPLES,
         description="Runs the service until SIGTERM or Ctrl-C. Each setting is also an environment variable "
         "(--max-images: LAYERTAP_MAX_IMAGES) and a key of the file that --config names; flags win.",
     )

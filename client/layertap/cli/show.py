@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import CommandError
+from layertap.cli._output import CommandError, print_json
+from layertap.cli._parser import add_command
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 
 if TYPE_CHECKING:
@@ -17,28 +18,28 @@ if TYPE_CHECKING:
     from layertap.viz import Picture
 
 KINDS = ("grid", "overlay", "pca", "strip")
-EXAMPLES = """pictures:
+NOTES = """pictures:
   grid      channels of each tap beside the image: those of most energy, or --pick
   overlay   heat maps over what the model saw of the image: mean magnitude of the channels, or --pick
   pca       the first three principal components of a tap's channels as colours, shared by all images
-  strip     a small cell a layer, for one image; without --tap every layer right after an activation
-
-examples:
-  layertap show cat.jpg --model efficientnet_lite0 --tap stage:1 --tap stage:3 --out maps.png
-  layertap show cat.jpg --model efficientnet_lite0 --tap stage:3 --pick 3,17,42
-  layertap show cat.jpg cup.jpg --model efficientnet_lite0 --tap stage:5 --as overlay
-  layertap show *.jpg --model vit --tap blocks.3 --as pca --out components.pdf
-  layertap show cat.jpg --model efficientnet_lite0 --as strip --out network.png
+  strip     a small cell a layer, for one image; without --tap every layer right after an activation"""
+EXAMPLES = """
+layertap show cat.jpg --model efficientnet_lite0 --tap stage:1 --tap stage:3 --out maps.png
+layertap show cat.jpg --model efficientnet_lite0 --tap stage:3 --pick 3,17,42
+layertap show cat.jpg cup.jpg --model efficientnet_lite0 --tap stage:5 --as overlay
+layertap show *.jpg --model vit --tap blocks.3 --as pca --out components.pdf
+layertap show cat.jpg --model efficientnet_lite0 --as strip --out network.png
 """
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "show",
-        help="draw feature maps",
+        "draw feature maps",
         description="Draws the feature maps of images.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        notes=NOTES,
+        examples=EXAMPLES,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--model", "-m", required=True)
@@ -58,6 +59,7 @@ def add_commands(commands: Any) -> None:
         "--channels", type=int, default=12, metavar="N", help="grid: maps a tap, those of most energy (default: 12)"
     )
     parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: these channels")
+    parser.add_argument("--json", action="store_true", help="for programs")
     add_connection_arguments(parser)
     parser.set_defaults(run=_show)
 
@@ -87,4 +89,8 @@ def _show(arguments: argparse.Namespace) -> None:
         taps = arguments.taps or ["all:activations"]
         pictures = viz.collect(client, arguments.images, model=arguments.model, taps=taps)
     save_figure(lambda: draw[arguments.kind](pictures), arguments.out)
-    print(arguments.out)
+    if arguments.json:
+        drawn = [{"name": item.name, "shape": item.shape} for item in pictures[0].results]
+        print_json({"file": str(arguments.out), "images": len(pictures), "results": drawn})
+    else:
+        print(arguments.out)

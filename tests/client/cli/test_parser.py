@@ -1,0 +1,88 @@
+"""What every command has: help with examples that parse, and JSON for programs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import shlex
+
+import pytest
+
+from layertap.cli import main, make_parser
+from layertap.cli._output import print_table
+from layertap.cli._style import RED, styled
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+def examples(text: str) -> list[str]:
+    """The command lines behind ``examples:``, without redirections, remarks and variables."""
+    lines = [line.split("  #")[0].split(" > ")[0].strip() for line in text.partition("examples:\n")[2].splitlines()]
+    return [re.sub(r"^[A-Z_]+=\S+ ", "", line) for line in lines if "layertap " in line]
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_help_shows_examples_that_parse(name: str) -> None:
+    parser = parsers()[name]
+    found = examples(parser.format_help())
+    assert found
+    for line in found:
+        program, command, *arguments = shlex.split(line)
+        assert (program, command) == ("layertap", name)
+        make_parser().parse_args([command, *arguments])
+
+
+@pytest.mark.parametrize("name", sorted(set(parsers()) - {"serve", "completion"}))
+def test_programs_can_have_json(name: str) -> None:
+    assert "--json" in parsers()[name].format_help()
+
+
+def test_the_program_s_own_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"\n    {name}" in text for name in parsers())
+    assert "exit status: 0; 1 after an error" in text
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in parsers())
+    assert "--show-config" in script or "show-config" in script
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert styled("x", RED, Terminal()) == "\x1b[31mx\x1b[0m"
+    assert styled("x", RED, io.StringIO()) == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert styled("x", RED, Terminal()) == "x"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert styled("x", RED, Terminal()) == "x"
+
+
+def test_a_table_on_a_terminal_has_the_columns_of_one_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    shown = []
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stdout", stream)
+        print_table(("name", "count"), [("a", 1), ("longer", 20)], {"a": RED})
+        shown.append(stream.getvalue())
+    assert "\x1b[31ma     \x1b[0m" in shown[0]
+    plain = re.sub(r"\x1b\[\d+m", "", shown[0])
+    assert [line.rstrip() for line in plain.splitlines()] == shown[1].splitlines()
