@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import LayertapError, ModelFailedError, UnknownModelError
+from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, UnknownModelError
 from layertap.types import ModelInfo, ModelState
 from layertap_server.document import ManifestError
 from layertap_server.graph import MOST_BYTES, GraphError
@@ -24,6 +24,7 @@ from layertap_server.manifest import FILE_NAME
 log = logging.getLogger(__name__)
 
 LATEST = {"", "latest"}
+LOADING_RETRY_MS = 500
 Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
 """Every file of a model's folder with its size and time."""
 
@@ -88,6 +89,7 @@ class Repository:
 
         Raises:
             UnknownModelError: no such model or version, or it is unloaded.
+            ModelLoadingError: it is not there yet.
             ModelFailedError: it could not be loaded; says why.
         """
         entry = self._entry(name)
@@ -103,6 +105,9 @@ class Repository:
             raise UnknownModelError(message, model=name, version=version)
         if model.state is ModelState.UNLOADED:
             raise UnknownModelError(f"the model {name!r} is unloaded; LoadModel loads it", model=name, version=wanted)
+        if model.state is ModelState.LOADING:
+            message = f"the model {name!r} is being loaded; ask again"
+            raise ModelLoadingError(message, model=name, retry_after_ms=LOADING_RETRY_MS)
         raise ModelFailedError(f"the model {name!r} could not be loaded: {model.reason}", model=name, why=model.reason)
 
     def info(self, name: str, version: str = "") -> ModelInfo:
@@ -110,7 +115,7 @@ class Repository:
         entry = self._entry(name)
         try:
             return self.get(name, version).info
-        except (ModelFailedError, UnknownModelError):
+        except (ModelFailedError, ModelLoadingError, UnknownModelError):
             told = entry.versions.get(max(entry.versions, key=_newness) if version in LATEST else version)
             if isinstance(told, ModelInfo):
                 return told
@@ -202,12 +207,19 @@ class Repository:
         with self._changing:
             fingerprint = _fingerprint(home)
             before = self._entries[home.name].versions if home.name in self._entries else {}
+            if not any(isinstance(model, LoadedModel) for model in before.values()):
+                self._tell_loading(home, fingerprint)
             versions = {version: self._attempt(home, version) for version in _versions(home)}
             newest = versions[max(versions, key=_newness)]
             problem = newest.reason if isinstance(newest, ModelInfo) else ""
             kept = {version: _kept(model, before.get(version)) for version, model in versions.items()}
             self._replace(home.name, _Entry(kept, fingerprint))
         return problem
+
+    def _tell_loading(self, home: Path, fingerprint: Fingerprint) -> None:
+        """Until it is there, callers are told to come again; of a model that serves they notice nothing."""
+        told = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in _versions(home)}
+        self._replace(home.name, _Entry(told, fingerprint))
 
     def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
         try:

@@ -84,7 +84,7 @@ def test_a_device_without_room_is_an_error_and_serves_on(cat: Array) -> None:
     with running_server(*flags, models=MODELS) as server, Client(server.address, timeout_seconds=120) as client:
         large = [np.zeros((224, 224, 3), np.uint8)] * 64
         try:
-            client.extract(large, model=MODEL, taps=["stage:1 | conv(512, 3) | gap"])
+            client.extract(large, model=MODEL, taps=["stage:1 | conv(512, 3, weight=he) | gap"])
         except LayertapError as error:
             assert isinstance(error, DeviceMemoryError), error
         assert client.extract(cat, model=MODEL, taps="stage:4 | gap").batch_size == 1
