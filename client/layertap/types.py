@@ -9,6 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from os import PathLike
+
+    import pandas as pd
+    import torch
+
     from layertap.errors import LayertapError
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -252,6 +257,64 @@ class Features(Mapping[str, Array]):
     """How many images ran together in the model."""
     taps: tuple[str, ...] = ()
     """The expressions that were asked for, in order."""
+    paths: tuple[str, ...] = ()
+    """The image of each row, where a file that was loaded tells."""
+
+    def to_torch(self) -> dict[str, torch.Tensor]:
+        """The arrays as PyTorch tensors by result name, on the CPU; nothing is copied.
+
+        A tensor and its array are the same memory. Clone it before you change it in place.
+
+        Raises:
+            ImportError: PyTorch is not installed.
+        """
+        from layertap import _conversions  # noqa: PLC0415 - of use only where PyTorch is
+
+        return _conversions.to_torch(self)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Vectors as a table: one row an image, one column a value, called ``signature_0``, ``signature_1`` … .
+
+        The index is ``paths``, where these are known, and the row's number otherwise.
+
+        Raises:
+            ValueError: a result is not N×C.
+            ImportError: pandas is not installed.
+        """
+        from layertap import _conversions  # noqa: PLC0415 - of use only where pandas is
+
+        return _conversions.to_pandas(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Writes the results into a file that is then there as a whole, or into a folder.
+
+        The suffix names the format: ``.npz``, ``.npy`` (one result), ``.safetensors``, ``.zarr`` (Zarr v3) and
+        ``.parquet`` (one row an image), which need the extra ``storage``, and none for a folder of ``.npy``.
+
+        Raises:
+            layertap.storage.StorageError: a suffix that names no format, results that it cannot hold.
+            ImportError: the format's library is not installed.
+            OSError: the file cannot be written.
+        """
+        from layertap import storage  # noqa: PLC0415 - it is made of this module
+
+        storage.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Features:
+        """What `save`, or ``layertap extract`` in bulk, wrote, all of it in memory.
+
+        Arrays, names, layers, layouts, model and version are as they were; timing is not kept. An ``.npy`` holds an
+        array alone: its result is called like the file. Arrays of another program's file are results without a layer.
+
+        Raises:
+            layertap.storage.StorageError: a suffix that names no format, a damaged file.
+            ImportError: the format's library is not installed.
+            OSError: the file cannot be read.
+        """
+        from layertap import storage  # noqa: PLC0415 - it is made of this module
+
+        return storage.load(path)
 
     def map(self, name: str) -> FeatureMap:
         """The result of this name or expression, with its layer and layout.

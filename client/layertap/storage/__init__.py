@@ -1,0 +1,35 @@
+"""Features in files. The suffix names the format; each format is a module of its own behind `formats`."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from layertap.storage.content import content_of, features_of
+from layertap.storage.errors import RowMismatchError, StorageError
+from layertap.storage.formats import BULK_SUFFIXES, FORMATS, format_of
+from layertap.storage.index import index_path, read_index
+from layertap.types import Features
+
+__all__ = ["BULK_SUFFIXES", "FORMATS", "RowMismatchError", "StorageError", "format_of", "load", "save"]
+
+
+def save(features: Features, path: str | PathLike[str]) -> None:
+    """As `Features.save`."""
+    path = Path(path)
+    format_ = format_of(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    format_.write(path, content_of(features))
+    index_path(path).unlink(missing_ok=True)  # of an output in bulk that was there
+
+
+def load(path: str | PathLike[str]) -> Features:
+    """As `Features.load`."""
+    path = Path(path)
+    format_ = format_of(path)
+    index = read_index(path)
+    try:
+        content = format_.read(path)
+    except format_.ERRORS as error:
+        raise StorageError(f"{path} cannot be read as features: {error}") from error
+    return features_of(content.first(index.rows) if index else content)

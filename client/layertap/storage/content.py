@@ -1,0 +1,162 @@
+"""Features as what every format stores: columns of arrays, each with plain facts, and the path of each row.
+
+A result is a column. What quantized values need to become real ones are two columns more, called after the result:
+``q`` has ``q.scale`` and ``q.zero_point``. Facts are JSON: a format that has metadata keeps them there as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from layertap.storage.errors import StorageError
+from layertap.types import Array, FeatureMap, Features, Layout, Quantization
+
+Facts: TypeAlias = Mapping[str, Any]
+
+_SCALE, _ZERO_POINT = "scale_of", "zero_point_of"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """An array and what is known of it."""
+
+    name: str
+    array: Array
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def is_result(self) -> bool:
+        """Whether it is a result, and not what belongs to one."""
+        return _SCALE not in self.facts and _ZERO_POINT not in self.facts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Content:
+    """What a file holds."""
+
+    columns: tuple[Column, ...]
+    facts: Facts = field(default_factory=dict)
+    """Of all of it: model and version."""
+    paths: tuple[str, ...] = ()
+    """The image of each row; empty where it is not known."""
+
+    def first(self, rows: int) -> Content:
+        """Only so many rows."""
+        columns = tuple(replace(column, array=column.array[:rows]) for column in self.columns)
+        return replace(self, columns=columns, paths=self.paths[:rows])
+
+
+def content_of(features: Features) -> Content:
+    """What is stored of features.
+
+    Raises:
+        StorageError: two results have one name.
+    """
+    names = list(features)
+    if len(set(names)) < len(names):
+        raise StorageError("two results have one name; give them names of their own with '-> name'")
+    results = [_result(feature, features.taps) for feature in features.maps]
+    beside = [
+        (f"{feature.name}.{word}", array, {role: feature.name})
+        for feature in features.maps
+        if feature.quantization is not None
+        for word, role, array in (
+            ("scale", _SCALE, feature.quantization.scale),
+            ("zero_point", _ZERO_POINT, feature.quantization.zero_point),
+        )
+    ]
+    keys = unique((*names, *(name for name, _, _ in beside)))[len(names) :]
+    extra = [Column(key, array, facts) for key, (_, array, facts) in zip(keys, beside, strict=True)]
+    facts = {"model": features.model, "version": features.version}
+    return Content((*results, *extra), facts, features.paths)
+
+
+def features_of(content: Content) -> Features:
+    """The features that were stored; a file of another program's has arrays and names alone."""
+    belongings = {
+        (role, column.facts[role]): column.array
+        for column in content.columns
+        for role in (_SCALE, _ZERO_POINT)
+        if role in column.facts
+    }
+    maps = tuple(_feature_map(column, belongings) for column in content.columns if column.is_result)
+    return Features(
+        maps,
+        model=content.facts.get("model", ""),
+        version=content.facts.get("version", ""),
+        taps=_taps(content.columns),
+        paths=content.paths,
+    )
+
+
+def joined(contents: Sequence[Content]) -> Content:
+    """The rows of several, one behind the other.
+
+    Raises:
+        StorageError: there are none.
+    """
+    if not contents:
+        raise StorageError("nothing was written yet")
+    if len(contents) == 1:
+        return contents[0]
+    columns = tuple(
+        replace(same[0], array=np.concatenate([column.array for column in same]))
+        for same in zip(*(content.columns for content in contents), strict=True)
+    )
+    paths = tuple(path for content in contents for path in content.paths)
+    return replace(contents[0], columns=columns, paths=paths)
+
+
+def unique(
+    names: Iterable[str],
+    *,
+    reserved: Iterable[str] = (),
+    key_of: Callable[[str], str] = str,
+    fold: Callable[[str], str] = str,
+) -> list[str]:
+    """A key for each name: ``key_of`` it, and a number behind it where that is taken; ``fold`` makes equals alike."""
+    taken = {fold(key) for key in reserved}
+    keys = []
+    for name in names:
+        key, number = key_of(name), 1
+        while fold(key) in taken:
+            number += 1
+            key = f"{key_of(name)}-{number}"
+        taken.add(fold(key))
+        keys.append(key)
+    return keys
+
+
+def _result(feature: FeatureMap, taps: Sequence[str]) -> Column:
+    facts = {
+        "layer": feature.layer,
+        "layout": feature.layout.value,
+        "tap": taps[feature.tap_index] if feature.tap_index < len(taps) else "",
+        "tap_index": feature.tap_index,
+        "inexact": feature.inexact,
+    }
+    return Column(feature.name, feature.array, facts)
+
+
+def _feature_map(column: Column, belongings: Mapping[tuple[str, str], Array]) -> FeatureMap:
+    facts, name = column.facts, column.name
+    scale, zero_point = belongings.get((_SCALE, name)), belongings.get((_ZERO_POINT, name))
+    return FeatureMap(
+        name=name,
+        array=column.array,
+        layer=facts.get("layer", ""),
+        layout=Layout(facts.get("layout", Layout.OTHER)),
+        tap_index=facts.get("tap_index", 0),
+        inexact=facts.get("inexact", False),
+        quantization=None if scale is None or zero_point is None else Quantization(scale, zero_point),
+    )
+
+
+def _taps(columns: Iterable[Column]) -> tuple[str, ...]:
+    """Each tap has a result at least, which tells it."""
+    found = {column.facts["tap_index"]: column.facts["tap"] for column in columns if column.facts.get("tap")}
+    return tuple(found.get(index, "") for index in range(max(found, default=-1) + 1))

@@ -1,0 +1,163 @@
+"""``.zarr``: a Zarr v3 group of one array a result, and ``path``, an array of strings.
+
+An array is called like its result as far as a file can be; the name itself and what else is known of it are its
+attribute ``layertap``. The group's says model, version and the order of the arrays. A chunk holds whole rows; in bulk
+it is one part.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.errors import BaseZarrError
+
+from layertap.storage.content import Column, Content, unique
+from layertap.storage.errors import StorageError
+from layertap.storage.files import stem_of, sync
+from layertap.storage.parts import Parts
+
+ERRORS = (BaseZarrError, ValueError, KeyError)
+CHUNK_BYTES = 16 * 2**20
+_ATTRIBUTE = "layertap"
+_PATHS = "path"
+_GROUP_FILE = "zarr.json"
+_EVERY_CHUNK = {"write_empty_chunks": True}
+"""Zarr would leave out those that equal 0, and takes -0.0 for such."""
+_ALL = slice(None)
+
+
+def write(path: Path, content: Content) -> None:
+    clear(path)
+    group = _create_group(path, content)
+    for key, column in _keyed(content):
+        rows = max(CHUNK_BYTES // max(column.array[:1].nbytes, 1), 1) if column.array.ndim else 1
+        _create_array(group, key, column, column.array.shape, rows)[...] = column.array
+
+
+def read(path: Path) -> Content:
+    return _read(path, _ALL)
+
+
+def parts(out: Path, rows_per_part: int) -> Parts:
+    return ChunkParts(out, rows_per_part)
+
+
+def clear(path: Path) -> None:
+    """Removes a group.
+
+    Raises:
+        StorageError: what is there is none.
+    """
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif (path / _GROUP_FILE).exists() or not any(path.iterdir()):
+        shutil.rmtree(path)
+    else:
+        raise StorageError(f"{path} is a folder and no Zarr group; choose another name")
+
+
+class ChunkParts:
+    """The rows of a group that grows: a part is one chunk of every array."""
+
+    def __init__(self, out: Path, rows_per_part: int) -> None:
+        self._out = out
+        self._rows_per_part = rows_per_part
+        self._stored: dict[str, Any] = {}
+        """The arrays, which take a while to open."""
+
+    def exist(self) -> bool:
+        return self._out.exists()
+
+    def clear(self) -> None:
+        clear(self._out)
+
+    def write(self, number: int, content: Content) -> None:
+        if not self._stored:
+            self._stored = self._opened(content)
+        first = number * self._rows_per_part
+        for key, column in _keyed(content):
+            self._stored[key].resize((first + len(column.array), *column.array.shape[1:]))
+            self._stored[key][first:] = column.array
+            self._sync(key, number)
+
+    def read(self, number: int) -> Content:
+        return _read(self._out, self._rows_of(number))
+
+    def paths(self, number: int) -> tuple[str, ...]:
+        return _texts(zarr.open_array(self._out / _PATHS, mode="r")[self._rows_of(number)])
+
+    def keep(self, rows: int) -> None:
+        """Only so many rows; what an interrupted write left goes too."""
+        self._stored = {}
+        for _, array in zarr.open_group(self._out, mode="r+").arrays():
+            array.resize((min(rows, array.shape[0]), *array.shape[1:]))
+        for partial in self._out.rglob("*.partial"):
+            partial.unlink()
+
+    def _opened(self, content: Content) -> dict[str, Any]:
+        """The arrays for such rows; those that are not there yet are made."""
+        is_there = (self._out / _GROUP_FILE).exists()
+        group: Any = zarr.open_group(self._out, mode="r+") if is_there else _create_group(self._out, content)
+        for key, column in _keyed(content):
+            if key not in group:
+                _create_array(group, key, column, (0, *column.array.shape[1:]), self._rows_per_part)
+        return {key: group[key].with_config(_EVERY_CHUNK) for key, _ in _keyed(content)}
+
+    def _rows_of(self, number: int) -> slice:
+        return slice(number * self._rows_per_part, (number + 1) * self._rows_per_part)
+
+    def _sync(self, key: str, number: int) -> None:
+        """Zarr replaces a chunk at once, and does not wait for the disk."""
+        folder = self._out / key
+        chunks = folder / "c" / str(number)
+        for path in (folder / "zarr.json", *chunks.rglob("*"), chunks, chunks.parent, folder, self._out):
+            if path.exists():  # an array without values has no chunks
+                sync(path)
+
+
+def _keyed(content: Content) -> Iterator[tuple[str, Column]]:
+    keys = unique(
+        (column.name for column in content.columns), reserved=[_PATHS, _GROUP_FILE], key_of=stem_of, fold=str.lower
+    )
+    yield from zip(keys, content.columns, strict=True)
+    if content.paths:
+        yield _PATHS, Column(_PATHS, np.array(content.paths), {"paths": True})
+
+
+def _create_group(path: Path, content: Content) -> Any:
+    keys = [key for key, column in _keyed(content) if "paths" not in column.facts]
+    return zarr.open_group(path, mode="w", zarr_format=3, attributes={_ATTRIBUTE: {**content.facts, "columns": keys}})
+
+
+def _create_array(group: Any, key: str, column: Column, shape: tuple[int, ...], rows_per_chunk: int) -> Any:
+    return group.create_array(
+        key,
+        shape=shape,
+        dtype=str if column.array.dtype.kind == "U" else column.array.dtype,
+        chunks=tuple(max(size, 1) for size in (rows_per_chunk, *shape[1:]))[: len(shape)],
+        attributes={_ATTRIBUTE: {"name": column.name, **column.facts}},
+        config=_EVERY_CHUNK,
+    )
+
+
+def _read(path: Path, rows: slice) -> Content:
+    """Another program's group has arrays alone."""
+    group: Any = zarr.open_group(path, mode="r")
+    facts = dict(group.attrs.get(_ATTRIBUTE, {}))
+    arrays = {key: group[key] for key in facts.pop("columns", sorted(group.array_keys()))}
+    columns = tuple(_column(key, array, rows) for key, array in arrays.items())
+    return Content(columns, facts, _texts(group[_PATHS][rows]) if facts and _PATHS in group else ())
+
+
+def _column(key: str, array: Any, rows: slice) -> Column:
+    facts = array.attrs.get(_ATTRIBUTE, {})
+    return Column(facts.get("name", key), np.asarray(array[rows] if array.ndim else array[...]), facts)
+
+
+def _texts(array: Any) -> tuple[str, ...]:
+    return tuple(map(str, array))
