@@ -36,7 +36,9 @@ def test_extract(server: ServerProcess, tmp_path: Path) -> None:
         "--tap", "stage:1", "--out", out, "--server", server.address,
     )  # fmt: skip
     with np.load(out) as saved:
-        assert {name: saved[name].shape for name in saved} == {"signature": (2, 112), "blocks.0": (2, 16, 112, 112)}
+        shapes = {name: saved[name].shape for name in saved}
+        assert shapes == {"signature": (2, 112), "blocks.0": (2, 16, 112, 112), "path": (2,)}
+        assert saved["path"].tolist() == [str(EXAMPLE_PHOTO)] * 2
     assert "signature" in text
     assert "2×112" in text
 

@@ -3,78 +3,98 @@
 from __future__ import annotations
 
 import argparse
-import zipfile
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
+from layertap.cli._find_images import find_images
 from layertap.cli._output import CommandError, print_json, print_table, shape_text
+from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.types import Features
 
+MOST_AT_ONCE = 64
+"""Images of one request; a server takes no more unless its operator allows it."""
+DESCRIPTION = """\
+Extracts features of images and saves them. The suffix of --out names the format: .npz, .npy (one
+result), .safetensors, .zarr, .parquet, or none for a folder of .npy.
+
+A few images are one request: if one of them is bad there is no output. A folder is searched for
+images (jpg jpeg png webp bmp tif tiff gif), and its folders too. It, or more than 64 images, makes
+a run in bulk, into a .zarr, a folder of .parquet parts, or .safetensors parts (features-00000.safetensors …):
+  - Stopped by whatever, the same command goes on where it was; --overwrite begins anew.
+  - Rows are in the order of the paths, and each tells its path: zarr's array "path", Parquet's column
+    "path", the metadata of a .safetensors.
+  - A bad image, or one whose results have other shapes than the first image's, is listed in
+    OUT.errors.jsonl (path, reason, message), and tried again when the command is repeated.
+  - The exit status is 0 where at least one image is in the output, also if others are bad.
+"""
 EXAMPLES = """examples:
   layertap extract cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap | l2 -> signature" --out features.npz
   layertap extract *.jpg --model efficientnet_lite0 --tap embedding --out vectors.npy
+  layertap extract photos/ --model efficientnet_lite0 --tap embedding --tap "stage:2" --out features.zarr
 """
-SUFFIXES = (".npz", ".npy")
 
 
 def add_commands(commands: Any) -> None:
     parser = commands.add_parser(
         "extract",
         help="features of images",
-        description="Extracts features of images and saves them.",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     parser.add_argument("--model", "-m", required=True)
+    parser.add_argument("--version", default="", help="of the model; without it the newest")
     parser.add_argument(
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
     )
-    parser.add_argument("--out", "-o", type=Path, metavar="FILE", help=".npz of all results, or .npy of a single one")
+    parser.add_argument("--out", "-o", type=Path, metavar="FILE", help="what to write")
+    parser.add_argument("--overwrite", action="store_true", help="in bulk: begin anew instead of going on")
     parser.add_argument("--json", action="store_true", help="print names and shapes as JSON")
     add_connection_arguments(parser)
     parser.set_defaults(run=_extract)
 
 
 def _extract(arguments: argparse.Namespace) -> None:
-    if arguments.out is not None and arguments.out.suffix not in SUFFIXES:
-        raise CommandError(f"--out ends in one of {', '.join(SUFFIXES)}, not {arguments.out.name!r}")
+    try:
+        if arguments.out is not None:
+            format_of(arguments.out)
+        if len(arguments.images) > MOST_AT_ONCE or any(Path(image).is_dir() for image in arguments.images):
+            _extract_in_bulk(arguments)
+        else:
+            _extract_at_once(arguments)
+    except (StorageError, ImportError) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"{arguments.out}: {error.strerror or error}") from error
+
+
+def _extract_in_bulk(arguments: argparse.Namespace) -> None:
+    from layertap.cli._bulk_extract import extract_in_bulk
+
+    if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
+        raise CommandError(f"that many images go into --out {' or '.join(f'FILE{s}' for s in BULK_SUFFIXES)}")
+    images = find_images(arguments.images)
+    if not images:
+        raise CommandError(f"no images in {', '.join(arguments.images)}")
+    extract_in_bulk(arguments, images)
+
+
+def _extract_at_once(arguments: argparse.Namespace) -> None:
     with connect(arguments) as client:
-        features = client.extract(arguments.images, model=arguments.model, taps=arguments.taps)
+        features = client.extract(
+            arguments.images, model=arguments.model, version=arguments.version, taps=arguments.taps
+        )
     if arguments.out is not None:
-        save(features, arguments.out)
+        replace(features, paths=tuple(arguments.images)).save(arguments.out)
+    _print(features, as_json=arguments.json)
+
+
+def _print(features: Features, *, as_json: bool) -> None:
     rows = [(item.name, shape_text(item.array.shape), item.array.dtype.name, item.layer) for item in features.maps]
-    if arguments.json:
+    if as_json:
         print_json([dict(zip(("name", "shape", "dtype", "layer"), row, strict=True)) for row in rows])
     else:
         print_table(("result", "shape", "dtype", "layer"), rows)
-
-
-def _save_npz(file: IO[bytes], features: Features) -> None:
-    """As `numpy.savez`, which takes names as keywords and so cannot take every name."""
-    with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-        for name, array in features.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def save(features: Features, path: Path) -> None:
-    """Writes the arrays: ``.npz`` by result name, ``.npy`` where there is one result.
-
-    Raises:
-        CommandError: several results for an ``.npy``, or a file that cannot be written.
-    """
-    if path.suffix == ".npy" and len(features) != 1:
-        raise CommandError(f"an .npy holds one result and there are {len(features)}; save an .npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            if path.suffix == ".npy":
-                np.save(file, features.maps[0].array)
-            else:
-                _save_npz(file, features)
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from error

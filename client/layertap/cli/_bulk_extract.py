@@ -1,0 +1,130 @@
+"""``layertap extract`` over more images than one request has: one by one, into an output that can go on later."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from layertap._client import Client
+from layertap._progress import with_progress
+from layertap.cli._connection import connect
+from layertap.cli._output import CommandError, print_json
+from layertap.errors import LayertapError
+from layertap.storage import RowMismatchError
+from layertap.storage.bulk import BulkWriter
+from layertap.storage.index import Run
+from layertap.types import ExtractedItem
+
+
+@dataclass(slots=True)
+class ErrorList:
+    """``features.zarr.errors.jsonl``: the images of this run that have no row, and why; no file if all have one."""
+
+    path: Path
+    count: int = 0
+    _file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.path.unlink(missing_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, image: str, reason: str, message: str) -> None:
+        if self._file is None:
+            self._file = self.path.open("w", buffering=1)
+        self._file.write(json.dumps({"path": image, "reason": reason, "message": message}) + "\n")
+        self.count += 1
+
+
+def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> None:
+    """Goes through the images that the output lacks.
+
+    Raises:
+        CommandError: it was stopped, or no image could be extracted.
+        LayertapError: the server cannot do what is asked.
+        StorageError: the output is of another run, or of a format that cannot grow.
+    """
+    with connect(arguments) as client:
+        version = client.model(arguments.model, version=arguments.version).version
+        run = Run(arguments.model, version, tuple(arguments.taps))
+        with (
+            BulkWriter.open_or_resume(arguments.out, run, overwrite=arguments.overwrite) as writer,
+            ErrorList(errors_path(arguments.out)) as errors,
+            _telling_how_far(writer, len(images), arguments.out),
+        ):
+            before = writer.rows
+            _go_through(images, client, run, writer, errors)
+    _tell(arguments, writer.rows, writer.rows - before, errors)
+
+
+def errors_path(out: Path) -> Path:
+    """Beside the output."""
+    return out.with_name(f"{out.name}.errors.jsonl")
+
+
+def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
+    done = writer.paths()
+    left = [image for image in images if image not in done]
+    named = [image for image in left if _has_a_name(image, errors)]
+    items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
+    with contextlib.closing(items):  # type: ignore[type-var]  # it is a generator
+        for item in with_progress(items, len(images), before=len(images) - len(named), also_plain=True):
+            _store(item, writer, errors)
+
+
+def _store(item: ExtractedItem, writer: BulkWriter, errors: ErrorList) -> None:
+    if item.error is not None:
+        errors.add(item.id, item.error.reason, str(item.error))
+    elif item.features is not None:
+        try:
+            writer.append(item.id, item.features)
+        except RowMismatchError as error:
+            errors.add(item.id, error.reason, str(error))
+
+
+def _has_a_name(image: str, errors: ErrorList) -> bool:
+    """Whether the path can be written down; Linux allows any bytes."""
+    try:
+        image.encode()
+    except UnicodeEncodeError:
+        errors.add(
+            image, "PATH_NOT_UTF8", "the path is no UTF-8 and cannot be written into the output; rename the file"
+        )
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _telling_how_far(writer: BulkWriter, total: int, out: Path) -> Iterator[None]:
+    """Says how to go on, where something is there to go on with."""
+    try:
+        yield
+    except (LayertapError, KeyboardInterrupt) as error:
+        if not writer.rows:
+            raise
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).rstrip(".")
+        message = f"{why}; {writer.rows} of {total} images are in {out}: the same command goes on from there"
+        raise CommandError(message) from error
+
+
+def _tell(arguments: argparse.Namespace, rows: int, new: int, errors: ErrorList) -> None:
+    if not rows:
+        raise CommandError(f"none of the {errors.count} images could be extracted; {errors.path} says why")
+    if arguments.json:
+        print_json({"out": str(arguments.out), "images": rows, "new": new, "errors": errors.count})
+    else:
+        print(f"{rows} images in {arguments.out}, {new} of them new")
+    if errors.count:
+        print(f"layertap: {errors.count} images could not be extracted; {errors.path} says why", file=sys.stderr)

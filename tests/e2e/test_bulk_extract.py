@@ -1,0 +1,280 @@
+"""``layertap extract`` over folders: real server, real command, stopped in the middle and started again.
+
+``LAYERTAP_BULK_IMAGES`` says how many images there are: 400, or more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layertap import Client, Features, _calls
+from layertap.cli import main
+from layertap.storage import BULK_SUFFIXES
+from layertap.storage.index import index_path, read_index
+from tests.paths import MODEL
+from tests.processes import ServerProcess, running_server
+
+COUNT = int(os.environ.get("LAYERTAP_BULK_IMAGES", "400"))
+TAPS = ["stem | max_pool(8) -> maps", 'stage:1 | gap -> "a/b vector"']
+BROKEN_EVERY = 37
+FOLDERS = ["", "a folder", "ünï/çödé", "z/deep/deeper"]
+
+
+def picture(number: int) -> bytes:
+    """A small JPEG like no other."""
+    random = np.random.default_rng(number)
+    file = io.BytesIO()
+    Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((48, 40)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
+    """The paths of good and of broken images, sorted; among them lie files that are none."""
+    good, broken = [], []
+    for number in range(count):
+        place = folder / FOLDERS[number % len(FOLDERS)]
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / f"photo {number}{'.JPG' if number % 5 else ' é.jpeg'}"
+        is_broken = number % BROKEN_EVERY == 3
+        data = picture(number)
+        path.write_bytes(data[: len(data) // 3] if is_broken else data)
+        (broken if is_broken else good).append(str(path))
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.jpg").write_bytes(b"")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "x.jpg").write_bytes(b"")
+    return sorted(good), sorted(broken)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    folder = tmp_path_factory.mktemp("images") / "my photos"
+    folder.mkdir()
+    return folder, *make_images(folder, COUNT)
+
+
+def command(server: ServerProcess, folder: Path, out: Path, *more: str, taps: list[str] = TAPS) -> list[str]:
+    flags = [word for tap in taps for word in ("--tap", tap)]
+    address = ["--server", server.address]
+    return [
+        sys.executable,
+        "-m",
+        "layertap.cli",
+        "extract",
+        str(folder),
+        "-m",
+        MODEL,
+        *flags,
+        "-o",
+        str(out),
+        *address,
+        *more,
+    ]
+
+
+def run(*words: str, status: int = 0) -> tuple[str, str]:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def committed_rows(out: Path) -> int:
+    index = read_index(out) if index_path(out).exists() else None
+    return index.rows if index else 0
+
+
+@contextlib.contextmanager
+def obstacle(good: list[str]) -> Iterator[None]:
+    """An image that nobody ever finishes reading, behind the first 300: no run comes past it."""
+    pipe = Path(f"{good[300]}~.jpg")
+    os.mkfifo(pipe)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # whoever waits for it in this process need not any more
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        pipe.unlink()
+
+
+def wait_for_rows(out: Path) -> None:
+    while not committed_rows(out):
+        time.sleep(0.005)
+
+
+def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
+    """Stops the command with a signal as soon as rows are committed; its status and standard error."""
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_rows(out)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=60)
+    return process.returncode, errors
+
+
+def errors_of(out: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in out.with_name(f"{out.name}.errors.jsonl").read_text().splitlines()]
+
+
+def assert_complete(out: Path, good: list[str], broken: list[str], client: Client) -> None:
+    """Every good image once, with what `Client.extract` gives; every broken one in the list."""
+    features = Features.load(out)
+    assert sorted(features.paths) == good
+    assert sorted(item["path"] for item in errors_of(out)) == broken
+    assert {item["reason"] for item in errors_of(out)} <= {"IMAGE_DECODE_FAILED"}
+    assert all(item["message"] for item in errors_of(out))
+    rows = {path: row for row, path in enumerate(features.paths)}
+    for path in good[::7]:
+        expected = client.extract(path, model=MODEL, taps=TAPS)
+        assert list(expected) == list(features)
+        for name, array in expected.items():
+            np.testing.assert_array_equal(features[name][rows[path]], array[0])
+    assert (features.model, features.version, features.taps) == (MODEL, "1", tuple(TAPS))
+
+
+@pytest.mark.parametrize("suffix", BULK_SUFFIXES)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_and_started_again(
+    server: ServerProcess,
+    client: Client,
+    images: tuple[Path, list[str], list[str]],
+    tmp_path: Path,
+    suffix: str,
+    how: signal.Signals,
+) -> None:
+    folder, good, broken = images
+    out = tmp_path / f"features{suffix}"
+    words = command(server, folder, out)
+    with obstacle(good):
+        status, errors = start_and_stop(words, out, how)
+    some = committed_rows(out)
+    assert 0 < some <= 301
+    if how is signal.SIGINT:
+        assert status == 1
+        assert f"layertap: interrupted; {some} of {COUNT + 1} images are in {out}" in errors
+        assert "Traceback" not in errors
+    text, warning = run(*words)
+    assert f"{len(good)} images in {out}, {len(good) - some} of them new" in text
+    assert f"{len(broken)} images could not be extracted" in warning
+    assert_complete(out, good, broken, client)
+    text, _ = run(*words)
+    assert "0 of them new" in text
+    assert_complete(out, good, broken, client)
+
+
+def test_a_server_that_goes_away(
+    client: Client,
+    server: ServerProcess,
+    images: tuple[Path, list[str], list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder, good, broken = images
+    out = tmp_path / "features.zarr"
+    monkeypatch.setattr(_calls, "MOST_REOPENINGS", 1)
+    with obstacle(good), running_server(status=-signal.SIGKILL) as doomed:
+        stopper = threading.Thread(target=lambda: (wait_for_rows(out), doomed.process.kill()))
+        stopper.start()
+        assert main(command(doomed, folder, out)[3:]) == 1
+        stopper.join()
+    assert f"images are in {out}: the same command goes on from there" in capfd.readouterr().err
+    run(*command(server, folder, out))
+    assert_complete(out, good, broken, client)
+
+
+def test_another_run_needs_overwrite(server: ServerProcess, tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    make_images(tmp_path / "photos", 3)
+    run(*command(server, tmp_path / "photos", out))
+    others = command(server, tmp_path / "photos", out, taps=["stem | gap"])
+    _, error = run(*others, status=1)
+    assert error.count("\n") == 1
+    assert "'stem | gap': overwrite it or choose another name" in error
+    assert list(Features.load(out)) == ["maps", "a/b vector"]
+    run(*others, "--overwrite")
+    assert list(Features.load(out)) == ["stem | gap"]
+    assert not out.with_name("features.parquet.errors.jsonl").exists()
+
+
+def test_a_wrong_tap_leaves_nothing_behind(server: ServerProcess, tmp_path: Path) -> None:
+    make_images(tmp_path / "photos", 3)
+    _, error = run(*command(server, tmp_path / "photos", tmp_path / "x.zarr", taps=["stage:9"]), status=1)
+    assert "from stage:1 to stage:5" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_only_broken_images_are_a_failure(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(3):
+        (tmp_path / "photos" / f"{number}.png").write_text("no image")
+    out = tmp_path / "features.safetensors"
+    _, error = run(*command(server, tmp_path / "photos", out), status=1)
+    assert error == f"layertap: none of the 3 images could be extracted; {out}.errors.jsonl says why\n"
+    assert [item["path"] for item in errors_of(out)] == [str(tmp_path / "photos" / f"{n}.png") for n in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("places", "out", "words"),
+    [
+        (["photos"], "x.npz", "--out FILE.zarr or FILE.parquet"),
+        (["none"], "x.zarr", "no images in"),
+        (["photos", "gone"], "x.zarr", "gone: No such file"),
+        (["none"] * 65, "x.npy", "that many images"),
+    ],
+)
+def test_what_cannot_be_done_in_bulk(
+    server: ServerProcess, tmp_path: Path, places: list[str], out: str, words: str
+) -> None:
+    (tmp_path / "none").mkdir()
+    make_images(tmp_path / "photos", 1)
+    first, *others = (str(tmp_path / place) for place in places)
+    words_of = command(server, Path(first), tmp_path / out)
+    _, error = run(*words_of[:5], *others, *words_of[5:], status=1)
+    assert words in error
+    assert error.count("\n") == 1
+
+
+FULLY_CONVOLUTIONAL = """
+source:
+  layers:
+    - maps: conv(4, 3, weight=he, bias=false)
+input: {color: rgb, normalize: {range: [0, 1]}}
+"""
+
+
+def test_images_of_another_shape_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "models" / "plain").mkdir(parents=True)
+    (tmp_path / "models" / "plain" / "model.yaml").write_text(FULLY_CONVOLUTIONAL)
+    (tmp_path / "photos").mkdir()
+    for name, size in (
+        ("a", (20, 30)),
+        ("b", (20, 30)),
+        ("c", (31, 20)),
+        (b"d\xff".decode(errors="surrogateescape"), (20, 30)),
+    ):
+        Image.new("RGB", size).save(tmp_path / "photos" / f"{name}.png")
+    out = tmp_path / "features.zarr"
+    with running_server(models=tmp_path / "models") as server:
+        words = command(server, tmp_path / "photos", out, taps=["maps"])
+        words[words.index(MODEL)] = "plain"
+        text, warning = run(*words, "--json")
+    assert json.loads(text) == {"out": str(out), "images": 2, "new": 2, "errors": 2}
+    reasons = {Path(item["path"]).stem: (item["reason"], item["message"]) for item in errors_of(out)}
+    assert reasons["c"][0] == "SHAPE_DIFFERS"
+    assert "'maps' is float32[1, 4, 18, 29]; of the first image it was float32[1, 4, 28, 18]" in reasons["c"][1]
+    assert reasons["d\udcff"][0] == "PATH_NOT_UTF8"
+    assert "2 images could not be extracted" in warning
