@@ -55,6 +55,11 @@ def test_its_command_line_says_what_is_missing(plain: Path) -> None:
     done = subprocess.run([command, "show", "x", "-m", "m", "-t", "t"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "layertap[viz]" in done.stderr
+    done = subprocess.run(
+        [command, "extract", "x", "-m", "m", "-o", "x.zarr"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "layertap[storage]" in done.stderr
 
 
 def test_the_version_is_the_changelog_s() -> None:

@@ -21,8 +21,10 @@ def to_torch(features: Features) -> dict[str, torch.Tensor]:
 
 def tensor_of(array: Array) -> torch.Tensor:
     """The array's memory as a tensor; by DLPack, since PyTorch's own way warns of arrays that are read-only."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError("tensors need PyTorch: pip install torch", name="torch") from error
     return torch.from_dlpack(array)
 
 
@@ -35,6 +37,9 @@ def to_pandas(features: Features) -> pd.DataFrame:
                 f"the result {name!r} has the shape {shape}, and a table holds vectors, N×C: "
                 "put '| gap' or '| flatten' behind its layer"
             )
+    counts = sorted({len(array) for array in features.values()})
+    if len(counts) > 1:
+        raise ValueError(f"a table has one row an image, and the results have {', '.join(map(str, counts))} rows")
     try:
         import pandas as pd
     except ImportError as error:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from os import PathLike
 
-    import pandas as pd
-    import torch
+    import pandas as pd  # noqa: TID251 - for annotations only
+    import torch  # noqa: TID251
 
     from layertap.errors import LayertapError
 

@@ -44,7 +44,8 @@ def picture(number: int) -> bytes:
 
 def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
     """The paths of good and of broken images, sorted; among them lie files that are none."""
-    good, broken = [], []
+    good: list[str] = []
+    broken: list[str] = []
     for number in range(count):
         place = folder / FOLDERS[number % len(FOLDERS)]
         place.mkdir(parents=True, exist_ok=True)
@@ -187,7 +188,12 @@ def test_a_server_that_goes_away(
     out = tmp_path / "features.zarr"
     monkeypatch.setattr(_calls, "MOST_REOPENINGS", 1)
     with obstacle(good), running_server(status=-signal.SIGKILL) as doomed:
-        stopper = threading.Thread(target=lambda: (wait_for_rows(out), doomed.process.kill()))
+
+        def stop() -> None:
+            wait_for_rows(out)
+            doomed.process.kill()
+
+        stopper = threading.Thread(target=stop)
         stopper.start()
         assert main(command(doomed, folder, out)[3:]) == 1
         stopper.join()
@@ -230,10 +236,10 @@ def test_only_broken_images_are_a_failure(server: ServerProcess, tmp_path: Path)
 @pytest.mark.parametrize(
     ("places", "out", "words"),
     [
-        (["photos"], "x.npz", "--out FILE.zarr or FILE.parquet"),
+        (["photos"], "x.npz", "a folder, or more than 64 images, goes into --out FILE.zarr or FILE.parquet"),
         (["none"], "x.zarr", "no images in"),
         (["photos", "gone"], "x.zarr", "gone: No such file"),
-        (["none"] * 65, "x.npy", "that many images"),
+        (["none"] * 65, "x.npy", "goes into --out FILE.zarr"),
     ],
 )
 def test_what_cannot_be_done_in_bulk(

@@ -75,8 +75,7 @@ def errors_path(out: Path) -> Path:
 
 
 def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
-    done = writer.paths()
-    left = [image for image in images if image not in done]
+    left = [image for image in images if image not in writer.earlier]
     named = [image for image in left if _has_a_name(image, errors)]
     items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
     with contextlib.closing(items):  # type: ignore[type-var]  # it is a generator
@@ -114,7 +113,7 @@ def _telling_how_far(writer: BulkWriter, total: int, out: Path) -> Iterator[None
     except (LayertapError, KeyboardInterrupt) as error:
         if not writer.rows:
             raise
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).rstrip(".")
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
         message = f"{why}; {writer.rows} of {total} images are in {out}: the same command goes on from there"
         raise CommandError(message) from error
 

@@ -75,7 +75,8 @@ def _extract_in_bulk(arguments: argparse.Namespace) -> None:
     from layertap.cli._bulk_extract import extract_in_bulk
 
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
-        raise CommandError(f"that many images go into --out {' or '.join(f'FILE{s}' for s in BULK_SUFFIXES)}")
+        outputs = " or ".join(f"FILE{suffix}" for suffix in BULK_SUFFIXES)
+        raise CommandError(f"a folder, or more than {MOST_AT_ONCE} images, goes into --out {outputs}")
     images = find_images(arguments.images)
     if not images:
         raise CommandError(f"no images in {', '.join(arguments.images)}")

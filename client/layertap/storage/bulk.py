@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -60,6 +61,7 @@ class BulkWriter:
         self._rows_per_part = 1
         self._buffers = Content(())
         self._part = _Part(0)
+        self._earlier: frozenset[str] = frozenset()
         self._committed = 0
         self._committed_at = time.monotonic()
         self._lock = contextlib.ExitStack()
@@ -88,10 +90,10 @@ class BulkWriter:
         """How many images are in it, with those that are not committed yet."""
         return self._part.number * self._rows_per_part + len(self._part.paths)
 
-    def paths(self) -> set[str]:
-        """The images that are in it."""
-        committed = [path for number in range(self._part.number) for path in self._parts.paths(number)]
-        return {*committed, *self._part.paths}
+    @property
+    def earlier(self) -> frozenset[str]:
+        """The images that were in it when it was opened."""
+        return self._earlier
 
     def append(self, path: str, features: Features) -> None:
         """One more image, and a commit where one is due.
@@ -167,10 +169,11 @@ class BulkWriter:
             self._part = _Part(number, list(last.paths[:rows]) if rows else [])
             for buffer, column in zip(self._buffers.columns, last.columns, strict=True):
                 buffer.array[:rows] = column.array[:rows]
-            is_whole = len(self._part.paths) == rows and len(self.paths()) == index.rows
+            whole_parts = [path for part in range(number) for path in self._parts.paths(part)]
         except damage as error:
             raise StorageError(f"{self._out} is damaged ({error}); overwrite it to begin anew") from error
-        if not is_whole:
+        self._earlier = frozenset((*whole_parts, *self._part.paths))
+        if len(self._earlier) != index.rows:
             raise StorageError(f"{self._out} is damaged: rows are missing; overwrite it to begin anew")
         self._committed = index.rows
 
@@ -222,6 +225,8 @@ def _locked(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StorageError(f"another process is writing {out}") from error
+        if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+            raise StorageError(f"another process was writing {out} just now; try again")
         try:
             yield
         finally:

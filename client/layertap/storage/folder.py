@@ -30,7 +30,10 @@ def write(path: Path, content: Content) -> None:
 def read(path: Path) -> Content:
     """A folder without a listing is read by the names of its files."""
     if not (path / LISTING).exists():
-        return Content(tuple(Column(file.stem, _array(file)) for file in sorted(path.glob("*.npy"))))
+        files = sorted(file for file in path.iterdir() if file.suffix == ".npy")
+        if not files:
+            raise StorageError("it holds no .npy")
+        return Content(tuple(Column(file.stem, _array(file)) for file in files))
     facts = json.loads((path / LISTING).read_text())
     rows, paths = facts.pop("columns"), facts.pop("paths")
     return Content(tuple(Column(row["name"], _array(path / row["file"]), row) for row in rows), facts, tuple(paths))

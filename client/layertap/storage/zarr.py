@@ -26,8 +26,6 @@ CHUNK_BYTES = 16 * 2**20
 _ATTRIBUTE = "layertap"
 _PATHS = "path"
 _GROUP_FILE = "zarr.json"
-_EVERY_CHUNK = {"write_empty_chunks": True}
-"""Zarr would leave out those that equal 0, and takes -0.0 for such."""
 _ALL = slice(None)
 
 
@@ -106,7 +104,7 @@ class ChunkParts:
         for key, column in _keyed(content):
             if key not in group:
                 _create_array(group, key, column, (0, *column.array.shape[1:]), self._rows_per_part)
-        return {key: group[key].with_config(_EVERY_CHUNK) for key, _ in _keyed(content)}
+        return {key: group[key] for key, _ in _keyed(content)}
 
     def _rows_of(self, number: int) -> slice:
         return slice(number * self._rows_per_part, (number + 1) * self._rows_per_part)
@@ -116,7 +114,7 @@ class ChunkParts:
         folder = self._out / key
         chunks = folder / "c" / str(number)
         for path in (folder / "zarr.json", *chunks.rglob("*"), chunks, chunks.parent, folder, self._out):
-            if path.exists():  # an array without values has no chunks
+            if path.exists():  # Zarr leaves out chunks of zeros
                 sync(path)
 
 
@@ -141,7 +139,6 @@ def _create_array(group: Any, key: str, column: Column, shape: tuple[int, ...], 
         dtype=str if column.array.dtype.kind == "U" else column.array.dtype,
         chunks=tuple(max(size, 1) for size in (rows_per_chunk, *shape[1:]))[: len(shape)],
         attributes={_ATTRIBUTE: {"name": column.name, **column.facts}},
-        config=_EVERY_CHUNK,
     )
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 from layertap import FeatureMap, Features, Layout, Quantization
-from layertap.storage import FORMATS
+from layertap.storage import FORMATS, StorageError
 from layertap.types import Array
 
 DTYPES = [
@@ -90,6 +99,12 @@ def features(draw: st.DrawFn) -> Features:
     return Features(tuple(maps), "a model", "3", taps=taps[: len(maps)], paths=draw(st.sampled_from([(), paths])))
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the disk."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 def assert_same_bits(got: Array, expected: Array) -> None:
     assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
     assert got.tobytes() == expected.tobytes()
@@ -118,7 +133,7 @@ def assert_same(got: Features, expected: Features) -> None:
 
 
 @pytest.mark.parametrize("suffix", ALL)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(original=features())
 def test_what_is_saved_is_what_is_loaded(
     tmp_path_factory: pytest.TempPathFactory, suffix: str, original: Features
@@ -126,3 +141,153 @@ def test_what_is_saved_is_what_is_loaded(
     path = tmp_path_factory.mktemp("saved") / f"features{suffix}"
     original.save(path)
     assert_same(Features.load(path), original)
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_negative_zeros(tmp_path: Path, suffix: str) -> None:
+    Features((FeatureMap("x", np.full((2, 3), -0.0, np.float32), "x"),)).save(tmp_path / f"x{suffix}")
+    assert np.signbit(Features.load(tmp_path / f"x{suffix}")["x"]).all()
+
+
+def vectors() -> Features:
+    maps = (
+        FeatureMap("signature", np.arange(6, dtype=np.float32).reshape(2, 3), "a", Layout.VECTOR),
+        FeatureMap("maps", np.zeros((2, 3, 4, 5), np.float16), "b", Layout.NCHW, 1),
+    )
+    return Features(maps, "a model", "1", taps=("x -> signature", "y -> maps"), paths=("a.jpg", "b.jpg"))
+
+
+@given(array=arrays(3))
+def test_an_npy_holds_one_array(tmp_path_factory: pytest.TempPathFactory, array: Array) -> None:
+    path = tmp_path_factory.mktemp("saved") / "signature.npy"
+    Features((FeatureMap("s", array, "a"),)).save(path)
+    assert_same_bits(np.load(path), array)
+    assert list(Features.load(path)) == ["signature"]
+    assert_same_bits(Features.load(path)["signature"], array)
+
+
+def test_an_npy_holds_no_second_one(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="holds one result and there are 2"):
+        vectors().save(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_a_result_without_rows(tmp_path: Path, suffix: str) -> None:
+    """Most formats hold any array; a table does not."""
+    original = Features((FeatureMap("loss", np.array(0.5), "loss"),))
+    if suffix == ".parquet":
+        with pytest.raises(StorageError, match="'loss' has no batch axis"):
+            original.save(tmp_path / "x.parquet")
+    else:
+        original.save(tmp_path / f"x{suffix}")
+        assert_same(Features.load(tmp_path / f"x{suffix}"), original)
+
+
+def test_a_table_has_one_row_an_image(tmp_path: Path) -> None:
+    uneven = Features((*vectors().maps, FeatureMap("boxes", np.zeros((7, 4)), "boxes")))
+    with pytest.raises(StorageError, match=r"\[2, 7\] rows"):
+        uneven.save(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("suffix", ALL)
+def test_saving_again_replaces(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "new" / f"features{suffix}"
+    Features((FeatureMap("old", np.zeros((5, 1)), "old"),)).save(path)
+    vectors().save(path)
+    assert_same(Features.load(path), vectors())
+    assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["", ".zarr"])
+def test_a_folder_of_other_things_stays(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / f"photos{suffix}"
+    folder.mkdir()
+    (folder / "cat.jpg").write_text("")
+    with pytest.raises(StorageError, match="photos"):
+        vectors().save(folder)
+    assert [path.name for path in folder.iterdir()] == ["cat.jpg"]
+
+
+def test_what_other_programs_find(tmp_path: Path) -> None:
+    """Each format is plain in the eyes of its own library."""
+    for suffix in ALL:
+        vectors().save(tmp_path / f"f{suffix}")
+    signature = vectors()["signature"]
+    with np.load(tmp_path / "f.npz") as archive:
+        assert {name: archive[name].shape for name in archive} == {
+            "signature": (2, 3),
+            "maps": (2, 3, 4, 5),
+            "path": (2,),
+        }
+        assert archive["path"].tolist() == ["a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(np.load(tmp_path / "f" / "signature.npy", mmap_mode="r"), signature)
+    np.testing.assert_array_equal(load_file(tmp_path / "f.safetensors")["signature"], signature)
+    group: Any = zarr.open_group(tmp_path / "f.zarr", mode="r")
+    np.testing.assert_array_equal(group["signature"][:], signature)
+    assert group["path"][:].tolist() == ["a.jpg", "b.jpg"]
+    table = pd.read_parquet(tmp_path / "f.parquet")
+    assert table["path"].tolist() == ["a.jpg", "b.jpg"]
+    np.testing.assert_array_equal(np.stack(table["signature"]), signature)
+    assert table["maps"][0].shape == (60,)
+
+
+def test_files_of_other_programs(tmp_path: Path) -> None:
+    """Their arrays are results without a layer."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.savez(tmp_path / "f.npz", x=array)
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "f" / "x.npy", array)
+    save_file({"x": array}, tmp_path / "f.safetensors")
+    zarr.open_group(tmp_path / "f.zarr", mode="w").create_array("x", data=array)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(array.reshape(-1)), 3)
+    pq.write_table(pa.table({"x": lists}), tmp_path / "f.parquet")
+    for suffix in ALL:
+        features = Features.load(tmp_path / f"f{suffix}")
+        assert_same(features, Features((FeatureMap("x", array, ""),)))
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_damaged_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"f{suffix}"
+    path.mkdir() if suffix in {"", ".zarr"} else path.write_bytes(b"PK nonsense")
+    listing = {"": "layertap.json", ".zarr": "zarr.json"}.get(suffix)
+    if listing:
+        (path / listing).write_text("{")
+    with pytest.raises(StorageError, match="cannot be read as features"):
+        Features.load(path)
+
+
+@pytest.mark.parametrize("suffix", sorted(FORMATS))
+def test_files_that_are_not_there(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        Features.load(tmp_path / f"gone{suffix}")
+
+
+def test_a_folder_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"holds no \.npy"):
+        Features.load(tmp_path)
+
+
+def test_pickles_are_not_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(StorageError, match="cannot be read"):
+        Features.load(tmp_path / "x.npy")
+
+
+def test_unknown_suffixes(tmp_path: Path) -> None:
+    for action in (vectors().save, Features.load):
+        with pytest.raises(StorageError, match=r"\.npz, \.npy, \.safetensors, \.zarr, \.parquet or a folder"):
+            action(tmp_path / "features.zip")
+
+
+def test_doubled_names(tmp_path: Path) -> None:
+    twice = Features((*vectors().maps, *vectors().maps))
+    with pytest.raises(StorageError, match="two results have one name"):
+        twice.save(tmp_path / "x.npz")
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "layertap.storage.parquet", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"\.parquet files need pyarrow: pip install 'layertap\[storage\]'"):
+        vectors().save(tmp_path / "x.parquet")
