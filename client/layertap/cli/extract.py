@@ -21,10 +21,11 @@ result), .safetensors, .zarr, .parquet, or none for a folder of .npy.
 
 A few images are one request: if one of them is bad there is no output. A folder is searched for
 images (jpg jpeg png webp bmp tif tiff gif), and its folders too. It, or more than 64 images, makes
-a run in bulk, into a .zarr, a folder of .parquet parts, or .safetensors parts (features-00000.safetensors …):
+a run in bulk, into a .zarr, a folder of .parquet parts, or .safetensors parts
+(features-00000.safetensors …):
   - Stopped by whatever, the same command goes on where it was; --overwrite begins anew.
-  - Rows are in the order of the paths, and each tells its path: zarr's array "path", Parquet's column
-    "path", the metadata of a .safetensors.
+  - Rows are in the order of the paths, those of a later run behind, and each tells its path: Zarr's
+    array "path", Parquet's column "path", the metadata of a .safetensors.
   - A bad image, or one whose results have other shapes than the first image's, is listed in
     OUT.errors.jsonl (path, reason, message), and tried again when the command is repeated.
   - The exit status is 0 where at least one image is in the output, also if others are bad.
