@@ -9,8 +9,8 @@ from typing import Literal
 import torch  # noqa: TID251 - this is the place
 from torch.utils.data import IterableDataset, get_worker_info  # noqa: TID251
 
-from layertap._calls import DEFAULT_ADDRESS
 from layertap._client import Client
+from layertap._connection import DEFAULT_ADDRESS
 from layertap._conversions import tensor_of
 from layertap.types import Tap, as_sequence
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import grpc
@@ -62,7 +63,7 @@ def taps() -> list[Tap | str]:
     return [tap, expression, "stage:5 | quantize -> small", Tap("stage:2")]
 
 
-def extract(client: Client, photo: Path) -> Features:
+def extract(client: Client, photo: Path, out: Path) -> Features:
     features: Features = client.extract([photo, photo.read_bytes()], model=MODEL, taps=taps(), timeout_seconds=60)
     signature: Array = features["signature"]
     as_mapping: Mapping[str, Array] = features
@@ -77,6 +78,12 @@ def extract(client: Client, photo: Path) -> Features:
     assert layout is Layout.NCHW
     assert timing.total_ms >= timing.compute_ms
     assert small.dequantized().dtype == np.float32
+    features.save(photo_features := out / "features.npz")
+    assert Features.load(photo_features)["signature"].shape == (2, 112)
+    vectors: Features = client.extract(photo, model=MODEL, taps="embedding")
+    assert vectors.to_pandas()["embedding_0"].shape == (1,)
+    if find_spec("torch"):
+        assert features.to_torch()["signature"].shape == (2, 112)
     return features
 
 
@@ -203,7 +210,7 @@ def main(address: str, photo: Path, drawing: Path) -> None:
     with Client(
         address, timeout_seconds=30, grpc_options=[("grpc.enable_http_proxy", 0)], shared_memory=False
     ) as client:
-        features = extract(client, photo)
+        features = extract(client, photo, drawing.parent)
         draw_maps(photo, features, drawing, channels=2)
         draw(client, photo, drawing)
         compare(client, photo, photo.with_name("coffee.jpg"), drawing)

@@ -62,5 +62,5 @@ def test_a_line_is_ended_when_the_run_breaks(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     values = with_progress("abc", 3)
     next(values)
-    values.close()  # type: ignore[attr-defined]  # it is a generator
+    values.close()
     assert terminal.getvalue().endswith("\n")

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layertap import Client, Features, _calls
+from layertap import Client, Features, _bulk
 from layertap.cli import main
 from layertap.storage import BULK_SUFFIXES, bulk
 from layertap.storage.index import index_path, read_index
@@ -181,7 +181,7 @@ def test_a_server_that_goes_away(
 ) -> None:
     folder, good, broken = images
     out = tmp_path / "features.zarr"
-    monkeypatch.setattr(_calls, "MOST_REOPENINGS", 1)
+    monkeypatch.setattr(_bulk, "MOST_REOPENINGS", 1)
     monkeypatch.setattr(bulk, "COMMIT_ROWS", 16)
     with running_server(status=-signal.SIGKILL) as doomed:
 

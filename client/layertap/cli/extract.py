@@ -10,15 +10,15 @@ from typing import Any
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import find_images
 from layertap.cli._output import CommandError, print_json, print_table, shape_text
+from layertap.cli._parser import add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.types import Features
 
 MOST_AT_ONCE = 64
 """Images of one request; a server takes no more unless its operator allows it."""
-DESCRIPTION = """\
-Extracts features of images and saves them. The suffix of --out names the format: .npz, .npy (one
-result), .safetensors, .zarr, .parquet, or none for a folder of .npy.
-
+DESCRIPTION = """Extracts features of images and saves them. The suffix of --out names the format: .npz, .npy (one
+result), .safetensors, .zarr, .parquet, or none for a folder of .npy."""
+NOTES = """
 A few images are one request: if one of them is bad there is no output. A folder is searched for
 images (jpg jpeg png webp bmp tif tiff gif), and its folders too. It, or more than 64 images, makes
 a run in bulk, into a .zarr, a folder of .parquet parts, or .safetensors parts
@@ -30,20 +30,16 @@ a run in bulk, into a .zarr, a folder of .parquet parts, or .safetensors parts
     OUT.errors.jsonl (path, reason, message), and tried again when the command is repeated.
   - The exit status is 0 where at least one image is in the output, also if others are bad.
 """
-EXAMPLES = """examples:
-  layertap extract cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap | l2 -> signature" --out features.npz
-  layertap extract *.jpg --model efficientnet_lite0 --tap embedding --out vectors.npy
-  layertap extract photos/ --model efficientnet_lite0 --tap embedding --tap "stage:2" --out features.zarr
+EXAMPLES = """
+layertap extract cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap | l2 -> signature" --out features.npz
+layertap extract *.jpg --model efficientnet_lite0 --tap embedding --out vectors.npy
+layertap extract photos/ --model efficientnet_lite0 --tap embedding --tap "stage:2" --out features.zarr
 """
 
 
 def add_commands(commands: Any) -> None:
-    parser = commands.add_parser(
-        "extract",
-        help="features of images",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "extract", "features of images", description=DESCRIPTION, notes=NOTES, examples=EXAMPLES
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     parser.add_argument("--model", "-m", required=True)
