@@ -8,25 +8,29 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from layertap import __version__
 from layertap.types import ModelState
+from layertap_server import logs
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
 from layertap_server.engine import Engine
 from layertap_server.http import start_http
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
-from layertap_server.memory import MemoryReturner
+from layertap_server.memory import MemoryReturner, memory_limit_bytes
 from layertap_server.metrics import Metrics
 from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
@@ -44,6 +48,9 @@ from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
 from layertap_server.tls import Certificates, TlsError
 from layertap_server.tokens import Tokens, TokensError
+
+if TYPE_CHECKING:
+    from layertap_server.tracing import Traces
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +90,15 @@ class Server:
         # A GPU computes one batch while the next is copied to it.
         runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(devices)
         self._metrics = Metrics()
-        self._dispatcher = Dispatcher(workers, Room(settings.max_waiting, settings.max_waiting_bytes), self._metrics)
+        self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
+        observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
+        room = Room(settings.max_waiting, settings.max_waiting_bytes)
+        self._dispatcher = Dispatcher(workers, room, observers)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
         limits = _limits(settings)
-        batcher = Batcher(settings.runs or runs)
+        self._batcher = batcher = Batcher(settings.runs or runs)
         self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.response)
         self._engine = Engine(runtime, sessions, limits, self._decode_pool, batcher, self._responses)
         self._applier = Applier(runtime, sessions, limits)
@@ -98,6 +108,7 @@ class Server:
                 observe=lambda model, size: observed(model, size, runtime),
                 retire=self._retire,
                 changed=self._models_changed,
+                attempted=self._metrics.loaded,
             )
             self.repository = Repository(Path(settings.models), runtime.device, hooks, settings.max_model_bytes)
         except RepositoryError as error:
@@ -118,11 +129,13 @@ class Server:
         Raises:
             StartError: an address cannot be had.
         """
-        interceptors = [Access(self._tokens, self._refused)] if self._tokens else []
+        interceptors = [Access(self._tokens, self._dispatcher.ended)] if self._tokens else []
         self._server = grpc.aio.server(interceptors=interceptors, options=_options(self.settings))
         self._health = health.aio.HealthServicer()
         services = (feature_service, model_service, shared_memory_service)
         self._services = [service.DESCRIPTOR.full_name for service in services]
+        for service in services:
+            self._metrics.expect(service.DESCRIPTOR.full_name, [method.name for method in service.DESCRIPTOR.methods])
         self._register()
         self.metrics_port = self._start_metrics()
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
@@ -141,11 +154,6 @@ class Server:
         if self._certificates is None:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, self._certificates)
-
-    def _refused(self, method: str, status: str) -> None:
-        service, _, name = method.strip("/").partition("/")
-        if service in self._services:
-            self._metrics.request(service, name, status, 0.0)
 
     async def stop(self, *, drain_seconds: float, grace_seconds: float) -> bool:
         """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
@@ -166,12 +174,14 @@ class Server:
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)
         return self._dispatcher.admitted == 0
 
     def _register(self) -> None:
         dispatcher = self._dispatcher
         regions = Regions(offered=self.settings.shared_memory)
-        features = FeatureService(self.repository, self._engine, self._applier, self._metrics, regions)
+        features = FeatureService(self.repository, self._engine, self._applier, regions)
         memory = SharedMemoryService(regions)
         models = ModelService(self.repository, control=self.settings.control)
         self._server.add_generic_rpc_handlers(
@@ -199,10 +209,7 @@ class Server:
         self._memory.give_back(at_once=True)
 
     def _models_changed(self) -> None:
-        """Tells metrics and health; whoever loads calls it, on a thread of his own."""
-        infos = self.repository.infos()
-        for state in (ModelState.READY, ModelState.FAILED, ModelState.UNLOADED):
-            self._metrics.models(state, sum(info.state is state for info in infos))
+        """Tells health; whoever loads calls it, on a thread of his own."""
         if self._loop is not None and not self._stopping.is_set():
             asyncio.run_coroutine_threadsafe(self._set_health(), self._loop)
 
@@ -238,18 +245,25 @@ class Server:
         return int(server.server_port)
 
     def _observe(self, sessions: SessionCache) -> None:
-        self._metrics.gauge("layertap_plans", "Compiled plans.", lambda: len(sessions))
-        self._metrics.gauge(
-            "layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes
-        )
-        self._metrics.gauge(
-            "layertap_response_cache_bytes",
-            "Answers that are kept for whoever asks again.",
-            lambda: self._responses.used_bytes,
-        )
-        self._metrics.gauge(
-            "layertap_requests_admitted", "Requests that wait or run.", lambda: self._dispatcher.admitted
-        )
+        settings, metrics = self.settings, self._metrics
+        dispatcher, batcher = self._dispatcher, self._batcher
+        metrics.info(version=__version__, device=self.device)
+        metrics.watch_models(self.repository.infos)
+        if self.device != "CPU":
+            metrics.watch_devices()
+        if settings.triton_metrics:
+            metrics.offer_triton_names()
+        metrics.gauge("layertap_plans", "Compiled plans, each with its session.", lambda: len(sessions))
+        metrics.gauge("layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes)
+        metrics.gauge("layertap_plan_budget_bytes", "Memory that they may take.", lambda: settings.plan_cache_bytes)
+        metrics.gauge("layertap_response_cache_bytes", "Answers that are kept.", lambda: self._responses.used_bytes)
+        metrics.gauge("layertap_requests_admitted", "Requests that wait or run.", lambda: dispatcher.admitted)
+        metrics.gauge("layertap_requests_waiting", "Requests that wait for a worker.", lambda: dispatcher.waiting)
+        metrics.gauge("layertap_requests_waiting_limit", "How many may wait.", lambda: settings.max_waiting)
+        metrics.gauge("layertap_streams", "Streams that are open.", lambda: dispatcher.streams)
+        metrics.gauge("layertap_runs", "Runs of models in flight.", lambda: batcher.running)
+        metrics.gauge("layertap_runs_waiting", "Parts of requests that wait for a run.", lambda: batcher.waiting)
+        metrics.gauge("layertap_memory_limit_bytes", "Memory that the process may take.", memory_limit_bytes)
 
 
 def serve(settings: Settings) -> None:
@@ -258,13 +272,15 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: it cannot start.
     """
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Loading the models may take long; that an address is taken is told before.
-    for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
-        _check_address(settings.host, port, purpose)
-    if not asyncio.run(_serve(Server(settings))):
+    with logs.configured(settings.log_level, settings.log_format):
+        # Loading the models may take long; that an address is taken is told before.
+        for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
+            _check_address(settings.host, port, purpose)
+        ended = asyncio.run(_serve(Server(settings)))
+        if not ended:
+            log.warning("requests that outlasted the grace were cut off")
+    if not ended:
         # Python would wait for the threads that still run, and no one waits for their answers.
-        log.warning("requests that outlasted the grace were cut off")
         os._exit(1)
 
 
@@ -284,8 +300,8 @@ async def _serve(server: Server) -> bool:
 
     def on_signal(number: int) -> None:
         if stop.is_set():
-            log.warning("stopped at once by a second signal; requests under way were cut off")
-            logging.shutdown()
+            # The log is written by a thread that ends here too.
+            sys.stderr.write("layertap: stopped at once by a second signal; requests under way were cut off\n")
             os._exit(128 + number)
         stop.set()
 
@@ -351,6 +367,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _traces(endpoint: str) -> Traces:
+    try:
+        from layertap_server.tracing import Traces  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise StartError(f"traces need {error.name}, which is missing: pip install 'layertap[otel]'") from error
+    return Traces(endpoint)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -11,6 +11,7 @@ from layertap.blocks import BoundBlock
 from layertap.errors import BadTensorError, InvalidRequestError, LayertapError
 from layertap.expression import format_block, parse_head
 from layertap.types import ApplyRequest, Block, FeatureMap, Layout
+from layertap_server import request_record
 from layertap_server.graph import compile_head, tensor_type
 from layertap_server.limits import Limits, check_head
 from layertap_server.runtime import Runtime
@@ -56,8 +57,11 @@ class Applier:
         name = " | ".join(format_block(block) for block in given)
         self._limits.check_response({name: result.bytes_for(len(array)) or 0})
         self._limits.check_computed(computed_bytes * len(array))
-        opened = self._sessions.get(plan, lambda: self._compile(plan))
-        (output,) = opened.outputs(opened.run(array))
+        record = request_record.current()
+        with record.stage("plan"):
+            opened = self._sessions.get(plan, lambda: self._compile(plan))
+        with record.stage("compute"):
+            (output,) = opened.outputs(opened.run(array))
         self._limits.check_response({name: output.array.nbytes})
         return FeatureMap(name, output.array, layer="", layout=result.layout, quantization=output.quantization)
 

@@ -7,6 +7,7 @@ model's limit. Only a model that asks for a delay makes the first one wait for o
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from layertap.errors import CancelledError
 from layertap.types import Array
-from layertap_server import cancellation
+from layertap_server import cancellation, request_record
 from layertap_server.cancellation import Cancellation
 
 Arrays = dict[str, Array]
@@ -41,6 +42,8 @@ class _Entry:
     arrays: Arrays = field(default_factory=dict)
     error: BaseException | None = None
     ran_with: int = 0
+    begun: float = 0.0
+    """When its run began."""
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Batcher:
         Raises:
             Whatever ``run`` raises for these images alone.
         """
+        asked = time.perf_counter()
         entry = _Entry(plan, images, run)
         batch = self._wait_for_turn(entry, limits)
         if batch:
@@ -69,9 +73,22 @@ class Batcher:
                 with self._change:
                     self._running -= 1
                     self._change.notify_all()
+        record = request_record.current()
+        record.add("batch", asked, entry.begun)
+        record.add("compute", entry.begun, time.perf_counter())
         if entry.error is not None:
             raise entry.error
         return entry.arrays, entry.ran_with
+
+    @property
+    def running(self) -> int:
+        """Runs in flight."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Parts of requests that wait for a run."""
+        return len(self._waiting)
 
     def _wait_for_turn(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
         """The entries that this thread has to run; none where another ran this one."""
@@ -93,16 +110,16 @@ class Batcher:
         return sum(len(other.images) for other in self._waiting if other.plan == entry.plan) >= limits.images
 
     def _take(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
-        room = limits.images
+        room, now = limits.images, time.perf_counter()
         batch = []
         for other in self._waiting:
             if other.cancellation.is_cancelled and other is not entry:
-                other.is_taken, other.ran_with = True, len(other.images)
+                other.is_taken, other.ran_with, other.begun = True, len(other.images), now
                 other.error = CancelledError("the caller is gone; nothing was computed")
                 continue
             fits = other.images.shape[1:] == entry.images.shape[1:] and len(other.images) <= room
             if other is entry or (other.plan == entry.plan and fits):
-                other.is_taken = True
+                other.is_taken, other.begun = True, now
                 room -= len(other.images)
                 batch.append(other)
         self._waiting = [other for other in self._waiting if not other.is_taken]

@@ -34,7 +34,7 @@ from layertap.types import (
     PreviewRequest,
     Timing,
 )
-from layertap_server import images
+from layertap_server import images, request_record
 from layertap_server.batching import Batcher, BatchLimits
 from layertap_server.graph import (
     CompiledPlan,
@@ -130,7 +130,8 @@ class Engine:
         if request.image_count < 1:
             raise InvalidRequestError("image_count is at least 1", field="image_count")
         input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
-        resolution = model.planner.resolve(request.taps, input_)
+        with request_record.current().stage("plan"):
+            resolution = model.planner.resolve(request.taps, input_)
         features = tuple(_previewed(result, request.image_count) for result in resolution.results)
         return Preview(
             features=features,
@@ -147,7 +148,8 @@ class Engine:
             request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
         )
         batch, inspection = prepared.batch(), prepared.resolved
-        opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
+        with request_record.current().stage("plan"):
+            opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
         arrays = self._run(opened, batch, others, model.max_batch, model.graph.fixed_batch)
         types = model.planner.graph_for(inspection.input).types
@@ -195,6 +197,11 @@ class Engine:
         self, images_: Sequence[ImagePayload], model: LoadedModel, resolve: Callable[[PlanInput, int], Resolved]
     ) -> _Prepared[Resolved]:
         """The images, and what ``resolve`` makes of their kind, size and count."""
+
+        def planned(input_: PlanInput, count: int) -> Resolved:
+            with request_record.current().stage("plan"):
+                return resolve(input_, count)
+
         if not images_:
             raise NoImagesError("the request has no images", field="images")
         if len(images_) > self._limits.images:
@@ -202,21 +209,22 @@ class Engine:
         if is_own_input(images_):
             batch = own_input(images_, model.graph, self._limits.images)
             own = PlanInput(pictures=False, size=own_size(batch, model.graph))
-            return _Prepared(resolve(own, len(batch)), lambda: batch)
+            return _Prepared(planned(own, len(batch)), lambda: batch)
         if (size := model.preprocessing.output_size) is not None:
             # The model says how large its images are, so what is wrong with the taps is told before any decoding.
-            resolved = resolve(PlanInput(pictures=True, size=size), len(images_))
+            resolved = planned(PlanInput(pictures=True, size=size), len(images_))
             return _Prepared(resolved, lambda: self._decode(images_, model))
         batch = self._decode(images_, model)
         input_ = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
-        return _Prepared(resolve(input_, len(batch)), lambda: batch)
+        return _Prepared(planned(input_, len(batch)), lambda: batch)
 
     def _computed(
         self, model: LoadedModel, plan: Plan, batch: Array, inputs: Mapping[str, Array]
     ) -> tuple[Outputs, int]:
         """What the plan's heads give for the batch, and how many images ran together."""
         step = _step(model, plan, len(batch))
-        opened = self._opened(model, plan)
+        with request_record.current().stage("plan"):
+            opened = self._opened(model, plan)
         others = other_inputs(inputs, opened.compiled.other_inputs, model.graph, len(batch))
         if len(batch) <= step and _may_join(plan, opened, model):
             limits = BatchLimits(model.max_batch, model.max_delay_seconds)
@@ -236,6 +244,10 @@ class Engine:
 
     def _decode(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×C."""
+        with request_record.current().stage("decode"):
+            return self._decoded(images_, model)
+
+    def _decoded(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
         wanted, given = model.graph.image_channels, model.preprocessing.channels
         if wanted not in {-1, given}:
             message = f"the model takes {wanted} channels and a picture has {given}; send its own input, as floats"
@@ -363,6 +375,7 @@ def _run_part(opened: OpenPlan, part: Array, others: OtherInputs, fixed_batch: i
     except SessionError as error:
         why = str(error).splitlines()[0]
         raise InvalidRequestError(f"onnxruntime cannot run these layers on this input: {why}", why=why) from error
+    request_record.current().runs.append(len(part))
     return {name: array[: len(part)] for name, array in arrays.items()} if missing else arrays
 
 

@@ -29,6 +29,7 @@ def start_http(host: str, port: int, registry: CollectorRegistry, is_ready: Call
     Raises:
         OSError: the address cannot be had.
     """
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series
     metrics = prometheus_client.make_wsgi_app(registry)
 
     def app(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -83,16 +83,17 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
             image.load()
             return _Picture(_in_color(image, preprocessing), size, drafted[1] if drafted else None, turn)
     except UnidentifiedImageError as error:
-        why = str(error) if "bits" in str(error) else f"no image; {', '.join(FORMATS)} are read"
+        cause = "samples" if "bits" in str(error) else "no_image"
+        why = str(error) if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
-        raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS)) from error
+        raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS), cause=cause) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLargeError(f"{field}: {error}", field=field, index=index, limit=max_pixels) from error
     except (ImageTooLargeError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
         message = f"{field}: the image is damaged ({type(error).__name__})"
-        raise ImageDecodeError(message, field=field, index=index) from error
+        raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
 
 def _turned(size: Size, turn: Image.Transpose | None) -> Size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,6 +64,8 @@ class Hooks:
     """A model takes no new requests any more."""
     changed: Callable[[], None] = field(default=lambda: None)
     """The table is another one."""
+    attempted: Callable[[ModelInfo, float], None] = field(default=lambda _info, _seconds: None)
+    """A version was loaded, or failed to, in so many seconds."""
 
 
 class Repository:
@@ -83,6 +86,10 @@ class Repository:
         self._entries: Mapping[str, _Entry] = {}
         self._changing = threading.Lock()
         """Held by whoever loads; readers need none."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a model, be it loaded or not."""
+        return name in self._entries
 
     def get(self, name: str, version: str = "") -> LoadedModel:
         """The model of this name; ``version`` is a number, or empty or "latest" for the highest that is loaded.
@@ -209,7 +216,7 @@ class Repository:
             before = self._entries[home.name].versions if home.name in self._entries else {}
             if not any(isinstance(model, LoadedModel) for model in before.values()):
                 self._tell_loading(home, fingerprint)
-            versions = {version: self._attempt(home, version) for version in _versions(home)}
+            versions = {version: self._timed_attempt(home, version) for version in _versions(home)}
             newest = versions[max(versions, key=_newness)]
             problem = newest.reason if isinstance(newest, ModelInfo) else ""
             kept = {version: _kept(model, before.get(version)) for version, model in versions.items()}
@@ -220,6 +227,12 @@ class Repository:
         """Until it is there, callers are told to come again; of a model that serves they notice nothing."""
         told = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in _versions(home)}
         self._replace(home.name, _Entry(told, fingerprint))
+
+    def _timed_attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
+        begun = time.perf_counter()
+        model = self._attempt(home, version)
+        self._hooks.attempted(_info(model), time.perf_counter() - begun)
+        return model
 
     def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
         try:

@@ -78,6 +78,9 @@ class Settings:
     drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
     graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("console", "console for people, json for machines")
+    otlp_endpoint: str = _setting("", "where traces are sent (OTLP), such as http://localhost:4317; empty for none")
+    triton_metrics: bool = _setting(default=False, doc="tell metrics under Triton's names too")
 
     def __post_init__(self) -> None:
         """Raises `SettingsError` where a value cannot be."""
@@ -181,6 +184,10 @@ def _converted(name: str, value: object, where: str) -> Any:
 def _check(settings: Settings) -> None:
     if settings.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise SettingsError(f"log_level is debug, info, warning or error, not {settings.log_level!r}")
+    if settings.log_format not in {"console", "json"}:
+        raise SettingsError(f"log_format is console or json, not {settings.log_format!r}")
+    if not re.fullmatch(r"(https?://\S+)?", settings.otlp_endpoint):
+        raise SettingsError(f"otlp_endpoint begins with http:// or https://, not {settings.otlp_endpoint!r}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", settings.device):
         raise SettingsError(f"device is auto, cpu, cuda, cuda:N or cuda:0,1, not {settings.device!r}")
     if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):

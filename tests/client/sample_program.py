@@ -80,7 +80,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     assert small.dequantized().dtype == np.float32
     features.save(photo_features := out / "features.npz")
     assert Features.load(photo_features)["signature"].shape == (2, 112)
-    vectors: Features = client.extract(photo, model=MODEL, taps="embedding")
+    vectors: Features = client.extract(photo, model=MODEL, taps="embedding -> embedding")
     assert vectors.to_pandas()["embedding_0"].shape == (1,)
     if find_spec("torch"):
         assert features.to_torch()["signature"].shape == (2, 112)

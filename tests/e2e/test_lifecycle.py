@@ -1,4 +1,4 @@
-"""Starting, stopping and failing to start; the metrics endpoint."""
+"""Starting, stopping and failing to start."""
 
 from __future__ import annotations
 
@@ -157,21 +157,3 @@ def test_health_says_not_serving_while_it_stops(cat: Array) -> None:
             assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
             watch.cancel()
             assert work.result(timeout=30)["embedding"].shape == (32, 1280)
-
-
-def test_metrics(cat: Array) -> None:
-    with running_server() as process, Client(process.address) as client:
-        for _ in range(3):
-            client.extract([cat, cat], model=MODEL, taps="stage:1 | gap")
-        with pytest.raises(errors.UnknownModelError):
-            client.extract(cat, model="a name that some caller made up")
-        text = process.metrics()
-    assert 'layertap_requests_total{method="Extract",service="layertap.v1.FeatureService",status="OK"} 3.0' in text
-    assert 'status="NOT_FOUND"} 1.0' in text
-    assert f'layertap_images_total{{model="{MODEL}"}} 6.0' in text
-    assert 'layertap_plan_cache_total{event="miss"} 3.0' in text  # two models were warmed
-    assert 'layertap_plan_cache_total{event="hit"} 2.0' in text
-    assert 'layertap_stage_seconds_count{stage="compute"} 3.0' in text
-    assert "layertap_plans 3.0" in text
-    assert "made up" not in text
-    assert "process_resident_memory_bytes" in text

@@ -41,4 +41,4 @@ def test_two_thousand_sets_of_taps_stay_inside_the_budget(cat: Array) -> None:
         with ThreadPoolExecutor(CALLERS) as callers:
             largest = max(callers.map(ask, range(SETS), sorted(sets)[:SETS]))
         assert largest - before <= 1.2 * BUDGET
-        assert 'layertap_plan_cache_total{event="eviction"}' in server.metrics()
+        assert 'layertap_plan_cache_total{event="eviction"} 0.0' not in server.metrics()

@@ -14,6 +14,7 @@ from layertap.errors import CancelledError
 from layertap.types import Array
 from layertap_server.batching import Batcher, BatchLimits
 from layertap_server.cancellation import Cancellation
+from layertap_server.request_record import RequestRecord
 
 LIMITS = BatchLimits(images=4)
 
@@ -117,6 +118,31 @@ def test_who_is_gone_costs_nothing() -> None:
     with pytest.raises(CancelledError):
         leaves.result(10)
     assert gate.sizes == [1, 1]
+
+
+def test_waiting_and_running_are_told_apart() -> None:
+    """Of the one that runs the batch and of the one that it takes along."""
+    batcher, gate, records = Batcher(1), Gate(), [RequestRecord() for _ in range(3)]
+
+    def ask(number: int) -> None:
+        with records[number].of_this_thread():
+            batcher.run("a", rows(number), gate, LIMITS)
+
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(ask, 0)
+        assert gate.begun.acquire(timeout=10)
+        for number in (1, 2):
+            pool.submit(ask, number)
+            wait_for(batcher, number)
+        assert (batcher.running, batcher.waiting) == (1, 2)
+        gate.open.set()
+    assert (batcher.running, batcher.waiting) == (0, 0)
+    for record in records:
+        batch, compute = record.stages
+        assert (batch.stage, compute.stage) == ("batch", "compute")
+        assert batch.start <= batch.end == compute.start <= compute.end
+    leader, taken = (record.stages[1] for record in records[1:])
+    assert leader.start == taken.start  # they ran together
 
 
 def test_a_model_that_asks_for_it_waits_for_others() -> None:

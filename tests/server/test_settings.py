@@ -40,6 +40,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--device", "cpu:1"), {}, "auto, cpu, cuda, cuda:N"),
         (("--device", "cuda:0,"), {}, "auto, cpu, cuda, cuda:N"),
         (("--log-level", "loud"), {}, "debug, info, warning or error"),
+        (("--log-format", "xml"), {}, "log_format is console or json"),
+        (("--otlp-endpoint", "collector:4317"), {}, "begins with http:// or https://"),
         (("--max-images", "0"), {}, "at least 1"),
         (("--config", "/nowhere"), {}, "cannot be read"),
         ((), {"LAYERTAP_MAX_IMAGE": "3"}, "has LAYERTAP_MAX_IMAGE, .*did you mean LAYERTAP_MAX_IMAGES"),

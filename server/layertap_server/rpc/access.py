@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
+from layertap_server.request_record import RequestRecord
+from layertap_server.rpc.arrival import record_of
 from layertap_server.rpc.dispatch import abort
 from layertap_server.rpc.model_service import CONTROL
 from layertap_server.tokens import Role, Tokens
@@ -21,20 +23,18 @@ SCHEME = "bearer "
 class Access(grpc.aio.ServerInterceptor):
     """Asks every call for its token."""
 
-    def __init__(self, tokens: Tokens, on_refusal: Callable[[str, str], None]) -> None:
-        """``on_refusal`` hears of each refused call: gRPC's path of it and the status."""
+    def __init__(self, tokens: Tokens, ended: Callable[[RequestRecord], None]) -> None:
+        """``ended`` is told of each call that is refused."""
         self._tokens = tokens
-        self._on_refusal = on_refusal
+        self._ended = ended
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        refusal = self._refusal(handler_call_details.method, dict(handler_call_details.invocation_metadata or ()))
-        if refusal is None:
-            return await continuation(handler_call_details)
-        self._on_refusal(handler_call_details.method, refusal.status)
+        method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
-        return None if handler is None else _refusing(handler, refusal)
+        refusal = self._refusal(method, metadata)
+        return handler if handler is None or refusal is None else self._refusing(handler, method, refusal)
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         if method.startswith(OPEN):
@@ -50,18 +50,20 @@ class Access(grpc.aio.ServerInterceptor):
             return ForbiddenError(f"the token of {holder.name} has not the role {wanted}", role=wanted)
         return None
 
+    def _refusing(self, handler: Any, method: str, refusal: LayertapError) -> Any:
+        """A handler of the same kind that refuses."""
 
-def _refusing(handler: Any, refusal: LayertapError) -> Any:
-    """A handler of the same kind that refuses."""
+        async def refuse(_request: Any, context: Any) -> Any:
+            service, _, name = method.strip("/").partition("/")
+            record = record_of(service, name, context, quick=True)
+            record.fail(refusal)
+            self._ended(record)
+            await abort(context, refusal, record)
 
-    async def refuse(_request: Any, context: Any) -> Any:
-        await abort(context, refusal)
-
-    match handler.request_streaming, handler.response_streaming:
-        case False, False:
-            return grpc.unary_unary_rpc_method_handler(refuse)
-        case False, True:
-            return grpc.unary_stream_rpc_method_handler(refuse)
-        case True, False:
-            return grpc.stream_unary_rpc_method_handler(refuse)
-    return grpc.stream_stream_rpc_method_handler(refuse)
+        kinds = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }
+        return kinds[handler.request_streaming, handler.response_streaming](refuse)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias
@@ -25,7 +25,8 @@ from layertap.errors import (
     LayertapError,
     ServerFault,
 )
-from layertap_server.metrics import Metrics
+from layertap_server.request_record import CANCELLED, RequestRecord
+from layertap_server.rpc.arrival import REQUEST_ID, record_of
 from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class Call:
 Method: TypeAlias = Callable[[bytes, Call], bytes]
 Messages: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Observer: TypeAlias = Callable[[RequestRecord], None]
+"""Is told of every request, and of every item of a stream, that has ended; on the event loop, so it must be quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ class StreamTools:
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
     failure_of: Callable[[Exception], LayertapError]
     workers: int
+    record: RequestRecord
+    ended: Observer
+    """Is to be told of each item."""
 
 
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
@@ -61,19 +67,26 @@ Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
 class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
-    def __init__(self, workers: int, room: Room, metrics: Metrics) -> None:
+    def __init__(self, workers: int, room: Room, observers: Sequence[Observer] = ()) -> None:
         self._work = Lane(workers, room, "worker")
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
         self._listing = Lane(1, room, "listing")
         self._control = Lane(1, room, "control")
         self._workers = workers
-        self._metrics = metrics
+        self._observers = observers
         self._draining = False
+        self.streams = 0
+        """That are open."""
 
     @property
     def admitted(self) -> int:
         """Extractions that wait or run."""
         return self._work.admitted
+
+    @property
+    def waiting(self) -> int:
+        """Extractions that wait for a worker."""
+        return self._work.waiting
 
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
@@ -115,79 +128,98 @@ class Dispatcher:
 
     def _unary(self, service: str, name: str, method: Method, lane: Lane) -> Callable[..., Any]:
         async def handle(request: bytes, context: Context) -> bytes:
-            arrived = time.perf_counter()
-            status = "CANCELLED"  # unless it comes to an end of its own
+            record = record_of(service, name, context, quick=lane is not self._work)
+            record.bytes_in = len(request)
             failure: LayertapError | None = None
             try:
                 if lane is not self._listing:
                     self._refuse_while_draining()
-                reply = await lane.run(_job(method, request, context.time_remaining()), len(request))
-                status = "OK"
+                reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
+                record.bytes_out = len(reply)
+                record.succeed()
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                failure = _failure(f"{service}/{name}", error)
-                status = failure.status
+                failure = _failure(record, error)
+                record.fail(failure)
             finally:
                 # Before the answer goes out: whoever has it finds it counted.
-                self._metrics.request(service, name, status, time.perf_counter() - arrived)
+                self.ended(record)
             if failure is not None:
-                await abort(context, failure)
+                await abort(context, failure, record)
+            context.set_trailing_metadata(_trailer(record))
             return reply
 
         return handle
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
-        tools = StreamTools(self._work.run, lambda error: _failure(f"{service}/{name}", error), self._workers)
-
         async def handle(messages: Messages, context: Context) -> None:
-            arrived = time.perf_counter()
-            status = "CANCELLED"
+            record = record_of(service, name, context, is_stream=True)
             failure: LayertapError | None = None
+            self.streams += 1
             try:
                 self._refuse_while_draining()
-                await stream(messages, context, tools)
-                status = "OK"
+                await stream(messages, context, self._tools(record))
+                record.succeed()
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                failure = _failure(f"{service}/{name}", error)
-                status = failure.status
+                failure = _failure(record, error)
+                record.fail(failure)
             finally:
-                self._metrics.request(service, name, status, time.perf_counter() - arrived)
-            if failure is not None and status != "CANCELLED":  # who is gone needs no answer
-                await abort(context, failure)
+                self.streams -= 1
+                self.ended(record)
+            if failure is not None and failure.status != CANCELLED:  # who is gone needs no answer
+                await abort(context, failure, record)
+            context.set_trailing_metadata(_trailer(record))
 
         return handle
+
+    def _tools(self, record: RequestRecord) -> StreamTools:
+        return StreamTools(self._work.run, lambda error: _failure(record, error), self._workers, record, self.ended)
+
+    def ended(self, record: RequestRecord) -> None:
+        record.end()
+        for observer in self._observers:
+            observer(record)
 
     def _refuse_while_draining(self) -> None:
         if self._draining:
             raise DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _job(method: Method, request: bytes, remaining: float | None) -> Callable[[], bytes]:
+def _job(method: Method, request: bytes, remaining: float | None, record: RequestRecord) -> Callable[[], bytes]:
     """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
     arrived = time.perf_counter()
+    record.add("admission", record.began, arrived)
 
     def job() -> bytes:
-        waited = time.perf_counter() - arrived
+        begun = time.perf_counter()
+        record.add("queue", arrived, begun)
+        waited = begun - arrived
         if remaining is not None and waited > remaining:
             raise DeadlineError("the deadline passed while the request waited; nothing was computed")
-        return method(request, Call(queue_ms=waited * 1000))
+        with record.of_this_thread():
+            return method(request, Call(queue_ms=waited * 1000))
 
     return job
 
 
-def _failure(method: str, error: Exception) -> LayertapError:
+def _failure(record: RequestRecord, error: Exception) -> LayertapError:
     """What the caller is told; what nobody foresaw gets an incident id, and the log the rest."""
     if isinstance(error, LayertapError):
         return error
     if isinstance(error, DecodeError):
         return InvalidRequestError("the request is not a message of this method")
     incident = uuid.uuid4().hex[:12]
-    log.error("incident %s in %s", incident, method, exc_info=error)
+    method = f"{record.service}/{record.method}"
+    log.error("incident %s in %s, request %s", incident, method, record.request_id, exc_info=error)
     return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
 
 
-async def abort(context: Context, error: LayertapError) -> NoReturn:
+async def abort(context: Context, error: LayertapError, record: RequestRecord) -> NoReturn:
     """Ends the call with the error, told in the words of the error table."""
     details = wire.encode_error(error)
-    trailer = ((DETAILS, details.SerializeToString()),)
+    trailer = ((DETAILS, details.SerializeToString()), *_trailer(record))
     await context.abort(grpc.StatusCode[error.status], details.message, trailer)
     raise AssertionError("abort raises")
+
+
+def _trailer(record: RequestRecord) -> tuple[tuple[str, str], ...]:
+    return ((REQUEST_ID, record.request_id),)

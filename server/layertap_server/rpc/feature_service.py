@@ -5,11 +5,12 @@ from __future__ import annotations
 from layertap import wire
 from layertap.types import ExtractRequest, Features, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap_server import request_record
 from layertap_server.apply import Applier
 from layertap_server.engine import Engine
-from layertap_server.metrics import Metrics
 from layertap_server.repository import Repository
 from layertap_server.rpc.dispatch import Call, Context, Messages, Method, Stream, StreamTools
+from layertap_server.rpc.lookup import found
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.shared_memory import Regions
 
@@ -19,13 +20,10 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 class FeatureService:
     """Features of images."""
 
-    def __init__(
-        self, repository: Repository, engine: Engine, applier: Applier, metrics: Metrics, regions: Regions
-    ) -> None:
+    def __init__(self, repository: Repository, engine: Engine, applier: Applier, regions: Regions) -> None:
         self._repository = repository
         self._engine = engine
         self._applier = applier
-        self._metrics = metrics
         self._regions = regions
 
     @property
@@ -43,44 +41,58 @@ class FeatureService:
         return {"ExtractStream": self._extract_stream}
 
     def _extract(self, request: bytes, call: Call) -> bytes:
-        extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
+        record = request_record.current()
+        with record.stage("decode"):
+            extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
         features = self._features(extract, call.queue_ms)
-        places = (
-            self._regions.write(extract.region, [feature.array for feature in features.maps])
-            if extract.region
-            else None
-        )
-        return wire.encode_extract_response(features, places)
+        with record.stage("encode"):
+            places = self._shared(extract.region, features) if extract.region else None
+            return wire.encode_extract_response(features, places)
 
     async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
         # So many that every worker has the next item at hand when it ends one.
         window = 2 * tools.workers
-        stream = ExtractStream(self._features, self._named, tools.run, tools.failure_of, window)
+        stream = ExtractStream(
+            self._features, self._named, tools.run, tools.failure_of, window, tools.record, tools.ended
+        )
         await stream.answer(messages, context)
 
     def _features(self, extract: ExtractRequest, queue_ms: float) -> Features:
-        model = self._repository.get(extract.model, extract.version)
-        features = self._engine.extract(model, extract, queue_ms)
-        self._metrics.extracted(features.model, len(features.maps[0].array), features.timing)
+        features = self._engine.extract(found(self._repository, extract.model, extract.version), extract, queue_ms)
+        record = request_record.current()
+        record.images, record.batch_size = len(features.maps[0].array), features.batch_size
         return features
+
+    def _shared(self, region: str, features: Features) -> list[tuple[int, int]] | None:
+        """Where the arrays were written in the caller's memory; None where they have no room there."""
+        places = self._regions.write(region, [feature.array for feature in features.maps])
+        request_record.current().bytes_shared = sum(size for _, size in places or ())
+        return places
 
     def _named(self, request: ExtractRequest) -> tuple[str, str]:
         """The model and version of a stream, whose taps are looked at before its first image."""
-        model = self._repository.get(request.model, request.version)
+        model = found(self._repository, request.model, request.version)
         self._engine.preview(model, PreviewRequest(request.model, request.taps))
         return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
         preview = wire.decode_preview_request(pb.PreviewExtractRequest.FromString(request))
-        model = self._repository.get(preview.model, preview.version)
+        model = found(self._repository, preview.model, preview.version)
         return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
-        inspect = wire.decode_inspect_request(pb.InspectLayersRequest.FromString(request))
-        model = self._repository.get(inspect.model, inspect.version)
+        record = request_record.current()
+        with record.stage("decode"):
+            inspect = wire.decode_inspect_request(pb.InspectLayersRequest.FromString(request))
+        model = found(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
-        return wire.encode_statistics(layers, model.info.name, model.info.version).SerializeToString()
+        with record.stage("encode"):
+            return wire.encode_statistics(layers, model.info.name, model.info.version).SerializeToString()
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
-        apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))
-        return wire.encode_apply_response(self._applier.apply(apply)).SerializeToString()
+        record = request_record.current()
+        with record.stage("decode"):
+            apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))
+        feature = self._applier.apply(apply)
+        with record.stage("encode"):
+            return wire.encode_apply_response(feature).SerializeToString()

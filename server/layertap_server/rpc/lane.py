@@ -63,6 +63,11 @@ class Lane:
         for number in range(workers):
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that no worker has begun."""
+        return max(self.admitted - self._workers, 0)
+
     async def run(self, job: Callable[[], Result], size: int = 0) -> Result:
         """What the job returns; ``size`` is how many bytes it holds while it waits and runs.
 

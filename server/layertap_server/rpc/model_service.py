@@ -7,6 +7,7 @@ from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.rpc.lookup import found, noted
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
 SLOW = frozenset({"LoadModel", "UnloadModel"})
@@ -41,12 +42,13 @@ class ModelService:
 
     def _get_model(self, request: bytes, _call: Call) -> bytes:
         asked = pb.GetModelRequest.FromString(request)
+        noted(self._repository, asked.model)
         info = self._repository.info(asked.model, asked.version)
         return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _list_layers(self, request: bytes, _call: Call) -> bytes:
         asked = pb.ListLayersRequest.FromString(request)
-        model = self._repository.get(asked.model, asked.version)
+        model = found(self._repository, asked.model, asked.version)
         layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
         return pb.ListLayersResponse(
             model=model.info.name, version=model.info.version, layers=layers
@@ -59,12 +61,18 @@ class ModelService:
 
     def _load_model(self, request: bytes, _call: Call) -> bytes:
         self._check_control("LoadModel")
-        info = self._repository.load(pb.LoadModelRequest.FromString(request).model)
+        name = pb.LoadModelRequest.FromString(request).model
+        try:
+            info = self._repository.load(name)
+        finally:  # a new one is known only now
+            noted(self._repository, name)
         return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _unload_model(self, request: bytes, _call: Call) -> bytes:
         self._check_control("UnloadModel")
-        self._repository.unload(pb.UnloadModelRequest.FromString(request).model)
+        name = pb.UnloadModelRequest.FromString(request).model
+        noted(self._repository, name)
+        self._repository.unload(name)
         return pb.UnloadModelResponse().SerializeToString()
 
     def _check_control(self, method: str) -> None:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError, LayertapError, OverloadedError
 from layertap.types import ExtractRequest, Features
+from layertap_server.request_record import RequestRecord
 
 Result = TypeVar("Result")
 LARGEST_CHUNK = 2**20
@@ -42,17 +43,22 @@ class ExtractStream:
         run: Callable[[Callable[[], Any], int], Awaitable[Any]],
         failure_of: Callable[[Exception], LayertapError],
         window: int,
+        record: RequestRecord,
+        ended: Callable[[RequestRecord], None],
     ) -> None:
         """One call's answer.
 
         ``opened`` tells the model and version that a request names; ``run`` does work, which holds so many bytes, on a
-        worker thread and raises `OverloadedError` where there is no room; ``window`` is how many items are under way.
+        worker thread and raises `OverloadedError` where there is no room; ``window`` is how many items are under way;
+        ``record`` is the call's, and ``ended`` is told of each item.
         """
         self._extract = extract
         self._opened = opened
         self._run = run
         self._failure_of = failure_of
         self._window = asyncio.Semaphore(window)
+        self._record = record
+        self._ended = ended
         self._writing = asyncio.Lock()
 
     async def answer(self, messages: AsyncIterator[bytes], context: Context) -> None:
@@ -73,42 +79,61 @@ class ExtractStream:
     async def _open(self, messages: AsyncIterator[bytes], context: Context) -> wire.StreamOpening:
         opening = None
         with contextlib.suppress(DecodeError, StopAsyncIteration):
-            opening = wire.decode_stream_open(await anext(messages))
+            data = await anext(messages)
+            self._record.bytes_in += len(data)
+            opening = wire.decode_stream_open(data)
         if opening is None:
             raise InvalidRequestError("the first message of a stream must be an opening", field="open")
         request = opening.request
-        model, version = await self._when_there_is_room(lambda: self._opened(request), 0)  # planning is a worker's
-        await context.write(wire.encode_stream_opened(model, version))
+
+        def planned() -> tuple[str, str]:
+            with self._record.of_this_thread():
+                return self._opened(request)
+
+        model, version = await self._when_there_is_room(planned, 0)  # planning is a worker's
+        answer = wire.encode_stream_opened(model, version)
+        await context.write(answer)
+        self._record.bytes_out += len(answer)
         return opening
 
     async def _item(self, data: bytes, opening: wire.StreamOpening, context: Context) -> None:
+        record = self._record.item(len(data))
         try:
-            for message in await self._messages(data, opening):
+            for message in await self._messages(data, opening, record):
                 async with self._writing:
                     await _written(message, context)
+                record.bytes_out += len(message)
+            if record.failure is None:
+                record.succeed()
         finally:
+            self._ended(record)
             self._window.release()
 
-    async def _messages(self, data: bytes, opening: wire.StreamOpening) -> Iterator[bytes]:
+    async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestRecord) -> Iterator[bytes]:
         """The item's answer; its chunks are cut when they are sent."""
-        arrived = time.perf_counter()
         id_ = ""
 
         def job() -> Features:
             nonlocal id_
-            item = wire.parse_stream_item(data)
-            id_ = item.id
-            request = item.request(opening)
-            if request is None:
-                raise InvalidRequestError("a message behind the opening must be an image or a batch", field="image")
-            return self._extract(request, (time.perf_counter() - arrived) * 1000)
+            begun = time.perf_counter()
+            record.add("queue", record.began, begun)
+            with record.of_this_thread():
+                with record.stage("decode"):
+                    item = wire.parse_stream_item(data)
+                    id_ = item.id
+                    request = item.request(opening)
+                if request is None:
+                    raise InvalidRequestError("a message behind the opening must be an image or a batch", field="image")
+                return self._extract(request, (begun - record.began) * 1000)
 
         try:
             features = await self._when_there_is_room(job, len(data))
         except Exception as error:  # noqa: BLE001 - one bad item answers for itself
-            return iter([wire.encode_stream_error(id_, self._failure_of(error))])
+            failure = self._failure_of(error)
+            record.fail(failure)
+            return iter([wire.encode_stream_error(id_, failure)])
         chunk = min(opening.chunk_bytes, LARGEST_CHUNK) if opening.chunk_bytes > 0 else LARGEST_CHUNK
-        return wire.stream_answer(id_, features, chunk)
+        return _timed(wire.stream_answer(id_, features, chunk), record)
 
     async def _when_there_is_room(self, job: Callable[[], Result], size: int) -> Result:
         """A stream that was admitted waits; only new calls are told that there is no room."""
@@ -126,3 +151,14 @@ async def _written(message: bytes, context: Context) -> None:
         await context.write(message)
     except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
         raise CancelledError("the caller is gone") from error
+
+
+def _timed(messages: Iterator[bytes], record: RequestRecord) -> Iterator[bytes]:
+    """The messages; what making them took, and not what sending them did, is the record's last stage."""
+    start = began = time.perf_counter()
+    seconds = 0.0
+    for message in messages:
+        seconds += time.perf_counter() - began
+        yield message
+        began = time.perf_counter()
+    record.add("encode", start, start + seconds)

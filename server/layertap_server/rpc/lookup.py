@@ -1,0 +1,21 @@
+"""Finds the model that a request names, and writes it into the request's record."""
+
+from __future__ import annotations
+
+from layertap_server import request_record
+from layertap_server.loading import LoadedModel
+from layertap_server.repository import Repository
+
+
+def found(repository: Repository, name: str, version: str) -> LoadedModel:
+    """The model; errors as of `Repository.get`."""
+    noted(repository, name)
+    model = repository.get(name, version)
+    request_record.current().version = model.info.version
+    return model
+
+
+def noted(repository: Repository, name: str) -> None:
+    """Writes the name down, if the repository has such a model; what a caller made up becomes no label."""
+    if name in repository:
+        request_record.current().model = name
