@@ -1,22 +1,37 @@
 # The service with the models that ship. Any Python 3.11 or newer with venv serves as the base:
-#   docker build --build-arg BASE_IMAGE=python:3.12-slim-bookworm .
+#   docker build -t layertap:0.1.0 .
+#   docker build -t layertap:0.1.0-cuda --build-arg EXTRA=cuda .    with CUDA and cuDNN; the host brings the driver
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
+# cpu, or cuda: which onnxruntime.
+ARG EXTRA=cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/build/constraints.txt
 WORKDIR /build
 RUN python3 -m venv /opt/layertap
-COPY constraints.txt ./
-COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
+COPY constraints.txt pyproject.toml README.md CHANGELOG.md LICENSE ./
+# The version alone: a change of the code does not install the dependencies anew.
+COPY client/layertap/__init__.py client/layertap/
+RUN mkdir -p server/layertap_server && /opt/layertap/bin/pip install ".[${EXTRA}]"
 COPY client client
 COPY server server
-RUN /opt/layertap/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[server]'
+RUN /opt/layertap/bin/pip install --no-deps --force-reinstall . \
+    && /opt/layertap/bin/pip check \
+    && /opt/layertap/bin/pip uninstall --yes setuptools pip \
+    && cd /opt/layertap/lib/python3*/site-packages \
+    && rm -rf onnx/backend/test onnxruntime/transformers onnxruntime/quantization onnxruntime/tools \
+    && find numpy onnx google -depth -type d -name tests -exec rm -r {} +
 
 FROM ${BASE_IMAGE}
 # A venv runs where it was made: both stages have the same base and the same path.
 COPY --from=build /opt/layertap /opt/layertap
 COPY models /models
+# onnxruntime would report its use to its makers.
+ENV ORT_DISABLE_TELEMETRY=1
 ENV PATH=/opt/layertap/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     LAYERTAP_MODELS=/models \
     LAYERTAP_HOST=0.0.0.0 \
     LAYERTAP_PORT=8001 \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,12 @@ class ServerProcess:
                 return
             time.sleep(0.005)
         raise AssertionError("no request was admitted")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve_command(*flags: str, models: Path = MODELS) -> list[str]:

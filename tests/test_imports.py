@@ -59,6 +59,7 @@ BELOW = {
     "logs": {"request_record"},
     "tracing": {"request_record"},
     "settings": set(),
+    "cores": set(),
     "shared_memory": set(),
     "tls": set(),
     "tokens": {"document"},

@@ -13,7 +13,7 @@ import grpc
 
 from layertap import wire
 from layertap.blocks.spec import BlockSpec
-from layertap.errors import LayertapError
+from layertap.errors import LayertapError, UnavailableError
 from layertap.expression import format_tap
 from layertap.types import (
     ApplyRequest,
@@ -174,6 +174,8 @@ def error_of(error: grpc.RpcError) -> LayertapError:
     """The error that the server raised, or the one that says why there was no answer."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return LayertapError(str(error))
-    trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     details = error.details() or error.code().name
+    if "RST_STREAM" in details:  # what a load balancer does with a call whose server is gone
+        return UnavailableError(details)
+    trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     return wire.decode_error(error.code().name, details, trailers.get("grpc-status-details-bin", b""))

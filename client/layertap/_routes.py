@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from layertap import _calls
 from layertap._shared_memory import Region, RegionPool, new_region
-from layertap.errors import BadRegionError, LayertapError
+from layertap.errors import BadRegionError, LayertapError, UnavailableError
 from layertap.types import ExtractRequest, Features, Tap
 
 LARGE_BYTES = 2**20
@@ -38,7 +38,7 @@ class Routes:
         elif region := (yield from self._region(self._large.bytes_of(request))):
             features = yield from self._through(region, request)
         else:
-            features = yield _calls.extract_in_chunks(request)
+            features = yield from _in_chunks(request)
         self._large.learn(request, features)
         return features
 
@@ -68,8 +68,17 @@ class Routes:
             features: Features = yield _calls.extract(replace(request, region=region.name), memory)
         except BadRegionError:  # the server was started anew
             self._regions = None
-            features = yield _calls.extract_in_chunks(request)
+            features = yield from _in_chunks(request)
         return features
+
+
+def _in_chunks(request: ExtractRequest) -> Steps[Features]:
+    """Asks again where the server went away in the middle: gRPC itself does that only before the first chunk."""
+    try:
+        features: Features = yield _calls.extract_in_chunks(request)
+    except UnavailableError:
+        features = yield _calls.extract_in_chunks(request)
+    return features
 
 
 class _LargeAnswers:

@@ -26,6 +26,7 @@ from layertap.types import ModelState
 from layertap_server import logs
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
+from layertap_server.cores import available_cores
 from layertap_server.engine import Engine
 from layertap_server.http import start_http
 from layertap_server.limits import Limits
@@ -74,7 +75,7 @@ class Server:
             StartError: no such folder of models, or the device does not work.
         """
         self.settings = settings
-        cores = _available_cores()
+        cores = available_cores()
         self._certificates = _certificates(settings)
         self._tokens = _tokens(settings)
         _check_exposure(settings)
@@ -323,13 +324,6 @@ def _banner(server: Server) -> str:
     trouble = f", {failed} failed" if failed else ""
     names = ", ".join(ready) or "no model"
     return f"layertap serves {names}{trouble} on {server.settings.host}:{server.port} ({server.device}){metrics}"
-
-
-def _available_cores() -> int:
-    """Those that this process may use: in a container fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _certificates(settings: Settings) -> grpc.ServerCredentials | None:

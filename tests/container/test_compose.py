@@ -1,4 +1,4 @@
-"""docker-compose up for real: build, healthy, the same vector, not root, a clean stop. Needs a Docker engine.
+"""docker-compose up for real: build, healthy, the same vector, no privileges, a clean stop. Needs a Docker engine.
 
 Not part of ``make test``: run ``make container-test``, where no registry can be reached with BASE_IMAGE in the
 environment.
@@ -7,95 +7,147 @@ environment.
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
-import time
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
-from layertap import Client
-from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS, ROOT
+from layertap import Client, errors
+from layertap.types import Array, ExtractedItem
+from tests.container.project import Project, docker, inspect, needs_engine
+from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
 from tests.processes import running_server
 
-COMPOSE = shutil.which("docker-compose") or ""
-ENGINE = bool(COMPOSE) and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-# Whoever names a base image means it: then a missing engine is a failure.
-pytestmark = pytest.mark.skipif(not ENGINE and "BASE_IMAGE" not in os.environ, reason="no Docker engine runs here")
+pytestmark = needs_engine
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Project:
-    """One docker-compose project on ports of its own."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._environment = {
-            **os.environ,
-            "COMPOSE_PROJECT_NAME": f"layertap-test-{self.port}",
-            "LAYERTAP_PORT": str(self.port),
-            "LAYERTAP_METRICS_PORT": str(free_port()),
-        }
-
-    def compose(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [COMPOSE, *arguments], cwd=ROOT, env=self._environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def container(self) -> str:
-        return self.compose("ps", "-q", "layertap").strip()
-
-    def inspect(self, template: str) -> str:
-        done = subprocess.run(
-            ["docker", "inspect", "-f", template, self.container()], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    def wait_until_healthy(self) -> None:
-        for _ in range(90):
-            if self.inspect("{{.State.Health.Status}}") == "healthy":
-                return
-            time.sleep(1)
-        raise AssertionError(self.compose("logs"))
+MIB = 10**6
+TAPS = "stage:1 | gap -> v"
 
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    project = Project()
-    project.compose("up", "--build", "-d")
+    project = Project("cpu")
     try:
-        project.wait_until_healthy()
+        project.compose("up", "--build", "-d")
+        project.wait_until_healthy("layertap")
         yield project
     finally:
-        project.compose("down", "--timeout", "40")
+        project.down()
+
+
+@pytest.fixture
+def container(project: Project) -> str:
+    (container,) = project.containers("layertap")
+    return container
 
 
 def test_the_same_photograph_gives_the_same_vector(project: Project) -> None:
-    with Client(f"127.0.0.1:{project.port}") as client:
+    with Client(project.address) as client:
         inside = client.extract(EXAMPLE_PHOTO, model=MODEL, taps="embedding")["embedding"]
     with running_server(models=MODELS) as process, Client(process.address) as client:
         outside = client.extract(EXAMPLE_PHOTO, model=MODEL, taps="embedding")["embedding"]
     np.testing.assert_allclose(inside, outside, rtol=0, atol=1e-4 * float(np.abs(outside).max()))
 
 
-def test_it_runs_as_nobody_in_particular(project: Project) -> None:
-    done = subprocess.run(
-        ["docker", "exec", project.container(), "id", "-u"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "10001"
+def test_it_has_no_privileges(container: str) -> None:
+    lines = docker("exec", container, "cat", "/proc/1/status").stdout.splitlines()
+    status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    assert status["Uid"] == ["10001"] * 4
+    assert status["Gid"] == ["10001"] * 4
+    assert status["NoNewPrivs"] == ["1"]
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[capabilities][0], 16) == 0, capabilities
 
 
-def test_it_stops_by_itself_within_its_grace(project: Project) -> None:
+@pytest.mark.parametrize("folder", ["/", "/opt/layertap", "/models", "/var"])
+def test_it_can_write_nowhere(container: str, folder: str) -> None:
+    """Not even as the owner of the files."""
+    done = docker("exec", "-u", "0", container, "touch", f"{folder}/new", check=False)
+    assert done.returncode != 0
+    assert "Read-only file system" in done.stderr
+
+
+def test_it_can_write_where_weights_are_put_and_run_nothing_there(container: str) -> None:
+    docker("exec", container, "sh", "-c", "echo 'echo ran' > /tmp/new; chmod 700 /tmp/new")
+    assert docker("exec", container, "/tmp/new", check=False).returncode != 0
+    docker("exec", container, "rm", "/tmp/new")
+
+
+def test_it_has_nothing_to_complain_of_and_tells_nobody(container: str) -> None:
+    logs = docker("logs", container)
+    assert "WARNING" not in logs.stderr
+    assert "onnxruntime" not in logs.stderr  # whose telemetry would say that it cannot keep its number
+
+
+def test_its_memory_and_its_processes_are_bounded(container: str) -> None:
+    assert int(inspect(container, "{{.HostConfig.Memory}}")) == 4 * 2**30
+    assert int(inspect(container, "{{.HostConfig.PidsLimit}}")) == 4096
+
+
+def test_the_image_is_small(container: str) -> None:
+    """What is added to the base: the packages, of which onnxruntime, OpenBLAS and gRPC are the most, and the models."""
+    image = int(docker("image", "inspect", "-f", "{{.Size}}", inspect(container, "{{.Image}}")).stdout)
+    base_name = os.environ.get("BASE_IMAGE", "python:3.12-slim-bookworm")
+    base = int(docker("image", "inspect", "-f", "{{.Size}}", base_name).stdout)
+    print(f"image {image / MIB:.0f} MB, of which base {base / MIB:.0f} MB")
+    assert image - base < 230 * MIB
+
+
+def test_it_stops_within_its_grace_and_no_request_fails(project: Project, container: str) -> None:
+    """What it has admitted is answered, what comes later is told UNAVAILABLE; a stream goes on with the next server."""
+    answered: list[Array] = []
+    refused: list[Exception] = []
+    stopping, ended = threading.Event(), threading.Event()
+
+    def call() -> None:
+        with Client(project.address, grpc_options=[("grpc.enable_retries", 0)]) as client:
+            while True:
+                try:
+                    answered.append(client.extract([EXAMPLE_PHOTO] * 4, model=MODEL, taps=TAPS)["v"])
+                except errors.LayertapError as error:
+                    assert stopping.is_set(), error
+                    refused.append(error)
+                    return
+
+    def images() -> Iterator[Array]:
+        while not ended.is_set():
+            yield np.zeros((64, 64, 3), np.uint8)
+
+    items: list[ExtractedItem] = []
+
+    def stream() -> None:
+        with Client(project.address) as client:
+            items.extend(client.extract_many(images(), model=MODEL, taps=TAPS))
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    streaming = threading.Thread(target=stream)
+    for thread in (*callers, streaming):
+        thread.start()
+    _wait_until_there_are(answered, 8)
+    _wait_until_there_are(items, 1)
+    stopping.set()
     project.compose("stop")
-    assert project.inspect("{{.State.ExitCode}}") == "0"
+    assert inspect(container, "{{.State.ExitCode}}") == "0"
+    for thread in callers:
+        thread.join()
     project.compose("start")
-    project.wait_until_healthy()
+    before = len(items)
+    _wait_until_there_are(items, before + 100)
+    ended.set()
+    streaming.join()
+    assert len(refused) == len(callers)
+    assert all(isinstance(error, errors.UnavailableError) for error in refused), refused
+    assert [item.id for item in items] == [str(number) for number in range(len(items))]
+    assert not [item.error for item in items if item.error]
+    project.wait_until_healthy("layertap")
+
+
+def _wait_until_there_are(things: list[Any], count: int) -> None:
+    waiting = threading.Event()
+    for _ in range(600):
+        if len(things) >= count:
+            return
+        waiting.wait(0.1)
+    raise AssertionError(f"there are {len(things)}")

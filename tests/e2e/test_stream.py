@@ -15,7 +15,8 @@ import pytest
 
 from layertap import Client, _calls, errors, wire
 from layertap._shared_memory import new_region
-from layertap.types import Array, ExtractRequest, PixelImage
+from layertap.images import to_payloads
+from layertap.types import Array, ExtractRequest, Features, PixelImage
 from layertap.v1 import shared_memory_service_pb2 as memory_pb
 from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
 from tests.paths import EXAMPLE_PHOTO, MODEL
@@ -237,10 +238,7 @@ def test_what_a_broken_stream_left_is_sent_again() -> None:
         client = Client(first.address)
         items = client.extract_many(iter(images), model=MODEL, taps="stage:3 | gap -> v")
         got = [next(items) for _ in range(10)]
-        stopper = threading.Thread(target=first.process.terminate)
-        stopper.start()
-        got += [next(items) for _ in range(5)]
-        stopper.join()
+        first.process.terminate()
         first.process.wait(30)
     with running_server("--port", port), client:
         got += list(items)
@@ -250,6 +248,48 @@ def test_what_a_broken_stream_left_is_sent_again() -> None:
     features = got[100].features
     assert features is not None
     np.testing.assert_array_equal(features["v"], expected)
+
+
+def test_a_stream_without_end_does_not_hold_up_a_stop(cat: Array) -> None:
+    """What it took is answered, and the caller is told that another server may take the rest."""
+    with running_server("--graceful-stop-seconds", "600") as server, Client(server.address) as client:
+        request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap -> v",))
+        item = wire.encode_stream_batch("0", request)
+        answers = client._stream(itertools.chain([wire.encode_stream_open(request)], itertools.repeat(item)), None)
+        next(answers)
+        server.process.terminate()
+        with pytest.raises(grpc.RpcError) as raised:
+            list(answers)
+    assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "another will answer" in str(raised.value.details())
+
+
+def test_a_stream_s_first_item_is_answered_though_the_server_stops(cat: Array) -> None:
+    """It may be the only one: a large answer that travels in chunks."""
+    with running_server("--drain-seconds", "3") as server, Client(server.address) as client:
+        request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap -> v",))
+        stopping = threading.Event()
+
+        def messages() -> Iterator[bytes]:
+            yield wire.encode_stream_open(request)
+            stopping.wait()
+            yield wire.encode_stream_batch("0", request)
+
+        answers = client._stream(messages(), None)
+        next(answers)
+        server.process.terminate()
+        with Client(server.address) as other, pytest.raises(errors.UnavailableError):
+            _ask_for_ever(other, cat)
+        stopping.set()
+        assembler = wire.Assembler(("v",))
+        (answer,) = filter(None, [assembler.add(message) for message in answers])
+        assert answer[0] == "0"
+        assert isinstance(answer[1], Features)
+
+
+def _ask_for_ever(client: Client, cat: Array) -> None:
+    while True:
+        client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")
 
 
 def _wait_until_nothing_is_admitted(server: ServerProcess) -> None:

@@ -51,10 +51,11 @@ Observer: TypeAlias = Callable[[RequestRecord], None]
 
 @dataclass(frozen=True, slots=True)
 class StreamTools:
-    """What a method of a stream is given: a way to run work, and to make an error of a failure."""
+    """What a method of a stream is given: a way to run work, to make an error of a failure, to know when to end."""
 
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
     failure_of: Callable[[Exception], LayertapError]
+    is_draining: Callable[[], bool]
     workers: int
     record: RequestRecord
     ended: Observer
@@ -172,7 +173,14 @@ class Dispatcher:
         return handle
 
     def _tools(self, record: RequestRecord) -> StreamTools:
-        return StreamTools(self._work.run, lambda error: _failure(record, error), self._workers, record, self.ended)
+        return StreamTools(
+            run=self._work.run,
+            failure_of=lambda error: _failure(record, error),
+            is_draining=lambda: self._draining,
+            workers=self._workers,
+            record=record,
+            ended=self.ended,
+        )
 
     def ended(self, record: RequestRecord) -> None:
         record.end()
@@ -181,7 +189,12 @@ class Dispatcher:
 
     def _refuse_while_draining(self) -> None:
         if self._draining:
-            raise DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
+            raise draining_error()
+
+
+def draining_error() -> DrainingError:
+    """What new requests are told, and streams that would go on, while the server stops."""
+    return DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
 
 
 def _job(method: Method, request: bytes, remaining: float | None, record: RequestRecord) -> Callable[[], bytes]:

@@ -50,12 +50,7 @@ class FeatureService:
             return wire.encode_extract_response(features, places)
 
     async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
-        # So many that every worker has the next item at hand when it ends one.
-        window = 2 * tools.workers
-        stream = ExtractStream(
-            self._features, self._named, tools.run, tools.failure_of, window, tools.record, tools.ended
-        )
-        await stream.answer(messages, context)
+        await ExtractStream(self._features, self._named, tools).answer(messages, context)
 
     def _features(self, extract: ExtractRequest, queue_ms: float) -> Features:
         features = self._engine.extract(found(self._repository, extract.model, extract.version), extract, queue_ms)

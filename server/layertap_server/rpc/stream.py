@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from layertap import wire
-from layertap.errors import CancelledError, InvalidRequestError, LayertapError, OverloadedError
+from layertap.errors import CancelledError, InvalidRequestError, OverloadedError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request_record import RequestRecord
+from layertap_server.rpc.dispatch import StreamTools, draining_error
 
 Result = TypeVar("Result")
 LARGEST_CHUNK = 2**20
@@ -40,41 +41,48 @@ class ExtractStream:
         self,
         extract: Extract,
         opened: Callable[[ExtractRequest], tuple[str, str]],
-        run: Callable[[Callable[[], Any], int], Awaitable[Any]],
-        failure_of: Callable[[Exception], LayertapError],
-        window: int,
-        record: RequestRecord,
-        ended: Callable[[RequestRecord], None],
+        tools: StreamTools,
     ) -> None:
-        """One call's answer.
-
-        ``opened`` tells the model and version that a request names; ``run`` does work, which holds so many bytes, on a
-        worker thread and raises `OverloadedError` where there is no room; ``window`` is how many items are under way;
-        ``record`` is the call's, and ``ended`` is told of each item.
-        """
+        """One call's answer; ``opened`` tells the model and version that a request names."""
         self._extract = extract
         self._opened = opened
-        self._run = run
-        self._failure_of = failure_of
-        self._window = asyncio.Semaphore(window)
-        self._record = record
-        self._ended = ended
+        self._tools = tools
+        self._record = tools.record
+        # So many that every worker has the next item at hand when it ends one.
+        self._window = asyncio.Semaphore(2 * tools.workers)
         self._writing = asyncio.Lock()
 
     async def answer(self, messages: AsyncIterator[bytes], context: Context) -> None:
-        """Reads, works and writes until the caller has sent all and got all.
+        """Reads, works and writes until the caller has sent all and got all, or the server stops.
 
         Raises:
+            DrainingError: the server stops; what it took is answered, and another server may take the rest.
             LayertapError: the opening is wrong, or the caller gone; items answer for themselves.
         """
         opening = await self._open(messages, context)
         try:
             async with asyncio.TaskGroup() as items:
-                async for data in messages:
-                    await self._window.acquire()
-                    items.create_task(self._item(data, opening, context))
+                is_complete = await self._take(
+                    messages, lambda data: items.create_task(self._item(data, opening, context))
+                )
         except* CancelledError:
             raise CancelledError("the caller is gone") from None
+        if not is_complete:
+            raise draining_error()
+
+    async def _take(self, messages: AsyncIterator[bytes], begin: Callable[[bytes], object]) -> bool:
+        """Begins the items as there is room; False where the server stops before the last.
+
+        The first is taken all the same: a stream of one item is a request under way, which may end.
+        """
+        is_first = True
+        async for data in messages:
+            await self._window.acquire()
+            if self._tools.is_draining() and not is_first:
+                return False
+            begin(data)
+            is_first = False
+        return True
 
     async def _open(self, messages: AsyncIterator[bytes], context: Context) -> wire.StreamOpening:
         opening = None
@@ -106,7 +114,7 @@ class ExtractStream:
             if record.failure is None:
                 record.succeed()
         finally:
-            self._ended(record)
+            self._tools.ended(record)
             self._window.release()
 
     async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestRecord) -> Iterator[bytes]:
@@ -129,7 +137,7 @@ class ExtractStream:
         try:
             features = await self._when_there_is_room(job, len(data))
         except Exception as error:  # noqa: BLE001 - one bad item answers for itself
-            failure = self._failure_of(error)
+            failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
         chunk = min(opening.chunk_bytes, LARGEST_CHUNK) if opening.chunk_bytes > 0 else LARGEST_CHUNK
@@ -139,7 +147,7 @@ class ExtractStream:
         """A stream that was admitted waits; only new calls are told that there is no room."""
         while True:
             try:
-                result: Result = await self._run(job, size)
+                result: Result = await self._tools.run(job, size)
             except OverloadedError:
                 await asyncio.sleep(WAIT_FOR_ROOM_SECONDS)
             else:

@@ -21,6 +21,7 @@ class Runtime:
 
     def __init__(self, devices: Sequence[Device] = (CPU,), threads: int = 0) -> None:
         """``threads`` of one run on a CPU, 0 for all cores."""
+        ort.disable_telemetry_events()  # what runs here is its owner's business
         self.devices = devices
         self._threads = threads
         _share_an_arena()
