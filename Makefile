@@ -7,7 +7,8 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models bench stubs check-stubs container-test clean
+.PHONY: env demo serve test lint generated check-blocks check-models check-bulk bench overload stubs check-stubs
+.PHONY: container-test scale-test clean
 
 env: $(STAMP)
 
@@ -22,8 +23,8 @@ demo: env  ## starts the service, extracts features of a photograph, draws them
 serve: env  ## runs the service on localhost:8001 with the models that ship
 	$(BIN)/layertap serve --models models --reflection
 
-test: env  ## every test but the container's
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/container $(ARGS)
+test: env  ## every test but those of containers and replicas
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/container --ignore=tests/scale $(ARGS)
 
 lint: env
 	$(BIN)/ruff check .
@@ -31,9 +32,11 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 
-generated: env  ## writes what comes out of the block catalogue: constructors and docs/blocks.md
+generated: env  ## writes constructors, docs/blocks.md, docs/sdk.md, the public API's pin and the dashboard
 	$(BIN)/python scripts/make_constructors.py
 	$(BIN)/python scripts/make_block_docs.py
+	$(BIN)/python scripts/make_sdk_docs.py
+	$(BIN)/python scripts/make_dashboard.py
 
 check-blocks: env  ## the table of every block in every use, against its reference
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_blocks.py
@@ -41,8 +44,14 @@ check-blocks: env  ## the table of every block in every use, against its referen
 check-models: env  ## the table of real architectures, each layer against the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
 
+check-bulk: env  ## 20,000 images through layertap extract, killed in the middle: complete, memory bounded
+	PYTHONPATH=. $(BIN)/python scripts/check_bulk.py $(ARGS)
+
 bench: env  ## every scenario of docs/performance.md beside plain onnxruntime
 	$(BIN)/python -m benchmarks $(ARGS)
+
+overload: env  ## ten times as many callers as there is room for, for a minute
+	$(BIN)/python -m benchmarks.overload $(ARGS)
 
 stubs:  ## generates client/layertap/v1 from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env
@@ -57,6 +66,10 @@ check-stubs: stubs  ## fails where the committed stubs are not those of protos/
 
 container-test: env  ## docker-compose up for real; needs a Docker engine and, offline, BASE_IMAGE
 	$(BIN)/python -m pytest tests/container -p no:xdist $(ARGS)
+
+scale-test: env  ## three replicas behind a real Envoy, under load while they die and return
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale-test]'
+	$(BIN)/python -m pytest tests/scale -p no:xdist $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -36,6 +36,7 @@ PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(MODELS.rglob("*.md"))]
 SQUEEZENET = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / "light_squeezenet.onnx"
 NOT_ALWAYS_THERE = ("torch", "onnxscript")
+NEEDS_MORE = re.compile(r"^\s*(docker|kubectl)", re.MULTILINE)
 COMMAND = re.compile(r"(\$ |sudo |layertap |make |python|pip |source |import |from |with )")
 
 
@@ -139,6 +140,10 @@ def run_python(checkout: Checkout, block: CodeBlock) -> str:
 
 
 def run_shell(checkout: Checkout, block: CodeBlock) -> str:
+    if NEEDS_MORE.search(block.text):
+        pytest.skip(
+            "docker-compose's commands are run by tests/container, Kubernetes' manifests checked by tests/deploy"
+        )
     if "of_torch" in block.text and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed, and the block before did not run")
     command = ["bash", "-euo", "pipefail", "-c", block.text]
