@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from layertap_server.app import EmbeddedServer
+from layertap_server.embedded import EmbeddedServer
 from layertap_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent

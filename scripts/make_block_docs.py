@@ -12,8 +12,8 @@ from layertap import Client, blocks
 from layertap.blocks import BlockKind, BlockSpec, convolution
 from layertap.expression import format_value
 from layertap.types import Array
-from layertap_server.app import EmbeddedServer
 from layertap_server.build.composites import COMPOSITES
+from layertap_server.embedded import EmbeddedServer
 from layertap_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent

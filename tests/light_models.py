@@ -18,7 +18,7 @@ import onnxruntime
 
 from layertap import Client
 from layertap.types import Array, LayerInfo
-from layertap_server.app import EmbeddedServer
+from layertap_server.embedded import EmbeddedServer
 from layertap_server.settings import Settings
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

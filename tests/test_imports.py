@@ -62,12 +62,13 @@ BELOW = {
     "cores": set(),
     "shared_memory": set(),
     "tls": set(),
+    "entrance": {"settings", "tls", "tokens"},
     "tokens": {"document"},
     "rpc": {"apply", "cancellation", "engine", "loading", "repository", "request_record", "shared_memory", "tokens"},
     "healthcheck": set(),
     "http": set(),
 }
-COMPOSITION = {"app", "__main__", "__init__"}
+COMPOSITION = {"app", "embedded", "serving", "__main__", "__init__"}
 LIBRARIES = {
     "onnx": {"blocks", "build", "graph"},
     "onnxruntime": {"runtime"},
@@ -76,7 +77,7 @@ LIBRARIES = {
     "opentelemetry": {"tracing"},
     "yaml": {"document", "settings"},
     "safetensors": {"build"},
-    "grpc": {"rpc", "app", "healthcheck", "tls"},
+    "grpc": {"app", "entrance", "healthcheck", "rpc", "tls"},
 }
 
 

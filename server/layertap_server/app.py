@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
+import contextlib
 import logging
-import os
-import signal
-import socket
-import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIServer
 
@@ -22,12 +18,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from layertap import __version__
-from layertap.types import ModelState
 from layertap_server import logs
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
 from layertap_server.cores import available_cores
 from layertap_server.engine import Engine
+from layertap_server.entrance import ExposureError, check_exposure, credentials_for, listen, server_options, tokens_for
 from layertap_server.http import start_http
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
@@ -47,8 +43,8 @@ from layertap_server.runtime import DeviceError, Runtime, devices_for
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
-from layertap_server.tls import Certificates, TlsError
-from layertap_server.tokens import Tokens, TokensError
+from layertap_server.tls import TlsError
+from layertap_server.tokens import TokensError
 
 if TYPE_CHECKING:
     from layertap_server.tracing import Traces
@@ -65,6 +61,15 @@ class StartError(Exception):
     """The server cannot start; the message is one line for the operator."""
 
 
+@contextlib.contextmanager
+def _start_errors() -> Iterator[None]:
+    """What a part says of its settings, as the operator is told it."""
+    try:
+        yield
+    except (DeviceError, ExposureError, RepositoryError, TlsError, TokensError) as error:
+        raise StartError(str(error)) from error
+
+
 class Server:
     """One running service."""
 
@@ -76,13 +81,10 @@ class Server:
         """
         self.settings = settings
         cores = available_cores()
-        self._certificates = _certificates(settings)
-        self._tokens = _tokens(settings)
-        _check_exposure(settings)
-        try:
+        with _start_errors():
+            check_exposure(settings)
+            self._credentials, self._tokens = credentials_for(settings), tokens_for(settings)
             devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
-        except DeviceError as error:
-            raise StartError(str(error)) from error
         runtime = Runtime(devices, settings.threads or cores)
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
@@ -103,17 +105,15 @@ class Server:
         self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.response)
         self._engine = Engine(runtime, sessions, limits, self._decode_pool, batcher, self._responses)
         self._applier = Applier(runtime, sessions, limits)
-        try:
-            hooks = Hooks(
-                try_out=self._engine.warm_up,
-                observe=lambda model, size: observed(model, size, runtime),
-                retire=self._retire,
-                changed=self._models_changed,
-                attempted=self._metrics.loaded,
-            )
+        hooks = Hooks(
+            try_out=self._engine.warm_up,
+            observe=lambda model, size: observed(model, size, runtime),
+            retire=self._retire,
+            changed=self._models_changed,
+            attempted=self._metrics.loaded,
+        )
+        with _start_errors():
             self.repository = Repository(Path(settings.models), runtime.device, hooks, settings.max_model_bytes)
-        except RepositoryError as error:
-            raise StartError(str(error)) from error
         self._observe(sessions)
         self._told: set[str] = set()
         """The models whose health was told."""
@@ -131,7 +131,7 @@ class Server:
             StartError: an address cannot be had.
         """
         interceptors = [Access(self._tokens, self._dispatcher.ended)] if self._tokens else []
-        self._server = grpc.aio.server(interceptors=interceptors, options=_options(self.settings))
+        self._server = grpc.aio.server(interceptors=interceptors, options=server_options(self.settings))
         self._health = health.aio.HealthServicer()
         services = (feature_service, model_service, shared_memory_service)
         self._services = [service.DESCRIPTOR.full_name for service in services]
@@ -142,7 +142,7 @@ class Server:
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         address = f"{host}:{self.settings.port}"
         try:
-            self.port = self._listen(address)
+            self.port = listen(self._server, address, self._credentials)
         except RuntimeError as error:
             raise StartError(f"cannot listen on {address}; is something else listening there?") from error
         await self._server.start()
@@ -150,11 +150,6 @@ class Server:
         await self._set_health()
         if self.settings.watch:
             threading.Thread(target=self._watch, name="watch", daemon=True).start()
-
-    def _listen(self, address: str) -> int:
-        if self._certificates is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, self._certificates)
 
     async def stop(self, *, drain_seconds: float, grace_seconds: float) -> bool:
         """Refuses new work for ``drain_seconds`` and until the work under way has ended, and stops.
@@ -267,102 +262,6 @@ class Server:
         metrics.gauge("layertap_memory_limit_bytes", "Memory that the process may take.", memory_limit_bytes)
 
 
-def serve(settings: Settings) -> None:
-    """Runs a server until SIGTERM or SIGINT.
-
-    Raises:
-        StartError: it cannot start.
-    """
-    with logs.configured(settings.log_level, settings.log_format):
-        # Loading the models may take long; that an address is taken is told before.
-        for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
-            _check_address(settings.host, port, purpose)
-        ended = asyncio.run(_serve(Server(settings)))
-        if not ended:
-            log.warning("requests that outlasted the grace were cut off")
-    if not ended:
-        # Python would wait for the threads that still run, and no one waits for their answers.
-        os._exit(1)
-
-
-def _check_address(host: str, port: int, purpose: str) -> None:
-    if port <= 0:
-        return
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
-    except OSError as error:
-        raise StartError(f"cannot listen on {host}:{port}{purpose}: {error.strerror or error}") from error
-
-
-async def _serve(server: Server) -> bool:
-    await server.start()
-    stop = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            # The log is written by a thread that ends here too.
-            sys.stderr.write("layertap: stopped at once by a second signal; requests under way were cut off\n")
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
-    await stop.wait()
-    log.info("stopping; requests under way may end")
-    return await server.stop(
-        drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds
-    )
-
-
-def _banner(server: Server) -> str:
-    infos = server.repository.infos()
-    ready = [info.name for info in infos if info.state is ModelState.READY]
-    failed = len(infos) - len(ready)
-    metrics = f", metrics on port {server.metrics_port}" if server.metrics_port else ""
-    trouble = f", {failed} failed" if failed else ""
-    names = ", ".join(ready) or "no model"
-    return f"layertap serves {names}{trouble} on {server.settings.host}:{server.port} ({server.device}){metrics}"
-
-
-def _certificates(settings: Settings) -> grpc.ServerCredentials | None:
-    if not settings.tls_certificate:
-        return None
-    authorities = Path(settings.tls_client_authorities) if settings.tls_client_authorities else None
-    try:
-        return Certificates(Path(settings.tls_certificate), Path(settings.tls_key), authorities).credentials()
-    except TlsError as error:
-        raise StartError(str(error)) from error
-
-
-def _tokens(settings: Settings) -> Tokens | None:
-    try:
-        return Tokens(Path(settings.tokens)) if settings.tokens else None
-    except TokensError as error:
-        raise StartError(str(error)) from error
-
-
-def _check_exposure(settings: Settings) -> None:
-    """Warns where strangers may call, and does not start where they could change what is served."""
-    if is_loopback(settings.host) or settings.tokens or settings.tls_client_authorities:
-        return
-    if settings.control:
-        raise StartError(
-            f"--control on {settings.host} would let everyone who reaches the port load and unload models; "
-            "give --tokens or --tls-client-authorities, or listen on 127.0.0.1"
-        )
-    log.warning("everyone who reaches %s:%s may use the service: no tokens, no mTLS", settings.host, settings.port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _traces(endpoint: str) -> Traces:
     try:
         from layertap_server.tracing import Traces  # noqa: PLC0415 - an extra
@@ -378,48 +277,3 @@ def _limits(settings: Settings) -> Limits:
         response_bytes=settings.max_response_bytes,
         computed_bytes=settings.max_computed_bytes,
     )
-
-
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    """gRPC's own defaults would let two servers share a port, take 4 MiB a message and notice dead peers in hours."""
-    return [
-        ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_request_bytes),
-        ("grpc.max_send_message_length", -1),  # answers are measured before they are computed
-        ("grpc.max_concurrent_streams", 128),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", 60_000),
-        *_connection_age(settings.max_connection_age_seconds),
-    ]
-
-
-def _connection_age(seconds: int) -> list[tuple[str, int]]:
-    """A caller who never closes its connection would never learn of a server that was added."""
-    if not seconds:
-        return []
-    return [("grpc.max_connection_age_ms", seconds * 1000), ("grpc.max_connection_age_grace_ms", 60_000)]
-
-
-class EmbeddedServer:
-    """A server in this process, on a free port of the loopback address, for as long as the context lasts."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._server = Server(settings)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="layertap-server", daemon=True)
-
-    def __enter__(self) -> str:
-        """The address."""
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._server.start(), self._loop).result()
-        return f"127.0.0.1:{self._server.port}"
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(drain_seconds=0, grace_seconds=0), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()

@@ -11,7 +11,7 @@ import pytest
 
 from layertap import Client, errors
 from layertap.types import Array
-from layertap_server.app import EmbeddedServer
+from layertap_server.embedded import EmbeddedServer
 from layertap_server.settings import Settings
 from tests.odd_models import MODELS, Odd
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from layertap import Client, errors
 from layertap.types import Array, LayerStatistics, Layout
-from layertap_server.app import EmbeddedServer
+from layertap_server.embedded import EmbeddedServer
 from layertap_server.settings import Settings
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL

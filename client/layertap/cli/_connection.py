@@ -64,7 +64,8 @@ def _token(arguments: argparse.Namespace) -> str:
 @contextlib.contextmanager
 def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
     try:
-        from layertap_server.app import EmbeddedServer, StartError
+        from layertap_server.app import StartError
+        from layertap_server.embedded import EmbeddedServer
         from layertap_server.settings import Settings, SettingsError
     except ImportError as error:
         raise CommandError(

@@ -39,7 +39,8 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from layertap_server.app import StartError, serve
+    from layertap_server.app import StartError
+    from layertap_server.serving import serve
     from layertap_server.settings import SettingsError, settings_from, shown
 
     try:
