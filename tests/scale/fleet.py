@@ -82,10 +82,10 @@ class Replica:
         return self._metric("layertap_requests_admitted") > 0
 
     def _metric(self, pattern: str) -> int:
+        """The sum over all models."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
-        match = re.search(rf"^{pattern} (\S+)", text, re.MULTILINE)
-        return int(float(match.group(1))) if match else 0
+        return sum(int(float(value)) for value in re.findall(rf"^{pattern} (\S+)", text, re.MULTILINE))
 
 
 class Envoy:
