@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,7 +19,7 @@ from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, to_payloads
+from layertap.images import ImageLike, as_images, to_payloads
 from layertap.types import (
     Array,
     Block,
@@ -38,6 +39,8 @@ from layertap.types import (
 )
 
 Reply = TypeVar("Reply")
+PARTING_SECONDS = 1.0
+"""How long a server may take to hear that a client leaves."""
 
 
 class AsyncClient:
@@ -58,11 +61,9 @@ class AsyncClient:
     ) -> None:
         """As `layertap.Client`; connects when the first call is made, to the loop that runs then."""
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
-        self._routes = Routes(self._unregister_region if shared_memory and may_share_with(address) else None)
+        self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
         self._opened: grpc.aio.Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
-        self._partings: set[asyncio.Task[None]] = set()
 
     async def extract(
         self,
@@ -81,20 +82,21 @@ class AsyncClient:
 
     def extract_many(
         self,
-        images: Iterable[ImageLike] | AsyncIterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         ordered: bool = True,
         progress: bool = False,
-    ) -> AsyncIterator[ExtractedItem]:
+    ) -> AsyncGenerator[ExtractedItem]:
         """The features of any number of images, one by one, over one stream; ``images`` may be asynchronous too."""
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
-        items = self._run_bulk(bulk, AsyncFeed(bulk, images))
-        return with_async_progress(items, length_of(images)) if progress else items
+        several = images if isinstance(images, AsyncIterable) else as_images(images)
+        items = self._run_bulk(bulk, AsyncFeed(bulk, several))
+        return with_async_progress(items, length_of(several)) if progress else items
 
-    async def _run_bulk(self, bulk: Bulk, feed: AsyncFeed) -> AsyncIterator[ExtractedItem]:
+    async def _run_bulk(self, bulk: Bulk, feed: AsyncFeed) -> AsyncGenerator[ExtractedItem]:
         try:
             while True:
                 stream = self._stream(feed.messages(), None)
@@ -106,11 +108,13 @@ class AsyncClient:
                 except grpc.RpcError as error:
                     await asyncio.sleep(bulk.failed(_calls.error_of(error)))
                 else:
-                    for item in bulk.finished():
-                        yield item
-                    break
+                    if not bulk.has_unanswered:
+                        break
+                    await asyncio.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
+            for item in bulk.finished():
+                yield item
             feed.check()
         finally:
             feed.close()
@@ -194,8 +198,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes the connection; calls under way end with `CancelledError`."""
-        self._routes.close()
-        await asyncio.gather(*self._partings, return_exceptions=True)
+        with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
+            for parting in self._routes.close():
+                await self._call(parting, PARTING_SECONDS)
         self._is_closed = True
         if self._opened is not None:
             await self._opened.close()
@@ -214,23 +219,8 @@ class AsyncClient:
         if self._is_closed:
             raise UnavailableError("the client is closed")
         if self._opened is None:
-            self._loop = asyncio.get_running_loop()
             self._opened = self._connection.open(grpc.aio.insecure_channel, grpc.aio.secure_channel)
         return self._opened
-
-    def _unregister_region(self, name: str) -> None:
-        """Called by whoever drops the last array, on any thread; nobody waits for the answer but `close`."""
-        if self._loop is None or self._is_closed or self._loop.is_closed():
-            return
-        if self._loop is _running_loop():
-            self._part(name)
-        else:
-            self._loop.call_soon_threadsafe(self._part, name)
-
-    def _part(self, name: str) -> None:
-        task = asyncio.ensure_future(self._call(_calls.unregister_region(name), None))
-        self._partings.add(task)
-        task.add_done_callback(self._partings.discard)
 
     async def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
         """Does what a route asks for, until it has what was wanted."""
@@ -282,10 +272,3 @@ class AsyncClient:
 
     def _timeout(self, seconds: float | None) -> float:
         return self._connection.timeout_seconds if seconds is None else seconds
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -19,7 +19,8 @@ from layertap.types import ExtractedItem, ExtractRequest, Features
 
 UNDER_WAY = 32
 """Images that are sent and not yet handed out: what bounds the memory of a run of any length."""
-MOST_REOPENINGS = 8
+MOST_REOPENINGS = 12
+"""About half a minute, in which a server may be started anew."""
 BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 3.0
 
@@ -63,6 +64,11 @@ class Bulk:
     def has_room(self) -> bool:
         """Whether another image may be added."""
         return self._held < UNDER_WAY
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether a stream that ends now ends too early."""
+        return bool(self._sent)
 
     def add(self, image: ImageLike) -> bytes | None:
         """The next image's message; None where it cannot even be read, which is its answer."""
@@ -188,14 +194,14 @@ class AsyncFeed:
 
     async def messages(self) -> AsyncIterator[bytes]:
         """What a new stream sends."""
-        while not self._outbox.empty():  # these are among the unanswered
-            self._outbox.get_nowait()
+        # Of its own: gRPC may leave an older stream's feeder waiting at the older one. What lay there is unanswered.
+        outbox = self._outbox = asyncio.Queue()
         for message in self._bulk.begin():
             yield message
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
-        while not (self._is_read and self._outbox.empty()):
-            message_or_end = await self._outbox.get()
+        while not (self._is_read and outbox.empty()):
+            message_or_end = await outbox.get()
             if message_or_end is None:
                 return
             yield message_or_end

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -18,7 +19,7 @@ from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, to_payloads
+from layertap.images import ImageLike, as_images, to_payloads
 from layertap.types import (
     Array,
     Block,
@@ -38,6 +39,8 @@ from layertap.types import (
 )
 
 Reply = TypeVar("Reply")
+PARTING_SECONDS = 1.0
+"""How long a server may take to hear that a client leaves."""
 
 
 class Client:
@@ -74,7 +77,7 @@ class Client:
         """
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
         self._channel = self._connection.open(grpc.insecure_channel, grpc.secure_channel)
-        self._routes = Routes(self._unregister_region if shared_memory and may_share_with(address) else None)
+        self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
 
     def extract(
         self,
@@ -105,14 +108,14 @@ class Client:
 
     def extract_many(
         self,
-        images: Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         ordered: bool = True,
         progress: bool = False,
-    ) -> Iterator[ExtractedItem]:
+    ) -> Generator[ExtractedItem]:
         """The features of any number of images, one by one, over one stream.
 
         The images are read as they are needed and a few are under way at a time, so memory stays bounded. An image that
@@ -128,10 +131,11 @@ class Client:
             progress: tell on a terminal's standard error how far it is.
         """
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
-        items = self._run_bulk(bulk, Feed(bulk, images))
-        return with_progress(items, length_of(images)) if progress else items
+        several = as_images(images)
+        items = self._run_bulk(bulk, Feed(bulk, several))
+        return with_progress(items, length_of(several)) if progress else items
 
-    def _run_bulk(self, bulk: Bulk, feed: Feed) -> Iterator[ExtractedItem]:
+    def _run_bulk(self, bulk: Bulk, feed: Feed) -> Generator[ExtractedItem]:
         try:
             while True:
                 stream = self._stream(feed.messages(), None)
@@ -143,10 +147,12 @@ class Client:
                 except grpc.RpcError as error:
                     time.sleep(bulk.failed(_calls.error_of(error)))
                 else:
-                    yield from bulk.finished()
-                    break
+                    if not bulk.has_unanswered:
+                        break
+                    time.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
+            yield from bulk.finished()
             if feed.error is not None:
                 raise feed.error
         finally:
@@ -251,7 +257,9 @@ class Client:
 
     def close(self) -> None:
         """Closes the connection; calls under way end with `CancelledError`."""
-        self._routes.close()
+        with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
+            for parting in self._routes.close():
+                self._call(parting, PARTING_SECONDS)
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -261,9 +269,6 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _unregister_region(self, name: str) -> None:
-        self._call(_calls.unregister_region(name), None)
 
     def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
         """Does what a route asks for, until it has what was wanted."""

@@ -77,6 +77,11 @@ class Connection:
     token: str = ""
     grpc_options: Sequence[tuple[str, str | int]] = ()
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` for a token that cannot be sent."""
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise ValueError("a token is plain ASCII without control characters; is there a line end in it?")
+
     def open(
         self,
         insecure: Callable[[str, list[tuple[str, str | int]]], Channel],
@@ -105,6 +110,9 @@ class Connection:
             # A server that is started anew is found within seconds; gRPC's own default waits up to two minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 3000),
+            # A server that is there and says nothing is noticed, also by a stream, which has no deadline.
+            ("grpc.keepalive_time_ms", 60_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
             # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
             ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
             *self.grpc_options,

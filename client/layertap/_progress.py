@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Sized
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Sized
 from itertools import repeat
 from typing import TypeVar
 
@@ -47,7 +47,7 @@ def with_progress(
             sys.stderr.write(form.format(progress_line(count, total, time.monotonic() - began, before)) + "\n")
 
 
-async def with_async_progress(values: AsyncIterable[Value], total: int | None) -> AsyncIterator[Value]:
+async def with_async_progress(values: AsyncIterable[Value], total: int | None) -> AsyncGenerator[Value]:
     """As `with_progress`."""
     counted = with_progress(repeat(None), total)
     async for value in values:

@@ -6,13 +6,14 @@ drive the same one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import contextlib
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from layertap import _calls
 from layertap._shared_memory import Region, RegionPool, new_region
-from layertap.errors import BadRegionError, LayertapError, UnavailableError
+from layertap.errors import BadRegionError, LayertapError, SharedMemoryDisabledError, UnavailableError
 from layertap.types import ExtractRequest, Features, Tap
 
 LARGE_BYTES = 2**20
@@ -27,10 +28,11 @@ Steps: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange, Any, Result]"
 class Routes:
     """Of one client; any number of threads may ask."""
 
-    def __init__(self, unregister: Callable[[str], None] | None) -> None:
-        """``unregister`` tells the server that a region is not used any more; None where no memory is shared."""
+    def __init__(self, *, shares_memory: bool) -> None:
+        """``shares_memory``: whether to try it with the server."""
         self._large = _LargeAnswers()
-        self._regions = RegionPool(unregister) if unregister else None
+        self._regions = RegionPool()
+        self._shares_memory = shares_memory
 
     def extract(self, request: ExtractRequest) -> Steps[Features]:
         if not self._large.is_large(request):
@@ -42,33 +44,39 @@ class Routes:
         self._large.learn(request, features)
         return features
 
-    def close(self) -> None:
-        """Gives the regions back."""
-        if self._regions is not None:
-            self._regions.close()
+    def close(self) -> list[_calls.Call[None]]:
+        """What there is to tell the server."""
+        return [_calls.unregister_region(name) for name in self._regions.close()]
 
     def _region(self, byte_size: int) -> Steps[Region | None]:
-        """One of at least this size; None where the server shares none."""
-        pool = self._regions
-        if pool is None:
+        """One of at least this size; None where the server shares none, or has none to spare now."""
+        if not self._shares_memory:
             return None
-        if region := pool.take(byte_size):
+        for name in self._regions.given_up():
+            with contextlib.suppress(LayertapError):
+                yield _calls.unregister_region(name)
+        if region := self._regions.take(byte_size):
             return region
         try:
             with new_region(byte_size) as (key, memory):
                 name = yield _calls.register_region(key, byte_size)
-        except (LayertapError, OSError):  # it does not offer any, or lives elsewhere: it is not asked again
-            self._regions = None
+        except (SharedMemoryDisabledError, BadRegionError):  # it offers none, or lives elsewhere: it is not asked again
+            self._shares_memory = False
+            return None
+        except (LayertapError, OSError):
             return None
         return Region(name, memory)
 
     def _through(self, region: Region, request: ExtractRequest) -> Steps[Features]:
-        memory = region.lend(self._regions.give_back if self._regions else lambda _: None)
+        memory = self._regions.lend(region)
         try:
             features: Features = yield _calls.extract(replace(request, region=region.name), memory)
         except BadRegionError:  # the server was started anew
-            self._regions = None
-            features = yield from _in_chunks(request)
+            self._regions.forget()
+            return (yield from _in_chunks(request))
+        except BaseException:
+            region.is_spoiled = True
+            raise
         return features
 
 

@@ -9,7 +9,7 @@ import secrets
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +19,17 @@ from layertap.types import Array
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where shared memory lies on Linux
 MOST_KEPT = 4
-"""Regions that wait for the next answer; more are given back."""
+"""Regions that wait for the next answer; more are given up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Region:
     """A region and what the server calls it."""
 
     name: str
     memory: mmap.mmap
-
-    def lend(self, give_back: Callable[[Region], None]) -> Array:
-        """All of it as bytes; ``give_back`` is called when no array looks at it any more."""
-        array = np.frombuffer(self.memory, np.uint8)
-        weakref.finalize(array, give_back, self)
-        return array
+    is_spoiled: bool = False
+    """Its answer did not come: the server may still be about to write into it."""
 
 
 @contextlib.contextmanager
@@ -56,12 +52,16 @@ def new_region(byte_size: int) -> Iterator[tuple[str, mmap.mmap]]:
 
 
 class RegionPool:
-    """Regions for answers, each used by one answer at a time and again when its arrays are gone."""
+    """Regions for answers, each used by one answer at a time and again when its arrays are gone.
 
-    def __init__(self, unregister: Callable[[str], None]) -> None:
-        """``unregister`` tells the server that a region, by its name, is not used any more."""
-        self._unregister = unregister
+    It never calls the server: arrays go wherever the garbage collector is, which is no place to wait for a network.
+    What the server is to forget is told by `given_up`.
+    """
+
+    def __init__(self) -> None:
         self._free: list[Region] = []
+        self._lent: set[Region] = set()
+        self._given_up: list[str] = []
         # Arrays may go, and give a region back, while this thread is inside.
         self._lock = threading.RLock()
         self._is_closed = False
@@ -76,27 +76,47 @@ class RegionPool:
             self._free.remove(smallest)
             return smallest
 
-    def give_back(self, region: Region) -> None:
-        """Nobody looks at the region any more."""
+    def lend(self, region: Region) -> Array:
+        """All of it as bytes; it serves again when no array looks at it any more."""
+        array = np.frombuffer(region.memory, np.uint8)
         with self._lock:
-            self._free.append(region)
-            spare = self._free.pop(0) if len(self._free) > MOST_KEPT or self._is_closed else None
-        if spare is not None:
-            self._drop(spare)
+            self._lent.add(region)
+        weakref.finalize(array, self._give_back, region)
+        return array
 
-    def close(self) -> None:
-        """Gives back what is free; what arrays still look at follows when they are gone."""
+    def given_up(self) -> list[str]:
+        """The names of regions that were given up since this was asked."""
+        with self._lock:
+            names, self._given_up = self._given_up, []
+        return names
+
+    def forget(self) -> None:
+        """The server knows none of them any more: it was started anew."""
+        with self._lock:
+            for region in self._lent:
+                region.is_spoiled = True
+            self._free, self._given_up = [], []
+
+    def close(self) -> list[str]:
+        """The names of all regions; arrays that still look at one keep its memory, and the server need not."""
         with self._lock:
             self._is_closed = True
-            spare, self._free = self._free, []
-        for region in spare:
-            self._drop(region)
+            names = [*self.given_up(), *(region.name for region in (*self._free, *self._lent))]
+            self._free = []
+        return names
 
-    def _drop(self, region: Region) -> None:
-        with contextlib.suppress(Exception):  # the server may be gone, and the region with it
-            self._unregister(region.name)
-        with contextlib.suppress(BufferError):
-            region.memory.close()
+    def _give_back(self, region: Region) -> None:
+        """Nobody looks at the region any more."""
+        with self._lock:
+            self._lent.discard(region)
+            if self._is_closed:
+                return
+            if region.is_spoiled:
+                self._given_up.append(region.name)
+                return
+            self._free.append(region)
+            if len(self._free) > MOST_KEPT:
+                self._given_up.append(self._free.pop(0).name)
 
 
 def may_share_with(address: str) -> bool:

@@ -10,7 +10,7 @@ import torch  # noqa: TID251 - this is the place
 from torch.utils.data import IterableDataset, get_worker_info  # noqa: TID251
 
 from layertap._client import Client
-from layertap._connection import DEFAULT_ADDRESS
+from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap._conversions import tensor_of
 from layertap.types import Tap, as_sequence
 
@@ -31,6 +31,8 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         address: str = DEFAULT_ADDRESS,
+        tls: Tls | bool = False,
+        token: str = "",
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         """Connects when it is iterated.
@@ -41,6 +43,8 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
             taps: tap expressions or `Tap`s; none for the model's default taps.
             version: the model's version; without it the newest.
             address: of the server.
+            tls: as of `Client`.
+            token: as of `Client`.
             on_error: what an image without features does: raise its `layertap.errors.LayertapError`, or be left out.
         """
         self._paths = [os.fspath(path) for path in paths]
@@ -48,10 +52,12 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         self._taps = as_sequence(taps)
         self._version = version
         self._address = address
+        self._tls = tls
+        self._token = token
         self._on_error = on_error
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        with Client(self._address) as client:
+        with Client(self._address, tls=self._tls, token=self._token) as client:
             items = client.extract_many(self._mine(), model=self._model, taps=self._taps, version=self._version)
             for item in items:
                 if item.features is not None:

@@ -28,9 +28,14 @@ def to_payloads(images: ImageLike | Iterable[ImageLike]) -> tuple[ImagePayload, 
         ImageDecodeError: a file that cannot be read; ``index`` says which.
         BadTensorError: an array of another dtype than uint8 or a float.
     """
+    return tuple(_to_payload(image, index) for index, image in enumerate(as_images(images)))
+
+
+def as_images(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """One image or several, as several."""
     if isinstance(images, str | os.PathLike | bytes | np.ndarray) or is_pillow(images):
-        images = [images]  # type: ignore[list-item]
-    return tuple(_to_payload(image, index) for index, image in enumerate(images))  # type: ignore[arg-type]
+        return [images]  # type: ignore[list-item]
+    return images  # type: ignore[return-value]
 
 
 def describe(image: ImageLike, index: int) -> str:
@@ -66,8 +71,8 @@ def is_pillow(image: object) -> bool:
 def _read(path: Path, index: int) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        message = f"{path}: {error.strerror or error}"
+    except (OSError, ValueError) as error:  # a path may hold what no file's name can
+        message = f"{path}: {getattr(error, 'strerror', None) or error}"
         raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=str(path)) from error
 
 

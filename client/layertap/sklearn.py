@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from layertap._client import Client
-from layertap._connection import DEFAULT_ADDRESS
+from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap.images import is_pillow
 from layertap.types import Array, Features, Tap
 
@@ -43,6 +43,8 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         address: str = DEFAULT_ADDRESS,
         *,
         version: str = "",
+        tls: Tls | bool = False,
+        token: str = "",
         image_shape: tuple[int, ...] | None = None,
         pixel_range: tuple[float, float] | None = None,
     ) -> None:
@@ -53,6 +55,8 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
             model: the model's name.
             address: ``host:port`` of the server, or any gRPC target.
             version: the model's version; without it the newest.
+            tls: as of `Client`.
+            token: as of `Client`.
             image_shape: of a row of a table: (H, W) or (H, W, C), where one size may be -1, as in `numpy.reshape`.
             pixel_range: the numbers of a table that are black and white; what lies beyond them is clipped.
         """
@@ -60,6 +64,8 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         self.model = model
         self.address = address
         self.version = version
+        self.tls = tls
+        self.token = token
         self.image_shape = image_shape
         self.pixel_range = pixel_range
 
@@ -116,7 +122,7 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
     def _vectors(self, images: list[Any]) -> Iterator[dict[str, Array]]:
         """Of each image its results by name, all of them vectors."""
-        with Client(self.address) as client:
+        with Client(self.address, tls=self.tls, token=self.token) as client:
             for item in client.extract_many(images, model=self.model, taps=self.taps, version=self.version):
                 if item.error is not None:
                     item.error.add_note(f"the image is {item.id}")

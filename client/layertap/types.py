@@ -58,6 +58,10 @@ class Block:
     def __hash__(self) -> int:
         return hash((self.name, frozenset(self.parameters.items())))
 
+    def __reduce__(self) -> tuple[type[Block], tuple[str, dict[str, Value]]]:
+        """A mapping that cannot be changed cannot be pickled or copied either."""
+        return Block, (self.name, dict(self.parameters))
+
 
 def _freeze(value: object) -> Value:
     if isinstance(value, list | tuple):

@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 WORKERS_PER_CORE_ON_GPU = 4
 RUNS_PER_GPU = 2
+LAST_CALLS_SECONDS = 1.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -162,9 +163,10 @@ class Server:
         await self._health.enter_graceful_shutdown()
         loop = asyncio.get_running_loop()
         earliest, latest = loop.time() + drain_seconds, loop.time() + grace_seconds
-        while loop.time() < earliest or (self._dispatcher.admitted and loop.time() < latest):  # noqa: ASYNC110 - clock
+        while loop.time() < earliest or (self._is_busy and loop.time() < latest):  # noqa: ASYNC110 - clock
             await asyncio.sleep(0.01)
-        await self._server.stop(max(latest - loop.time(), 0))
+        # What else is open, such as a probe that watches health, has nothing to lose.
+        await self._server.stop(LAST_CALLS_SECONDS)
         self._dispatcher.close()
         self._decode_pool.shutdown(wait=False, cancel_futures=True)
         if self._metrics_server is not None:
@@ -173,6 +175,10 @@ class Server:
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
         return self._dispatcher.admitted == 0
+
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._dispatcher.admitted or self._dispatcher.streams)
 
     def _register(self) -> None:
         dispatcher = self._dispatcher

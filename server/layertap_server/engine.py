@@ -229,7 +229,7 @@ class Engine:
         if len(batch) <= step and _may_join(plan, opened, model):
             limits = BatchLimits(model.max_batch, model.max_delay_seconds)
             run = partial(_run_part, opened, others=others, fixed_batch=None)
-            arrays, ran_with = self._batcher.run(plan, batch, run, limits)
+            arrays, ran_with = self._batcher.run(opened.batch_key, batch, run, limits)
             self._check_sizes(arrays)
         else:
             arrays, ran_with = self._run(opened, batch, others, step, model.graph.fixed_batch), min(step, len(batch))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from layertap_server.graph import ModelGraph
 from layertap_server.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.plan import Planner
 from layertap_server.preprocessing import Preprocessing, PreprocessingError, fitted
+from layertap_server.scratch import ScratchFolder
 from layertap_server.selectors import Selectors
 
 log = logging.getLogger(__name__)
@@ -32,14 +30,6 @@ ONLY_VERSION = "1"
 """What a model is called that has no folders of versions."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _keys = itertools.count(1)
-
-
-class ScratchFolder:
-    """A folder that is removed when nobody refers to this object any more, or when the process ends."""
-
-    def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="layertap-"))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from layertap.types import Array, EncodedImage, ImagePayload
 from layertap_server.sessions import Output, Outputs
 
 Key = tuple[Hashable, bytes]
+ENTRY_BYTES = 1024
+"""What an answer takes beside its arrays: its plan, its digest, its place in the table."""
 
 
 class ResponseCache:
@@ -24,6 +26,7 @@ class ResponseCache:
         self._on_event = on_event
         self._lock = threading.Lock()
         self._kept: OrderedDict[Key, Outputs] = OrderedDict()
+        self._gone: set[int] = set()
         self.used_bytes = 0
 
     def key(self, plan: Hashable, images: Sequence[ImagePayload], inputs: Mapping[str, Array]) -> Key | None:
@@ -47,7 +50,7 @@ class ResponseCache:
             return
         kept = tuple(_kept(output) for output in outputs)
         with self._lock:
-            if key in self._kept:
+            if key in self._kept or _model_key(key) in self._gone:
                 return
             self._kept[key] = kept
             self.used_bytes += size
@@ -59,19 +62,29 @@ class ResponseCache:
             self._on_event("eviction")
 
     def forget(self, model_key: int) -> None:
-        """Drops the answers of a model that is gone."""
+        """Drops the answers of a model that is gone, and keeps none of it from now on."""
         with self._lock:
-            for key in [key for key in self._kept if getattr(key[0], "model_key", None) == model_key]:
+            self._gone.add(model_key)
+            for key in [key for key in self._kept if _model_key(key) == model_key]:
                 self.used_bytes -= _size(self._kept.pop(key))
 
 
 def _size(outputs: Outputs) -> int:
-    return sum(output.array.nbytes for output in outputs)
+    return ENTRY_BYTES + sum(_output_bytes(output) for output in outputs)
+
+
+def _output_bytes(output: Output) -> int:
+    steps = output.quantization
+    return output.array.nbytes + (steps.scale.nbytes + steps.zero_point.nbytes if steps else 0)
 
 
 def _kept(output: Output) -> Output:
     """With an array of its own: one that is part of a larger batch would keep all of that alive."""
     return output if output.array.base is None else Output(output.array.copy(), output.quantization)
+
+
+def _model_key(key: Key) -> int | None:
+    return getattr(key[0], "model_key", None)
 
 
 def _digest(images: Sequence[ImagePayload], inputs: Mapping[str, Array]) -> bytes:

@@ -12,6 +12,7 @@ import sys
 from layertap.types import ModelState
 from layertap_server import logs
 from layertap_server.app import Server, StartError
+from layertap_server.scratch import remove_scratch
 from layertap_server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ def serve(settings: Settings) -> None:
     Raises:
         StartError: it cannot start.
     """
+    # Until it serves: without a handler the first process of a container does not hear the signal at all.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with logs.configured(settings.log_level, settings.log_format):
         # Loading the models may take long; that an address is taken is told before.
         for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
@@ -32,6 +35,7 @@ def serve(settings: Settings) -> None:
             log.warning("requests that outlasted the grace were cut off")
     if not ended:
         # Python would wait for the threads that still run, and no one waits for their answers.
+        remove_scratch()
         os._exit(1)
 
 
@@ -53,6 +57,7 @@ async def _serve(server: Server) -> bool:
         if stop.is_set():
             # The log is written by a thread that ends here too.
             sys.stderr.write("layertap: stopped at once by a second signal; requests under way were cut off\n")
+            remove_scratch()
             os._exit(128 + number)
         stop.set()
 

@@ -59,6 +59,14 @@ class OpenPlan:
         return OpenPlan(self.session, replace(self.compiled, output_names=names, quantization=quantization))
 
     @property
+    def batch_key(self) -> Hashable:
+        """What requests have in common whose images may run together.
+
+        Not the plan: one that a wider plan serves has that one's session and names.
+        """
+        return self.session, self.compiled.output_names
+
+    @property
     def cost_bytes(self) -> int:
         """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
         return int(WEIGHTS_FACTOR * self.compiled.weight_bytes) + len(self.compiled.model) + OVERHEAD_BYTES

@@ -48,3 +48,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_what_is_no_image(image: object) -> None:
     with pytest.raises(BadTensorError, match=r"images\[0\]"):
         to_payloads([image])  # type: ignore[list-item]
+
+
+def test_a_path_that_no_file_can_have() -> None:
+    with pytest.raises(ImageDecodeError, match="null"):
+        to_payloads("a\0b.jpg")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
-from layertap.types import Block, FeatureMap, Features
+from layertap.types import Block, FeatureMap, Features, Tap
 
 
 def features() -> Features:
@@ -42,3 +45,10 @@ def test_a_block_is_a_value() -> None:
         block.parameters["kernel"] = 2  # type: ignore[index]
     with pytest.raises(TypeError, match="not dict"):
         Block("x", {"a": {}})  # type: ignore[dict-item]
+
+
+def test_taps_can_be_pickled_and_copied() -> None:
+    tap = Tap("stage:4", (Block("gem", {"p": 3}), Block("reshape", {"shape": (1, -1)})), "v")
+    for other in (pickle.loads(pickle.dumps(tap)), copy.deepcopy(tap)):
+        assert other == tap
+        assert hash(other) == hash(tap)

@@ -33,7 +33,7 @@ def test_each_method_gives_what_its_twin_gives(cat: Array, flags: tuple[str, ...
                 for _ in range(3):  # inline, then as a large answer, then in the region of the one before
                     answer = await client.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE)
                     assert_same(answer, twin.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE))
-                assert (client._routes._regions is not None) == bool(flags)
+                assert client._routes._shares_memory == bool(flags)
                 assert await client.models() == twin.models()
                 assert await client.model(MODEL) == twin.model(MODEL)
                 assert await client.layers(MODEL, "op:Add") == twin.layers(MODEL, "op:Add")
@@ -180,3 +180,42 @@ def test_nobody_there() -> None:
                 await client.models()
 
     asyncio.run(ask())
+
+
+def test_a_stream_that_moves_to_another_server_loses_nothing() -> None:
+    """A source slower than the server: the stream's feeder waits when its server stops."""
+    images = [np.full((64, 64, 3), number, np.uint8) for number in range(14)]
+
+    async def slowly() -> AsyncIterator[Array]:
+        for image in images:
+            yield image
+            await asyncio.sleep(0.2)
+
+    async def ask(addresses: str, stop: threading.Event) -> list[str]:
+        async with AsyncClient(f"ipv4:{addresses}") as client:
+            got = []
+            async for item in client.extract_many(slowly(), model=MODEL, taps="stage:3 | gap -> v"):
+                assert item.error is None
+                got.append(item.id)
+                if len(got) == 4:
+                    stop.set()
+            return got
+
+    stop = threading.Event()
+
+    def stop_the_busy(servers: list[ServerProcess]) -> None:
+        assert stop.wait(30)
+        busy = next(server for server in servers if "layertap_streams 1.0" in server.metrics())
+        busy.process.terminate()
+
+    with running_server() as one, running_server() as other:
+        stopper = threading.Thread(target=stop_the_busy, args=([one, other],))
+        stopper.start()
+        assert asyncio.run(ask(f"{one.address},{other.address}", stop)) == [str(number) for number in range(14)]
+        stopper.join()
+
+
+def test_one_image_is_several_of_one(client: Client) -> None:
+    (item,) = client.extract_many(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap -> v")
+    assert item.id == str(EXAMPLE_PHOTO)
+    assert item.error is None

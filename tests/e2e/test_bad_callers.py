@@ -30,7 +30,7 @@ def reads_slowly(address: str, cat: Array) -> None:
         for _ in range(3):
             next(items)
             time.sleep(0.1)
-        items.close()  # type: ignore[attr-defined]
+        items.close()
 
 
 def disconnects(address: str, cat: Array) -> None:

@@ -17,8 +17,9 @@ import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from layertap import Client, errors
-from layertap.types import Array
+from layertap import Client, _calls, errors, wire
+from layertap.images import to_payloads
+from layertap.types import Array, ExtractRequest
 from tests.paths import MODEL, MODELS
 from tests.processes import ServerProcess, running_server, serve_command
 
@@ -121,6 +122,40 @@ def test_a_second_signal_stops_at_once(cat: Array) -> None:
             with pytest.raises(errors.UnavailableError):
                 work.result(timeout=30)
         assert "stopped at once by a second signal" in process.log.read_text()
+
+
+def test_what_is_open_and_idle_does_not_hold_up_a_stop(cat: Array) -> None:
+    """A probe that watches health, and streams whose callers have nothing to send now."""
+    with running_server() as process, grpc.insecure_channel(process.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(iter(watch)).status == health_pb2.HealthCheckResponse.SERVING
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_calls.EXTRACT_STREAM)
+        request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap",))
+        quiet = threading.Event()
+
+        def messages(count: int) -> Iterator[bytes]:
+            yield wire.encode_stream_open(request)
+            for number in range(count):
+                yield wire.encode_stream_batch(str(number), request)
+            quiet.wait(60)
+
+        streams = [stream(messages(count)) for count in (0, 2)]
+        assert [len([next(answers) for _ in range(count)]) for answers, count in zip(streams, (1, 3), strict=True)]
+        process.process.terminate()
+        assert process.process.wait(timeout=12) == 0
+        quiet.set()
+        assert "Traceback" not in process.log.read_text()
+
+
+def test_a_stop_while_models_load_is_heard() -> None:
+    command = serve_command("--log-level", "info")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    while "efficientnet_lite0" not in process.stderr.readline():
+        pass
+    process.terminate()
+    assert process.wait(timeout=20) in {0, 128 + signal.SIGTERM}
+    process.communicate()
 
 
 def test_an_open_address_is_told_and_control_on_it_refused() -> None:

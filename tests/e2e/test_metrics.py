@@ -142,7 +142,7 @@ def test_what_is_full_is_told(cat: Array) -> None:
             with pytest.raises(errors.OverloadedError):
                 extract_on_and_on(second, cat)
             found = samples(server)
-            stream.close()  # type: ignore[attr-defined]
+            stream.close()
     assert value(found, "layertap_streams") == 1
     assert value(found, "layertap_errors_total", reason="OVERLOADED") >= 1
     assert value(found, "layertap_requests_waiting_limit") == 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from layertap import Client
+from layertap import Client, Features
 from layertap.types import Array
 from tests.paths import MODEL
 from tests.processes import ServerProcess, running_server
@@ -42,3 +44,28 @@ def test_reuse(cat: Array, first: list[str], second: list[str] | str, reused: bo
         if map_.name in wide:
             np.testing.assert_allclose(map_.dequantized(), wide.map(map_.name).dequantized(), rtol=1e-4, atol=1e-5)
             assert (map_.quantization is None) == (wide.map(map_.name).quantization is None)
+
+
+def test_requests_that_two_wider_plans_serve_run_apart(cat: Array) -> None:
+    """Their sessions name the same heads in another order: joined, one would read the other's arrays."""
+    one = ["stage:5 | leaky_relu(0.1) -> a", "stage:5 | leaky_relu(0.9) -> b", "stage:5 | relu -> c"]
+    other = ["stage:5 | leaky_relu(0.9) -> b", "stage:5 | leaky_relu(0.1) -> a", "stage:5 | tanh -> d"]
+    asked = one[:2]
+    images = [np.roll(cat, 40 * number, axis=1) for number in range(4)]
+    with running_server("--workers", "8", "--runs", "1") as server, Client(server.address) as client:
+        for taps in (one, other):
+            client.extract(cat, model=MODEL, taps=taps)
+        truth = [client.extract(image, model=MODEL, taps=asked) for image in images]
+
+        def ask(number: int) -> list[tuple[int, Features]]:
+            answers = []
+            for turn in range(20):
+                image = (number + turn) % len(images)
+                client.extract(images[image], model=MODEL, taps=(one, other)[turn % 2])
+                answers.append((image, client.extract(images[image], model=MODEL, taps=asked)))
+            return answers
+
+        with ThreadPoolExecutor(8) as callers:
+            for image, features in itertools.chain.from_iterable(callers.map(ask, range(8))):
+                for name in "ab":
+                    np.testing.assert_allclose(features[name], truth[image][name], rtol=1e-3, atol=1e-3)

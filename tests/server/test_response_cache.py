@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layertap.types import EncodedImage, ImagePayload, PixelImage
-from layertap_server.response_cache import ResponseCache
+from layertap_server.response_cache import ENTRY_BYTES, ResponseCache
 from layertap_server.sessions import Output
 
 
-def cache(budget: int = 1000) -> tuple[ResponseCache, list[str]]:
+def cache(budget: int = 100_000) -> tuple[ResponseCache, list[str]]:
     events: list[str] = []
     return ResponseCache(budget, events.append), events
 
@@ -53,19 +53,20 @@ def test_requests_that_differ_have_keys_that_differ(
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 400)), max_size=40))
 def test_it_stays_within_its_budget_and_tells_what_it_holds(puts: list[tuple[int, int]]) -> None:
-    responses, _ = cache(1000)
+    budget = 1000 + 3 * ENTRY_BYTES
+    responses, _ = cache(budget)
     for number, size in puts:
         responses.put(responses.key("plan", (EncodedImage(bytes([number])),), {}), outputs(size))
-        assert responses.used_bytes <= 1000
+        assert responses.used_bytes <= budget
     keys = {number: responses.key("plan", (EncodedImage(bytes([number])),), {}) for number, _ in puts}
-    held = [found[0].array.nbytes for key in keys.values() if (found := responses.get(key))]
+    held = [found[0].array.nbytes + ENTRY_BYTES for key in keys.values() if (found := responses.get(key))]
     assert sum(held) == responses.used_bytes
     if puts:
         assert responses.get(keys[puts[-1][0]]) is not None
 
 
 def test_the_least_recently_used_leaves() -> None:
-    responses, events = cache(100)
+    responses, events = cache(2 * (50 + ENTRY_BYTES))
     keys = [responses.key("plan", (EncodedImage(bytes([number])),), {}) for number in range(3)]
     responses.put(keys[0], outputs(50))
     responses.put(keys[1], outputs(50))

@@ -78,7 +78,7 @@ def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWri
     left = [image for image in images if image not in writer.earlier]
     named = [image for image in left if _has_a_name(image, errors)]
     items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
-    with contextlib.closing(items):  # type: ignore[type-var]  # it is a generator
+    with contextlib.closing(items):
         for item in with_progress(items, len(images), before=len(images) - len(named), also_plain=True):
             _store(item, writer, errors)
 

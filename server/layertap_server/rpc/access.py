@@ -34,7 +34,7 @@ class Access(grpc.aio.ServerInterceptor):
         method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         refusal = self._refusal(method, metadata)
-        return handler if handler is None or refusal is None else self._refusing(handler, method, refusal)
+        return handler if handler is None or refusal is None else self._refusing(method, refusal)
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         if method.startswith(OPEN):
@@ -50,20 +50,14 @@ class Access(grpc.aio.ServerInterceptor):
             return ForbiddenError(f"the token of {holder.name} has not the role {wanted}", role=wanted)
         return None
 
-    def _refusing(self, handler: Any, method: str, refusal: LayertapError) -> Any:
-        """A handler of the same kind that refuses."""
+    def _refusing(self, method: str, refusal: LayertapError) -> Any:
+        """A handler that refuses, and reads nothing of what the caller sends: it may be large."""
 
-        async def refuse(_request: Any, context: Any) -> Any:
+        async def refuse(_messages: Any, context: Any) -> None:
             service, _, name = method.strip("/").partition("/")
             record = record_of(service, name, context, quick=True)
             record.fail(refusal)
             self._ended(record)
             await abort(context, refusal, record)
 
-        kinds = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }
-        return kinds[handler.request_streaming, handler.response_streaming](refuse)
+        return grpc.stream_stream_rpc_method_handler(refuse)

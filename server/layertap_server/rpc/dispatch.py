@@ -5,6 +5,7 @@ Handlers get and give bytes: parsing and serializing large messages is work, and
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import uuid
@@ -53,9 +54,11 @@ Observer: TypeAlias = Callable[[RequestRecord], None]
 class StreamTools:
     """What a method of a stream is given: a way to run work, to make an error of a failure, to know when to end."""
 
+    turn: Callable[[], Awaitable[None]]
+    """Returns when another message may be read."""
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
     failure_of: Callable[[Exception], LayertapError]
-    is_draining: Callable[[], bool]
+    draining: asyncio.Event
     workers: int
     record: RequestRecord
     ended: Observer
@@ -75,7 +78,7 @@ class Dispatcher:
         self._control = Lane(1, room, "control")
         self._workers = workers
         self._observers = observers
-        self._draining = False
+        self._draining = asyncio.Event()
         self.streams = 0
         """That are open."""
 
@@ -91,7 +94,7 @@ class Dispatcher:
 
     def drain(self) -> None:
         """From now on new requests are refused; those under way go on."""
-        self._draining = True
+        self._draining.set()
 
     def close(self) -> None:
         """Drops what waits; what runs is not waited for."""
@@ -138,6 +141,9 @@ class Dispatcher:
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
                 record.bytes_out = len(reply)
                 record.succeed()
+            except asyncio.CancelledError:
+                _tell_late_from_gone(record, context)
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
                 record.fail(failure)
@@ -160,6 +166,9 @@ class Dispatcher:
                 self._refuse_while_draining()
                 await stream(messages, context, self._tools(record))
                 record.succeed()
+            except asyncio.CancelledError:
+                _tell_late_from_gone(record, context)
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
                 record.fail(failure)
@@ -174,9 +183,10 @@ class Dispatcher:
 
     def _tools(self, record: RequestRecord) -> StreamTools:
         return StreamTools(
-            run=self._work.run,
+            turn=self._work.stream_turn,
+            run=self._work.run_of_stream,
             failure_of=lambda error: _failure(record, error),
-            is_draining=lambda: self._draining,
+            draining=self._draining,
             workers=self._workers,
             record=record,
             ended=self.ended,
@@ -188,8 +198,15 @@ class Dispatcher:
             observer(record)
 
     def _refuse_while_draining(self) -> None:
-        if self._draining:
+        if self._draining.is_set():
             raise draining_error()
+
+
+def _tell_late_from_gone(record: RequestRecord, context: Context) -> None:
+    """gRPC cancels a call whose deadline passes just as one whose caller goes away."""
+    remaining = context.time_remaining()
+    if remaining is not None and remaining <= 0:
+        record.fail(DeadlineError("the deadline passed before the answer was there"))
 
 
 def draining_error() -> DrainingError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -19,6 +20,8 @@ from layertap_server.cancellation import Cancellation
 
 Result = TypeVar("Result")
 RETRY_AFTER_MS = 200
+ITEMS_A_WORKER = 2
+"""Of all streams: one that it works on, and the next at hand."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,7 +52,11 @@ class Room:
 
 
 class Lane:
-    """So many workers, and room for requests that wait for one."""
+    """So many workers, and room for requests that wait for one.
+
+    Of streams a lane takes as many items as keep its workers busy and no more: what else they bring waits outside, and
+    nobody finds the room full of them.
+    """
 
     def __init__(self, workers: int, room: Room, name: str) -> None:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
@@ -60,6 +67,9 @@ class Lane:
         """Requests that wait or run; one whose caller is gone counts until its thread is free."""
         self.admitted_bytes = 0
         """Of their messages."""
+        self._stream_items = 0
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        """Streams that wait for something to leave, the first come first."""
         for number in range(workers):
             threading.Thread(target=self._work, name=f"{name}-{number}", daemon=True).start()
 
@@ -90,6 +100,36 @@ class Lane:
             raise
         return result
 
+    async def stream_turn(self) -> None:
+        """Returns when a stream may bring another item."""
+        while self._stream_items >= ITEMS_A_WORKER * self._workers:
+            await self._something_left()
+
+    async def run_of_stream(self, job: Callable[[], Result], size: int) -> Result:
+        """As `run`, for a stream's item, which was admitted with its stream: it waits for room."""
+        self._stream_items += 1
+        try:
+            while True:
+                try:
+                    return await self.run(job, size)
+                except OverloadedError:
+                    await self._something_left()
+        finally:
+            self._stream_items -= 1
+            self._wake()
+
+    async def _something_left(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():  # its stream may be gone
+                waiter.set_result(None)
+                return
+
     def _check_room(self, size: int) -> None:
         if self.admitted >= self._most:
             raise OverloadedError(
@@ -108,6 +148,7 @@ class Lane:
     def _leave(self, item: _Item) -> None:
         self.admitted -= 1
         self.admitted_bytes -= item.size
+        self._wake()
 
     def close(self) -> None:
         """Drops what waits; what runs is not waited for."""

@@ -10,19 +10,23 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
 
 from layertap import wire
-from layertap.errors import CancelledError, InvalidRequestError, OverloadedError
+from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request_record import RequestRecord
 from layertap_server.rpc.dispatch import StreamTools, draining_error
 
-Result = TypeVar("Result")
 LARGEST_CHUNK = 2**20
-WAIT_FOR_ROOM_SECONDS = 0.01
+SMALLEST_CHUNK = 2**10
+"""Smaller ones would keep the event loop busy with nothing but their heads."""
+FIRST_ITEM_SECONDS = 4.0
+"""How long a stream's first item may take to come when the server stops."""
+LAST_WORD_SECONDS = 0.1
+"""How long a stream may then take to say that it has ended."""
 
 Extract = Callable[[ExtractRequest, float], Features]
 """A request and the milliseconds that it waited -> its features."""
@@ -75,14 +79,21 @@ class ExtractStream:
 
         The first is taken all the same: a stream of one item is a request under way, which may end.
         """
+        stop = asyncio.create_task(self._tools.draining.wait())
         is_first = True
-        async for data in messages:
-            await self._window.acquire()
-            if self._tools.is_draining() and not is_first:
-                return False
-            begin(data)
-            is_first = False
-        return True
+        try:
+            while True:
+                await self._window.acquire()
+                await self._tools.turn()
+                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else LAST_WORD_SECONDS)
+                if came and data is None:
+                    return True
+                if data is None or (stop.done() and not is_first):
+                    return False
+                begin(data)
+                is_first = False
+        finally:
+            stop.cancel()
 
     async def _open(self, messages: AsyncIterator[bytes], context: Context) -> wire.StreamOpening:
         opening = None
@@ -98,7 +109,7 @@ class ExtractStream:
             with self._record.of_this_thread():
                 return self._opened(request)
 
-        model, version = await self._when_there_is_room(planned, 0)  # planning is a worker's
+        model, version = await self._tools.run(planned, 0)  # planning is a worker's
         answer = wire.encode_stream_opened(model, version)
         await context.write(answer)
         self._record.bytes_out += len(answer)
@@ -135,23 +146,28 @@ class ExtractStream:
                 return self._extract(request, (begun - record.began) * 1000)
 
         try:
-            features = await self._when_there_is_room(job, len(data))
+            features = await self._tools.run(job, len(data))
         except Exception as error:  # noqa: BLE001 - one bad item answers for itself
             failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        chunk = min(opening.chunk_bytes, LARGEST_CHUNK) if opening.chunk_bytes > 0 else LARGEST_CHUNK
+        chunk = min(max(opening.chunk_bytes or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
         return _timed(wire.stream_answer(id_, features, chunk), record)
 
-    async def _when_there_is_room(self, job: Callable[[], Result], size: int) -> Result:
-        """A stream that was admitted waits; only new calls are told that there is no room."""
-        while True:
-            try:
-                result: Result = await self._tools.run(job, size)
-            except OverloadedError:
-                await asyncio.sleep(WAIT_FOR_ROOM_SECONDS)
-            else:
-                return result
+
+async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:
+    """Whether the next message came before the server stopped and so many seconds went by; None behind the last."""
+
+    async def read() -> bytes | None:
+        return await anext(messages, None)
+
+    reading = asyncio.create_task(read())
+    try:
+        await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({reading}, timeout=patience)
+        return reading.done(), reading.result() if reading.done() else None
+    finally:
+        reading.cancel()
 
 
 async def _written(message: bytes, context: Context) -> None:
