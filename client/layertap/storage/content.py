@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -109,6 +110,20 @@ def joined(contents: Sequence[Content]) -> Content:
     )
     paths = tuple(path for content in contents for path in content.paths)
     return replace(contents[0], columns=columns, paths=paths)
+
+
+def check_paths(content: Content, out: Path) -> None:
+    """Linux allows any bytes in a path.
+
+    Raises:
+        StorageError: a path of an image cannot be written as UTF-8.
+    """
+    for path in content.paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            message = f"the path {path!r} is no UTF-8 and cannot be written into {out}; rename the file"
+            raise StorageError(message) from error
 
 
 def unique(

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from layertap.storage.content import Column, Content, Facts, joined, unique
+from layertap.storage.content import Column, Content, Facts, check_paths, joined, unique
 from layertap.storage.errors import StorageError
 from layertap.storage.files import replacing
 from layertap.storage.parts import FileParts, Parts, part_files
@@ -28,6 +28,7 @@ _METADATA = b"layertap"
 
 
 def write(path: Path, content: Content) -> None:
+    check_paths(content, path)
     keys = unique((column.name for column in content.columns), reserved=["path"])
     fields = [_field(key, column) for key, column in zip(keys, content.columns, strict=True)]
     arrays = [_arrow(column.array) for column in content.columns]

@@ -32,7 +32,10 @@ def write(path: Path, content: Content) -> None:
         for key, column in zip(keys, content.columns, strict=True)
     }
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={_METADATA: json.dumps(facts)})
+        try:
+            save_file(tensors, partial, metadata={_METADATA: json.dumps(facts)})
+        except SafetensorError as error:  # so it calls what the system refused
+            raise OSError(str(error)) from error
 
 
 def read(path: Path) -> Content:

@@ -7,7 +7,7 @@ it is one part.
 
 from __future__ import annotations
 
-import shutil
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ import numpy as np
 import zarr
 from zarr.errors import BaseZarrError
 
-from layertap.storage.content import Column, Content, unique
+from layertap.storage.content import Column, Content, check_paths, unique
 from layertap.storage.errors import StorageError
-from layertap.storage.files import stem_of, sync
+from layertap.storage.files import remove, replacing_folder, standing, stem_of, sync
+from layertap.storage.index import read_index
 from layertap.storage.parts import Parts
 
 ERRORS = (BaseZarrError, ValueError, KeyError)
@@ -26,19 +27,24 @@ CHUNK_BYTES = 16 * 2**20
 _ATTRIBUTE = "layertap"
 _PATHS = "path"
 _GROUP_FILE = "zarr.json"
-_ALL = slice(None)
+_WRITING = {"write_empty_chunks": True}
+"""A chunk that is not there is one that was lost, and none of zeros."""
 
 
 def write(path: Path, content: Content) -> None:
-    clear(path)
-    group = _create_group(path, content)
-    for key, column in _keyed(content):
-        rows = max(CHUNK_BYTES // max(column.array[:1].nbytes, 1), 1) if column.array.ndim else 1
-        _create_array(group, key, column, column.array.shape, rows)[...] = column.array
+    check_paths(content, path)
+    _check_is_group(standing(path))
+    with replacing_folder(path) as partial:
+        group = _create_group(partial, content)
+        for key, column in _keyed(content):
+            rows = max(CHUNK_BYTES // max(column.array[:1].nbytes, 1), 1) if column.array.ndim else 1
+            _create_array(group, key, column, column.array.shape, rows)[...] = column.array
 
 
 def read(path: Path) -> Content:
-    return _read(path, _ALL)
+    """Of an output in bulk the rows that its index counts."""
+    index = read_index(path)
+    return _read(standing(path), slice(0, index.rows if index else None))
 
 
 def parts(out: Path, rows_per_part: int) -> Parts:
@@ -51,11 +57,13 @@ def clear(path: Path) -> None:
     Raises:
         StorageError: what is there is none.
     """
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-    elif (path / _GROUP_FILE).exists() or not any(path.iterdir()):
-        shutil.rmtree(path)
-    else:
+    _check_is_group(path)
+    remove(path)
+
+
+def _check_is_group(path: Path) -> None:
+    """Whether it may be replaced."""
+    if path.is_dir() and not (path / _GROUP_FILE).exists() and any(path.iterdir()):
         raise StorageError(f"{path} is a folder and no Zarr group; choose another name")
 
 
@@ -87,7 +95,7 @@ class ChunkParts:
         return _read(self._out, self._rows_of(number))
 
     def paths(self, number: int) -> tuple[str, ...]:
-        return _texts(zarr.open_array(self._out / _PATHS, mode="r")[self._rows_of(number)])
+        return _texts(zarr.open_array(self._out / _PATHS, mode="r"), self._rows_of(number), self._out / _PATHS)
 
     def keep(self, rows: int) -> None:
         """Only so many rows; what an interrupted write left goes too."""
@@ -104,7 +112,7 @@ class ChunkParts:
         for key, column in _keyed(content):
             if key not in group:
                 _create_array(group, key, column, (0, *column.array.shape[1:]), self._rows_per_part)
-        return {key: group[key] for key, _ in _keyed(content)}
+        return {key: group[key].with_config(_WRITING) for key, _ in _keyed(content)}
 
     def _rows_of(self, number: int) -> slice:
         return slice(number * self._rows_per_part, (number + 1) * self._rows_per_part)
@@ -114,8 +122,7 @@ class ChunkParts:
         folder = self._out / key
         chunks = folder / "c" / str(number)
         for path in (folder / "zarr.json", *chunks.rglob("*"), chunks, chunks.parent, folder, self._out):
-            if path.exists():  # Zarr leaves out chunks of zeros
-                sync(path)
+            sync(path)
 
 
 def _keyed(content: Content) -> Iterator[tuple[str, Column]]:
@@ -139,6 +146,7 @@ def _create_array(group: Any, key: str, column: Column, shape: tuple[int, ...], 
         dtype=str if column.array.dtype.kind == "U" else column.array.dtype,
         chunks=tuple(max(size, 1) for size in (rows_per_chunk, *shape[1:]))[: len(shape)],
         attributes={_ATTRIBUTE: {"name": column.name, **column.facts}},
+        config=_WRITING,
     )
 
 
@@ -147,14 +155,33 @@ def _read(path: Path, rows: slice) -> Content:
     group: Any = zarr.open_group(path, mode="r")
     facts = dict(group.attrs.get(_ATTRIBUTE, {}))
     arrays = {key: group[key] for key in facts.pop("columns", sorted(group.array_keys()))}
-    columns = tuple(_column(key, array, rows) for key, array in arrays.items())
-    return Content(columns, facts, _texts(group[_PATHS][rows]) if facts and _PATHS in group else ())
+    columns = tuple(_column(key, array, rows, path / key) for key, array in arrays.items())
+    return Content(columns, facts, _texts(group[_PATHS], rows, path / _PATHS) if facts and _PATHS in group else ())
 
 
-def _column(key: str, array: Any, rows: slice) -> Column:
+def _column(key: str, array: Any, rows: slice, folder: Path) -> Column:
     facts = array.attrs.get(_ATTRIBUTE, {})
+    if facts:  # another program may leave chunks of zeros out
+        _check_chunks(array, rows, folder)
     return Column(facts.get("name", key), np.asarray(array[rows] if array.ndim else array[...]), facts)
 
 
-def _texts(array: Any) -> tuple[str, ...]:
-    return tuple(map(str, array))
+def _texts(array: Any, rows: slice, folder: Path) -> tuple[str, ...]:
+    _check_chunks(array, rows, folder)
+    return tuple(map(str, array[rows]))
+
+
+def _check_chunks(array: Any, rows: slice, folder: Path) -> None:
+    """Zarr reads a chunk that is not there as zeros.
+
+    Raises:
+        StorageError: one of these rows is not there.
+    """
+    grid = [range(-(-size // chunk)) for size, chunk in zip(array.shape, array.chunks, strict=True)]
+    if grid:
+        first, last, _ = rows.indices(array.shape[0])
+        grid[0] = range(first // array.chunks[0], -(-last // array.chunks[0]))
+    for place in itertools.product(*grid):
+        chunk = folder / array.metadata.encode_chunk_key(place)
+        if not chunk.exists():
+            raise StorageError(f"the chunk {chunk} is missing")

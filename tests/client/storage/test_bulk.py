@@ -231,6 +231,22 @@ def test_a_lost_part_is_told(out: Path) -> None:
         extract(out)
 
 
+def test_a_lost_chunk_never_reads_as_zeros(tmp_path: Path) -> None:
+    """A run that goes on writes chunks of zeros too; one that is beyond the index is not missed."""
+    out = tmp_path / "features.zarr"
+    for count in (3, 7):
+        with BulkWriter.open_or_resume(out, RUN) as writer:
+            for path in IMAGES[writer.rows : count]:
+                writer.append(path, row(0))
+    chunk = out / "maps" / "c" / "1" / "0" / "0"
+    chunk.unlink()
+    with pytest.raises(StorageError, match="is missing"):
+        Features.load(out)
+    facts = json.loads(index_path(out).read_text())
+    index_path(out).write_text(json.dumps({**facts, "rows": 5}))
+    assert Features.load(out).paths == tuple(IMAGES[:5])
+
+
 def test_nothing_was_written_yet(out: Path) -> None:
     extract(out, [])
     with pytest.raises((StorageError, FileNotFoundError)):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import math
 import os
+import resource
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from layertap import FeatureMap, Features, Layout, Quantization
-from layertap.storage import FORMATS, StorageError
+from layertap.storage import FORMATS, StorageError, files
 from layertap.types import Array
 
 DTYPES = [
@@ -196,6 +200,107 @@ def test_saving_again_replaces(tmp_path: Path, suffix: str) -> None:
     vectors().save(path)
     assert_same(Features.load(path), vectors())
     assert [item.name for item in path.parent.iterdir()] == [path.name]
+
+
+class StoppedError(Exception):
+    """The program ends here."""
+
+
+def stop_saving(monkeypatch: pytest.MonkeyPatch, path: Path, step: int) -> None:
+    """Saves over what is there, and ends after so many files or folders have been synced or renamed."""
+    left = iter(range(step))
+
+    def count(*_arguments: object) -> None:
+        if next(left, None) is None:
+            raise StoppedError
+
+    def counted_rename(source: Path, target: Path) -> Path:
+        count()
+        return source.rename(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", count)
+        patch.setattr(Path, "replace", counted_rename)
+        patch.setattr(files, "remove", lambda path: count() if path.exists() else None)  # nothing is cleaned up
+        with contextlib.suppress(StoppedError):
+            vectors().save(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".zarr"])
+@pytest.mark.parametrize("step", [0, 1, *range(2, 60, 3)])
+def test_stopped_while_saving_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, step: int
+) -> None:
+    path = tmp_path / f"features{suffix}"
+    old = Features((FeatureMap("old", np.ones((5, 1)), "old"),))
+    old.save(path)
+    stop_saving(monkeypatch, path, step)
+    found = Features.load(path)
+    assert_same(found, old if "old" in found else vectors())
+    vectors().save(path)
+    assert_same(Features.load(path), vectors())
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["", ".zarr"])
+def test_stopped_between_the_two_renames(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"features{suffix}"
+    vectors().save(path)
+    path.rename(tmp_path / f".{path.name}.old")
+    assert_same(Features.load(path), vectors())
+
+
+@pytest.mark.parametrize("suffix", ["", ".zarr"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    path = tmp_path / f"features{suffix}"
+    vectors().save(path)
+
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Features((FeatureMap("new", np.zeros((5, 1)), "new"),)).save(path)
+    assert_same(Features.load(path), vectors())
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_other_things_beside_features_stay(tmp_path: Path) -> None:
+    path = tmp_path / "features"
+    Features((FeatureMap("old", np.ones((5, 1)), "old"),)).save(path)
+    (path / "notes").mkdir()
+    (path / "notes" / "mine.txt").write_text("mine")
+    vectors().save(path)
+    assert {item.name for item in path.iterdir()} == {"layertap.json", "signature.npy", "maps.npy", "notes"}
+    assert (path / "notes" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("lost", ["maps/c/0/0/0/0", "signature/c/0/0", "path/c/0"])
+def test_a_lost_chunk_is_told_and_never_zeros(tmp_path: Path, lost: str) -> None:
+    """Though all of ``maps`` is zeros, its chunk is written."""
+    vectors().save(tmp_path / "f.zarr")
+    (tmp_path / "f.zarr" / lost).unlink()
+    with pytest.raises(StorageError, match=f"{lost} is missing"):
+        Features.load(tmp_path / "f.zarr")
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_a_path_that_is_no_utf8(tmp_path: Path, suffix: str) -> None:
+    features = replace(vectors(), paths=("a.jpg", "b\udcff.jpg"))
+    with pytest.raises(StorageError, match="is no UTF-8 and cannot be written"):
+        features.save(tmp_path / f"f{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_safetensors_is_an_os_error(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            vectors().save(tmp_path / "f.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", ["", ".zarr"])
