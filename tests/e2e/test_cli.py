@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -111,7 +113,6 @@ def test_show(server: ServerProcess, tmp_path: Path, taps: list[str]) -> None:
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "/proc/x.npz"], "/proc/x.npz"),
         (["layers", MODEL, "stage:9"], "from stage:1 to stage:5"),
         (["blocks", "sofmax"], "did you mean softmax"),
-        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "at least 1"),
     ],
 )
 def test_an_error_is_one_clear_line(server: ServerProcess, arguments: list[str], words: str) -> None:
@@ -145,6 +146,78 @@ def test_local_without_models(tmp_path: Path) -> None:
     assert "does not exist" in layertap("models", "--local", "--models", tmp_path / "gone", status=1)
 
 
-def test_wrong_usage_is_status_2() -> None:
-    layertap("extract", status=2)
-    layertap("nothing", status=2)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["extract"], "required"),
+        (["nothing"], "invalid choice"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "no number from 1 on"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL], "--tap tells what to draw"),
+        (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "a strip shows one image"),
+        (["preview", "-m", MODEL, "--count", "-3"], "no number from 1 on"),
+        (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "--model is given once"),
+        (["compare", EXAMPLE_PHOTO, "-m", MODEL], "compares two images"),
+        (["models", "--load"], "need a model's name"),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> None:
+    """No server is asked."""
+    told = layertap_usage(*arguments)
+    assert words in told
+    assert "Traceback" not in told
+
+
+def command_line(
+    *arguments: str, stdout: IO[bytes] | int = subprocess.PIPE, **environment: str
+) -> tuple[int, str, str]:
+    """Its status, and what it wrote to standard output and error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "layertap.cli", *arguments],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    return done.returncode, (done.stdout or b"").decode("latin-1"), done.stderr.decode()
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        assert command_line("blocks", stdout=full)[::2] == (1, "layertap: No space left on device\n")
+
+
+def test_a_reader_that_went_away_is_told_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert command_line("blocks", stdout=writer)[::2] == (1, "")
+    finally:
+        os.close(writer)
+
+
+def test_terminals_that_are_not_utf8(server: ServerProcess) -> None:
+    status, text, error = command_line("models", MODEL, "--server", server.address, PYTHONIOENCODING="ascii")
+    assert (status, error) == (0, "")
+    assert "N?3?224?224" in text
+    status, text, error = command_line("blocks", "gem", "--json", PYTHONIOENCODING="ascii")
+    assert (status, error) == (0, "")
+    assert json.loads(text) == json.loads(layertap("blocks", "gem", "--json"))
+
+
+def test_an_argument_that_is_no_utf8(server: ServerProcess) -> None:
+    wrong = os.fsdecode(b"stage\xff")
+    status, _, error = command_line("layers", MODEL, wrong, "--server", server.address)
+    assert (status, error) == (1, f"layertap: an argument is no UTF-8: {wrong!r}\n")
+
+
+def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: Path) -> None:
+    for name in ("a.png", "deep/b.png", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), "red").save(tmp_path / name)
+    address = ["-m", MODEL, "--server", server.address]
+    out = tmp_path / "maps.pdf"
+    shown = json.loads(layertap("show", tmp_path, *address, "-t", "stage:1", "--json", "--out", out))
+    assert shown["images"] == 2
+    assert json.loads(layertap("inspect", tmp_path, *address, "--layers", "stage:1", "--json"))
+    (layer,) = json.loads(layertap("compare", tmp_path, *address, "--layers", "stage:1", "--json"))
+    assert layer["relative_l2"] == 0

@@ -114,8 +114,19 @@ def test_a_table(examples: ServerProcess, capsys: pytest.CaptureFixture[str]) ->
         ([SOME[0], "-m", ONE], "compares two images"),
         ([SOME[0], SOME[1], "-m", ONE, "--matrix"], "give --model twice"),
         ([SOME[0], "-m", ONE, "-m", OTHER, "-m", ONE], "or twice"),
+    ],
+)
+def test_wrong_usage(
+    examples: ServerProcess, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert words in answer(capsys, examples, *arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         ([SOME[0], "-m", ONE, "-m", OTHER, "--matrix"], "at least 3 images"),
-        ([str(ROOT / "tests"), "-m", ONE, "-m", OTHER], "no image in this folder"),
+        ([str(ROOT / "deploy"), "-m", ONE, "-m", OTHER], "no images in"),
         (["gone.png", SOME[0], "-m", ONE, "-m", OTHER], "gone.png: No such file"),
         ([SOME[0], SOME[1], "-m", ONE, "--layers", "nope"], "no layer 'nope'"),
         ([SOME[0], SOME[1], "-m", ONE, "--layers", "val_0"], "cannot be tapped"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -42,22 +44,47 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _let_terminals_replace()
     parsed = make_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (LayertapError, CommandError) as error:
+        sys.stdout.flush()
+    except CommandError as error:
+        _complain(str(error))
+        return error.status
+    except LayertapError as error:
         _complain(str(error))
         return ERROR
     except UnicodeEncodeError as error:
-        _complain(f"an argument is no UTF-8: {error.object!r}")
+        is_an_argument = any(error.object in argument for argument in arguments)
+        _complain(f"{'an argument' if is_an_argument else 'a text'} is no UTF-8: {error.object!r}")
         return ERROR
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away; there is nobody to tell
+    except BrokenPipeError:  # the reader of our output went away; there is nobody to tell
+        _drop_output()
+        return ERROR
+    except OSError as error:
+        _drop_output()
+        _complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         return ERROR
     except KeyboardInterrupt:
         _complain("interrupted")
         return INTERRUPTED
     return 0
+
+
+def _let_terminals_replace() -> None:
+    """One that is not UTF-8 shows what it has no letter for as a question mark."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """What could not be written is not tried again when Python ends (docs.python.org, signal: note on SIGPIPE)."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

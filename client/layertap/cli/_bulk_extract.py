@@ -15,7 +15,8 @@ from typing import IO, Self
 from layertap._client import Client
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
-from layertap.cli._output import CommandError, print_json
+from layertap.cli._find_images import spelled_out
+from layertap.cli._output import CommandError, InterruptedRunError, print_json
 from layertap.errors import LayertapError
 from layertap.storage import RowMismatchError
 from layertap.storage.bulk import BulkWriter
@@ -58,6 +59,8 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Non
     """
     with connect(arguments) as client:
         version = client.model(arguments.model, version=arguments.version).version
+        if arguments.overwrite:  # before anything is lost: is there something to put in its place?
+            client.preview(model=arguments.model, taps=arguments.taps, version=version)
         run = Run(arguments.model, version, tuple(arguments.taps))
         with (
             BulkWriter.open_or_resume(arguments.out, run, overwrite=arguments.overwrite) as writer,
@@ -75,7 +78,8 @@ def errors_path(out: Path) -> Path:
 
 
 def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
-    left = [image for image in images if image not in writer.earlier]
+    earlier = set(map(spelled_out, writer.earlier))
+    left = [image for image in images if spelled_out(image) not in earlier]
     named = [image for image in left if _has_a_name(image, errors)]
     items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
     with contextlib.closing(items):
@@ -113,9 +117,10 @@ def _telling_how_far(writer: BulkWriter, total: int, out: Path) -> Iterator[None
     except (LayertapError, KeyboardInterrupt) as error:
         if not writer.rows:
             raise
-        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-        message = f"{why}; {writer.rows} of {total} images are in {out}: the same command goes on from there"
-        raise CommandError(message) from error
+        how_to_go_on = f"{writer.rows} of {total} images are in {out}: the same command goes on from there"
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedRunError(f"interrupted; {how_to_go_on}") from error
+        raise CommandError(f"{error}; {how_to_go_on}") from error
 
 
 def _tell(arguments: argparse.Namespace, rows: int, new: int, errors: ErrorList) -> None:

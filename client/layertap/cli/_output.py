@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -16,6 +18,21 @@ NO_STYLES: Mapping[str, str] = MappingProxyType({})
 
 class CommandError(Exception):
     """A command cannot do what it was asked; the message is one line for the person who typed it."""
+
+    status = 1
+    """With which the program exits."""
+
+
+class UsageError(CommandError):
+    """The arguments do not make a command; what argparse itself refuses has the same status."""
+
+    status = 2
+
+
+class InterruptedRunError(CommandError):
+    """Ctrl-C, where there is more to say than that."""
+
+    status = 128 + signal.SIGINT
 
 
 def print_table(
@@ -36,8 +53,19 @@ def print_table(
 
 
 def print_json(value: object) -> None:
-    """The value as JSON; dataclasses become objects."""
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    """The value as JSON; dataclasses become objects, and NaN and infinities, which JSON does not have, null."""
+    plain = _plain(value)
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    print(text if _can_be_shown(text) else json.dumps(plain, indent=2, allow_nan=False))
+
+
+def _can_be_shown(text: str) -> bool:
+    """Whether standard output has all its characters."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shape_text(shape: Sequence[object]) -> str:
@@ -58,4 +86,6 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value

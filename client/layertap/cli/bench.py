@@ -11,8 +11,9 @@ from typing import Any
 
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
+from layertap.cli._find_images import images_in
 from layertap.cli._output import print_json, print_table
-from layertap.cli._parser import add_command
+from layertap.cli._parser import add_command, positive
 from layertap.images import to_payloads
 from layertap.types import EncodedImage
 
@@ -43,24 +44,18 @@ def add_commands(commands: Any) -> None:
         description="Asks for the same taps again and again, one image a call, and tells how long it took.",
         examples=EXAMPLES,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="they take turns")
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", help="they take turns")
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as of extract")
-    parser.add_argument("--callers", type=_count, default=1, metavar="N", help="that ask at once (default: 1)")
-    parser.add_argument("--count", type=_count, default=200, metavar="N", help="calls in all (default: 200)")
+    parser.add_argument("--callers", type=positive, default=1, metavar="N", help="that ask at once (default: 1)")
+    parser.add_argument("--count", type=positive, default=200, metavar="N", help="calls in all (default: 200)")
     parser.add_argument("--json", action="store_true", help="for programs")
     add_connection_arguments(parser)
     parser.set_defaults(run=_bench)
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or text == "0":
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
-
-
 def _bench(arguments: argparse.Namespace) -> None:
-    images = [payload.data for payload in to_payloads(arguments.images) if isinstance(payload, EncodedImage)]
+    images = [payload.data for payload in to_payloads(images_in(arguments.images)) if isinstance(payload, EncodedImage)]
     with connect(arguments) as client:
         measured = _measure(client, images, arguments)
     if arguments.json:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from layertap import comparison
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import CommandError, print_json, print_table
+from layertap.cli._find_images import images_in
+from layertap.cli._output import CommandError, UsageError, print_json, print_table
 from layertap.cli._parser import add_command
 from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.comparison import CkaMatrix
 from layertap.similarity import LayerSimilarity
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 NOTES = """One model and two images: cosine similarity and relative L2 distance of each layer.
 Two models (--model twice) and images or folders of images: the same of the layers that both have by name, and their
 linear CKA (Kornblith et al. 2019) from three images on. Where no name is common, or with --matrix: the linear CKA of
@@ -38,9 +37,7 @@ def add_commands(commands: Any) -> None:
         notes=NOTES,
         examples=EXAMPLES,
     )
-    parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="a file, or with two models also a folder"
-    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     parser.add_argument(
         "--model",
         "-m",
@@ -61,28 +58,26 @@ def add_commands(commands: Any) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
+    compare = {1: _images, 2: _models}.get(len(arguments.compared))
+    if compare is None:
+        raise UsageError("--model is given once, to compare two images, or twice")
+    images = images_in(arguments.images)
+    if compare is _images and (len(images) != 2 or arguments.matrix):  # noqa: PLR2004 - one and the other
+        raise UsageError("one model compares two images; for two models give --model twice")
     if arguments.figure:
         import_viz("--figure")
     with connect(arguments) as client:
-        if len(arguments.compared) == 1:
-            _images(client, arguments)
-        elif len(arguments.compared) == 2:  # noqa: PLR2004 - one and the other
-            _models(client, arguments)
-        else:
-            raise CommandError("--model is given once, to compare two images, or twice")
+        compare(client, images, arguments)
 
 
-def _images(client: Client, arguments: argparse.Namespace) -> None:
-    if len(arguments.images) != 2 or arguments.matrix:  # noqa: PLR2004 - one and the other
-        raise CommandError("one model compares two images; for two models give --model twice")
-    one, other = arguments.images
+def _images(client: Client, images: list[str], arguments: argparse.Namespace) -> None:
+    one, other = images
     (model,) = arguments.compared
     found = comparison.compare_images(client, one, other, model=model, selectors=arguments.layers)
-    _show_layers(client, found, f"{model}: {one.name} – {other.name}", arguments)
+    _show_layers(client, found, f"{model}: {Path(one).name} – {Path(other).name}", arguments)
 
 
-def _models(client: Client, arguments: argparse.Namespace) -> None:
-    images = _files(arguments.images)
+def _models(client: Client, images: list[str], arguments: argparse.Namespace) -> None:
     options: dict[str, Any] = {"models": tuple(arguments.compared), "selectors": arguments.layers}
     found = [] if arguments.matrix else comparison.compare_models(client, images, **options)
     if found:
@@ -94,25 +89,6 @@ def _models(client: Client, arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise CommandError(str(error)) from error
     _show_matrix(client, matrix, arguments)
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The paths, those of folders replaced by the images in them.
-
-    Raises:
-        CommandError: a folder without an image.
-    """
-    files: list[Path] = []
-    for path in paths:
-        inside = (
-            sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-            if path.is_dir()
-            else [path]
-        )
-        if not inside:
-            raise CommandError(f"{path}: there is no image in this folder")
-        files += inside
-    return files
 
 
 def _show_layers(client: Client, layers: list[LayerSimilarity], heading: str, arguments: argparse.Namespace) -> None:

@@ -12,6 +12,8 @@ from layertap.cli._find_images import find_images
 from layertap.cli._output import CommandError, print_json, print_table, shape_text
 from layertap.cli._parser import add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
+from layertap.storage.bulk import discard
+from layertap.storage.index import index_path
 from layertap.types import Features
 
 MOST_AT_ONCE = 64
@@ -48,7 +50,7 @@ def add_commands(commands: Any) -> None:
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
     )
     parser.add_argument("--out", "-o", type=Path, metavar="FILE", help="what to write")
-    parser.add_argument("--overwrite", action="store_true", help="in bulk: begin anew instead of going on")
+    parser.add_argument("--overwrite", action="store_true", help="of an output in bulk: begin anew instead of going on")
     parser.add_argument("--json", action="store_true", help="print names and shapes as JSON")
     add_connection_arguments(parser)
     parser.set_defaults(run=_extract)
@@ -74,19 +76,22 @@ def _extract_in_bulk(arguments: argparse.Namespace) -> None:
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
         outputs = " or ".join(f"FILE{suffix}" for suffix in BULK_SUFFIXES)
         raise CommandError(f"a folder, or more than {MOST_AT_ONCE} images, goes into --out {outputs}")
-    images = find_images(arguments.images)
-    if not images:
-        raise CommandError(f"no images in {', '.join(arguments.images)}")
-    extract_in_bulk(arguments, images)
+    extract_in_bulk(arguments, find_images(arguments.images))
 
 
 def _extract_at_once(arguments: argparse.Namespace) -> None:
+    out: Path | None = arguments.out
+    is_in_bulk = out is not None and index_path(out).exists()
+    if is_in_bulk and not arguments.overwrite:
+        raise CommandError(f"{out} is of a run over more images; give --overwrite to lose them, or choose another name")
     with connect(arguments) as client:
         features = client.extract(
             arguments.images, model=arguments.model, version=arguments.version, taps=arguments.taps
         )
-    if arguments.out is not None:
-        replace(features, paths=tuple(arguments.images)).save(arguments.out)
+    if out is not None:
+        if is_in_bulk:
+            discard(out)
+        replace(features, paths=tuple(arguments.images)).save(out)
     _print(features, as_json=arguments.json)
 
 

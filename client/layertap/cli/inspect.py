@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
+from layertap.cli._find_images import images_in
 from layertap.cli._output import print_json, print_table, shape_text
-from layertap.cli._parser import add_command
+from layertap.cli._parser import add_command, positive
 from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.types import LayerStatistics
 
@@ -24,10 +25,10 @@ layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
 def add_commands(commands: Any) -> None:
     preview = _command(commands, "preview", "what a request would give and cost", PREVIEW_EXAMPLES)
     preview.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as of extract")
-    preview.add_argument("--count", type=int, default=1, metavar="N", help="for so many images (default: 1)")
+    preview.add_argument("--count", type=positive, default=1, metavar="N", help="for so many images (default: 1)")
     preview.set_defaults(run=_preview)
     inspect = _command(commands, "inspect", "activation statistics of layers", INSPECT_EXAMPLES)
-    inspect.add_argument("images", nargs="+", metavar="IMAGE")
+    inspect.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     inspect.add_argument(
         "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
     )
@@ -58,11 +59,12 @@ def _preview(arguments: argparse.Namespace) -> None:
 
 def _inspect(arguments: argparse.Namespace) -> None:
     viz = import_viz("--figure") if arguments.figure else None
+    images = images_in(arguments.images)
     with connect(arguments) as client:
-        layers = client.inspect(arguments.images, model=arguments.model, selectors=arguments.layers)
+        layers = client.inspect(images, model=arguments.model, selectors=arguments.layers)
         labels = viz.labels_of(client, arguments.model) if viz else {}
     if viz:
-        heading = f"{arguments.model}, {counted(len(arguments.images), 'image')}"
+        heading = f"{arguments.model}, {counted(len(images), 'image')}"
         save_figure(lambda: viz.statistics_figure(layers, heading, labels), arguments.figure)
     if arguments.json:
         print_json(layers)

@@ -8,7 +8,7 @@ from typing import Any
 from layertap import blocks
 from layertap.blocks import BlockSpec, Parameter
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import CommandError, print_json, print_table, shape_text
+from layertap.cli._output import UsageError, print_json, print_table, shape_text
 from layertap.cli._parser import add_command
 from layertap.cli._style import GREEN, RED, YELLOW
 from layertap.expression import format_value
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
 
 def _models(arguments: argparse.Namespace) -> None:
     if (arguments.load or arguments.unload) and not arguments.name:
-        raise CommandError("--load and --unload need a model's name")
+        raise UsageError("--load and --unload need a model's name")
     with connect(arguments) as client:
         if arguments.load:
             client.load_model(arguments.name)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import CommandError, print_json
-from layertap.cli._parser import add_command
+from layertap.cli._find_images import images_in
+from layertap.cli._output import UsageError, print_json
+from layertap.cli._parser import add_command, positive
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def add_commands(commands: Any) -> None:
         notes=NOTES,
         examples=EXAMPLES,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument(
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
@@ -56,7 +57,11 @@ def add_commands(commands: Any) -> None:
         help=f"{FIGURE_NAMES} (default: maps.png)",
     )
     parser.add_argument(
-        "--channels", type=int, default=12, metavar="N", help="grid: maps a tap, those of most energy (default: 12)"
+        "--channels",
+        type=positive,
+        default=12,
+        metavar="N",
+        help="grid: maps a tap, those of most energy (default: 12)",
     )
     parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: these channels")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -72,13 +77,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    viz = import_viz("show")
-    if arguments.channels < 1:
-        raise CommandError("--channels is at least 1")
-    if arguments.kind == "strip" and len(arguments.images) > 1:
-        raise CommandError("a strip shows one image")
     if not arguments.taps and arguments.kind != "strip":
-        raise CommandError(f"--tap tells what to draw as {arguments.kind}, such as --tap stage:1")
+        raise UsageError(f"--tap tells what to draw as {arguments.kind}, such as --tap stage:1")
+    images = images_in(arguments.images)
+    if arguments.kind == "strip" and len(images) > 1:
+        raise UsageError("a strip shows one image")
+    viz = import_viz("show")
     draw: dict[str, Callable[[list[Picture]], Figure]] = {
         "grid": lambda pictures: viz.maps_figure(pictures, channels=arguments.channels, picked=arguments.pick),
         "overlay": lambda pictures: viz.overlay_figure(pictures, picked=arguments.pick),
@@ -87,7 +91,7 @@ def _show(arguments: argparse.Namespace) -> None:
     }
     with connect(arguments) as client:
         taps = arguments.taps or ["all:activations"]
-        pictures = viz.collect(client, arguments.images, model=arguments.model, taps=taps)
+        pictures = viz.collect(client, images, model=arguments.model, taps=taps)
     save_figure(lambda: draw[arguments.kind](pictures), arguments.out)
     if arguments.json:
         drawn = [{"name": item.name, "shape": item.shape} for item in pictures[0].results]

@@ -196,6 +196,18 @@ class BulkWriter:
         return np.empty((self._rows_per_part, *row.shape[1:]), row.dtype)
 
 
+def discard(out: Path) -> None:
+    """Removes an output, so that something else can take its name.
+
+    Raises:
+        StorageError: another process writes it, or it is none.
+    """
+    index = read_index(out)
+    with _locked(out):
+        bulk_format_of(out).parts(out, index.rows_per_part if index else 1).clear()
+        index_path(out).unlink(missing_ok=True)
+
+
 def _check(row: Content, buffers: Content) -> None:
     """Whether a row fits into the buffers."""
     got = {column.name: _kind(column, column.array.shape) for column in row.columns}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from layertap.cli._find_images import find_images
+from layertap.cli._find_images import find_images, images_in
 from layertap.cli._output import CommandError
 
 IMAGES = ["b.JPG", "a b/c.jpeg", "a b/ü/x.webp", "a b/ü/x.png", "d.bmp", "e.tif", "f.tiff", "g.gif", "a b.png"]
@@ -34,6 +34,17 @@ def test_each_once_files_as_they_are_named(folder: Path) -> None:
     found = find_images([named, str(folder / "a b"), str(folder), named])
     assert found[0] == named
     assert sorted(found) == sorted([named, *(str(folder / name) for name in IMAGES)])
+
+
+def test_each_once_however_it_is_spelled(folder: Path) -> None:
+    assert find_images([str(folder), f"{folder}/../photos"]) == sorted(str(folder / name) for name in IMAGES)
+    assert len(images_in([str(folder), f"{folder}/../photos"])) == 2 * len(IMAGES)
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / ".hidden.jpg").touch()
+    with pytest.raises(CommandError, match="no images in"):
+        images_in([str(tmp_path)])
 
 
 def test_a_hidden_folder_that_is_named(folder: Path) -> None:

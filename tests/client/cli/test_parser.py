@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import shlex
 
 import pytest
 
 from layertap.cli import main, make_parser
-from layertap.cli._output import print_table
+from layertap.cli._output import print_json, print_table
 from layertap.cli._style import RED, styled
 
 
@@ -86,3 +87,8 @@ def test_a_table_on_a_terminal_has_the_columns_of_one_in_a_pipe(monkeypatch: pyt
     assert "\x1b[31ma     \x1b[0m" in shown[0]
     plain = re.sub(r"\x1b\[\d+m", "", shown[0])
     assert [line.rstrip() for line in plain.splitlines()] == shown[1].splitlines()
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"values": [float("nan"), (float("inf"), -float("inf")), 1.5]})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"values": [None, [None, None], 1.5]}
