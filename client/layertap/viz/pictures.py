@@ -48,16 +48,27 @@ class Result:
     maps: Array | None = None
     """float32 C×H×W; None where the values have no place."""
     places: tuple[Places, Places] | None = None
-    """Of rows and of columns; None where they are spread evenly over the picture."""
+    """Of rows and of columns, by the receptive field; None where values are spread evenly over the picture."""
 
     def on_picture(self, plane: Array, height: int, width: int, *, smooth: bool = True) -> Array:
         """One plane of H×W in the picture's pixels: each value at its place.
 
         Between the places values are interpolated, or, where that is not wanted, those of the nearest place.
         """
-        rows, columns = self.places or (_even(plane.shape[0], height), _even(plane.shape[1], width))
+        rows, columns = self._places_on(plane, height, width)
         weights = _weights if smooth else _nearest
         return np.asarray(weights(rows, plane.shape[0], height) @ plane @ weights(columns, plane.shape[1], width).T)
+
+    def _places_on(self, plane: Array, height: int, width: int) -> tuple[Places, Places]:
+        """The field is known along the height: columns have its step where it leaves as much of the width uncovered.
+
+        That is nothing in a network that pads, and what the kernels take off in one that does not.
+        """
+        count_down, count_across = plane.shape
+        rows, columns = self.places or (_even(count_down, height), _even(count_across, width))
+        left_down, left_across = height - rows.step * count_down, width - columns.step * count_across
+        is_same = self.places is None or abs(left_across - left_down) <= columns.step
+        return rows, columns if is_same else _even(count_across, width)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +152,7 @@ def _maps(values: Array, layout: Layout, tokens: TokenGrid | None) -> Array | No
 def _places(feature: FeatureMap, layer: LayerInfo, maps: Array) -> tuple[Places, Places] | None:
     """By the layer's receptive field, where the head left its rows and columns as they were.
 
-    The field is known along the height; networks that treat rows and columns differently are not known to it.
+    The field is known along the height alone; `Result.on_picture` asks whether it can be that of the columns too.
     """
     field = layer.receptive_field
     if field is None or layer.layout not in {Layout.NCHW, Layout.NHWC}:

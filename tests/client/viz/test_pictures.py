@@ -85,6 +85,15 @@ def test_the_ends_reach_to_the_picture_s_edges() -> None:
     assert (plane[19:, 27:] == array[0, 0, 2, 3]).all()
 
 
+def test_columns_of_another_stride_are_spread_evenly() -> None:
+    """Such as those of a text line: 3×4 values of a picture of 24×64, whose columns have the stride 16."""
+    array = counted(1, 2, 3, 4)
+    plane = only(array, Layout.NCHW, LAYER).on_picture(array[0, 0], 24, 64, smooth=False)
+    np.testing.assert_array_equal(plane[3], np.repeat(array[0, 0, 0], 16))
+    np.testing.assert_array_equal(plane[[3, 11, 19], 0], array[0, 0, :, 0])
+    assert (plane[23] == plane[19]).all()
+
+
 def test_what_a_head_pooled_is_spread_evenly() -> None:
     array = counted(1, 2, 1, 2)
     result = only(array, Layout.NCHW, LAYER, name="maps | max_pool(2)")
