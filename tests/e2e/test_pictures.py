@@ -75,10 +75,23 @@ def test_a_command_makes_its_picture(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["3_0.png", "--as", "pca"], "--tap tells what to draw as pca"),
+        (["3_0.png", "3_1.png", "--as", "strip"], "shows one image"),
+    ],
+)
+def test_wrong_usage_is_told_before_a_server_is_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "images" / "digits")
+    assert cli.main(["show", *arguments, "-m", "digits_vit", "--server", "127.0.0.1:1"]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, not 48"),
-        (["show", "3_0.png", "--as", "pca"], "--tap tells what to draw as pca"),
         (["show", "3_0.png", "-t", "logits", "--as", "overlay"], "nothing to lay over"),
-        (["show", "3_0.png", "3_1.png", "--as", "strip"], "shows one image"),
         (["show", "3_0.png", "-t", "blocks.0", "-o", "/proc/new/x.png"], "/proc/new"),
         (["inspect", "3_0.png", "--layers", "blocks.0", "--figure", "/proc/x.png"], "/proc/x.png"),
     ],

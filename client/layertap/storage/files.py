@@ -40,7 +40,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         for written in (*partial.rglob("*"), partial):
-            sync(written)
+            if not written.is_symlink():
+                sync(written)
         if os.path.lexists(target):
             remove(old)
             target.replace(old)

@@ -270,9 +270,11 @@ def test_other_things_beside_features_stay(tmp_path: Path) -> None:
     Features((FeatureMap("old", np.ones((5, 1)), "old"),)).save(path)
     (path / "notes").mkdir()
     (path / "notes" / "mine.txt").write_text("mine")
+    (path / "notes" / "link").symlink_to("gone")
     vectors().save(path)
     assert {item.name for item in path.iterdir()} == {"layertap.json", "signature.npy", "maps.npy", "notes"}
     assert (path / "notes" / "mine.txt").read_text() == "mine"
+    assert (path / "notes" / "link").is_symlink()
 
 
 @pytest.mark.parametrize("lost", ["maps/c/0/0/0/0", "signature/c/0/0", "path/c/0"])
