@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -25,18 +26,15 @@ MIB = 2**20
 HIGHEST_PORT = 65535
 ALIKE = 0.85
 """How near a variable's name is to a setting's where it was meant for it: MAX_IMAGE is, SERVICE_PORT is not."""
-SMALLEST = {
-    "max_images": 1, "max_waiting": 0, "threads": 0, "workers": 0, "runs": 0,
-    "device_memory_bytes": 0, "response_cache_bytes": 0, "max_waiting_bytes": 1, "max_connection_age_seconds": 0,
-}  # fmt: skip
 
 
 class SettingsError(Exception):
     """A setting that does not exist or cannot have its value; the message names it and where it was set."""
 
 
-def _setting(default: Any, doc: str) -> Any:
-    return field(default=default, metadata={"doc": doc})
+def _setting(default: Any, doc: str, *, least: float | None = None) -> Any:
+    """A field; a number says the least that it may be."""
+    return field(default=default, metadata={"doc": doc, "least": least})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +43,33 @@ class Settings:
 
     models: str = _setting("models", "folder of models, one folder a model")
     watch: bool = _setting(default=False, doc="load models anew when their files change")
-    watch_seconds: float = _setting(2.0, "how often the files are looked at")
+    watch_seconds: float = _setting(2.0, "how often the files are looked at", least=0.1)
     control: bool = _setting(default=False, doc="allow callers LoadModel and UnloadModel")
-    max_model_bytes: int = _setting(8192 * MIB, "bytes of a model's weights and constants")
+    max_model_bytes: int = _setting(8192 * MIB, "bytes of a model's weights and constants", least=1)
     host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8001, "port of the service; 0 takes any free one")
-    metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none")
+    port: int = _setting(8001, "port of the service; 0 takes any free one", least=0)
+    metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none", least=-1)
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N, or several as cuda:0,1")
-    device_memory_bytes: int = _setting(0, "memory of a GPU that the sessions of one plan may take; 0 for all there is")
+    device_memory_bytes: int = _setting(
+        0, "memory of a GPU that the sessions of one plan may take; 0 for all there is", least=0
+    )
     tf32: bool = _setting(default=False, doc="let a GPU round the factors of float32 products: faster, less exact")
-    threads: int = _setting(0, "threads of one run; 0 for all cores")
-    workers: int = _setting(0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four")
-    runs: int = _setting(0, "runs of models in flight; 0 for as many as cores")
-    max_waiting: int = _setting(256, "requests that may wait for a worker; more are refused as OVERLOADED")
-    max_waiting_bytes: int = _setting(1024 * MIB, "bytes of requests that wait or run; more are refused as OVERLOADED")
-    max_images: int = _setting(64, "images a request")
-    max_image_pixels: int = _setting(64 * MIB, "pixels an image")
-    max_request_bytes: int = _setting(64 * MIB, "bytes a request")
-    max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way")
-    max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer")
-    plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take")
-    response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none")
+    threads: int = _setting(0, "threads of one run; 0 for all cores", least=0)
+    workers: int = _setting(
+        0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four", least=0
+    )
+    runs: int = _setting(0, "runs of models in flight; 0 for as many as cores", least=0)
+    max_waiting: int = _setting(256, "requests that may wait for a worker; more are refused as OVERLOADED", least=0)
+    max_waiting_bytes: int = _setting(
+        1024 * MIB, "bytes of requests that wait or run; more are refused as OVERLOADED", least=1
+    )
+    max_images: int = _setting(64, "images a request", least=1)
+    max_image_pixels: int = _setting(64 * MIB, "pixels an image", least=1)
+    max_request_bytes: int = _setting(64 * MIB, "bytes a request", least=1024)
+    max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way", least=1)
+    max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer", least=1)
+    plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take", least=0)
+    response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none", least=0)
     tls_certificate: str = _setting("", "PEM file of the server's certificate chain; with it connections are encrypted")
     tls_key: str = _setting("", "PEM file of its private key")
     tls_client_authorities: str = _setting("", "PEM file of authorities; only clients with their certificates get in")
@@ -73,10 +77,14 @@ class Settings:
     shared_memory: bool = _setting(default=False, doc="let callers on this host take answers through shared memory")
     reflection: bool = _setting(default=False, doc="offer gRPC reflection")
     max_connection_age_seconds: int = _setting(
-        1800, "age at which a connection is closed when its calls end, so that callers find new servers; 0 for never"
+        1800,
+        "age at which a connection is closed when its calls end, so that callers find new servers; 0 for never",
+        least=0,
     )
-    drain_seconds: float = _setting(1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes")
-    graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM")
+    drain_seconds: float = _setting(
+        1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes", least=0
+    )
+    graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM", least=0)
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("console", "console for people, json for machines")
     otlp_endpoint: str = _setting("", "where traces are sent (OTLP), such as http://localhost:4317; empty for none")
@@ -138,11 +146,12 @@ def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> d
 def _from_file(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
         raise SettingsError(f"the config file {path} cannot be read: {error}") from error
     if not isinstance(document, dict):
         raise SettingsError(f"the config file {path} must map settings to values")
-    return {_known(str(name), str(path)): _converted(str(name), value, str(path)) for name, value in document.items()}
+    given = {_known(str(name), str(path)): value for name, value in document.items()}
+    return {name: _converted(name, value, str(path)) for name, value in given.items() if value is not None}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -150,7 +159,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for key in environment:
         if key.startswith(ENVIRONMENT_PREFIX) and key not in {*names, *NOT_SETTINGS}:
             _refuse_misspelled(key.removeprefix(ENVIRONMENT_PREFIX).lower(), key)
-    return {names[key]: _converted(names[key], environment[key], key) for key in names if key in environment}
+    # An empty variable is one that is not set: compose and shells pass on what they do not have as this.
+    return {name: _converted(name, environment[key], key) for key, name in names.items() if environment.get(key)}
 
 
 def _refuse_misspelled(name: str, key: str) -> None:
@@ -175,13 +185,19 @@ def _converted(name: str, value: object, where: str) -> Any:
         if str(value).lower() not in words:
             raise SettingsError(f"{where}: {name} is true or false, not {value!r}")
         return words[str(value).lower()]
+    if kind is str:
+        if not isinstance(value, str):
+            raise SettingsError(f"{where}: {name} is text, not {value!r}; put it in quotes")
+        return value
+    fits = not isinstance(value, bool) and (kind is float or not isinstance(value, float) or value.is_integer())
     try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
+        return kind(value if fits else None)
+    except (TypeError, ValueError, OverflowError) as error:
         raise SettingsError(f"{where}: {name} is a {kind.__name__}, not {value!r}") from error
 
 
 def _check(settings: Settings) -> None:
+    _check_numbers(settings)
     if settings.log_level.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise SettingsError(f"log_level is debug, info, warning or error, not {settings.log_level!r}")
     if settings.log_format not in {"console", "json"}:
@@ -190,13 +206,19 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"otlp_endpoint begins with http:// or https://, not {settings.otlp_endpoint!r}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", settings.device):
         raise SettingsError(f"device is auto, cpu, cuda, cuda:N or cuda:0,1, not {settings.device!r}")
-    if not (0 <= settings.port <= HIGHEST_PORT and -1 <= settings.metrics_port <= HIGHEST_PORT):
-        ports = f"{settings.port} and {settings.metrics_port}"
-        raise SettingsError(f"ports are 0 to {HIGHEST_PORT}, and -1 for no metrics; not {ports}")
+    if max(settings.port, settings.metrics_port) > HIGHEST_PORT:
+        raise SettingsError(f"ports are at most {HIGHEST_PORT}, not {settings.port} and {settings.metrics_port}")
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise SettingsError("tls_certificate and tls_key belong together: give both, or neither")
     if settings.tls_client_authorities and not settings.tls_certificate:
         raise SettingsError("tls_client_authorities needs tls_certificate and tls_key")
-    for name, smallest in SMALLEST.items():
-        if getattr(settings, name) < smallest:
-            raise SettingsError(f"{name} is at least {smallest}, not {getattr(settings, name)}")
+    if settings.drain_seconds > settings.graceful_stop_seconds:
+        drain, stop = settings.drain_seconds, settings.graceful_stop_seconds
+        raise SettingsError(f"drain_seconds is at most graceful_stop_seconds, not {drain} of {stop}")
+
+
+def _check_numbers(settings: Settings) -> None:
+    for item in dataclasses.fields(Settings):
+        value, least = getattr(settings, item.name), item.metadata["least"]
+        if least is not None and not least <= value < math.inf:
+            raise SettingsError(f"{item.name} is at least {least} and finite, not {value}")

@@ -42,7 +42,14 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--log-level", "loud"), {}, "debug, info, warning or error"),
         (("--log-format", "xml"), {}, "log_format is console or json"),
         (("--otlp-endpoint", "collector:4317"), {}, "begins with http:// or https://"),
-        (("--max-images", "0"), {}, "at least 1"),
+        (("--max-images", "0"), {}, "max_images is at least 1"),
+        (("--watch-seconds", "0"), {}, "watch_seconds is at least 0.1"),
+        (("--watch-seconds", "nan"), {}, "watch_seconds is at least 0.1 and finite, not nan"),
+        (("--graceful-stop-seconds", "inf"), {}, "finite, not inf"),
+        (("--drain-seconds", "26"), {}, "drain_seconds is at most graceful_stop_seconds, not 26.0 of 25.0"),
+        (("--max-request-bytes", "1023"), {}, "max_request_bytes is at least 1024"),
+        (("--port", "-1"), {}, "port is at least 0"),
+        (("--metrics-port", "65536"), {}, "at most 65535"),
         (("--config", "/nowhere"), {}, "cannot be read"),
         ((), {"LAYERTAP_MAX_IMAGE": "3"}, "has LAYERTAP_MAX_IMAGE, .*did you mean LAYERTAP_MAX_IMAGES"),
         (("--tls-key", "k.pem"), {}, "tls_certificate and tls_key belong together"),
@@ -54,6 +61,21 @@ def test_what_cannot_be_says_where_it_was_set(
 ) -> None:
     with pytest.raises(SettingsError, match=words):
         settings(*flags, environment=environment)
+
+
+def test_every_number_says_the_least_that_it_may_be() -> None:
+    for item in dataclasses.fields(Settings):
+        is_number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
+        assert (item.metadata["least"] is not None) == is_number, item.name
+        if is_number:
+            with pytest.raises(SettingsError, match=f"^{item.name} is at least"):
+                dataclasses.replace(Settings(), **{item.name: item.metadata["least"] - 1})
+
+
+def test_an_empty_variable_is_none() -> None:
+    """As compose passes on what its own environment has not."""
+    names = [f"LAYERTAP_{item.name.upper()}" for item in dataclasses.fields(Settings)]
+    assert settings(environment=dict.fromkeys(names, "")) == Settings()
 
 
 def test_variables_of_others_are_left_alone() -> None:
@@ -76,6 +98,34 @@ def test_what_is_shown_is_a_config_file_and_says_where_each_value_comes_from(tmp
     again = tmp_path / "again.yaml"
     again.write_text(text)
     assert settings("--config", str(again)) == settings_from(flags, {"LAYERTAP_MAX_IMAGES": "5"})
+
+
+def test_null_in_a_file_is_the_default_and_a_whole_float_an_integer(tmp_path: Path) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text("host: null\nport: ~\nwatch_seconds: 3\nmax_images: 5.0\n")
+    assert settings("--config", str(file)) == Settings(watch_seconds=3.0, max_images=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_images: true", "max_images is a int, not True"),
+        ("drain_seconds: false", "drain_seconds is a float, not False"),
+        ("max_images: 1.5", "max_images is a int, not 1.5"),
+        ("max_images: .inf", "max_images is a int, not inf"),
+        ("drain_seconds: .nan", "finite, not nan"),
+        (f"drain_seconds: 1{'0' * 400}", "drain_seconds is a float"),
+        ("max_images: [1]", "max_images is a int"),
+        ("host: 127", "host is text, not 127; put it in quotes"),
+        ("tokens: no", "tokens is text, not False"),
+        ("host: 2026-13-45", "cannot be read"),
+    ],
+)
+def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=words):
+        settings("--config", str(file))
 
 
 @pytest.mark.parametrize(
