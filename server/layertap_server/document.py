@@ -14,29 +14,36 @@ from layertap._nearest import did_you_mean, nearest
 LARGEST = 65536
 """Of sizes and counts."""
 LARGEST_NUMBER = 1e30
+TWICE = "a key is there twice"
 
 
 class ManifestError(Exception):
     """The file cannot be used; the message begins with the file's name and the line."""
 
 
-def read_document(path: Path) -> Section:
+def read_document(path: Path, *, secret: bool = False) -> Section:
     """The mapping that a file holds.
+
+    A ``secret`` one is quoted in no message: neither its values, nor keys that should not be there, which may be values
+    in the wrong place. It may have a key once only.
 
     Raises:
         ManifestError: no YAML, or no mapping.
     """
+    loader = _OnceLoader if secret else _LineLoader
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _LineLoader)  # noqa: S506 - made from the safe loader
+        document = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - made from the safe loader
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ManifestError(f"{path.name}, line {line}: {error.problem}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        problem = "this is no YAML" if secret and error.problem != TWICE else error.problem
+        raise ManifestError(f"{path.name}, line {line}: {problem}") from (None if secret else error)
+    except OSError as error:
         raise ManifestError(f"{path.name}: {error}") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # What YAML's own constructors raise for a date that is none, a number of too many digits, a list without end.
-        raise ManifestError(f"{path.name}: a value cannot be read: {str(error)[:200]}") from error
-    return Section(path.name, document or _Map())
+        why = "" if secret else f": {str(error)[:200]}"
+        raise ManifestError(f"{path.name}: a value cannot be read{why}") from (None if secret else error)
+    return Section(path.name, _Map() if document is None else document, secret=secret)
 
 
 class _Map(dict[str, Any]):
@@ -77,6 +84,19 @@ def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
     return result
 
 
+class _OnceLoader(_LineLoader):
+    """It refuses a mapping that has a key twice, of which only the last would count."""
+
+
+def _construct_once(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
+    seen = set()
+    for key, _ in node.value:
+        if str(key.value) in seen:
+            raise yaml.MarkedYAMLError(problem=TWICE, problem_mark=key.start_mark)
+        seen.add(str(key.value))
+    return _construct_map(loader, node)
+
+
 def _construct_list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> _List:
     result = _List()
     for item in node.value:
@@ -87,6 +107,7 @@ def _construct_list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> _List:
 
 _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_map)
 _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
+_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_once)
 
 
 def _is_number(value: object) -> bool:
@@ -105,18 +126,20 @@ def items_of(value: object, where: str) -> Iterator[tuple[object, str]]:
 class Section:
     """One mapping of the file, read key by key; every refusal says the file and the line."""
 
-    def __init__(self, file: str, values: object, name: str = "") -> None:
+    def __init__(self, file: str, values: object, name: str = "", *, secret: bool = False) -> None:
         self.file = file
         self.name = name
+        self.secret = secret
         if not isinstance(values, _Map):
-            raise ManifestError(f"{file}: {name or 'the file'} must be a mapping, not {reprlib.repr(values)}")
+            raise ManifestError(f"{file}: {name or 'the file'} must be a mapping{self._not(reprlib.repr(values))}")
         self.values = values
 
     def known(self, *keys: str) -> None:
         for key in self.values:
             if key not in keys:
                 hint = did_you_mean(nearest(str(key), keys))
-                raise self.error(key, f"unknown key {key!r}{hint}; the keys are {', '.join(keys)}")
+                unknown = "a key is unknown" if self.secret else f"unknown key {key!r}"
+                raise self.error(key, f"{unknown}{hint}; the keys are {', '.join(keys)}")
 
     def where(self, key: str = "") -> str:
         """``model.yaml, line 7``: where the key is, or the mapping begins."""
@@ -125,23 +148,27 @@ class Section:
     def error(self, key: str, message: str) -> ManifestError:
         return ManifestError(f"{self.where(key)}: {message}")
 
+    def _not(self, shown: str) -> str:
+        """``, not 7``; nothing of a secret."""
+        return "" if self.secret else f", not {shown}"
+
     def section(self, key: str) -> Section | None:
         value = self.values.get(key)
         if value is not None and not isinstance(value, _Map):
-            raise self.error(key, f"{key} must be a mapping")
-        return Section(self.file, value, key) if value is not None else None
+            raise self.error(key, f"{'it' if self.secret else key} must be a mapping")
+        return Section(self.file, value, key, secret=self.secret) if value is not None else None
 
     def text(self, key: str, default: str = "") -> str:
         value = self.values.get(key, default)
         if not isinstance(value, str):
-            raise self.error(key, f"{key} must be text, not {reprlib.repr(value)}")
+            raise self.error(key, f"{key} must be text{self._not(reprlib.repr(value))}")
         return value
 
     def choice(self, key: str, choices: Sequence[str], default: str) -> str:
         value = self.text(key, default)
         if value not in choices:
             hint = did_you_mean(nearest(value, choices))
-            raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}, not {reprlib.repr(value)}")
+            raise self.error(key, f"{key} must be one of {', '.join(choices)}{hint}{self._not(reprlib.repr(value))}")
         return value
 
     def is_none(self, key: str) -> bool:
@@ -151,7 +178,8 @@ class Section:
     def integer(self, key: str, default: int, minimum: int = 0, maximum: int = LARGEST) -> int:
         value = self.values.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
-            raise self.error(key, f"{key} must be a whole number from {minimum} to {maximum}, not {str(value)[:40]}")
+            wanted = f"{key} must be a whole number from {minimum} to {maximum}"
+            raise self.error(key, f"{wanted}{self._not(str(value)[:40])}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -173,7 +201,7 @@ class Section:
             return None
         items = value if isinstance(value, list) else [value] * count
         if len(items) != count or not all(_is_number(item) for item in items):
-            raise self.error(key, f"{key} must be {count} numbers, not {reprlib.repr(value)}")
+            raise self.error(key, f"{key} must be {count} numbers{self._not(reprlib.repr(value))}")
         return tuple(float(item) for item in items)
 
     def size(self, key: str) -> tuple[int, int] | None:

@@ -96,7 +96,7 @@ class Tokens:
 
 def _read(path: Path) -> tuple[Holder, ...]:
     try:
-        document = read_document(path)
+        document = read_document(path, secret=True)
         holders = tuple(_holder(document, name) for name in document.values)
     except ManifestError as error:
         raise TokensError(str(error)) from error
@@ -108,11 +108,11 @@ def _read(path: Path) -> tuple[Holder, ...]:
 def _holder(document: Section, name: str) -> Holder:
     section = document.section(name)
     if section is None:
-        raise document.error(name, f"{name} must say its token or sha256, and its roles")
+        raise document.error(name, "an entry says its token or sha256, and its roles")
     section.known("token", "sha256", "roles")
     token, sha256 = section.text("token"), section.text("sha256")
     if bool(token) == bool(sha256):
-        raise document.error(name, f"{name} must have either a token or its sha256")
+        raise document.error(name, "an entry has either a token or its sha256")
     if token and len(token) < SHORTEST:
         raise section.error("token", f"a token has at least {SHORTEST} characters; make one with: openssl rand -hex 32")
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):

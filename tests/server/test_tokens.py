@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import traceback
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,49 @@ def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
         ("a: {roles: [extract]}", "either a token or its sha256"),
         (f"a: {{token: {SECRET}}}", "roles are one or both of extract, control"),
         (f"a: {{token: {SECRET}, roles: [admin]}}", "roles are one or both of extract, control"),
-        (f"a: {{token: {SECRET}, role: [extract]}}", "unknown key 'role' .did you mean roles?"),
-        ("a: 7", "line 1: a must be a mapping"),
+        (f"a: {{token: {SECRET}, role: [extract]}}", "a key is unknown .did you mean roles?"),
+        ("a: 7", "line 1: it must be a mapping"),
         ("[1]", "must be a mapping"),
     ],
 )
 def test_what_a_file_may_not_hold(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TokensError, match=message):
         Tokens(written(tmp_path, text))
+
+
+DIGITS = "7319846205731984620573198"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"a: {{token: {DIGITS}, roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{token: [{SECRET}], roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{token: {{{SECRET}: 1}}, roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{sha256: {DIGITS}, roles: [extract]}}", "line 1: sha256 must be text"),
+        (f"a: {{token:{SECRET}, roles: [extract]}}", "line 1: a key is unknown"),
+        (f"a: {{{SECRET}: x}}", "line 1: a key is unknown"),
+        (f"a: {SECRET}", "line 1: it must be a mapping"),
+        (f"{SECRET}: [extract]", "line 1: it must be a mapping"),
+        (f"{SECRET}:", "line 1: an entry says its token"),
+        (f"{SECRET}: {{roles: [extract]}}", "line 1: an entry has either"),
+        (SECRET, "the file must be a mapping"),
+        (DIGITS, "the file must be a mapping"),
+        (f"a: !{SECRET} x", "line 1: this is no YAML"),
+        (f"a: *{SECRET}", "line 1: this is no YAML"),
+        (f"a: {{token: '{SECRET}", "this is no YAML"),
+        (f"a: {{token: 2026-13-45, x: {SECRET}}}", "a value cannot be read"),
+        (f"a: {{token: {SECRET}, roles: [{SECRET}]}}", "roles are one or both"),
+        (f"a: {{token: {SECRET}-a, roles: [extract]}}\na: {{token: {SECRET}, roles: [extract]}}", "line 2: .* twice"),
+        (f"a: {{token: {SECRET}-a, token: {SECRET}, roles: [extract]}}", "line 1: a key is there twice"),
+    ],
+)
+def test_a_refusal_quotes_nothing_that_could_be_a_token(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TokensError, match=message) as caught:
+        Tokens(written(tmp_path, text))
+    told = "".join(traceback.format_exception(caught.value)).replace(message, "")
+    for part in ("s3cret", DIGITS[:8], DIGITS[-8:], "2026"):
+        assert part not in told
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
