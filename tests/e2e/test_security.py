@@ -129,6 +129,9 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
         (authority.folder / "server.pem").write_text("half written")
         with Client(server.address, tls=Tls(both)) as client:
             client.models()  # the certificate before serves on
+        Authority(authority.folder, trustme.CA()).issue("other")
+        (authority.folder / "other.pem").replace(authority.folder / "server.pem")
+        assert _serves_with(server, successor)  # another's key, or the first half of a rotation
         successor.issue()
         time.sleep(0.5)
         done.set()
@@ -137,7 +140,10 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
         assert failures == []
         assert _serves_with(server, successor)
         assert not _serves_with(server, authority)
-        assert "the certificate files have changed" in server.log.read_text()
+        log = server.log.read_text()
+        assert "the certificate files have changed" in log
+        assert "the old ones serve on" in log
+        assert "key values mismatch" in log
 
 
 def _serves_with(server: ServerProcess, authority: Authority) -> bool:
