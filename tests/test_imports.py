@@ -67,14 +67,14 @@ BELOW = {
     "tokens": {"document"},
     "rpc": {"apply", "cancellation", "engine", "loading", "repository", "request_record", "shared_memory", "tokens"},
     "healthcheck": set(),
-    "http": set(),
+    "monitoring_port": set(),
 }
 COMPOSITION = {"app", "embedded", "serving", "__main__", "__init__"}
 LIBRARIES = {
     "onnx": {"blocks", "build", "graph"},
     "onnxruntime": {"runtime"},
     "PIL": {"images"},
-    "prometheus_client": {"http", "metrics"},
+    "prometheus_client": {"metrics", "monitoring_port"},
     "opentelemetry": {"tracing"},
     "yaml": {"document", "settings"},
     "safetensors": {"build"},

@@ -24,11 +24,11 @@ from layertap_server.batching import Batcher
 from layertap_server.cores import available_cores
 from layertap_server.engine import Engine
 from layertap_server.entrance import ExposureError, check_exposure, credentials_for, listen, server_options, tokens_for
-from layertap_server.http import start_http
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
 from layertap_server.memory import MemoryReturner, memory_limit_bytes
 from layertap_server.metrics import Metrics
+from layertap_server.monitoring_port import start_monitoring
 from layertap_server.observation import observed
 from layertap_server.repository import Hooks, Repository, RepositoryError
 from layertap_server.response_cache import ResponseCache
@@ -239,7 +239,7 @@ class Server:
         if port < 0:
             return None
         try:
-            server = start_http(self.settings.host, port, self._metrics.registry, lambda: self._is_ready)
+            server = start_monitoring(self.settings.host, port, self._metrics.registry, lambda: self._is_ready)
         except OSError as error:
             message = f"cannot listen on {self.settings.host}:{port} for metrics: {error.strerror}"
             raise StartError(f"{message}; choose another --metrics-port, or -1 for none") from error
