@@ -18,9 +18,10 @@ from typing import Any
 
 from layertap_server.request_record import RequestRecord
 
-FORMATS = ("console", "json")
 MOST_WAITING = 10_000
 """Lines; where stderr is read more slowly than they come, more are dropped, and how many is told."""
+STOP_SECONDS = 1.0
+"""How long the end waits for lines to be taken: nobody may be reading stderr any more."""
 LONGEST_ERROR = 200
 """Characters of an error's message, in which a caller's own text may stand."""
 TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -36,11 +37,14 @@ def log_request(record: RequestRecord) -> None:
 
 @contextlib.contextmanager
 def configured(level: str, format_: str) -> Iterator[None]:
-    """The process's log, on stderr, for as long as the context lasts; at its end every line has been written."""
+    """The process's log, on stderr, for as long as the context lasts.
+
+    At its end every line has been written, where somebody reads them; where nobody does, it ends nevertheless.
+    """
     lines: queue.Queue[Any] = queue.Queue(MOST_WAITING)
-    out = logging.StreamHandler(sys.stderr)
+    out = _Stderr()
     out.setFormatter(JsonFormatter() if format_ == "json" else ConsoleFormatter())
-    listener, handler = logging.handlers.QueueListener(lines, out), _Dropping(lines)
+    listener, handler = _Listener(lines, out), _Dropping(lines)
     root = logging.getLogger()
     level_before = root.level
     root.setLevel(level.upper())
@@ -52,6 +56,43 @@ def configured(level: str, format_: str) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level_before)
         listener.stop()
+
+
+class _Stderr(logging.Handler):
+    """Writes past Python's buffer and without a lock: a write that nobody takes would hold both, and so the exit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        buffer = sys.stderr.buffer
+        self._file = getattr(buffer, "raw", buffer)
+
+    def createLock(self) -> None:  # noqa: N802 - the library's name
+        self.lock = None  # one thread writes
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            rest = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except Exception:  # noqa: BLE001 - as the library's handlers do
+            self.handleError(record)
+
+
+class _Listener(logging.handlers.QueueListener):
+    """One whose stop has an end; its thread is a daemon's and may be left behind."""
+
+    def __init__(self, lines: queue.Queue[Any], out: logging.Handler) -> None:
+        super().__init__(lines, out)
+        self._lines = lines
+
+    def stop(self) -> None:
+        with contextlib.suppress(queue.Full):
+            self.enqueue_sentinel()
+        if self._thread is not None:
+            self._thread.join(STOP_SECONDS)
+
+    def enqueue_sentinel(self) -> None:
+        self._lines.put(None, timeout=STOP_SECONDS)
 
 
 class _Dropping(logging.handlers.QueueHandler):

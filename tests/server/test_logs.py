@@ -6,6 +6,8 @@ import asyncio
 import json
 import logging
 import queue
+import subprocess
+import sys
 from typing import Any
 
 import grpc
@@ -55,6 +57,31 @@ def test_lines_that_find_no_room_are_dropped_and_counted() -> None:
     assert [lines.get().getMessage() for _ in range(2)] == ["0", "1"]
     handler.emit(log_record("5"))
     assert [lines.get().getMessage() for _ in range(2)] == ["3 lines were dropped: stderr is read too slowly", "5"]
+
+
+WRITES = """
+import logging
+from layertap_server import logs
+with logs.configured("info", "console"):
+    for _ in range({lines}):
+        logging.info("x" * 100)
+"""
+
+
+@pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("lines", [2_000, 3 * logs.MOST_WAITING], ids=["room", "no room"])
+def test_a_stderr_that_nobody_reads_holds_up_no_exit(lines: int, unbuffered: list[str]) -> None:
+    command = [sys.executable, *unbuffered, "-c", WRITES.format(lines=lines)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
+def test_every_line_is_written_where_somebody_reads() -> None:
+    done = subprocess.run([sys.executable, "-c", WRITES.format(lines=2_000)], capture_output=True, check=True)
+    assert done.stderr.count(b"x" * 100 + b"\n") == 2_000
 
 
 @pytest.mark.parametrize(
