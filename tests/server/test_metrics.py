@@ -78,7 +78,7 @@ def test_an_item_is_no_request_and_its_images_count_once() -> None:
     assert value(metrics, "layertap_stream_items_total", model="m", status="OK") == 1
     assert value(metrics, "layertap_stream_items_total", model="m", status="INVALID_ARGUMENT") == 1
     assert value(metrics, "layertap_images_total", model="m") == 1
-    assert value(metrics, "layertap_images_total", model="") is None
+    assert value(metrics, "layertap_images_total", model="") == 0
 
 
 def test_a_listing_goes_through_no_stage() -> None:
@@ -119,6 +119,7 @@ def test_what_may_happen_begins_at_zero() -> None:
     assert value(metrics, "layertap_request_seconds_count", **EXTRACT) == 0
     for cls in error_classes():
         assert value(metrics, "layertap_errors_total", reason=cls.reason) == 0
+    assert value(metrics, "layertap_images_total", model="") == 0
     for event in ("hit", "miss", "reuse", "eviction"):
         assert value(metrics, "layertap_plan_cache_total", event=event) == 0
 
@@ -139,6 +140,29 @@ def test_models_that_are_gone_are_told_of_no_more() -> None:
     assert value(metrics, "layertap_model_loads_total", model="good", outcome="failed") == 0
     infos.remove(bad)
     assert "bad" not in generate_latest(metrics.registry).decode()
+
+
+def test_sums_in_tritons_names_go_with_their_models() -> None:
+    metrics, infos = Metrics(), [ModelInfo(name, "1", ModelState.READY) for name in ("stays", "goes")]
+    metrics.watch_models(lambda: infos)
+    metrics.offer_triton_names()
+    for info in infos:
+        metrics.ended(record(model=info.name))
+    name = "nv_inference_request_success"
+    assert value(metrics, name, model="goes", version="1") == 1
+    goes = infos.pop()
+    assert value(metrics, name, model="goes", version="1") is None
+    assert value(metrics, name, model="stays", version="1") == 1
+    infos.append(goes)
+    metrics.ended(record(model="goes"))
+    assert value(metrics, name, model="goes", version="1") == 1
+
+
+def test_models_by_state() -> None:
+    metrics = Metrics()
+    metrics.watch_models(lambda: [ModelInfo(state, "1", state) for state in ModelState])
+    for state in ModelState:
+        assert value(metrics, "layertap_models", state=state) == 1
 
 
 class TwoDevices(Nvml):

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from layertap.types import ModelInfo, ModelState
 
-STATES = (ModelState.READY, ModelState.FAILED, ModelState.UNLOADED)
+STATES = (ModelState.READY, ModelState.LOADING, ModelState.FAILED, ModelState.UNLOADED)
 OUTCOMES = ("ok", "failed")
 LABELS = ["model", "version"]
 
@@ -41,6 +41,10 @@ class ModelCollector(Collector):
             for outcome in OUTCOMES:
                 loads.add_metric([name, outcome], self._loads[name, outcome])
         return iter((states, ready, loads, self.load_seconds("layertap_model_load_seconds")))
+
+    def known(self) -> set[tuple[str, str]]:
+        """Name and version of each."""
+        return {(info.name, info.version) for info in self._infos()}
 
     def load_seconds(self, name: str) -> GaugeMetricFamily:
         """How long the last attempt took, under this name."""

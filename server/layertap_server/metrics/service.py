@@ -150,6 +150,7 @@ class Metrics:
         for stage in STAGES:
             self._stages.of(stage)
         self._items.of("", "OK")
+        self._images.of("")
 
     def _counter(self, name: str, doc: str, labels: list[str]) -> Children[Counter]:
         return Children(Counter(f"layertap_{name}", doc, labels, registry=self.registry))

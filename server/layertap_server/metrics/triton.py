@@ -72,6 +72,7 @@ class TritonCollector(Collector):
             self._add(self._sums[record.model, record.version], record)
 
     def collect(self) -> Iterator[Metric]:
+        self._forget_the_gone()
         sums = dict(self._sums)
         counted: dict[str, Callable[[_Sums], float]] = {
             "nv_inference_request_success": lambda of: of.success,
@@ -93,6 +94,11 @@ class TritonCollector(Collector):
         if self._models is not None:
             yield self._models.load_seconds("nv_model_load_duration_secs")
         yield from self._of_devices()
+
+    def _forget_the_gone(self) -> None:
+        if self._models is not None:
+            for labels in set(self._sums) - self._models.known():
+                self._sums.pop(labels, None)
 
     def _of_devices(self) -> Iterator[Metric]:
         devices = self._devices.devices() if self._devices is not None else []
