@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from layertap_server.settings import Settings
+from layertap_server.settings import Settings, settings_from
 from tests.paths import ROOT
 
 COMPOSE = shutil.which("docker-compose")
@@ -77,6 +78,23 @@ def test_a_service_has_no_privileges_and_has_limits(name: str) -> None:
     assert service["pids_limit"] > 0
     for volume in service.get("volumes", []):
         assert not volume.startswith((".", "$")) or volume.endswith(":ro")
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_defaults_are_the_servers(name: str) -> None:
+    """Empty ones, too, are none."""
+    written = SERVICES[name]["environment"]
+    environment = {key: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", str(value)) for key, value in written.items()}
+    got = settings_from(argparse.Namespace(config=None), environment)
+    assert got == Settings(device=got.device, drain_seconds=got.drain_seconds)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_can_be_given_secrets(name: str) -> None:
+    assert "${LAYERTAP_SECRETS:-./deploy/secrets}:/run/secrets:ro" in SERVICES[name]["volumes"]
+    assert {"LAYERTAP_TOKENS", "LAYERTAP_TLS_CERTIFICATE", "LAYERTAP_TLS_KEY"} <= set(SERVICES[name]["environment"])
+    assert (ROOT / "deploy" / "secrets" / "README.md").exists()
+    assert "/deploy/secrets/*" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize("name", SERVERS)

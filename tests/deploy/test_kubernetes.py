@@ -106,9 +106,10 @@ def test_everything_has_a_limit() -> None:
         assert volume["emptyDir"]["sizeLimit"]
 
 
-def test_health_is_asked_of_the_service() -> None:
+def test_health_is_asked_where_no_tls_is_spoken() -> None:
+    assert {"name": "metrics", "containerPort": Settings().metrics_port} in container()["ports"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container()[probe]["grpc"] == {"port": 8001}
+        assert container()[probe]["httpGet"] == {"path": "/ready", "port": "metrics"}
 
 
 def test_the_services_variables_do_not_become_settings() -> None:
