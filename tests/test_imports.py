@@ -66,7 +66,7 @@ BELOW = {
     "entrance": {"settings", "tls", "tokens"},
     "tokens": {"document"},
     "rpc": {"apply", "cancellation", "engine", "loading", "repository", "request_record", "shared_memory", "tokens"},
-    "healthcheck": set(),
+    "healthcheck": {"settings"},
     "monitoring_port": set(),
 }
 COMPOSITION = {"app", "embedded", "serving", "__main__", "__init__"}

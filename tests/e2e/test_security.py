@@ -76,9 +76,9 @@ def test_tls_and_those_who_do_not_speak_it(authority: Authority, flags: list[str
         other = trustme.CA().cert_pem.bytes()
         with Client(server.address, timeout_seconds=3, tls=Tls(other)) as wrong, pytest.raises(errors.UnavailableError):
             wrong.models()
-        environment = {"LAYERTAP_TLS_CERTIFICATE": flags[1], "LAYERTAP_METRICS_PORT": str(server.metrics_port)}
-        assert check(environment)
-        assert not check({**environment, "LAYERTAP_METRICS_PORT": "1"})
+        files = {"LAYERTAP_TLS_CERTIFICATE": flags[1], "LAYERTAP_TLS_KEY": flags[3]}
+        assert check({**files, "LAYERTAP_METRICS_PORT": str(server.metrics_port)})
+        assert not check({**files, "LAYERTAP_METRICS_PORT": "1"})
 
 
 def test_mutual_tls(authority: Authority, flags: list[str]) -> None:
