@@ -77,7 +77,8 @@ class _Stderr(logging.Handler):
         try:
             rest = f"{self.format(record)}\n".encode(errors="backslashreplace")
             while rest:
-                rest = rest[self._file.write(rest) :]
+                # None where stderr was made not to block, and is full: the line's rest is dropped.
+                rest = rest[self._file.write(rest) or len(rest) :]
         except Exception:  # noqa: BLE001 - as the library's handlers do
             self.handleError(record)
 

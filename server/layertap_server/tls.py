@@ -75,7 +75,8 @@ class Certificates:
             return grpc.ssl_server_certificate_configuration([(key, chain)])
         roots = _pem(self.client_authorities, b"CERTIFICATE")
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=roots.decode("ascii"))
+            # Between certificates names may stand, in any script.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=roots.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
             raise TlsError(f"{self.client_authorities} cannot be read as certificates: {_why(error)}") from error
         return grpc.ssl_server_certificate_configuration([(key, chain)], roots)

@@ -79,6 +79,15 @@ def test_a_stderr_that_nobody_reads_holds_up_no_exit(lines: int, unbuffered: lis
             process.kill()
 
 
+def test_a_stderr_that_does_not_block_holds_up_nothing() -> None:
+    program = "import os\nos.set_blocking(2, False)\n" + WRITES.format(lines=2_000)
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+
+
 def test_every_line_is_written_where_somebody_reads() -> None:
     done = subprocess.run([sys.executable, "-c", WRITES.format(lines=2_000)], capture_output=True, check=True)
     assert done.stderr.count(b"x" * 100 + b"\n") == 2_000
