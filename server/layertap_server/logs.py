@@ -5,7 +5,6 @@ A line is cut off from what callers wrote: whatever could end a line or move a t
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -27,7 +26,6 @@ LONGEST_ERROR = 200
 """Characters of an error's message, in which a caller's own text may stand."""
 TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
-GRPC_LOGGER = "grpc._cython.cygrpc"
 
 log = logging.getLogger("layertap_server.requests")
 
@@ -52,7 +50,6 @@ def configured(level: str, format_: str) -> Iterator[None]:
     level_before = root.level
     root.setLevel(level.upper())
     root.addHandler(handler)
-    logging.getLogger(GRPC_LOGGER).addFilter(_is_no_cancellation)
     listener.start()
     try:
         yield
@@ -98,11 +95,6 @@ class _Listener(logging.handlers.QueueListener):
 
     def enqueue_sentinel(self) -> None:
         self._lines.put(None, timeout=STOP_SECONDS)
-
-
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """gRPC writes of the calls that it cancels when it stops as if they had failed."""
-    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Dropping(logging.handlers.QueueHandler):

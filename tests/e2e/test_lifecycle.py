@@ -144,7 +144,6 @@ def test_what_is_open_and_idle_does_not_hold_up_a_stop(cat: Array) -> None:
         process.process.terminate()
         assert process.process.wait(timeout=12) == 0
         quiet.set()
-        assert "Traceback" not in process.log.read_text()
 
 
 def test_a_stop_while_models_load_is_heard() -> None:
