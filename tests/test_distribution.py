@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
+from tests.paths import EXAMPLE_PHOTO, ROOT
 
 CLOSURE = {
     "layertap",
@@ -52,7 +52,9 @@ def test_its_command_line_says_what_is_missing(plain: Path) -> None:
         assert done.returncode == 1
         assert "layertap[server]" in done.stderr
         assert done.stderr.count("\n") == 1
-    done = subprocess.run([command, "show", "x", "-m", "m", "-t", "t"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [command, "show", str(EXAMPLE_PHOTO), "-m", "m", "-t", "t"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "layertap[viz]" in done.stderr
     done = subprocess.run(

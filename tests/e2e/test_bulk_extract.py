@@ -1,6 +1,6 @@
 """``layertap extract`` over folders: real server, real command, stopped in the middle and started again.
 
-``LAYERTAP_BULK_IMAGES`` says how many images there are (400).
+``LAYERTAP_BULK_IMAGES`` says how many images there are (700).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from layertap.storage.index import index_path, read_index
 from tests.paths import MODEL
 from tests.processes import ServerProcess, running_server
 
-COUNT = int(os.environ.get("LAYERTAP_BULK_IMAGES", "400"))
+COUNT = int(os.environ.get("LAYERTAP_BULK_IMAGES", "700"))
 TAPS = ["stem | max_pool(8) -> maps", 'stage:1 | gap -> "a/b vector"']
 BROKEN_EVERY = 37
 EARLY_COMMITS = """
