@@ -113,9 +113,20 @@ def wait_for_rows(out: Path, is_running: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
+def _hear_interrupts() -> None:
+    """Whoever is started in the background of a script inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
     """Stops the command with a signal as soon as rows are committed; its status and standard error."""
-    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
+    ) as process:
         wait_for_rows(out, lambda: process.poll() is None)
         process.send_signal(how)
         _, errors = process.communicate(timeout=60)
