@@ -32,6 +32,7 @@ from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
 
 log = logging.getLogger(__name__)
 
+WORKER_NICENESS = 5
 DETAILS = "grpc-status-details-bin"
 
 
@@ -72,7 +73,7 @@ class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
     def __init__(self, workers: int, room: Room, observers: Sequence[Observer] = ()) -> None:
-        self._work = Lane(workers, room, "worker")
+        self._work = Lane(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
         self._listing = Lane(1, room, "listing")
         self._control = Lane(1, room, "control")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -58,9 +59,11 @@ class Lane:
     nobody finds the room full of them.
     """
 
-    def __init__(self, workers: int, room: Room, name: str) -> None:
+    def __init__(self, workers: int, room: Room, name: str, niceness: int = 0) -> None:
+        """``niceness`` of the workers, as of the operating system: those with more come later."""
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._workers = workers
+        self._niceness = niceness
         self._most = workers + room.requests
         self._most_bytes = room.bytes
         self.admitted = 0
@@ -159,6 +162,9 @@ class Lane:
             self._queue.put(None)
 
     def _work(self) -> None:
+        # The event loop and listings come first: they are short, and somebody waits for each.
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         while (item := self._queue.get()) is not None:
             if item.take():
                 self._do(item)
