@@ -13,7 +13,7 @@ import grpc
 from layertap import _calls
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
-from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, Connection, Tls
+from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._progress import length_of, with_async_progress
 from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
@@ -39,8 +39,6 @@ from layertap.types import (
 )
 
 Reply = TypeVar("Reply")
-PARTING_SECONDS = 1.0
-"""How long a server may take to hear that a client leaves."""
 
 
 class AsyncClient:
@@ -248,14 +246,14 @@ class AsyncClient:
         method: Any = self._channel.unary_unary(call.method)
         try:
             answer: bytes = await method(
-                call.request, timeout=self._timeout(timeout_seconds), metadata=self._connection.metadata
+                call.request, timeout=self._connection.timeout(timeout_seconds), metadata=self._connection.metadata
             )
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
         return call.decode(answer)
 
     async def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
-        stream = self._stream(iter(exchange.messages), self._timeout(timeout_seconds))
+        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
         try:
             async for message in stream:
                 if (features := exchange.add(message)) is not None:
@@ -269,6 +267,3 @@ class AsyncClient:
     def _stream(self, messages: Iterable[bytes] | AsyncIterable[bytes], timeout_seconds: float | None) -> Any:
         method: Any = self._channel.stream_stream(_calls.EXTRACT_STREAM)
         return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
-
-    def _timeout(self, seconds: float | None) -> float:
-        return self._connection.timeout_seconds if seconds is None else seconds

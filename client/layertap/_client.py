@@ -13,7 +13,7 @@ import grpc
 from layertap import _calls
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
-from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, Connection, Tls
+from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._progress import length_of, with_progress
 from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
@@ -39,8 +39,6 @@ from layertap.types import (
 )
 
 Reply = TypeVar("Reply")
-PARTING_SECONDS = 1.0
-"""How long a server may take to hear that a client leaves."""
 
 
 class Client:
@@ -293,7 +291,9 @@ class Client:
     def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(call.method)
         try:
-            answer = method(call.request, timeout=self._timeout(timeout_seconds), metadata=self._connection.metadata)
+            answer = method(
+                call.request, timeout=self._connection.timeout(timeout_seconds), metadata=self._connection.metadata
+            )
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
         except ValueError as error:  # gRPC's way of saying that the channel is closed
@@ -301,7 +301,7 @@ class Client:
         return call.decode(answer)
 
     def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
-        stream = self._stream(iter(exchange.messages), self._timeout(timeout_seconds))
+        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
         try:
             for message in stream:
                 if (features := exchange.add(message)) is not None:
@@ -316,6 +316,3 @@ class Client:
             return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
         except ValueError as error:
             raise UnavailableError(str(error)) from error
-
-    def _timeout(self, seconds: float | None) -> float:
-        return self._connection.timeout_seconds if seconds is None else seconds

@@ -13,6 +13,8 @@ import grpc
 
 DEFAULT_ADDRESS = "localhost:8001"
 DEFAULT_TIMEOUT_SECONDS = 30.0
+PARTING_SECONDS = 1.0
+"""How long a server may take to hear that a client leaves."""
 LARGEST_MESSAGE_BYTES = 512 * 2**20
 """Above the server's own limit on answers, so that it is the server that says what is too large."""
 
@@ -95,6 +97,10 @@ class Connection:
         if tls.server_name:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
         return secure(target, tls.credentials(), options)
+
+    def timeout(self, seconds: float | None) -> float:
+        """A call's deadline: its own, or the connection's."""
+        return self.timeout_seconds if seconds is None else seconds
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

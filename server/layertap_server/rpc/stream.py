@@ -164,7 +164,8 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
     reading = asyncio.create_task(read())
     try:
         await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait({reading}, timeout=patience)
+        if not reading.done():
+            await asyncio.wait({reading}, timeout=patience)
         return reading.done(), reading.result() if reading.done() else None
     finally:
         reading.cancel()
