@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,22 @@ class ServerProcess:
                 return
             time.sleep(0.005)
         raise AssertionError("no request was admitted")
+
+    def wait_until_idle(self) -> None:
+        """Returns when no request waits or runs."""
+        until(lambda: "layertap_requests_admitted 0.0" in self.metrics())
+
+    def open_files(self) -> int:
+        """How many files and connections the process has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+def until(condition: Callable[[], object], seconds: float = 40) -> None:
+    """Returns when the condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

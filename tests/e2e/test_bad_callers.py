@@ -7,7 +7,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -63,25 +62,13 @@ def once(server: ServerProcess, cat: Array) -> None:
         assert not thread.is_alive()
 
 
-def open_files(server: ServerProcess) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
-
-
-def wait_until_idle(server: ServerProcess) -> None:
-    for _ in range(200):
-        if "layertap_requests_admitted 0.0" in server.metrics():
-            return
-        time.sleep(0.05)
-    raise AssertionError("requests are still admitted")
-
-
 def test_others_are_unharmed_and_nothing_stays_behind(cat: Array) -> None:
     with running_server() as server, Client(server.address) as good:
         expected = good.extract(cat, model=MODEL, taps="stage:4 | gap -> v")["v"]
         for _ in range(3):
             once(server, cat)  # plans are compiled, threads started, the heap grown
-        wait_until_idle(server)
-        files, memory = open_files(server), resident_bytes(server)
+        server.wait_until_idle()
+        files, memory = server.open_files(), resident_bytes(server)
         done = threading.Event()
         answers: list[Array] = []
 
@@ -95,11 +82,11 @@ def test_others_are_unharmed_and_nothing_stays_behind(cat: Array) -> None:
             once(server, cat)
         done.set()
         asking.join(30)
-        wait_until_idle(server)
+        server.wait_until_idle()
         assert len(answers) > ROUNDS
         for answer in answers:
             np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
         time.sleep(0.5)  # gRPC closes what has ended
-        assert open_files(server) <= files + 4
+        assert server.open_files() <= files + 4
         assert resident_bytes(server) <= memory + 128 * 2**20  # the answers of all rounds are 1.8 GB
         assert "incident" not in server.log.read_text()

@@ -23,7 +23,7 @@ from layertap.types import EncodedImage, ExtractRequest, PixelImage
 from layertap.v1 import model_service_pb2 as model_pb
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
-from tests.processes import ServerProcess, running_server
+from tests.processes import ServerProcess, running_server, until
 
 EXTRACT = "/layertap.v1.FeatureService/Extract"
 PHOTO = EncodedImage(EXAMPLE_PHOTO.read_bytes())
@@ -228,15 +228,7 @@ def busy(server: ServerProcess) -> Iterator[None]:
         server.wait_until_busy()
         yield
         work.cancel()
-    until(lambda: "layertap_requests_admitted 0.0" in server.metrics())
-
-
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it did not come about")
+    server.wait_until_idle()
 
 
 def overloaded(server: ServerProcess) -> grpc.RpcError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import grpc
@@ -18,7 +17,7 @@ from layertap import Client, errors
 from layertap.types import ModelState
 from tests.models import branching, model_folder
 from tests.paths import MODELS
-from tests.processes import ServerProcess, resident_bytes, running_server
+from tests.processes import ServerProcess, resident_bytes, running_server, until
 
 VERSIONS = ("1", "3", "10")
 IMAGE = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
@@ -36,13 +35,6 @@ def scaled(factor: float) -> onnx.ModelProto:
 def write_version(home: Path, version: int, model: onnx.ModelProto) -> None:
     (home / str(version)).mkdir(parents=True, exist_ok=True)
     onnx.save(model, home / str(version) / "model.onnx")
-
-
-def until(condition: object, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
 
 
 def conv(client: Client, version: str = "", model: str = "versions") -> float:

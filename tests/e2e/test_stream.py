@@ -212,7 +212,7 @@ def test_a_slow_reader_is_held_back_and_harms_nobody(cat: Array) -> None:
             assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
         assert resident_bytes(server) - before < 150 * 2**20
         items.close()
-        _wait_until_nothing_is_admitted(server)
+        server.wait_until_idle()
 
 
 def test_a_caller_that_goes_away_in_mid_stream_leaves_nothing(cat: Array) -> None:
@@ -221,13 +221,13 @@ def test_a_caller_that_goes_away_in_mid_stream_leaves_nothing(cat: Array) -> Non
             with Client(server.address) as client:
                 items = client.extract_many(itertools.repeat(cat), model=MODEL, taps="stage:2")
                 next(items)
-        files = len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+        files = server.open_files()
         for _ in range(20):
             with Client(server.address) as client:
                 next(client.extract_many(itertools.repeat(cat), model=MODEL, taps="stage:2"))
-        _wait_until_nothing_is_admitted(server)
+        server.wait_until_idle()
         time.sleep(0.5)
-        assert len(list(Path(f"/proc/{server.process.pid}/fd").iterdir())) <= files + 4
+        assert server.open_files() <= files + 4
         assert "incident" not in server.log.read_text()
 
 
@@ -292,11 +292,3 @@ def test_a_stream_s_first_item_is_answered_though_the_server_stops(cat: Array) -
 def _ask_for_ever(client: Client, cat: Array) -> None:
     while True:
         client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")
-
-
-def _wait_until_nothing_is_admitted(server: ServerProcess) -> None:
-    for _ in range(200):
-        if "layertap_requests_admitted 0.0" in server.metrics():
-            return
-        time.sleep(0.05)
-    raise AssertionError("requests are still admitted")
