@@ -73,6 +73,7 @@ class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
     def __init__(self, workers: int, room: Room, observers: Sequence[Observer] = ()) -> None:
+        # The event loop and listings come first: they are short, and somebody waits for each.
         self._work = Lane(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
         self._listing = Lane(1, room, "listing")

@@ -162,9 +162,7 @@ class Lane:
             self._queue.put(None)
 
     def _work(self) -> None:
-        # The event loop and listings come first: they are short, and somebody waits for each.
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+        _give_way(self._niceness)
         while (item := self._queue.get()) is not None:
             if item.take():
                 self._do(item)
@@ -187,3 +185,11 @@ class Lane:
             item.answer.set_exception(error)
         else:
             item.answer.set_result(result)
+
+
+def _give_way(niceness: int) -> None:
+    """Adds to the niceness of this thread, where the system lets it and knows threads' own."""
+    if niceness and hasattr(os, "setpriority"):
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + niceness)
