@@ -60,7 +60,7 @@ BELOW = {
     "logs": {"request_record"},
     "tracing": {"request_record"},
     "settings": set(),
-    "cores": set(),
+    "allowance": set(),
     "shared_memory": set(),
     "tls": set(),
     "entrance": {"settings", "tls", "tokens"},

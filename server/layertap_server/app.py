@@ -19,14 +19,14 @@ from grpc_reflection.v1alpha import reflection
 
 from layertap import __version__
 from layertap_server import logs
+from layertap_server.allowance import available_cores, available_memory_bytes
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
-from layertap_server.cores import available_cores
 from layertap_server.engine import Engine
 from layertap_server.entrance import ExposureError, check_exposure, credentials_for, listen, server_options, tokens_for
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
-from layertap_server.memory import MemoryReturner, memory_limit_bytes
+from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
 from layertap_server.monitoring_port import start_monitoring
 from layertap_server.observation import observed
@@ -265,7 +265,7 @@ class Server:
         metrics.gauge("layertap_streams", "Streams that are open.", lambda: dispatcher.streams)
         metrics.gauge("layertap_runs", "Runs of models in flight.", lambda: batcher.running)
         metrics.gauge("layertap_runs_waiting", "Parts of requests that wait for a run.", lambda: batcher.waiting)
-        metrics.gauge("layertap_memory_limit_bytes", "Memory that the process may take.", memory_limit_bytes)
+        metrics.gauge("layertap_memory_limit_bytes", "Memory that the process may take.", available_memory_bytes)
 
 
 def _traces(endpoint: str) -> Traces:

@@ -3,26 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 import time
-from pathlib import Path
 
 QUIET_SECONDS = 1.0
 """Giving back takes a few milliseconds, so that not every small change does it."""
-
-CONTROL_GROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Where Linux tells how much memory a container may take, in the second and the first version of control groups."""
-
-
-def memory_limit_bytes() -> int:
-    """The memory that this process may take: its container's, or all that the machine has."""
-    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for file in map(Path, CONTROL_GROUP_FILES):
-        text = file.read_text().strip() if file.is_file() else ""
-        if text.isdigit():  # else it is "max"
-            limit = min(limit, int(text))
-    return limit
 
 
 class MemoryReturner:

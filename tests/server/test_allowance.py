@@ -1,4 +1,4 @@
-"""A container's quota counts, in either version of control groups."""
+"""A container's limits count, in either version of control groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from layertap_server.cores import available_cores
+from layertap_server.allowance import available_cores, available_memory_bytes
+
+MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(autouse=True)
@@ -25,18 +27,29 @@ def eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
         ("9900000 100000\n", 8),
     ],
 )
-def test_version_2(text: str, cores: int, tmp_path: Path) -> None:
+def test_cores_of_version_2(text: str, cores: int, tmp_path: Path) -> None:
     (tmp_path / "cpu.max").write_text(text)
     assert available_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("300000\n", 3), ("-1\n", 8)])
-def test_version_1(quota: str, cores: int, tmp_path: Path) -> None:
+def test_cores_of_version_1(quota: str, cores: int, tmp_path: Path) -> None:
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
     (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
     assert available_cores(tmp_path) == cores
 
 
+@pytest.mark.parametrize("name", ["memory.max", "memory/memory.limit_in_bytes"])
+@pytest.mark.parametrize(
+    ("text", "limit"), [("1048576\n", 2**20), ("max\n", MACHINE_BYTES), (f"{2**63 - 4096}\n", MACHINE_BYTES)]
+)
+def test_memory(name: str, text: str, limit: int, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    assert available_memory_bytes(tmp_path) == limit
+
+
 def test_no_control_groups(tmp_path: Path) -> None:
     assert available_cores(tmp_path / "gone") == 8
+    assert available_memory_bytes(tmp_path / "gone") == MACHINE_BYTES
