@@ -37,6 +37,8 @@ FILTERS = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+_STEPPED = {"nearest", "box"}
+"""Their results jump where a coordinate's last digit changes; the others' move by a last bit, rarely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,13 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
         picture = _Picture(image, image.size)
     target = _target(picture.size, preprocessing)
     _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
-    pixels = np.asarray(_crop(_resize(picture, target, preprocessing), preprocessing))
+    crop = preprocessing.center_crop
+    is_inside = crop is not None and crop[0] <= target[1] and crop[1] <= target[0]
+    if crop and is_inside and picture.image.size != target and _is_only_resized(picture, preprocessing):
+        image = _resize_centre(picture, target, crop, FILTERS[preprocessing.filter])
+    else:
+        image = _crop(_resize(picture, target, preprocessing), preprocessing)
+    pixels = np.asarray(image)
     return pixels[:, :, None] if preprocessing.channels == GRAY else pixels
 
 
@@ -138,6 +146,23 @@ def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
         )
 
 
+def _is_only_resized(picture: _Picture, preprocessing: Preprocessing) -> bool:
+    """Neither turned nor boxed, and by a filter that does the same for a part as for the whole."""
+    is_boxed = isinstance(preprocessing.resize, Letterbox)
+    return picture.turn is None and not is_boxed and preprocessing.filter not in _STEPPED
+
+
+def _resize_centre(picture: _Picture, target: Size, crop: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+    """What `_crop` leaves of the resized image, without computing the rest: half the work for 224 of 256 pixels."""
+    height, width = crop
+    left, top = _centre(target, (width, height))
+    x0, y0, x1, y1 = picture.box or (0, 0, *picture.image.size)
+    across, down = (x1 - x0) / target[0], (y1 - y0) / target[1]
+    right, bottom = min(x0 + (left + width) * across, x1), min(y0 + (top + height) * down, y1)
+    box = (x0 + left * across, y0 + top * down, right, bottom)
+    return picture.image.resize((width, height), resampling, box)
+
+
 def _resize(picture: _Picture, target: Size, preprocessing: Preprocessing) -> Image.Image:
     """As it is stored, which is less to turn, and then upright."""
     image, stored = picture.image, _turned(target, picture.turn)
@@ -166,7 +191,7 @@ def _target(size: Size, preprocessing: Preprocessing) -> Size:
 def _boxed(image: Image.Image, box: Letterbox) -> Image.Image:
     """The image in the middle of the box."""
     boxed = Image.new(image.mode, (box.width, box.height), (box.fill,) * len(image.getbands()))
-    boxed.paste(image, ((box.width - image.width) // 2, (box.height - image.height) // 2))
+    boxed.paste(image, _centre(boxed.size, image.size))
     return boxed
 
 
@@ -175,5 +200,10 @@ def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if preprocessing.center_crop is None:
         return image
     height, width = preprocessing.center_crop
-    left, top = (image.width - width) // 2, (image.height - height) // 2
+    left, top = _centre(image.size, (width, height))
     return image.crop((left, top, left + width, top + height))
+
+
+def _centre(size: Size, part: Size) -> Size:
+    """Where the part begins that lies in the middle; negative where it is the larger one."""
+    return (size[0] - part[0]) // 2, (size[1] - part[1]) // 2

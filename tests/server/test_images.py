@@ -6,6 +6,8 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
@@ -75,6 +77,27 @@ def test_the_crop_is_the_centre_and_fills_up_with_black() -> None:
     cropped = decode(PixelImage(picture), Preprocessing(center_crop=(6, 2)))
     assert cropped.shape == (6, 2, 3)
     assert cropped[:, 0, 0].tolist() == [0, 255, 255, 255, 255, 0]
+
+
+@given(
+    size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    shorter=st.integers(16, 64),
+    crop=st.tuples(st.integers(1, 16), st.integers(1, 16)),
+    name=st.sampled_from(sorted(FILTERS)),
+    seed=st.integers(0, 9),
+)
+def test_the_crop_of_the_resized_image(
+    size: tuple[int, int], shorter: int, crop: tuple[int, int], name: str, seed: int
+) -> None:
+    """However it is computed, it is Pillow's resize and then its crop, but for a last bit."""
+    picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    scale = shorter / min(size)
+    height, width = (max(round(side * scale), 1) for side in size)
+    top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
+    resized = np.asarray(Image.fromarray(picture).resize((width, height), FILTERS[name])).astype(int)
+    expected = resized[top : top + crop[0], left : left + crop[1]]
+    cropped = decode(PixelImage(picture), Preprocessing(ShorterSide(shorter), name, crop))
+    assert abs(cropped - expected).max() <= 1
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x89PNG\r\n\x1a\n"])
