@@ -35,6 +35,8 @@ from layertap.v1 import model_service_pb2 as model_pb  # noqa: TID251 - a client
 from layertap.v1 import shared_memory_service_pb2 as memory_pb  # noqa: TID251 - a client sends messages
 
 Reply = TypeVar("Reply")
+_SEND_FAILED = "Internal error from Core"
+"""What grpc.aio says by itself, as INTERNAL, where the other side ended a stream before it had taken all."""
 _FEATURES, _MODELS, _MEMORY = (
     f"/layertap.v1.{name}/" for name in ("FeatureService", "ModelService", "SharedMemoryService")
 )
@@ -177,5 +179,7 @@ def error_of(error: grpc.RpcError) -> LayertapError:
     details = error.details() or error.code().name
     if "RST_STREAM" in details:  # what a load balancer does with a call whose server is gone
         return UnavailableError(details)
+    if details == _SEND_FAILED:
+        return UnavailableError("the call ended while a message was on its way")
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     return wire.decode_error(error.code().name, details, trailers.get("grpc-status-details-bin", b""))
