@@ -134,7 +134,9 @@ class Feed:
         self._images = iter(images)
         self._reading = threading.Lock()
         """Held by the feeder that takes an image, so that no image is lost between two streams."""
-        self._change = threading.Condition()
+        self._lock = threading.Lock()
+        self._change = threading.Condition(self._lock)
+        """Entered by its lock: unlike a condition, that is not left taken where Ctrl-C raises."""
         self._generation = 0
         self.error: Exception | None = None
         """What ``images`` raised."""
@@ -161,7 +163,7 @@ class Feed:
 
     def wake(self) -> None:
         """There may be room again."""
-        with self._change:
+        with self._lock:
             self._change.notify_all()
 
     def close(self) -> None:
@@ -169,13 +171,13 @@ class Feed:
         self._renewed()
 
     def _renewed(self) -> int:
-        with self._change:
+        with self._lock:
             self._generation += 1
             self._change.notify_all()
             return self._generation
 
     def _may_go_on(self, generation: int) -> bool:
-        with self._change:
+        with self._lock:
             self._change.wait_for(lambda: self._bulk.has_room or self._generation != generation)
             return self._generation == generation
 

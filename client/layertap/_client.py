@@ -6,11 +6,12 @@ import contextlib
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
 from layertap import _calls
+from layertap._answers import Answers
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
@@ -308,11 +309,13 @@ class Client:
                     return features
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
+        finally:
+            stream.cancel()
         raise UnavailableError("the server ended the stream without an answer")
 
-    def _stream(self, messages: Iterator[bytes], timeout_seconds: float | None) -> Any:
+    def _stream(self, messages: Iterator[bytes], timeout_seconds: float | None) -> Answers:
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(_calls.EXTRACT_STREAM)
         try:
-            return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
+            return Answers(method(messages, timeout=timeout_seconds, metadata=self._connection.metadata))
         except ValueError as error:
             raise UnavailableError(str(error)) from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -263,6 +265,41 @@ def test_a_stream_without_end_does_not_hold_up_a_stop(cat: Array) -> None:
             list(answers)
     assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "another will answer" in str(raised.value.details())
+
+
+def test_ctrl_c_at_any_moment(server: ServerProcess) -> None:
+    """It leaves a client that can be closed, and a process that can be ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, server.address, MODEL],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "200 times\n"), done.stderr
+
+
+INTERRUPTED = """
+import itertools, random, signal, sys
+import numpy as np
+from layertap import Client
+
+image = np.zeros((32, 32, 3), np.uint8)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+seeded = random.Random(0)
+for _ in range(200):
+    client = Client(sys.argv[1])
+    items = client.extract_many(itertools.repeat(image), model=sys.argv[2], taps="stem | gap -> v")
+    try:
+        next(items)
+        signal.setitimer(signal.ITIMER_REAL, seeded.uniform(0.001, 0.02))
+        for _ in items:
+            pass
+    except KeyboardInterrupt:
+        items.close()
+        client.close()
+print("200 times")
+"""
 
 
 def test_a_stream_s_first_item_is_answered_though_the_server_stops(cat: Array) -> None:

@@ -1,0 +1,61 @@
+"""Answers of a stream that stands for gRPC's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from layertap._answers import AHEAD, Answers
+from tests.processes import until
+
+
+class Stream:
+    """Counts what was taken of it."""
+
+    def __init__(self, messages: int, error: Exception | None = None) -> None:
+        self.taken = 0
+        self.is_cancelled = threading.Event()
+        self._messages = self._made(messages, error)
+
+    def _made(self, messages: int, error: Exception | None) -> Iterator[bytes]:
+        for number in range(messages):
+            self.taken += 1
+            yield str(number).encode()
+        if error:
+            raise error
+
+    def __next__(self) -> bytes:
+        if self.is_cancelled.is_set():
+            raise ConnectionError("cancelled")
+        return next(self._messages)
+
+    def cancel(self) -> None:
+        self.is_cancelled.set()
+
+
+def test_all_of_them_in_order() -> None:
+    assert list(Answers(Stream(100))) == [str(number).encode() for number in range(100)]
+
+
+def test_nothing_is_taken_far_ahead() -> None:
+    stream = Stream(100)
+    answers = Answers(stream)
+    for number in range(20):
+        until(lambda number=number: stream.taken == number + AHEAD)  # type: ignore[misc]
+        next(answers)
+
+
+def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
+    answers = Answers(Stream(1, ConnectionError("gone")))
+    assert next(answers) == b"0"
+    for _ in range(3):
+        with pytest.raises(ConnectionError, match="gone"):
+            next(answers)
+
+
+def test_one_that_is_cancelled_ends_though_nobody_reads_on() -> None:
+    before = threading.active_count()
+    Answers(Stream(100)).cancel()
+    until(lambda: threading.active_count() == before)
