@@ -127,9 +127,12 @@ def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[in
         text=True,
         preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
     ) as process:
-        wait_for_rows(out, lambda: process.poll() is None)
-        process.send_signal(how)
-        _, errors = process.communicate(timeout=60)
+        try:
+            wait_for_rows(out, lambda: process.poll() is None)
+            process.send_signal(how)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     return process.returncode, errors
 
 
