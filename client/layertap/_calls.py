@@ -75,8 +75,7 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
     """``memory`` is the region that the request names, as bytes."""
 
     def decode(data: bytes) -> Features:
-        message = feature_pb.ExtractResponse.FromString(data)
-        return wire.decode_extract_response(message, expressions(request), memory)
+        return wire.read_extract_response(data, expressions(request), memory)
 
     return Call(f"{_FEATURES}Extract", wire.encode_extract_request(request).SerializeToString(), decode)
 

@@ -303,15 +303,17 @@ class Client:
 
     def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
         stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
+        features = None
         try:
-            for message in stream:
-                if (features := exchange.add(message)) is not None:
-                    return features
+            features = next((answer for message in stream if (answer := exchange.add(message)) is not None), None)
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
         finally:
-            stream.cancel()
-        raise UnavailableError("the server ended the stream without an answer")
+            if features is None:  # else the server ends it by itself
+                stream.cancel()
+        if features is None:
+            raise UnavailableError("the server ended the stream without an answer")
+        return features
 
     def _stream(self, messages: Iterator[bytes], timeout_seconds: float | None) -> Answers:
         method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(_calls.EXTRACT_STREAM)

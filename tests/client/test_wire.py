@@ -101,15 +101,20 @@ def test_extract_request() -> None:
     np.testing.assert_array_equal(got.inputs["mask"], np.ones((1, 2)))
 
 
-def test_extract_response() -> None:
+@pytest.mark.parametrize("count", [6, 2**17], ids=["small", "large"])
+def test_extract_response(count: int) -> None:
     quantization = Quantization(np.full((1, 1), 0.5, np.float32), np.full((1, 1), 7))
-    array = np.arange(6, dtype=np.uint8).reshape(1, 6)
+    array = np.arange(count).astype(np.uint8).reshape(1, count)
     feature = FeatureMap("n", array, "conv", Layout.VECTOR, 3, inexact=True, quantization=quantization)
-    features = Features((feature,), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
-    message = feature_service_pb2.ExtractResponse.FromString(wire.encode_extract_response(features))
-    got = wire.decode_extract_response(message, ("a",))
+    empty = FeatureMap("e", np.zeros((1, 0), np.float32), "conv", Layout.VECTOR, 0)
+    numbers = FeatureMap("f", np.arange(count, dtype=np.float32).reshape(1, count), "odd", Layout.VECTOR, 0)
+    features = Features((feature, empty, numbers), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
+    got = wire.read_extract_response(wire.encode_extract_response(features), ("a",))
     assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
-    (map_,) = got.maps
+    map_, empty_, numbers_ = got.maps
+    assert empty_.array.shape == (1, 0)
+    assert numbers_.array.flags.aligned
+    np.testing.assert_array_equal(numbers_.array, numbers.array)
     assert (map_.name, map_.layer, map_.layout, map_.tap_index, map_.inexact) == ("n", "conv", Layout.VECTOR, 3, True)
     np.testing.assert_array_equal(map_.array, feature.array)
     np.testing.assert_array_equal(map_.dequantized(), (array - 7.0) / 2)

@@ -14,6 +14,7 @@ from layertap.wire._features import (
     encode_apply_response,
     encode_extract_request,
     encode_extract_response,
+    read_extract_response,
 )
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
 from layertap.wire._previews import (
@@ -76,6 +77,7 @@ __all__ = [
     "encode_stream_opened",
     "encode_tensor",
     "parse_stream_item",
+    "read_extract_response",
     "status_of",
     "stream_answer",
 ]

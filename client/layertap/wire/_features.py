@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,11 @@ from layertap.wire._tensors import (
     encode_tensor_header,
     little_endian,
     shared_tensor,
+    tensor_from,
 )
+
+_LARGE_ANSWER = 2**16
+"""From here on protobuf's two copies cost more than reading the message by hand."""
 
 _FEATURES, _TENSOR, _DATA = 1, 1, 4
 """Fields of ExtractResponse, FeatureMap and Tensor."""
@@ -115,6 +120,27 @@ def _feature_parts(feature: FeatureMap) -> Iterator[bytes | memoryview]:
     tensor = raw.length(_TENSOR, len(inner) + len(data))
     yield raw.length(_FEATURES, len(header) + len(tensor) + len(inner) + len(data))
     yield from (header, tensor, inner, data)
+
+
+def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
+    """As `decode_extract_response`, of the message's bytes; those of a large answer are copied once at most."""
+    if len(answer) < _LARGE_ANSWER:
+        return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
+    features, rest = raw.taken_out(memoryview(answer), _FEATURES)
+    without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest), taps)
+    return replace(without_maps, maps=tuple(_read_feature(feature, region) for feature in features))
+
+
+def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
+    """A feature map, whose tensor may come in several parts."""
+    tensors, rest = raw.taken_out(data, _TENSOR)
+    parts = [raw.taken_out(tensor, _DATA) for tensor in tensors]
+    message = pb.FeatureMap.FromString(rest)
+    message.tensor.MergeFromString(b"".join(header for _, header in parts))
+    elements = [values[-1] for values, _ in parts if values]
+    if not elements:
+        return _decode_feature(message, region)
+    return _feature_of(message, tensor_from(message.tensor, elements[-1]))
 
 
 def decode_extract_response(

@@ -56,6 +56,19 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError("a field of another kind")
 
 
+def taken_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
+    """The values of a field that is length-delimited, as views, and the message without them."""
+    taken, rest = [], bytearray()
+    for key, value in fields(data):
+        if isinstance(value, int):
+            rest += varint(key << 3) + varint(value)
+        elif key == field:
+            taken.append(value)
+        else:
+            rest += length(key, len(value)) + value
+    return taken, bytes(rest)
+
+
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while at < len(data):

@@ -66,12 +66,18 @@ def decode_tensor(tensor: pb.Tensor) -> Array:
     Raises:
         BadTensorError: no dtype, a negative size, or another number of bytes than dtype and shape ask for.
     """
-    dtype, shape = _type_of(tensor)
+    return tensor_from(tensor, tensor.data)
+
+
+def tensor_from(header: pb.Tensor, data: bytes | memoryview) -> Array:
+    """As `decode_tensor`, of data that lies beside the message; a copy where it lies at an odd address."""
+    dtype, shape = _type_of(header)
     expected = math.prod(shape) * dtype.itemsize
-    if len(tensor.data) != expected:
-        message = f"a {dtype.name} tensor of shape {list(shape)} has {expected} bytes, not {len(tensor.data)}"
-        raise BadTensorError(message, expected=expected, got=len(tensor.data), shape=shape)
-    return np.frombuffer(tensor.data, dtype).reshape(shape)
+    if len(data) != expected:
+        message = f"a {dtype.name} tensor of shape {list(shape)} has {expected} bytes, not {len(data)}"
+        raise BadTensorError(message, expected=expected, got=len(data), shape=shape)
+    array = np.frombuffer(data, dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def empty_tensor(tensor: pb.Tensor) -> Array:
