@@ -39,8 +39,14 @@ class _QuietHandler(WSGIRequestHandler):
         """Scrapes are not worth a line."""
 
 
-def start_monitoring(host: str, port: int, registry: CollectorRegistry, is_ready: Callable[[], bool]) -> WSGIServer:
-    """Serves on a thread of its own; ``server_port`` says where.
+def start_monitoring(
+    host: str,
+    port: int,
+    registry: CollectorRegistry,
+    is_ready: Callable[[], bool],
+    settle: Callable[[], None] = lambda: None,
+) -> WSGIServer:
+    """Serves on a thread of its own; ``server_port`` says where. Before a scrape ``settle`` counts what was answered.
 
     Raises:
         OSError: the address cannot be had.
@@ -50,6 +56,7 @@ def start_monitoring(host: str, port: int, registry: CollectorRegistry, is_ready
 
     def app(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environment.get("PATH_INFO") != "/ready":
+            settle()
             return cast("Iterable[bytes]", metrics(environment, start_response))
         ready = is_ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE

@@ -136,25 +136,25 @@ class Dispatcher:
         async def handle(request: bytes, context: Context) -> bytes:
             record = record_of(service, name, context, quick=lane is not self._work)
             record.bytes_in = len(request)
-            failure: LayertapError | None = None
             try:
                 if lane is not self._listing:
                     self._refuse_while_draining()
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
-                record.bytes_out = len(reply)
-                record.succeed()
             except asyncio.CancelledError:
                 _tell_late_from_gone(record, context)
+                self.ended(record)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
                 record.fail(failure)
-            finally:
-                # Before the answer goes out: whoever has it finds it counted.
                 self.ended(record)
-            if failure is not None:
                 await abort(context, failure, record)
+            record.bytes_out = len(reply)
+            record.succeed()
+            record.end()
             context.set_trailing_metadata(_trailer(record))
+            # Once the answer is on its way, which waits for no metric and no line of the log.
+            asyncio.get_running_loop().call_soon(self._tell, record)
             return reply
 
         return handle
@@ -196,6 +196,9 @@ class Dispatcher:
 
     def ended(self, record: RequestRecord) -> None:
         record.end()
+        self._tell(record)
+
+    def _tell(self, record: RequestRecord) -> None:
         for observer in self._observers:
             observer(record)
 
