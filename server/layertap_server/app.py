@@ -39,7 +39,7 @@ from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.lane import Room
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
-from layertap_server.runtime import DeviceError, Runtime, devices_for
+from layertap_server.runtime import Crowd, DeviceError, Runtime, devices_for
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
@@ -53,6 +53,7 @@ log = logging.getLogger(__name__)
 
 WORKERS_PER_CORE_ON_GPU = 4
 RUNS_PER_GPU = 2
+SETTLE_SECONDS = 1.0
 LAST_CALLS_SECONDS = 1.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -86,7 +87,10 @@ class Server:
             check_exposure(settings)
             self._credentials, self._tokens = credentials_for(settings), tokens_for(settings)
             devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
-        runtime = Runtime(devices, settings.threads or cores)
+        threads = settings.threads or cores
+        # With fewer runs in flight than cores, runs of one thread would leave cores idle.
+        may_crowd = threads > 1 and (settings.runs or cores) >= cores and devices[0].kind == "cpu"
+        runtime = Runtime(devices, threads, Crowd(cores if may_crowd else 0))
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
         # costs as much as its images, and more threads only take memory.
@@ -239,12 +243,22 @@ class Server:
         if port < 0:
             return None
         try:
-            server = start_monitoring(self.settings.host, port, self._metrics.registry, lambda: self._is_ready)
+            server = start_monitoring(
+                self.settings.host, port, self._metrics.registry, lambda: self._is_ready, self._settle
+            )
         except OSError as error:
             message = f"cannot listen on {self.settings.host}:{port} for metrics: {error.strerror}"
             raise StartError(f"{message}; choose another --metrics-port, or -1 for none") from error
         self._metrics_server = server
         return int(server.server_port)
+
+    def _settle(self) -> None:
+        """Lets the event loop do what was due when this was called: whoever has an answer finds it counted."""
+        done = threading.Event()
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(done.set)
+                done.wait(SETTLE_SECONDS)
 
     def _observe(self, sessions: SessionCache) -> None:
         settings, metrics = self.settings, self._metrics

@@ -32,6 +32,7 @@ from layertap.types import (
     Preview,
     PreviewedFeature,
     PreviewRequest,
+    Tap,
     Timing,
 )
 from layertap_server import images, request_record
@@ -51,7 +52,7 @@ from layertap_server.preprocessing import COLOR
 from layertap_server.repository import TryOutError
 from layertap_server.response_cache import ResponseCache
 from layertap_server.runtime import Runtime, SessionError
-from layertap_server.sessions import OpenPlan, Outputs, SessionCache
+from layertap_server.sessions import OpenPlan, Outputs, SessionCache, session_bytes
 from layertap_server.statistics import summarized
 
 Resolved = TypeVar("Resolved")
@@ -100,6 +101,10 @@ class Engine:
         Raises:
             LayertapError: of every kind that a caller can cause.
         """
+        with self._runtime.crowd.request():
+            return self._extracted(model, request, queue_ms)
+
+    def _extracted(self, model: LoadedModel, request: ExtractRequest, queue_ms: float) -> Features:
         start = time.perf_counter()
         prepared = self._prepared(
             request.images, model, lambda input_, count: self._resolve(request, model, input_, count)
@@ -129,9 +134,7 @@ class Engine:
         """
         if request.image_count < 1:
             raise InvalidRequestError("image_count is at least 1", field="image_count")
-        input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
-        with request_record.current().stage("plan"):
-            resolution = model.planner.resolve(request.taps, input_)
+        resolution = self.check(model, request.taps)
         features = tuple(_previewed(result, request.image_count) for result in resolution.results)
         return Preview(
             features=features,
@@ -141,6 +144,12 @@ class Engine:
             model=model.info.name,
             version=model.info.version,
         )
+
+    def check(self, model: LoadedModel, taps: tuple[Tap | str, ...]) -> Resolution:
+        """What the taps ask for of pictures; errors as of `preview`."""
+        input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
+        with request_record.current().stage("plan"):
+            return model.planner.resolve(taps, input_)
 
     def inspect(self, model: LoadedModel, request: InspectRequest) -> tuple[LayerStatistics, ...]:
         """The statistics of layers over the request's images; errors as of `extract`."""
@@ -319,7 +328,8 @@ class Engine:
 
     def _open(self, model: LoadedModel, graph: ModelGraph, compiled: CompiledPlan) -> OpenPlan:
         try:
-            return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder), compiled)
+            may_copy = partial(self._sessions.has_room, session_bytes(compiled))
+            return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder, may_copy), compiled)
         except SessionError as error:
             why = str(error).splitlines()[0]
             message = f"onnxruntime does not take these layers: {why}"

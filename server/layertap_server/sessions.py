@@ -68,8 +68,13 @@ class OpenPlan:
 
     @property
     def cost_bytes(self) -> int:
-        """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
-        return int(WEIGHTS_FACTOR * self.compiled.weight_bytes) + len(self.compiled.model) + OVERHEAD_BYTES
+        """An estimate of what it takes."""
+        return session_bytes(self.compiled) * (2 if self.session.has_copy else 1)
+
+
+def session_bytes(compiled: CompiledPlan) -> int:
+    """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
+    return int(WEIGHTS_FACTOR * compiled.weight_bytes) + len(compiled.model) + OVERHEAD_BYTES
 
 
 class SessionCache:
@@ -148,8 +153,18 @@ class SessionCache:
             if _model_key(plan) in self._gone:  # it was replaced while this was compiled
                 self._open.pop(plan, None)
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more are within the budget."""
+        with self._lock:
+            return self._used() + size <= self._budget_bytes
+
     def _evict(self, newest: Hashable) -> None:
         with self._lock:
+            if self._used() > self._budget_bytes:
+                # What only makes crowds faster goes before what others would have to compile again.
+                for future in self._open.values():
+                    if future.done():
+                        future.result().session.drop_copy()
             for plan in list(self._open):
                 if self._used() <= self._budget_bytes:
                     return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from layertap import Client, errors
 from layertap.images import ImageLike
 from layertap.types import Array
+from layertap_server.allowance import available_cores
 from tests.paths import MODEL, PHOTOS
 from tests.processes import running_server
 
@@ -33,6 +35,25 @@ def test_callers_get_their_own_answers(client: Client, cat: Array) -> None:
         assert list(expected) == list(actual)
         for name in expected:
             np.testing.assert_allclose(actual[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_a_crowd_gets_the_same_bits(cat: Array) -> None:
+    """Runs in a crowd have one thread each, in a session of their own."""
+
+    def plan_bytes() -> float:
+        (text,) = re.findall(r"^layertap_plan_bytes (\S+)", server.metrics(), re.MULTILINE)
+        return float(text)
+
+    with running_server() as server, Client(server.address) as client:
+        taps = ["all:activations", "logits | softmax"]
+        alone = client.extract(cat, model=MODEL, taps=taps)
+        before = plan_bytes()
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda _: client.extract(cat, model=MODEL, taps=taps), range(60)))
+        assert plan_bytes() > before or available_cores() == 1
+    for answer in together:
+        for name, expected in alone.items():
+            np.testing.assert_array_equal(answer[name], expected)
 
 
 def test_overload_is_refused_at_once_and_passes(cat: Array) -> None:

@@ -13,7 +13,7 @@ from onnx import parser
 from layertap.types import Array
 from layertap_server.runtime import DeviceError, Runtime, Session, devices_for
 from layertap_server.runtime.devices import CPU, Device, name_of
-from layertap_server.runtime.session import Replica
+from layertap_server.runtime.replica import Replica
 
 MODEL = parser.parse_model("""
     <ir_version: 8, opset_import: ["": 17]>

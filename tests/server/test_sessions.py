@@ -11,8 +11,10 @@ import pytest
 
 from layertap_server.graph import CompiledPlan
 from layertap_server.plan import Plan, PlanInput
-from layertap_server.runtime import Session
-from layertap_server.sessions import OpenPlan, SessionCache
+from layertap_server.runtime import Crowd, Session
+from layertap_server.runtime.crowd import RUNS_BEFORE_A_COPY, CrowdCopy
+from layertap_server.runtime.replica import Replica
+from layertap_server.sessions import OpenPlan, SessionCache, session_bytes
 
 
 def plan(number: int) -> Plan:
@@ -20,7 +22,7 @@ def plan(number: int) -> Plan:
 
 
 def opened(weight_bytes: int = 0) -> OpenPlan:
-    return OpenPlan(cast("Session", None), CompiledPlan(b"", "x", ("y",), weight_bytes))
+    return OpenPlan(Session([]), CompiledPlan(b"", "x", ("y",), weight_bytes))
 
 
 def test_a_plan_is_compiled_once_however_many_wait() -> None:
@@ -81,3 +83,24 @@ def test_a_plan_larger_than_the_budget_still_serves() -> None:
     assert plan(1) in cache
     cache.get(plan(2), lambda: opened(100))
     assert len(cache) == 1
+
+
+def test_a_copy_for_crowds_goes_before_any_plan() -> None:
+    crowd = Crowd(1)
+    copies = [CrowdCopy(crowd, lambda: cast("Replica", object()), lambda: True) for _ in range(2)]
+    sessions = [OpenPlan(Session([], copy), CompiledPlan(b"", "x", ("y",), 100)) for copy in copies]
+    size = session_bytes(sessions[0].compiled)
+    cache = SessionCache(4 * size)
+    for number, session in enumerate(sessions):
+        cache.get(plan(number), lambda session=session: session)  # type: ignore[misc]
+    assert cache.has_room(2 * size)
+    with crowd.request():
+        for copy in copies:
+            for _ in range(RUNS_BEFORE_A_COPY):
+                copy.wanted()
+    assert cache.used_bytes == 4 * size
+    assert not cache.has_room(1)
+    cache.get(plan(2), lambda: opened(100))
+    assert [plan(number) in cache for number in range(3)] == [True, True, True]
+    assert cache.used_bytes == 3 * size
+    assert not sessions[0].session.has_copy

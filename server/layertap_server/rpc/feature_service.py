@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layertap import wire
-from layertap.types import ExtractRequest, Features, PreviewRequest
+from layertap.types import ExtractRequest, Features
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server import request_record
 from layertap_server.apply import Applier
@@ -67,7 +67,7 @@ class FeatureService:
     def _named(self, request: ExtractRequest) -> tuple[str, str]:
         """The model and version of a stream, whose taps are looked at before its first image."""
         model = found(self._repository, request.model, request.version)
-        self._engine.preview(model, PreviewRequest(request.model, request.taps))
+        self._engine.check(model, request.taps)
         return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
 from layertap.errors import CancelledError, DeviceMemoryError
 from layertap.types import Array
 from layertap_server import cancellation
 from layertap_server.cancellation import Cancellation
-from layertap_server.runtime.devices import CPU, Device
+from layertap_server.runtime.crowd import CrowdCopy
+from layertap_server.runtime.replica import Replica
 
 NO_MEMORY = ("failed to allocate memory", "out of memory", "smaller than requested bytes")
 """How onnxruntime's allocators and CUDA say it."""
@@ -24,36 +23,13 @@ class SessionError(Exception):
     """onnxruntime refused the model, or failed while it ran."""
 
 
-@dataclass(eq=False, slots=True)
-class Replica:
-    """The model on one device."""
-
-    session: ort.InferenceSession
-    device: Device = CPU
-    running: int = 0
-
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:
-        if self.device.kind == "cpu":
-            return list(self.session.run(list(outputs), dict(inputs), options))
-        return self.run_bound(inputs, outputs, options)
-
-    def run_bound(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:
-        """With the outputs bound to the device: they are copied off it once the run has ended, and nothing else is."""
-        binding = self.session.io_binding()
-        for name, array in inputs.items():
-            binding.bind_cpu_input(name, np.ascontiguousarray(array))
-        for name in outputs:
-            binding.bind_output(name, self.device.kind, self.device.number)
-        self.session.run_with_iobinding(binding, options)
-        return list(binding.copy_outputs_to_cpu())
-
-
 class Session:
     """One opened model; any number of threads may run it at once."""
 
-    def __init__(self, replicas: Sequence[Replica]) -> None:
-        """The same model on one device or on several."""
+    def __init__(self, replicas: Sequence[Replica], crowd_copy: CrowdCopy | None = None) -> None:
+        """The same model on one device or on several, and once more for runs in a crowd."""
         self._replicas = replicas
+        self._crowd_copy = crowd_copy
         self._lock = threading.Lock()
 
     def run(
@@ -77,10 +53,22 @@ class Session:
         ):
             return replica.run(inputs, outputs, options)
 
+    @property
+    def has_copy(self) -> bool:
+        """Whether it takes its memory twice."""
+        return self._crowd_copy is not None and self._crowd_copy.is_open
+
+    def drop_copy(self) -> None:
+        """Gives the copy's memory back; the next crowd may open it again."""
+        if self._crowd_copy is not None:
+            self._crowd_copy.drop()
+
     @contextlib.contextmanager
     def _least_busy(self) -> Iterator[Replica]:
+        copy = self._crowd_copy.wanted() if self._crowd_copy is not None else None
+        replicas = self._replicas if copy is None else [copy]
         with self._lock:
-            replica = min(self._replicas, key=lambda replica: replica.running)
+            replica = min(replicas, key=lambda replica: replica.running)
             replica.running += 1
         try:
             yield replica

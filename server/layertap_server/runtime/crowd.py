@@ -1,0 +1,76 @@
+"""Runs of one thread, for when each core has a request of its own.
+
+Alone, a run is fastest on all cores. In a crowd runs that share cores wait for each other, and one thread each gives a
+tenth more throughput (docs/performance.md). A session's threads are fixed when it is opened, so that one which is run
+in a crowd is opened a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+
+from layertap_server.runtime.replica import Replica
+
+RUNS_BEFORE_A_COPY = 16
+"""To open a model takes about as long as so many runs."""
+
+
+class Crowd:
+    """The requests that are being worked on."""
+
+    def __init__(self, size: int = 0) -> None:
+        """So many are a crowd; 0 for never."""
+        self._size = size
+        self._requests = 0
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        """One more, for as long as the context lasts."""
+        with self._lock:
+            self._requests += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._requests -= 1
+
+    @property
+    def is_here(self) -> bool:
+        return 0 < self._size <= self._requests
+
+
+class CrowdCopy:
+    """One model's second session, opened when it pays."""
+
+    def __init__(self, crowd: Crowd, open_: Callable[[], Replica], may_open: Callable[[], bool]) -> None:
+        """``may_open`` tells whether there is memory for it."""
+        self._crowd = crowd
+        self._open = open_
+        self._may_open = may_open
+        self._replica: Replica | None = None
+        self._runs = 0
+        self._lock = threading.Lock()
+
+    def wanted(self) -> Replica | None:
+        """The copy, in a crowd; None where there is no crowd or no copy yet."""
+        if not self._crowd.is_here:
+            return None
+        if self._replica is None and self._is_due() and self._may_open():
+            self._replica = self._open()
+        return self._replica
+
+    def drop(self) -> None:
+        """Gives its memory back, when its runs have ended."""
+        self._replica = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._replica is not None
+
+    def _is_due(self) -> bool:
+        with self._lock:
+            self._runs += 1
+            return self._runs % RUNS_BEFORE_A_COPY == 0
