@@ -254,15 +254,18 @@ class AsyncClient:
 
     async def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
         stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
+        features = None
         try:
-            async for message in stream:
-                if (features := exchange.add(message)) is not None:
-                    return features
+            async for message in stream:  # to its end: a server notes a stream that its caller ends as cancelled
+                if (answer := exchange.add(message)) is not None:
+                    features = answer
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
         finally:
             stream.cancel()
-        raise UnavailableError("the server ended the stream without an answer")
+        if features is None:
+            raise UnavailableError("the server ended the stream without an answer")
+        return features
 
     def _stream(self, messages: Iterable[bytes] | AsyncIterable[bytes], timeout_seconds: float | None) -> Any:
         method: Any = self._channel.stream_stream(_calls.EXTRACT_STREAM)

@@ -136,6 +136,10 @@ class SessionCache:
         with self._lock:
             return self._used()
 
+    def has_room(self, size: int) -> bool:
+        """Whether so many bytes more are within the budget."""
+        return self.used_bytes + size <= self._budget_bytes
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._open)
@@ -152,11 +156,6 @@ class SessionCache:
         with self._lock:
             if _model_key(plan) in self._gone:  # it was replaced while this was compiled
                 self._open.pop(plan, None)
-
-    def has_room(self, size: int) -> bool:
-        """Whether so many bytes more are within the budget."""
-        with self._lock:
-            return self._used() + size <= self._budget_bytes
 
     def _evict(self, newest: Hashable) -> None:
         with self._lock:

@@ -34,6 +34,16 @@ def test_without_room_there_is_none() -> None:
         assert not any(copy.wanted() for _ in range(3 * RUNS_BEFORE_A_COPY))
 
 
+def test_one_that_cannot_be_opened_fails_no_request() -> None:
+    def fail() -> Replica:
+        raise OSError("the weights are gone")
+
+    crowd = Crowd(1)
+    copy = CrowdCopy(crowd, fail, lambda: True)
+    with crowd.request():
+        assert not any(copy.wanted() for _ in range(3 * RUNS_BEFORE_A_COPY))
+
+
 def test_one_that_was_dropped_may_come_back() -> None:
     crowd = Crowd(1)
     copy = copy_in(crowd)

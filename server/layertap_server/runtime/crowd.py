@@ -59,7 +59,9 @@ class CrowdCopy:
         if not self._crowd.is_here:
             return None
         if self._replica is None and self._is_due() and self._may_open():
-            self._replica = self._open()
+            # Where its model is being replaced, or memory is short, it goes on without one.
+            with contextlib.suppress(Exception):
+                self._replica = self._open()
         return self._replica
 
     def drop(self) -> None:
