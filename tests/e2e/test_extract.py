@@ -13,6 +13,7 @@ from layertap.images import ImageLike
 from layertap.types import Array
 from tests import references
 from tests.paths import MODEL, PHOTOS
+from tests.pixels import assert_same_pixels
 
 
 def top(client: Client, photo: str, count: int) -> list[int]:
@@ -69,7 +70,7 @@ def test_preprocessing_is_the_published_one(client: Client, cat: Array) -> None:
     left, upper = (resized.width - 224) // 2, (resized.height - 224) // 2
     pixels = np.asarray(resized.crop((left, upper, left + 224, upper + 224)), np.float64)
     actual = client.extract(cat, model=MODEL, taps="input")["input"]
-    np.testing.assert_allclose(actual[0], ((pixels - 127) / 128).transpose(2, 0, 1), atol=1e-6)
+    assert_same_pixels(actual[0].transpose(1, 2, 0) * 128 + 127, pixels)
 
 
 def test_batched_equals_single(client: Client, cat: Array) -> None:

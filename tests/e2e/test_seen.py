@@ -12,6 +12,7 @@ from layertap import Client
 from layertap.types import Array
 from layertap.viz.pictures import collect, seen
 from tests.paths import EXAMPLE_PHOTO, MODEL
+from tests.pixels import assert_same_pixels
 from tests.processes import running_server
 
 NETWORK = """
@@ -49,7 +50,7 @@ def test_resized_and_cropped(client: Client) -> None:
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
     expected = np.asarray(image.crop((left, top, left + 224, top + 224)))
-    np.testing.assert_array_equal(seen(client, photo(), MODEL), expected)
+    assert_same_pixels(seen(client, photo(), MODEL), expected)
 
 
 def expected(name: str) -> Array:
