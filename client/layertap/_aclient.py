@@ -260,7 +260,8 @@ class AsyncClient:
                 if (answer := exchange.add(message)) is not None:
                     features = answer
         except grpc.RpcError as error:
-            raise _calls.error_of(error) from error
+            if features is None:
+                raise _calls.error_of(error) from error
         finally:
             stream.cancel()
         if features is None:

@@ -204,7 +204,7 @@ class Server:
 
     def _plan_event(self, event: str) -> None:
         self._metrics.plan(event)
-        if event == "eviction":
+        if event in {"shrink", "eviction"}:
             self._memory.give_back()
 
     def _retire(self, model: LoadedModel) -> None:
@@ -269,7 +269,7 @@ class Server:
             metrics.watch_devices()
         if settings.triton_metrics:
             metrics.offer_triton_names()
-        metrics.gauge("layertap_plans", "Compiled plans, each with its session.", lambda: len(sessions))
+        metrics.gauge("layertap_plans", "Compiled plans, each with its session or two.", lambda: len(sessions))
         metrics.gauge("layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes)
         metrics.gauge("layertap_plan_budget_bytes", "Memory that they may take.", lambda: settings.plan_cache_bytes)
         metrics.gauge("layertap_response_cache_bytes", "Answers that are kept.", lambda: self._responses.used_bytes)

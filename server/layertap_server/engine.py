@@ -328,8 +328,14 @@ class Engine:
 
     def _open(self, model: LoadedModel, graph: ModelGraph, compiled: CompiledPlan) -> OpenPlan:
         try:
-            may_copy = partial(self._sessions.has_room, session_bytes(compiled))
-            return OpenPlan(self._runtime.open(compiled.model, graph.weights_folder, may_copy), compiled)
+            size = session_bytes(compiled)
+            session = self._runtime.open(
+                compiled.model,
+                graph.weights_folder,
+                # What waits for others runs as one batch with them, and on all cores.
+                may_copy=lambda: not model.max_delay_seconds and self._sessions.has_room(size),
+            )
+            return OpenPlan(session, compiled)
         except SessionError as error:
             why = str(error).splitlines()[0]
             message = f"onnxruntime does not take these layers: {why}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -17,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is decoded; Pillow's other readers are never reached by foreign bytes."""
 Size: TypeAlias = tuple[int, int]
 """Width and height, as Pillow has them."""
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +41,9 @@ FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 _STEPPED = {"nearest", "box"}
-"""Their results jump where a coordinate's last digit changes; the others' move by a last bit, rarely."""
+"""Their results jump where a coordinate's last digit changes."""
+_LONGEST_SUPPORT = 3
+"""How far the widest filter (lanczos) looks, in pixels of the smaller of both images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class _Picture:
     image: Image.Image
     size: Size
     """What it has when it is neither."""
-    box: tuple[float, float, float, float] | None = None
+    box: Box | None = None
     """What of the reduced image is the image; the rest is padding of its last blocks."""
     turn: Image.Transpose | None = None
 
@@ -71,7 +76,7 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
     crop = preprocessing.center_crop
     is_inside = crop is not None and crop[0] <= target[1] and crop[1] <= target[0]
     if crop and is_inside and picture.image.size != target and _is_only_resized(picture, preprocessing):
-        image = _resize_centre(picture, target, crop, FILTERS[preprocessing.filter])
+        image = _resize_centre(picture, target, crop, preprocessing.filter)
     else:
         image = _crop(_resize(picture, target, preprocessing), preprocessing)
     pixels = np.asarray(image)
@@ -152,25 +157,49 @@ def _is_only_resized(picture: _Picture, preprocessing: Preprocessing) -> bool:
     return picture.turn is None and not is_boxed and preprocessing.filter not in _STEPPED
 
 
-def _resize_centre(picture: _Picture, target: Size, crop: tuple[int, int], resampling: Image.Resampling) -> Image.Image:
+def _resize_centre(picture: _Picture, target: Size, crop: tuple[int, int], name: str) -> Image.Image:
     """What `_crop` leaves of the resized image, without computing the rest: half the work for 224 of 256 pixels."""
     height, width = crop
     left, top = _centre(target, (width, height))
     x0, y0, x1, y1 = picture.box or (0, 0, *picture.image.size)
     across, down = (x1 - x0) / target[0], (y1 - y0) / target[1]
     right, bottom = min(x0 + (left + width) * across, x1), min(y0 + (top + height) * down, y1)
-    box = (x0 + left * across, y0 + top * down, right, bottom)
-    return picture.image.resize((width, height), resampling, box)
+    return _resample(picture.image, (width, height), name, (x0 + left * across, y0 + top * down, right, bottom))
 
 
 def _resize(picture: _Picture, target: Size, preprocessing: Preprocessing) -> Image.Image:
     """As it is stored, which is less to turn, and then upright."""
     image, stored = picture.image, _turned(target, picture.turn)
     if stored != image.size or picture.box:
-        image = image.resize(stored, FILTERS[preprocessing.filter], picture.box)
+        image = _resample(image, stored, preprocessing.filter, picture.box or (0, 0, *image.size))
     if picture.turn is not None:
         image = image.transpose(picture.turn)
     return _boxed(image, preprocessing.resize) if isinstance(preprocessing.resize, Letterbox) else image
+
+
+def _resample(image: Image.Image, size: Size, name: str, box: Box) -> Image.Image:
+    """The box at this size: horizontally and then vertically, but for strips that are much too long.
+
+    Pillow keeps 8 bits between the two, and from version 13 on it chooses which comes first by the sizes of the box: a
+    part of an image would get other pixels than the whole.
+    """
+    if name in _STEPPED:
+        return image.resize(size, FILTERS[name], box)
+    columns = _needed(box[0], box[2], size[0], image.width)
+    rows = _needed(box[1], box[3], size[1], image.height)
+    part = image.crop((columns[0], rows[0], columns[1], rows[1]))
+    left, right, top, bottom = box[0] - columns[0], box[2] - columns[0], box[1] - rows[0], box[3] - rows[0]
+    if (bottom - top) / size[1] > 2 * (right - left) / size[0]:
+        down = part.resize((part.width, size[1]), FILTERS[name], (0, top, part.width, bottom))
+        return down.resize(size, FILTERS[name], (left, 0, right, size[1]))
+    across = part.resize((size[0], part.height), FILTERS[name], (left, 0, right, part.height))
+    return across.resize(size, FILTERS[name], (0, top, size[0], bottom))
+
+
+def _needed(start: float, end: float, count: int, size: int) -> tuple[int, int]:
+    """Which of an axis' pixels the filter looks at when it makes so many of those between start and end."""
+    reach = _LONGEST_SUPPORT * max((end - start) / count, 1) + 1
+    return max(int(start - reach), 0), min(math.ceil(end + reach), size)
 
 
 def _target(size: Size, preprocessing: Preprocessing) -> Size:

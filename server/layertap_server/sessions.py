@@ -81,7 +81,7 @@ class SessionCache:
     """Plans to sessions, the least recently used leaving first."""
 
     def __init__(self, budget_bytes: int, on_event: Callable[[str], None] = lambda _: None) -> None:
-        """``on_event`` hears of each "hit", "miss", "reuse" and "eviction"."""
+        """``on_event`` hears of each "hit", "miss", "reuse", "shrink" and "eviction"."""
         self._budget_bytes = budget_bytes
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -159,17 +159,22 @@ class SessionCache:
 
     def _evict(self, newest: Hashable) -> None:
         with self._lock:
-            if self._used() > self._budget_bytes:
-                # What only makes crowds faster goes before what others would have to compile again.
-                for future in self._open.values():
-                    if future.done():
-                        future.result().session.drop_copy()
+            self._drop_copies()
             for plan in list(self._open):
                 if self._used() <= self._budget_bytes:
                     return
                 if plan != newest and self._open[plan].done():
                     del self._open[plan]
                     self._on_event("eviction")
+
+    def _drop_copies(self) -> None:
+        """What only makes crowds faster goes before what somebody would have to compile again."""
+        for future in self._open.values():
+            if self._used() <= self._budget_bytes:
+                return
+            if future.done() and future.result().session.has_copy:
+                future.result().session.drop_copy()
+                self._on_event("shrink")
 
     def _used(self) -> int:
         return sum(future.result().cost_bytes for future in self._open.values() if future.done())

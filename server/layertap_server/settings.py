@@ -54,7 +54,7 @@ class Settings:
         0, "memory of a GPU that the sessions of one plan may take; 0 for all there is", least=0
     )
     tf32: bool = _setting(default=False, doc="let a GPU round the factors of float32 products: faster, less exact")
-    threads: int = _setting(0, "threads of one run; 0 for all cores", least=0)
+    threads: int = _setting(0, "threads of one run, 0 for all cores; one where each core has a request", least=0)
     workers: int = _setting(
         0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four", least=0
     )

@@ -45,6 +45,7 @@ def test_nothing_is_taken_far_ahead() -> None:
     for number in range(20):
         until(lambda number=number: stream.taken == number + AHEAD)  # type: ignore[misc]
         next(answers)
+    answers.cancel()
 
 
 def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
@@ -56,6 +57,9 @@ def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
 
 
 def test_one_that_is_cancelled_ends_though_nobody_reads_on() -> None:
-    before = threading.active_count()
-    Answers(Stream(100)).cancel()
-    until(lambda: threading.active_count() == before)
+    before = set(threading.enumerate())
+    answers = Answers(Stream(100))
+    (mine,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "layertap-answers")
+    answers.cancel()
+    mine.join(10)
+    assert not mine.is_alive()

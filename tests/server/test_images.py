@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from layertap_server.graph import Normalization
 from layertap_server.images import FILTERS, FORMATS, prepare
 from layertap_server.preprocessing import Exact, Letterbox, Preprocessing, ShorterSide
 from tests.paths import PHOTOS
+from tests.pixels import assert_same_pixels
 
 PLAIN = Preprocessing()
 
@@ -79,6 +81,11 @@ def test_the_crop_is_the_centre_and_fills_up_with_black() -> None:
     assert cropped[:, 0, 0].tolist() == [0, 255, 255, 255, 255, 0]
 
 
+def in_two_passes(image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    """Horizontally and then vertically, all of it."""
+    return image.resize((size[0], image.height), FILTERS[name]).resize(size, FILTERS[name])
+
+
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     shorter=st.integers(16, 64),
@@ -89,15 +96,47 @@ def test_the_crop_is_the_centre_and_fills_up_with_black() -> None:
 def test_the_crop_of_the_resized_image(
     size: tuple[int, int], shorter: int, crop: tuple[int, int], name: str, seed: int
 ) -> None:
-    """However it is computed, it is Pillow's resize and then its crop, but for a last bit."""
+    """However it is computed, it is the resized image, cropped, but for a last bit."""
     picture = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     scale = shorter / min(size)
     height, width = (max(round(side * scale), 1) for side in size)
     top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
-    resized = np.asarray(Image.fromarray(picture).resize((width, height), FILTERS[name])).astype(int)
+    resized = np.asarray(in_two_passes(Image.fromarray(picture), (width, height), name)).astype(int)
     expected = resized[top : top + crop[0], left : left + crop[1]]
     cropped = decode(PixelImage(picture), Preprocessing(ShorterSide(shorter), name, crop))
     assert abs(cropped - expected).max() <= 1
+
+
+@pytest.mark.parametrize("photo", ["coffee.png", "rocket.jpg", "chelsea.png"])
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("turned", [False, True], ids=["landscape", "portrait"])
+def test_photographs_in_both_orientations(photo: str, name: str, turned: bool) -> None:
+    with Image.open(PHOTOS / photo) as image:
+        picture = image.convert("RGB").transpose(Image.Transpose.ROTATE_90) if turned else image.convert("RGB")
+    scale = 256 / min(picture.size)
+    size = round(picture.width * scale), round(picture.height * scale)
+    left, top = (size[0] - 224) // 2, (size[1] - 224) // 2
+    expected = in_two_passes(picture, size, name).crop((left, top, left + 224, top + 224))
+    cropped = decode(PixelImage(np.asarray(picture)), Preprocessing(ShorterSide(256), name, (224, 224)))
+    assert_same_pixels(cropped, np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(1600, 1200), (1200, 1600), (1500, 1003)])
+def test_the_crop_of_a_jpeg_at_a_reduced_scale(size: tuple[int, int]) -> None:
+    """It is the centre of what a caller who crops nothing gets."""
+    with Image.open(PHOTOS / "coffee.png") as image:
+        payload = encoded(image.convert("RGB").resize(size), "JPEG", quality=92)
+    whole = decode(payload, Preprocessing(ShorterSide(256), "bicubic"))
+    top, left = (whole.shape[0] - 224) // 2, (whole.shape[1] - 224) // 2
+    cropped = decode(payload, Preprocessing(ShorterSide(256), "bicubic", (224, 224)))
+    assert_same_pixels(cropped, whole[top : top + 224, left : left + 224])
+
+
+def test_a_thread_of_an_image_is_not_made_wide_first() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (4_000_000, 1, 3), dtype=np.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert decode(PixelImage(picture), Preprocessing(Exact(64, 224), "bicubic")).shape == (64, 224, 3)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6  # KiB; across first it would be 3.6 GB
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x89PNG\r\n\x1a\n"])

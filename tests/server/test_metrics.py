@@ -120,7 +120,7 @@ def test_what_may_happen_begins_at_zero() -> None:
     for cls in error_classes():
         assert value(metrics, "layertap_errors_total", reason=cls.reason) == 0
     assert value(metrics, "layertap_images_total", model="") == 0
-    for event in ("hit", "miss", "reuse", "eviction"):
+    for event in ("hit", "miss", "reuse", "shrink", "eviction"):
         assert value(metrics, "layertap_plan_cache_total", event=event) == 0
 
 

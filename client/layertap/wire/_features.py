@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -123,10 +124,15 @@ def _feature_parts(feature: FeatureMap) -> Iterator[bytes | memoryview]:
 
 
 def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
-    """As `decode_extract_response`, of the message's bytes; those of a large answer are copied once at most."""
-    if len(answer) < _LARGE_ANSWER:
-        return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
-    features, rest = raw.taken_out(memoryview(answer), _FEATURES)
+    """As `decode_extract_response`, of the message's bytes; the data of a large answer is copied once."""
+    if len(answer) >= _LARGE_ANSWER:
+        with contextlib.suppress(ValueError):  # of a newer server, with fields of another kind
+            return _read_by_hand(memoryview(answer), taps, region)
+    return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
+
+
+def _read_by_hand(answer: memoryview, taps: tuple[str, ...], region: Array | None) -> Features:
+    features, rest = raw.taken_out(answer, _FEATURES)
     without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest), taps)
     return replace(without_maps, maps=tuple(_read_feature(feature, region) for feature in features))
 
@@ -140,7 +146,8 @@ def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
     elements = [values[-1] for values, _ in parts if values]
     if not elements:
         return _decode_feature(message, region)
-    return _feature_of(message, tensor_from(message.tensor, elements[-1]))
+    # Bytes of its own: one array of many would keep all of the answer, and its elements might lie at odd addresses.
+    return _feature_of(message, tensor_from(message.tensor, bytes(elements[-1])))
 
 
 def decode_extract_response(

@@ -70,14 +70,13 @@ def decode_tensor(tensor: pb.Tensor) -> Array:
 
 
 def tensor_from(header: pb.Tensor, data: bytes | memoryview) -> Array:
-    """As `decode_tensor`, of data that lies beside the message; a copy where it lies at an odd address."""
+    """As `decode_tensor`, of data that lies beside the message."""
     dtype, shape = _type_of(header)
     expected = math.prod(shape) * dtype.itemsize
     if len(data) != expected:
         message = f"a {dtype.name} tensor of shape {list(shape)} has {expected} bytes, not {len(data)}"
         raise BadTensorError(message, expected=expected, got=len(data), shape=shape)
-    array = np.frombuffer(data, dtype).reshape(shape)
-    return array if array.flags.aligned else array.copy()
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def empty_tensor(tensor: pb.Tensor) -> Array:

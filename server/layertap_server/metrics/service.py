@@ -22,7 +22,7 @@ CollectorT = TypeVar("CollectorT", bound=Collector)
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
 DECODE_CAUSES = ("no_image", "damaged", "samples", "empty", "too_large")
-PLAN_EVENTS = ("hit", "miss", "reuse", "eviction")
+PLAN_EVENTS = ("hit", "miss", "reuse", "shrink", "eviction")
 RESPONSE_EVENTS = ("hit", "miss", "eviction")
 
 
@@ -84,7 +84,7 @@ class Metrics:
             self._triton.ended(record)
 
     def plan(self, event: str) -> None:
-        """A plan was a "hit", a "miss" or a "reuse", or met its "eviction"."""
+        """A plan was a "hit", a "miss" or a "reuse", had to "shrink", or met its "eviction"."""
         self._plans.of(event).inc()
 
     def response(self, event: str) -> None:

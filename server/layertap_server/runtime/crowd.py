@@ -24,6 +24,8 @@ class Crowd:
         """So many are a crowd; 0 for never."""
         self._size = size
         self._requests = 0
+        self.opening = threading.Lock()
+        """Held by the model that is opened again."""
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -58,10 +60,8 @@ class CrowdCopy:
         """The copy, in a crowd; None where there is no crowd or no copy yet."""
         if not self._crowd.is_here:
             return None
-        if self._replica is None and self._is_due() and self._may_open():
-            # Where its model is being replaced, or memory is short, it goes on without one.
-            with contextlib.suppress(Exception):
-                self._replica = self._open()
+        if self._replica is None and self._is_due():
+            self._open_one()
         return self._replica
 
     def drop(self) -> None:
@@ -71,6 +71,16 @@ class CrowdCopy:
     @property
     def is_open(self) -> bool:
         return self._replica is not None
+
+    def _open_one(self) -> None:
+        # One at a time, so that each counts in the budget before another is asked for.
+        if not self._crowd.opening.acquire(blocking=False):
+            return
+        # Where its model is being replaced, or memory is short, it goes on without one.
+        with contextlib.suppress(Exception):
+            if self._replica is None and self._may_open():
+                self._replica = self._open()
+        self._crowd.opening.release()
 
     def _is_due(self) -> bool:
         with self._lock:
