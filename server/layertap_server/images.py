@@ -122,7 +122,8 @@ def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if image.has_transparency_data:
         below = Image.new("RGBA", image.size, (*preprocessing.background, 255))
         image = Image.alpha_composite(below, image.convert("RGBA"))
-    return image.convert("L" if preprocessing.channels == GRAY else "RGB")
+    mode = "L" if preprocessing.channels == GRAY else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # which would be a copy
 
 
 def _from_array(array: Array, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
