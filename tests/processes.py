@@ -31,11 +31,16 @@ class ServerProcess:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as reply:
             return str(reply.read().decode())
 
+    def gauge(self, name: str) -> float:
+        """One without labels, of what a Prometheus would scrape."""
+        match = re.search(rf"^{name} (\S+)", self.metrics(), re.MULTILINE)
+        assert match, name
+        return float(match.group(1))
+
     def wait_until_busy(self, requests: int = 1) -> None:
         """Returns when so many requests wait or run."""
         for _ in range(1000):
-            match = re.search(r"^layertap_requests_admitted (\S+)", self.metrics(), re.MULTILINE)
-            if match and float(match.group(1)) >= requests:
+            if self.gauge("layertap_requests_admitted") >= requests:
                 return
             time.sleep(0.005)
         raise AssertionError("no request was admitted")

@@ -86,17 +86,13 @@ class Server:
         with _start_errors():
             check_exposure(settings)
             self._credentials, self._tokens = credentials_for(settings), tokens_for(settings)
-            devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
-        threads = settings.threads or cores
-        # With fewer runs in flight than cores, runs of one thread would leave cores idle.
-        may_crowd = threads > 1 and (settings.runs or cores) >= cores and devices[0].kind == "cpu"
-        runtime = Runtime(devices, threads, Crowd(cores if may_crowd else 0))
+            runtime = _runtime(settings, cores)
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
         # costs as much as its images, and more threads only take memory.
         workers = settings.workers or (cores if runtime.device == "CPU" else WORKERS_PER_CORE_ON_GPU * cores)
         # A GPU computes one batch while the next is copied to it.
-        runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(devices)
+        runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(runtime.devices)
         self._metrics = Metrics()
         self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
         observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
@@ -280,6 +276,15 @@ class Server:
         metrics.gauge("layertap_runs", "Runs of models in flight.", lambda: batcher.running)
         metrics.gauge("layertap_runs_waiting", "Parts of requests that wait for a run.", lambda: batcher.waiting)
         metrics.gauge("layertap_memory_limit_bytes", "Memory that the process may take.", available_memory_bytes)
+
+
+def _runtime(settings: Settings, cores: int) -> Runtime:
+    """On the devices that the settings name."""
+    devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
+    threads = settings.threads or cores
+    # With fewer runs in flight than cores, runs of one thread would leave cores idle.
+    may_crowd = devices[0].kind == "cpu" and threads > 1 and (settings.runs or cores) >= cores
+    return Runtime(devices, threads, Crowd(cores if may_crowd else 0))
 
 
 def _traces(endpoint: str) -> Traces:

@@ -74,8 +74,7 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
     target = _target(picture.size, preprocessing)
     _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
     crop = preprocessing.center_crop
-    is_inside = crop is not None and crop[0] <= target[1] and crop[1] <= target[0]
-    if crop and is_inside and picture.image.size != target and _is_only_resized(picture, preprocessing):
+    if crop and _is_part_of_resized(crop, picture, target, preprocessing):
         image = _resize_centre(picture, target, crop, preprocessing.filter)
     else:
         image = _crop(_resize(picture, target, preprocessing), preprocessing)
@@ -152,10 +151,11 @@ def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
         )
 
 
-def _is_only_resized(picture: _Picture, preprocessing: Preprocessing) -> bool:
-    """Neither turned nor boxed, and by a filter that does the same for a part as for the whole."""
-    is_boxed = isinstance(preprocessing.resize, Letterbox)
-    return picture.turn is None and not is_boxed and preprocessing.filter not in _STEPPED
+def _is_part_of_resized(crop: tuple[int, int], picture: _Picture, target: Size, preprocessing: Preprocessing) -> bool:
+    """Whether the crop lies in a picture that is resized, neither turned nor boxed, by a filter that takes parts."""
+    if picture.turn is not None or isinstance(preprocessing.resize, Letterbox) or preprocessing.filter in _STEPPED:
+        return False
+    return picture.image.size != target and crop[0] <= target[1] and crop[1] <= target[0]
 
 
 def _resize_centre(picture: _Picture, target: Size, crop: tuple[int, int], name: str) -> Image.Image:

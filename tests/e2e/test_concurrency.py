@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -39,18 +38,13 @@ def test_callers_get_their_own_answers(client: Client, cat: Array) -> None:
 
 def test_a_crowd_gets_the_same_bits(cat: Array) -> None:
     """Runs in a crowd have one thread each, in a session of their own."""
-
-    def plan_bytes() -> float:
-        (text,) = re.findall(r"^layertap_plan_bytes (\S+)", server.metrics(), re.MULTILINE)
-        return float(text)
-
     with running_server() as server, Client(server.address) as client:
         taps = ["all:activations", "logits | softmax"]
         alone = client.extract(cat, model=MODEL, taps=taps)
-        before = plan_bytes()
+        before = server.gauge("layertap_plan_bytes")
         callers = 4 * available_cores()
         with ThreadPoolExecutor(callers) as pool:
-            while plan_bytes() == before and available_cores() > 1:
+            while server.gauge("layertap_plan_bytes") == before and available_cores() > 1:
                 list(pool.map(lambda _: client.extract(cat, model=MODEL, taps=taps), range(2 * callers)))
             together = list(pool.map(lambda _: client.extract(cat, model=MODEL, taps=taps), range(2 * callers)))
     for answer in together:

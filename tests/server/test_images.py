@@ -118,7 +118,8 @@ def test_photographs_in_both_orientations(photo: str, name: str, turned: bool) -
     left, top = (size[0] - 224) // 2, (size[1] - 224) // 2
     expected = in_two_passes(picture, size, name).crop((left, top, left + 224, top + 224))
     cropped = decode(PixelImage(np.asarray(picture)), Preprocessing(ShorterSide(256), name, (224, 224)))
-    assert_same_pixels(cropped, np.asarray(expected))
+    # Bilinear weights have few digits, and so exact halves are common.
+    assert_same_pixels(cropped, np.asarray(expected), 0.03 if name == "bilinear" else 1e-3)
 
 
 @pytest.mark.parametrize("size", [(1600, 1200), (1200, 1600), (1500, 1003)])
