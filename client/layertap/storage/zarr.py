@@ -21,6 +21,7 @@ from layertap.storage.errors import StorageError
 from layertap.storage.files import remove, replacing_folder, standing, stem_of, sync
 from layertap.storage.index import read_index
 from layertap.storage.parts import Parts
+from layertap.storage.zarr_folder import ZarrFolder
 
 ERRORS = (BaseZarrError, ValueError, KeyError)
 CHUNK_BYTES = 16 * 2**20
@@ -34,8 +35,8 @@ _WRITING = {"write_empty_chunks": True}
 def write(path: Path, content: Content) -> None:
     check_paths(content, path)
     _check_is_group(standing(path))
-    with replacing_folder(path) as partial:
-        group = _create_group(partial, content)
+    with replacing_folder(path) as partial, ZarrFolder(partial) as folder:
+        group = _create_group(folder, content)
         for key, column in _keyed(content):
             rows = max(CHUNK_BYTES // max(column.array[:1].nbytes, 1), 1) if column.array.ndim else 1
             _create_array(group, key, column, column.array.shape, rows)[...] = column.array
@@ -73,6 +74,7 @@ class ChunkParts:
     def __init__(self, out: Path, rows_per_part: int) -> None:
         self._out = out
         self._rows_per_part = rows_per_part
+        self._folder = ZarrFolder(out)
         self._stored: dict[str, Any] = {}
         """The arrays, which take a while to open."""
 
@@ -83,13 +85,17 @@ class ChunkParts:
         clear(self._out)
 
     def write(self, number: int, content: Content) -> None:
-        if not self._stored:
-            self._stored = self._opened(content)
-        first = number * self._rows_per_part
-        for key, column in _keyed(content):
-            self._stored[key].resize((first + len(column.array), *column.array.shape[1:]))
-            self._stored[key][first:] = column.array
-            self._sync(key, number)
+        try:
+            if not self._stored:
+                self._stored = self._opened(content)
+            first = number * self._rows_per_part
+            for key, column in _keyed(content):
+                self._stored[key].resize((first + len(column.array), *column.array.shape[1:]))
+                self._stored[key][first:] = column.array
+                self._sync(key, number)
+        except BaseException:
+            self._close()
+            raise
 
     def read(self, number: int) -> Content:
         return _read(self._out, self._rows_of(number))
@@ -99,20 +105,27 @@ class ChunkParts:
 
     def keep(self, rows: int) -> None:
         """Only so many rows; what an interrupted write left goes too."""
-        self._stored = {}
-        for _, array in zarr.open_group(self._out, mode="r+").arrays():
-            array.resize((min(rows, array.shape[0]), *array.shape[1:]))
+        self._close()
+        with ZarrFolder(self._out) as folder:
+            for _, array in zarr.open_group(folder, mode="r+").arrays():
+                array.resize((min(rows, array.shape[0]), *array.shape[1:]))
         for partial in self._out.rglob("*.partial"):
             partial.unlink()
 
     def _opened(self, content: Content) -> dict[str, Any]:
         """The arrays for such rows; those that are not there yet are made."""
         is_there = (self._out / _GROUP_FILE).exists()
-        group: Any = zarr.open_group(self._out, mode="r+") if is_there else _create_group(self._out, content)
+        group: Any = zarr.open_group(self._folder, mode="r+") if is_there else _create_group(self._folder, content)
         for key, column in _keyed(content):
             if key not in group:
                 _create_array(group, key, column, (0, *column.array.shape[1:]), self._rows_per_part)
         return {key: group[key].with_config(_WRITING) for key, _ in _keyed(content)}
+
+    def _close(self) -> None:
+        """Nothing is written any more; the next part opens the arrays anew."""
+        self._folder.close()
+        self._folder = ZarrFolder(self._out)
+        self._stored = {}
 
     def _rows_of(self, number: int) -> slice:
         return slice(number * self._rows_per_part, (number + 1) * self._rows_per_part)
@@ -134,9 +147,9 @@ def _keyed(content: Content) -> Iterator[tuple[str, Column]]:
         yield _PATHS, Column(_PATHS, np.array(content.paths), {"paths": True})
 
 
-def _create_group(path: Path, content: Content) -> Any:
+def _create_group(folder: ZarrFolder, content: Content) -> Any:
     keys = [key for key, column in _keyed(content) if "paths" not in column.facts]
-    return zarr.open_group(path, mode="w", zarr_format=3, attributes={_ATTRIBUTE: {**content.facts, "columns": keys}})
+    return zarr.open_group(folder, mode="w", zarr_format=3, attributes={_ATTRIBUTE: {**content.facts, "columns": keys}})
 
 
 def _create_array(group: Any, key: str, column: Column, shape: tuple[int, ...], rows_per_chunk: int) -> Any:
