@@ -1,9 +1,10 @@
-"""The SDK with the oldest libraries that it names and with each protobuf that it supports, against today's server."""
+"""The SDK against today's server with the oldest libraries that it names, and with each protobuf; its formats too."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -54,6 +55,25 @@ assert (features["signature"] == others["signature"]).all() and layers == twin_l
 assert [item.id for item in items] == [item.id for item in twins] and not any(item.error for item in items + twins)
 print("ok", features["signature"].shape)
 """
+STORAGE_PROGRAM = """
+from pathlib import Path
+import numpy as np
+from layertap import FeatureMap, Features
+from layertap.storage import BULK_SUFFIXES
+from layertap.storage.bulk import BulkWriter
+from layertap.storage.index import Run
+
+for suffix in BULK_SUFFIXES:
+    whole = Features((FeatureMap("q", np.arange(6.0).reshape(2, 3), "conv"),), paths=("a.jpg", "b.jpg"))
+    whole.save(f"saved{suffix}")
+    assert (Features.load(f"saved{suffix}")["q"] == whole["q"]).all()
+    for images in ("a.jpg", "b.jpg"), ("c.jpg",):
+        with BulkWriter.open_or_resume(Path(f"bulk{suffix}"), Run("model", "1", ("q",))) as writer:
+            for path in images:
+                writer.append(path, Features((FeatureMap("q", np.zeros((1, 3), np.float16), "conv"),), taps=("q",)))
+    assert Features.load(f"bulk{suffix}").paths == ("a.jpg", "b.jpg", "c.jpg")
+print("ok", len(BULK_SUFFIXES))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +84,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.whl"))
 
 
+def run_in_environment(folder: Path, requirements: list[str], program: str, *arguments: str) -> str:
+    """What the program prints in an environment of its own that has these and nothing else."""
+    venv.create(folder / "env")
+    python = str(folder / "env" / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *requirements], check=True)
+    done = subprocess.run(
+        [python, "-W", "error", "-c", program, *arguments], capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("requirements", SETS.values(), ids=SETS)
 def test_it_works_with(requirements: list[str], wheel: Path, server: ServerProcess, tmp_path: Path) -> None:
-    venv.create(tmp_path / "env")
-    python = str(tmp_path / "env" / "bin" / "python")
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, str(wheel), *requirements], check=True)
-    done = subprocess.run(
-        [python, "-W", "error", "-c", PROGRAM, server.address, EXAMPLE_PHOTO, MODEL],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "ok (1, 112)\n"), done.stderr
+    requirements = [str(wheel), *requirements]
+    printed = run_in_environment(tmp_path, requirements, PROGRAM, server.address, str(EXAMPLE_PHOTO), MODEL)
+    assert printed == "ok (1, 112)\n"
+
+
+def test_its_formats_work_with_the_oldest_libraries(wheel: Path, tmp_path: Path) -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["storage"]
+    requirements = [str(wheel), *(requirement.replace(">=", "==") for requirement in extra)]
+    assert run_in_environment(tmp_path, requirements, STORAGE_PROGRAM) == "ok 3\n"
