@@ -280,9 +280,11 @@ def test_ctrl_c_at_any_moment(server: ServerProcess) -> None:
 
 
 INTERRUPTED = """
-import itertools, random, signal, sys
+import faulthandler, itertools, random, signal, sys
 import numpy as np
 from layertap import Client
+
+faulthandler.dump_traceback_later(100, exit=True)  # tells where it hangs
 
 image = np.zeros((32, 32, 3), np.uint8)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -292,10 +294,12 @@ for _ in range(200):
     items = client.extract_many(itertools.repeat(image), model=sys.argv[2], taps="stem | gap -> v")
     try:
         next(items)
-        signal.setitimer(signal.ITIMER_REAL, seeded.uniform(0.001, 0.02))
+        # And again, as a person would: Python drops what is raised while it clears garbage away.
+        signal.setitimer(signal.ITIMER_REAL, seeded.uniform(0.001, 0.02), 1)
         for _ in items:
             pass
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         items.close()
         client.close()
 print("200 times")
