@@ -143,8 +143,8 @@ class Client:
                         for item in bulk.answered(message):
                             feed.wake()
                             yield item
-                except grpc.RpcError as error:
-                    time.sleep(bulk.failed(_calls.error_of(error)))
+                except LayertapError as error:
+                    time.sleep(bulk.failed(error))
                 else:
                     if not bulk.has_unanswered:
                         break
@@ -306,8 +306,6 @@ class Client:
         features = None
         try:
             features = next((answer for message in stream if (answer := exchange.add(message)) is not None), None)
-        except grpc.RpcError as error:
-            raise _calls.error_of(error) from error
         finally:
             if features is None:  # else the server ends it by itself
                 stream.cancel()
