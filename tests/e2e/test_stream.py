@@ -282,7 +282,9 @@ def test_ctrl_c_at_any_moment(server: ServerProcess) -> None:
 @pytest.mark.parametrize("end", ["all", "some", "error", "large"])
 def test_nothing_of_grpc_s_is_left_of_a_stream(server: ServerProcess, cat: Array, end: str) -> None:
     """Its object for the call may hang a program that ends, so it must go without waiting for the garbage collector."""
+    gc.collect()
     gc.disable()
+    before = {id(thing) for thing in grpc_calls()}  # of other tests
     try:
         with Client(server.address, shared_memory=False) as client:
             if end == "large":
@@ -294,9 +296,13 @@ def test_nothing_of_grpc_s_is_left_of_a_stream(server: ServerProcess, cat: Array
                     for _ in itertools.islice(items, 30 if end == "all" else 2):
                         pass
                 items.close()
-            until(lambda: not [thing for thing in gc.get_objects() if isinstance(thing, grpc.Future)])
+            until(lambda: all(id(thing) in before for thing in grpc_calls()))
     finally:
         gc.enable()
+
+
+def grpc_calls() -> list[object]:
+    return [thing for thing in gc.get_objects() if isinstance(thing, grpc.Future)]
 
 
 INTERRUPTED = """
