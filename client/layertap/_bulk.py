@@ -78,7 +78,7 @@ class Bulk:
             one = replace(self.request, images=to_payloads([image]))
         except LayertapError as error:
             with self._lock:
-                self._ready[number] = ExtractedItem(name, error=error)
+                self._ready[number] = ExtractedItem(name, error=_numbered(error, number))
                 self._unsent.add(number)
             return None
         message = wire.encode_stream_batch(str(number), one)
@@ -121,9 +121,18 @@ class Bulk:
             if sent is None:
                 return
             if isinstance(answer, LayertapError):
-                self._ready[int(id_)] = ExtractedItem(sent.name, error=answer)
+                self._ready[int(id_)] = ExtractedItem(sent.name, error=_numbered(answer, int(id_)))
             else:
                 self._ready[int(id_)] = ExtractedItem(sent.name, answer)
+
+
+def _numbered(error: LayertapError, number: int) -> LayertapError:
+    """Each item is a request of one image, images[0]; the caller counts them all."""
+    error.message = error.message.replace("images[0]", f"images[{number}]")
+    error.args = (error.message,)
+    if "index" in error.metadata:
+        error.metadata = {**error.metadata, "index": str(number), "field": f"images[{number}]"}
+    return error
 
 
 class Feed:

@@ -5,6 +5,7 @@ The two clients send them; what a call means is written here once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,8 +13,9 @@ from typing import Generic, TypeVar
 import grpc
 
 from layertap import wire
+from layertap._connection import LARGEST_MESSAGE_BYTES
 from layertap.blocks.spec import BlockSpec
-from layertap.errors import LayertapError, UnavailableError
+from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
 from layertap.expression import format_tap
 from layertap.types import (
     ApplyRequest,
@@ -171,6 +173,10 @@ def expressions(request: ExtractRequest) -> tuple[str, ...]:
     return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
 
 
+_TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
+"""gRPC's own words. The limit is the server's, of requests, or that of the client's channel."""
+
+
 def error_of(error: grpc.RpcError) -> LayertapError:
     """The error that the server raised, or the one that says why there was no answer."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
@@ -180,5 +186,10 @@ def error_of(error: grpc.RpcError) -> LayertapError:
         return UnavailableError(details)
     if details == _SEND_FAILED:
         return UnavailableError("the call ended while a message was on its way")
+    if (sizes := _TOO_LARGE.search(details)) and int(sizes[2]) < LARGEST_MESSAGE_BYTES:
+        message = (
+            f"the request has {sizes[1]} bytes and the server takes {sizes[2]}: send fewer or smaller images at once"
+        )
+        return RequestTooLargeError(message, limit=int(sizes[2]))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     return wire.decode_error(error.code().name, details, trailers.get("grpc-status-details-bin", b""))

@@ -15,6 +15,7 @@ DEFAULT_ADDRESS = "localhost:8001"
 DEFAULT_TIMEOUT_SECONDS = 30.0
 PARTING_SECONDS = 1.0
 """How long a server may take to hear that a client leaves."""
+LONGEST_SECONDS = 1e8
 LARGEST_MESSAGE_BYTES = 512 * 2**20
 """Above the server's own limit on answers, so that it is the server that says what is too large."""
 
@@ -65,6 +66,13 @@ class Tls:
         )
 
 
+def _deadline(seconds: float) -> float | None:
+    """gRPC's clock overflows where one is too far."""
+    if not seconds > 0:
+        raise ValueError(f"a deadline is a number of seconds above 0, not {seconds}")
+    return seconds if seconds < LONGEST_SECONDS else None
+
+
 def _read(file: File) -> bytes:
     return file if isinstance(file, bytes) else Path(file).read_bytes()
 
@@ -80,7 +88,8 @@ class Connection:
     grpc_options: Sequence[tuple[str, str | int]] = ()
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a token that cannot be sent."""
+        """Raises `ValueError` for a token that cannot be sent, and for a deadline that is none."""
+        _deadline(self.timeout_seconds)
         if not (self.token.isascii() and self.token.isprintable()):
             raise ValueError("a token is plain ASCII without control characters; is there a line end in it?")
 
@@ -98,9 +107,13 @@ class Connection:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
         return secure(target, tls.credentials(), options)
 
-    def timeout(self, seconds: float | None) -> float:
-        """A call's deadline: its own, or the connection's."""
-        return self.timeout_seconds if seconds is None else seconds
+    def timeout(self, seconds: float | None) -> float | None:
+        """A call's deadline: its own, or the connection's; None, which is without end, from some years on.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return _deadline(self.timeout_seconds if seconds is None else seconds)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _AS_IT_IS = {"RGB", "RGBA", "L"}
 """Pillow's modes that are pixels as they travel; the server puts transparency on the model's background."""
+_OF_UNKNOWN_RANGE = {"I", "F"}
 ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | Array | PillowImage"
 """A path, the bytes of an image file, a uint8 H×W×C array, a float array in the model's own layout, a Pillow image."""
 
@@ -51,7 +52,7 @@ def _to_payload(image: ImageLike, index: int) -> ImagePayload:
     if isinstance(image, np.ndarray):
         return PixelImage(_checked(image, index))
     if is_pillow(image):
-        return PixelImage(np.asarray(image if image.mode in _AS_IT_IS else image.convert(_color_mode(image))))
+        return PixelImage(_pixels(image, index))
     raise BadTensorError(
         f"images[{index}] is a {type(image).__name__}; an image is a path, bytes, a NumPy array or a Pillow image",
         field=f"images[{index}]",
@@ -59,8 +60,21 @@ def _to_payload(image: ImageLike, index: int) -> ImagePayload:
     )
 
 
-def _color_mode(image: PillowImage) -> str:
-    return "RGBA" if image.has_transparency_data else "RGB"
+def _pixels(image: PillowImage, index: int) -> Array:
+    """What the server makes of the same picture in a file: Pillow's own conversion cuts 16 bits off at 255."""
+    if image.mode.startswith("I;16"):
+        return (np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)
+    if image.mode in _OF_UNKNOWN_RANGE:
+        raise BadTensorError(
+            f"images[{index}] is a Pillow image of mode {image.mode}, of whose samples nobody knows the range; make it "
+            "one of 8 bits, or send a float array in the model's own layout",
+            field=f"images[{index}]",
+            index=index,
+            expected="8 or 16 bits",
+            got=image.mode,
+        )
+    mode = "RGBA" if image.has_transparency_data else "RGB"
+    return np.asarray(image if image.mode in _AS_IT_IS else image.convert(mode))
 
 
 def is_pillow(image: object) -> bool:

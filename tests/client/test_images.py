@@ -38,6 +38,20 @@ def test_a_pillow_image_travels_as_it_is_or_in_colours(mode: str, shape: tuple[i
     assert payload.array.shape == shape
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I;16B"])
+def test_sixteen_bits_are_scaled_as_the_server_scales_a_file_s(mode: str) -> None:
+    pixels = np.array([[0, 256, 257, 32768, 65535]], ">u2" if mode.endswith("B") else "<u2")
+    (payload,) = to_payloads(Image.frombytes(mode, (5, 1), pixels.tobytes()))
+    assert isinstance(payload, PixelImage)
+    np.testing.assert_array_equal(payload.array, [[0, 0, 1, 127, 255]])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_samples_of_unknown_range_are_refused(mode: str) -> None:
+    with pytest.raises(BadTensorError, match=rf"images\[1\] is a Pillow image of mode {mode}, .* float array"):
+        to_payloads([b"x", Image.new(mode, (3, 2))])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageDecodeError, match=r"gone\.jpg: No such file") as caught:
         to_payloads([b"x", tmp_path / "gone.jpg"])

@@ -185,6 +185,54 @@ def test_stopped_and_started_again(
     assert_complete(out, good, broken, client)
 
 
+def test_a_run_goes_on_from_another_folder(server: ServerProcess, tmp_path: Path) -> None:
+    """Two folders, in each of which the same relative paths are other images."""
+    for number, day in enumerate(("day1", "day2")):
+        (tmp_path / day / "photos").mkdir(parents=True)
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / day / "photos" / name).write_bytes(picture(2 * number + (name == "b.jpg")))
+    words = command(server, Path("photos"), Path("..") / "all.zarr", taps=TAPS[1:])
+
+    def told(folder: Path, words: list[str]) -> str:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=folder)
+        return done.stdout
+
+    assert "2 images in ../all.zarr, 2 of them new" in told(tmp_path / "day1", words)
+    assert "2 images in ../all.zarr, 0 of them new" in told(tmp_path / "day1", words)
+    assert "4 images in ../all.zarr, 2 of them new" in told(tmp_path / "day2", words)
+    everything = command(server, Path("day1"), Path("all.zarr"), taps=TAPS[1:])
+    everything.insert(5, "day2")
+    assert "4 images in all.zarr, 0 of them new" in told(tmp_path, everything)
+    features = Features.load(tmp_path / "all.zarr")
+    assert features.paths == ("photos/a.jpg", "photos/b.jpg", "../day2/photos/a.jpg", "../day2/photos/b.jpg")
+    (tmp_path / "day1").rename(tmp_path / "moved")  # then names mean what they mean where it runs
+    assert "4 images in ../all.zarr, 0 of them new" in told(tmp_path / "moved", words)
+
+
+def test_a_model_that_goes_away_is_no_fault_of_the_images(
+    images: tuple[Path, list[str], list[str]], tmp_path: Path
+) -> None:
+    folder, _, _ = images
+    out = tmp_path / "features.zarr"
+    with running_server("--control") as server, Client(server.address) as client:
+        words = command(server, folder, out)
+        done = subprocess.Popen(
+            [sys.executable, "-c", EARLY_COMMITS, *words[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        wait_for_rows(out, lambda: done.poll() is None)
+        client.unload_model(MODEL)
+        _, errors = done.communicate(timeout=60)
+    assert done.returncode == 1
+    assert f"the model '{MODEL}' is unloaded" in errors
+    assert f"{committed_rows(out)} of {COUNT} images are in {out}: the same command goes on from there" in errors
+    assert not any("UNKNOWN_MODEL" in line for line in errors_in(out))
+
+
+def errors_in(out: Path) -> list[str]:
+    path = out.with_name(f"{out.name}.errors.jsonl")
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def test_a_server_that_goes_away(
     client: Client,
     server: ServerProcess,

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import layertap
 from layertap.cli import bench, compare, completion, extract, inspect, listing, serve, show
@@ -45,6 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    _open_what_is_closed()
     _let_terminals_replace()
     parsed = make_parser().parse_args(arguments)
     try:
@@ -71,6 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return INTERRUPTED
     return 0
+
+
+def _open_what_is_closed() -> None:
+    """A service manager may start programs without them, and Python then has None in their place."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def _let_terminals_replace() -> None:

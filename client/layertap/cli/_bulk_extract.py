@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +18,21 @@ from layertap._progress import with_progress
 from layertap.cli._connection import connect
 from layertap.cli._find_images import spelled_out
 from layertap.cli._output import CommandError, InterruptedRunError, print_json
-from layertap.errors import LayertapError
+from layertap.errors import (
+    ForbiddenError,
+    LayertapError,
+    ModelFailedError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnknownModelError,
+)
 from layertap.storage import RowMismatchError
 from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
 from layertap.types import ExtractedItem
+
+OF_THE_RUN = (UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError)
+"""Errors that every other image would have too, such as that of a model that was unloaded."""
 
 
 @dataclass(slots=True)
@@ -49,8 +60,8 @@ class ErrorList:
         self.count += 1
 
 
-def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> None:
-    """Goes through the images that the output lacks.
+def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Callable[[], None]:
+    """Goes through the images that the output lacks; returns what tells of it.
 
     Raises:
         CommandError: it was stopped, or no image could be extracted.
@@ -63,13 +74,15 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Non
             client.preview(model=arguments.model, taps=arguments.taps, version=version)
         run = Run(arguments.model, version, tuple(arguments.taps))
         with (
-            BulkWriter.open_or_resume(arguments.out, run, overwrite=arguments.overwrite) as writer,
+            BulkWriter.open_or_resume(
+                arguments.out, run, overwrite=arguments.overwrite, folder=str(Path.cwd())
+            ) as writer,
             ErrorList(errors_path(arguments.out)) as errors,
             _telling_how_far(writer, len(images), arguments.out),
         ):
             before = writer.rows
             _go_through(images, client, run, writer, errors)
-    _tell(arguments, writer.rows, writer.rows - before, errors)
+    return lambda: _tell(arguments, writer.rows, writer.rows - before, errors)
 
 
 def errors_path(out: Path) -> Path:
@@ -78,21 +91,31 @@ def errors_path(out: Path) -> Path:
 
 
 def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
-    earlier = set(map(spelled_out, writer.earlier))
+    # What an earlier run calls photos/1.jpg is not what that means here; if its folder is gone, all of it was moved.
+    folder = writer.folder if Path(writer.folder).is_dir() else ""
+    earlier = {spelled_out(str(Path(folder, path))) for path in writer.earlier}
     left = [image for image in images if spelled_out(image) not in earlier]
     named = [image for image in left if _has_a_name(image, errors)]
     items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
     with contextlib.closing(items):
         for item in with_progress(items, len(images), before=len(images) - len(named), also_plain=True):
-            _store(item, writer, errors)
+            _store(item, _named_from(folder, item.id), writer, errors)
 
 
-def _store(item: ExtractedItem, writer: BulkWriter, errors: ErrorList) -> None:
+def _named_from(folder: str, image: str) -> str:
+    """The image's path as one sees it from the folder."""
+    is_here = not folder or Path(folder).samefile(Path.cwd())
+    return image if is_here or Path(image).is_absolute() else os.path.relpath(image, folder)
+
+
+def _store(item: ExtractedItem, name: str, writer: BulkWriter, errors: ErrorList) -> None:
+    if isinstance(item.error, OF_THE_RUN):
+        raise item.error
     if item.error is not None:
         errors.add(item.id, item.error.reason, str(item.error))
     elif item.features is not None:
         try:
-            writer.append(item.id, item.features)
+            writer.append(name, item.features)
         except RowMismatchError as error:
             errors.add(item.id, error.reason, str(error))
 

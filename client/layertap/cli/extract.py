@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,27 +60,32 @@ def add_commands(commands: Any) -> None:
 def _extract(arguments: argparse.Namespace) -> None:
     try:
         if arguments.out is not None:
+            if not arguments.out.name:
+                raise CommandError(f"{arguments.out}: that is no name of a file; -o features.npz is one")
             format_of(arguments.out)
         if len(arguments.images) > MOST_AT_ONCE or any(Path(image).is_dir() for image in arguments.images):
-            _extract_in_bulk(arguments)
+            tell = _extract_in_bulk(arguments)
         else:
-            _extract_at_once(arguments)
+            tell = _extract_at_once(arguments)
     except (StorageError, ImportError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{arguments.out}: {error.strerror or error}") from error
+    tell()
 
 
-def _extract_in_bulk(arguments: argparse.Namespace) -> None:
+def _extract_in_bulk(arguments: argparse.Namespace) -> Callable[[], None]:
+    """Returns what tells of it."""
     from layertap.cli._bulk_extract import extract_in_bulk
 
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
         outputs = " or ".join(f"FILE{suffix}" for suffix in BULK_SUFFIXES)
         raise CommandError(f"a folder, or more than {MOST_AT_ONCE} images, goes into --out {outputs}")
-    extract_in_bulk(arguments, find_images(arguments.images))
+    return extract_in_bulk(arguments, find_images(arguments.images))
 
 
-def _extract_at_once(arguments: argparse.Namespace) -> None:
+def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
+    """Returns what tells of it."""
     out: Path | None = arguments.out
     is_in_bulk = out is not None and index_path(out).exists()
     if is_in_bulk and not arguments.overwrite:
@@ -92,7 +98,7 @@ def _extract_at_once(arguments: argparse.Namespace) -> None:
         if is_in_bulk:
             discard(out)
         replace(features, paths=tuple(arguments.images)).save(out)
-    _print(features, as_json=arguments.json)
+    return lambda: _print(features, as_json=arguments.json)
 
 
 def _print(features: Features, *, as_json: bool) -> None:

@@ -13,6 +13,8 @@ from layertap.cli._output import UsageError, print_json
 from layertap.cli._parser import add_command, positive
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 
+MOST_IMAGES = 20
+"""Of one figure: with more nobody sees anything, and drawing takes minutes."""
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # noqa: TID251 - for the annotation only
 
@@ -82,6 +84,8 @@ def _show(arguments: argparse.Namespace) -> None:
     images = images_in(arguments.images)
     if arguments.kind == "strip" and len(images) > 1:
         raise UsageError("a strip shows one image")
+    if len(images) > MOST_IMAGES:
+        raise UsageError(f"a figure shows at most {MOST_IMAGES} images, not {len(images)}; choose some of them")
     viz = import_viz("show")
     draw: dict[str, Callable[[list[Picture]], Figure]] = {
         "grid": lambda pictures: viz.maps_figure(pictures, channels=arguments.channels, picked=arguments.pick),

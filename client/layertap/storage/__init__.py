@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from layertap.storage.content import content_of, features_of
-from layertap.storage.errors import RowMismatchError, StorageError
+from layertap.storage.errors import RowMismatchError, StorageError, is_damage
 from layertap.storage.formats import BULK_SUFFIXES, FORMATS, format_of
 from layertap.storage.index import index_path, read_index
 from layertap.types import Features
@@ -30,6 +30,8 @@ def load(path: str | PathLike[str]) -> Features:
     index = read_index(path)
     try:
         content = format_.read(path)
-    except format_.ERRORS as error:
-        raise StorageError(f"{path} cannot be read as features: {error}") from error
-    return features_of(content.first(index.rows) if index else content)
+        return features_of(content.first(index.rows) if index else content)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        raise StorageError(f"{path} cannot be read as features: {error or type(error).__name__}") from error

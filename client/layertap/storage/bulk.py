@@ -30,7 +30,7 @@ from typing import Self
 import numpy as np
 
 from layertap.storage.content import Column, Content, content_of
-from layertap.storage.errors import RowMismatchError, StorageError
+from layertap.storage.errors import RowMismatchError, StorageError, is_damage
 from layertap.storage.formats import BulkFormat, bulk_format_of
 from layertap.storage.index import Index, Run, index_path, read_index, write_index
 from layertap.types import Array, Features
@@ -53,9 +53,10 @@ class _Part:
 class BulkWriter:
     """An output that grows, made by `open_or_resume`; a context manager, which commits and closes in the end."""
 
-    def __init__(self, out: Path, run: Run, format_: BulkFormat) -> None:
+    def __init__(self, out: Path, run: Run, format_: BulkFormat, folder: str) -> None:
         self._out = out
         self._run = run
+        self._folder = folder
         self._format = format_
         self._parts = format_.parts(out, 1)
         self._rows_per_part = 1
@@ -67,21 +68,23 @@ class BulkWriter:
         self._lock = contextlib.ExitStack()
 
     @classmethod
-    def open_or_resume(cls, out: Path, run: Run, *, overwrite: bool = False) -> Self:
+    def open_or_resume(cls, out: Path, run: Run, *, overwrite: bool = False, folder: str = "") -> Self:
         """An output of this run: a new one, or the one that is there, as far as it got.
+
+        ``folder`` is what a new one's paths are relative to.
 
         Raises:
             StorageError: what is there is of another run, damaged, or no output in bulk; another process writes it; no
                 format of this suffix grows.
         """
-        writer = cls(out, run, bulk_format_of(out))
+        writer = cls(out, run, bulk_format_of(out), folder)
         out.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_locked(out))
             if overwrite:
                 index_path(out).unlink(missing_ok=True)
                 writer._parts.clear()
-            writer._begin()
+            writer._begin(is_cleared=overwrite)
             writer._lock = stack.pop_all()
         return writer
 
@@ -89,6 +92,11 @@ class BulkWriter:
     def rows(self) -> int:
         """How many images are in it, with those that are not committed yet."""
         return self._part.number * self._rows_per_part + len(self._part.paths)
+
+    @property
+    def folder(self) -> str:
+        """What its paths are relative to: the folder that the first run was started in."""
+        return self._folder
 
     @property
     def earlier(self) -> frozenset[str]:
@@ -120,7 +128,7 @@ class BulkWriter:
             return
         content = replace(self._buffers.first(len(self._part.paths)), paths=tuple(self._part.paths))
         self._parts.write(self._part.number, content)
-        write_index(self._out, Index(self._run, self.rows, self._rows_per_part))
+        write_index(self._out, Index(self._run, self.rows, self._rows_per_part, self._folder))
         self._committed = self.rows
         self._committed_at = time.monotonic()
 
@@ -144,24 +152,23 @@ class BulkWriter:
         is_full = len(self._part.paths) == self._rows_per_part
         return is_full or waiting >= COMMIT_ROWS or time.monotonic() - self._committed_at >= COMMIT_SECONDS
 
-    def _begin(self) -> None:
+    def _begin(self, *, is_cleared: bool) -> None:
         """Goes on with what is there, or begins anew."""
         index = read_index(self._out)
-        if index is None and self._parts.exist():
+        if index is None and not is_cleared and self._parts.exist():
             raise StorageError(f"{self._out} is no output that a run could go on with; {_WAY_OUT}")
         if index is None or not index.rows:
             self._parts.clear()  # nothing of it was committed
-            write_index(self._out, Index(self._run, 0, 1))
+            write_index(self._out, Index(self._run, 0, 1, self._folder))
         elif index.run != self._run:
             raise StorageError(f"{self._out} is of {index.run}; this is {self._run}: {_WAY_OUT}")
         else:
             self._resume(index)
 
     def _resume(self, index: Index) -> None:
-        self._rows_per_part = index.rows_per_part
+        self._rows_per_part, self._folder = index.rows_per_part, index.folder
         self._parts = self._format.parts(self._out, index.rows_per_part)
         number, rows = divmod(index.rows, index.rows_per_part)
-        damage: tuple[type[Exception], ...] = (*self._format.ERRORS, FileNotFoundError)
         try:
             self._parts.keep(index.rows)
             last = self._parts.read(number if rows else number - 1)
@@ -170,7 +177,9 @@ class BulkWriter:
             for buffer, column in zip(self._buffers.columns, last.columns, strict=True):
                 buffer.array[:rows] = column.array[:rows]
             whole_parts = [path for part in range(number) for path in self._parts.paths(part)]
-        except damage as error:
+        except Exception as error:
+            if not (is_damage(error) or isinstance(error, FileNotFoundError)):
+                raise
             raise StorageError(f"{self._out} is damaged ({error}); overwrite it to begin anew") from error
         self._earlier = frozenset((*whole_parts, *self._part.paths))
         if len(self._earlier) != index.rows:

@@ -11,3 +11,11 @@ class RowMismatchError(StorageError):
     """A row that does not fit those before it."""
 
     reason = "SHAPE_DIFFERS"
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether what a file holds is at fault, and not the disk, the memory or what is installed.
+
+    The libraries that read files do not say: over a damaged one each raises whatever it stumbles over.
+    """
+    return not isinstance(error, OSError | MemoryError | ImportError)

@@ -12,7 +12,6 @@ from layertap.storage.content import Column, Content, unique
 from layertap.storage.errors import StorageError
 from layertap.storage.files import replacing_folder, standing, stem_of
 
-ERRORS = (ValueError, KeyError, EOFError)
 LISTING = "layertap.json"
 
 

@@ -25,9 +25,6 @@ BULK_SUFFIXES = (".zarr", ".parquet", ".safetensors")
 class Format(Protocol):
     """What a module of a format has."""
 
-    ERRORS: tuple[type[Exception], ...]
-    """What its library raises where a file is damaged."""
-
     def write(self, path: Path, content: Content) -> None: ...
 
     def read(self, path: Path) -> Content: ...

@@ -29,6 +29,8 @@ class Index:
     rows: int
     """Those that are committed; what lies beyond is not there."""
     rows_per_part: int
+    folder: str = ""
+    """What the rows' paths are relative to; empty where nobody knows."""
 
 
 def index_path(out: Path) -> Path:
@@ -51,7 +53,7 @@ def read_index(out: Path) -> Index | None:
     try:
         facts = json.loads(path.read_text())
         run = Run(facts["run"]["model"], facts["run"]["version"], tuple(facts["run"]["taps"]))
-        return Index(run, int(facts["rows"]), int(facts["rows_per_part"]))
+        return Index(run, int(facts["rows"]), int(facts["rows_per_part"]), str(facts.get("folder", "")))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

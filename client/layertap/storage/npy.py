@@ -10,8 +10,6 @@ from layertap.storage.content import Column, Content
 from layertap.storage.errors import StorageError
 from layertap.storage.files import replacing
 
-ERRORS = (ValueError, EOFError)
-
 
 def write(path: Path, content: Content) -> None:
     results = [column for column in content.columns if column.is_result]

@@ -15,7 +15,6 @@ import numpy as np
 from layertap.storage.content import Column, Content, Facts, unique
 from layertap.storage.files import replacing
 
-ERRORS = (zipfile.BadZipFile, ValueError, KeyError, EOFError)
 _PATHS = "paths"
 
 

@@ -22,7 +22,6 @@ from layertap.storage.files import replacing
 from layertap.storage.parts import FileParts, Parts, part_files
 from layertap.types import Array
 
-ERRORS = (pa.ArrowException, ValueError, KeyError)
 _PREFIX = "part"
 _METADATA = b"layertap"
 

@@ -55,7 +55,8 @@ class FileParts:
         self.keep(0)
         with contextlib.suppress(FileNotFoundError):
             if self.out.is_dir():
-                self.out.rmdir()
+                with contextlib.suppress(OSError):  # what else somebody keeps in it stays
+                    self.out.rmdir()
             else:
                 self.out.unlink()
 

@@ -16,7 +16,6 @@ from layertap.storage.content import Column, Content, joined, unique
 from layertap.storage.files import replacing
 from layertap.storage.parts import FileParts, Parts, part_files
 
-ERRORS = (SafetensorError, ValueError, KeyError)
 _RESERVED = "__metadata__"
 _METADATA = "layertap"
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.errors import BaseZarrError
 
 from layertap.storage.content import Column, Content, check_paths, unique
 from layertap.storage.errors import StorageError
@@ -23,7 +22,6 @@ from layertap.storage.index import read_index
 from layertap.storage.parts import Parts
 from layertap.storage.zarr_folder import ZarrFolder
 
-ERRORS = (BaseZarrError, ValueError, KeyError)
 CHUNK_BYTES = 16 * 2**20
 _ATTRIBUTE = "layertap"
 _PATHS = "path"

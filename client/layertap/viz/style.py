@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,17 @@ def save(figure: Figure, out: str | os.PathLike[str]) -> None:
     kind = Path(out).suffix[1:].lower() or FORMATS[0]
     if kind not in FORMATS:
         raise ValueError(f"a picture's name ends in one of {', '.join(FORMATS)}, not {Path(out).suffix!r}")
-    figure.savefig(Path(out), dpi=DOTS_PER_INCH, format=kind)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as a box
+        figure.savefig(Path(out), dpi=DOTS_PER_INCH, format=kind)
 
 
 def plain(text: str, longest: int = 60) -> str:
-    """The text with its middle left out where it is too long; a dollar sign does not begin a formula."""
+    """The text with its middle left out where it is too long; a dollar sign does not begin a formula.
+
+    What is no Unicode, as a file's name may be, is question marks.
+    """
+    text = text.encode(errors="replace").decode()
     if len(text) > longest:
         half = (longest - 1) // 2
         text = f"{text[: longest - 1 - half]}…{text[-half:]}"

@@ -247,6 +247,27 @@ def test_a_lost_chunk_never_reads_as_zeros(tmp_path: Path) -> None:
     assert Features.load(out).paths == tuple(IMAGES[:5])
 
 
+def test_other_files_stay_when_a_run_begins_anew(tmp_path: Path) -> None:
+    out = tmp_path / "features.parquet"
+    extract(out)
+    (out / "notes.txt").write_text("mine")
+    with BulkWriter.open_or_resume(out, RUN, overwrite=True) as writer:
+        assert not writer.rows
+        writer.append(IMAGES[0], row(0))
+    extract(out)
+    assert_complete(out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_damaged_chunk_is_told_to_a_run_that_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "features.zarr"
+    extract(out, IMAGES[:7])
+    chunk = out / "maps" / "c" / "1" / "0" / "0"
+    chunk.write_bytes(b"garbage" + chunk.read_bytes())
+    with pytest.raises(StorageError, match=r"is damaged.*overwrite it to begin anew"):
+        extract(out)
+
+
 def test_nothing_was_written_yet(out: Path) -> None:
     extract(out, [])
     with pytest.raises((StorageError, FileNotFoundError)):
