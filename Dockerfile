@@ -12,7 +12,7 @@ RUN python3 -m venv /opt/layertap
 COPY constraints.txt pyproject.toml README.md CHANGELOG.md LICENSE ./
 # The version alone: a change of the code does not install the dependencies anew.
 COPY client/layertap/__init__.py client/layertap/
-RUN mkdir -p server/layertap_server && /opt/layertap/bin/pip install ".[${EXTRA}]"
+RUN mkdir -p server/layertap_server && /opt/layertap/bin/pip install ".[${EXTRA},otel]"
 COPY client client
 COPY server server
 RUN /opt/layertap/bin/pip install --no-deps --force-reinstall . \

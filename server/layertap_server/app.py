@@ -163,8 +163,9 @@ class Server:
         await self._health.enter_graceful_shutdown()
         loop = asyncio.get_running_loop()
         earliest, latest = loop.time() + drain_seconds, loop.time() + grace_seconds
-        while loop.time() < earliest or (self._is_busy and loop.time() < latest):  # noqa: ASYNC110 - clock
+        while loop.time() < earliest or (self._dispatcher.is_busy and loop.time() < latest):  # noqa: ASYNC110 - clock
             await asyncio.sleep(0.01)
+        is_complete = not self._dispatcher.is_busy
         # What else is open, such as a probe that watches health, has nothing to lose.
         await self._server.stop(LAST_CALLS_SECONDS)
         self._dispatcher.close()
@@ -174,11 +175,7 @@ class Server:
             self._metrics_server.server_close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
-        return self._dispatcher.admitted == 0
-
-    @property
-    def _is_busy(self) -> bool:
-        return bool(self._dispatcher.admitted or self._dispatcher.streams)
+        return is_complete
 
     def _register(self) -> None:
         dispatcher = self._dispatcher

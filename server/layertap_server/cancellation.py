@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
+from layertap.errors import CancelledError
+
 _current: ContextVar[Cancellation | None] = ContextVar("cancellation", default=None)
 
 
@@ -24,6 +26,11 @@ class Cancellation:
             self.is_cancelled = True
             if self._stop is not None:
                 self._stop()
+
+    def check(self) -> None:
+        """Raises `CancelledError` when the job is cancelled."""
+        if self.is_cancelled:
+            raise CancelledError("the caller is gone; what was asked was given up")
 
     @contextlib.contextmanager
     def of_this_thread(self) -> Iterator[None]:

@@ -30,7 +30,7 @@ def read_document(path: Path, *, secret: bool = False) -> Section:
     Raises:
         ManifestError: no YAML, or no mapping.
     """
-    loader = _OnceLoader if secret else _LineLoader
+    loader = OnceLoader if secret else _LineLoader
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - made from the safe loader
     except yaml.MarkedYAMLError as error:
@@ -38,7 +38,7 @@ def read_document(path: Path, *, secret: bool = False) -> Section:
         problem = "this is no YAML" if secret and error.problem != TWICE else error.problem
         raise ManifestError(f"{path.name}, line {line}: {problem}") from (None if secret else error)
     except OSError as error:
-        raise ManifestError(f"{path.name}: {error}") from error
+        raise ManifestError(f"{path.name}: {error.strerror}") from error  # the error itself tells the server's paths
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         # What YAML's own constructors raise for a date that is none, a number of too many digits, a list without end.
         why = "" if secret else f": {str(error)[:200]}"
@@ -84,7 +84,7 @@ def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
     return result
 
 
-class _OnceLoader(_LineLoader):
+class OnceLoader(_LineLoader):
     """It refuses a mapping that has a key twice, of which only the last would count."""
 
 
@@ -107,7 +107,7 @@ def _construct_list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> _List:
 
 _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_map)
 _LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
-_OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_once)
+OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_once)
 
 
 def _is_number(value: object) -> bool:

@@ -35,7 +35,7 @@ from layertap.types import (
     Tap,
     Timing,
 )
-from layertap_server import images, request_record
+from layertap_server import cancellation, images, request_record
 from layertap_server.batching import Batcher, BatchLimits
 from layertap_server.graph import (
     CompiledPlan,
@@ -262,7 +262,10 @@ class Engine:
             message = f"the model takes {wanted} channels and a picture has {given}; send its own input, as floats"
             raise BadTensorError(message, field="images[0]", expected=str(wanted), got=str(given))
 
+        job = cancellation.current()  # of this thread; the pool's have none
+
         def prepare(index: int) -> Array:
+            job.check()
             return images.prepare(images_[index], model.preprocessing, index, self._limits.image_pixels)
 
         indexes = range(len(images_))

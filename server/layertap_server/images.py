@@ -14,6 +14,7 @@ from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
 from layertap_server.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
 
+Image.MAX_IMAGE_PIXELS = None  # the operator's limit counts, and is asked before anything is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 """What is decoded; Pillow's other readers are never reached by foreign bytes."""
 Size: TypeAlias = tuple[int, int]
@@ -99,8 +100,6 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
         why = str(error) if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
         raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS), cause=cause) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLargeError(f"{field}: {error}", field=field, index=index, limit=max_pixels) from error
     except (ImageTooLargeError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
@@ -119,8 +118,9 @@ def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow itself would cut them off at 255
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     if image.has_transparency_data:
-        below = Image.new("RGBA", image.size, (*preprocessing.background, 255))
-        image = Image.alpha_composite(below, image.convert("RGBA"))
+        above = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", image.size, preprocessing.background)
+        image.paste(above, mask=above.getchannel("A"))
     mode = "L" if preprocessing.channels == GRAY else "RGB"
     return image if image.mode == mode else image.convert(mode)  # which would be a copy
 

@@ -50,10 +50,12 @@ def configured(level: str, format_: str) -> Iterator[None]:
     level_before = root.level
     root.setLevel(level.upper())
     root.addHandler(handler)
+    logging.captureWarnings(capture=True)  # a library's words about a picture would be lines of another form
     listener.start()
     try:
         yield
     finally:
+        logging.captureWarnings(capture=False)
         root.removeHandler(handler)
         root.setLevel(level_before)
         listener.stop()

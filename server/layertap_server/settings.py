@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from layertap._nearest import did_you_mean, nearest
+from layertap_server.document import OnceLoader
 
 ENVIRONMENT_PREFIX = "LAYERTAP_"
 NOT_SETTINGS = {"LAYERTAP_CONFIG", "LAYERTAP_TOKEN"}
@@ -115,7 +116,12 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     Raises:
         SettingsError: an unknown name, or a value that does not fit.
     """
-    return Settings(**{name: value for name, (value, _) in _layered(arguments, environment).items()})
+    layers = _layered(arguments, environment)
+    try:
+        return Settings(**{name: value for name, (value, _) in layers.items()})
+    except SettingsError as error:
+        _, origin = layers.get(str(error).split(" ", 1)[0], (None, ""))
+        raise SettingsError(f"{origin}: {error}" if origin else str(error)) from error
 
 
 def shown(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
@@ -145,7 +151,7 @@ def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> d
 
 def _from_file(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document = yaml.load(path.read_text(encoding="utf-8"), OnceLoader) or {}  # noqa: S506 - made from the safe loader
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
         raise SettingsError(f"the config file {path} cannot be read: {error}") from error
     if not isinstance(document, dict):
@@ -164,8 +170,14 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _refuse_misspelled(name: str, key: str) -> None:
-    """Other variables may be the client's or an orchestrator's; one that is nearly a setting was meant as one."""
-    near = nearest(name, [item.name for item in dataclasses.fields(Settings)], count=1, likeness=ALIKE)
+    """Other variables may be the client's or an orchestrator's; one that is nearly a setting was meant as one.
+
+    So are TOKENS_FILE and TLS_CERT, which begin as one does; PORT_8001_TCP comes from Kubernetes.
+    """
+    names = [item.name for item in dataclasses.fields(Settings)]
+    near = nearest(name, names, count=1, likeness=ALIKE)
+    if not near and not re.search(r"_\d+_(tcp|udp|sctp)", name):
+        near = [item for item in (*names, "config") if name.startswith(item) or item.startswith(name)][:1]
     if near:
         hint = did_you_mean(f"{ENVIRONMENT_PREFIX}{item.upper()}" for item in near)
         raise SettingsError(f"the environment has {key}, which is no setting{hint}")

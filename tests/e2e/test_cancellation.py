@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from layertap import Client, errors
 from tests.models import branching, model_folder
 from tests.odd_models import OPSET, of_text
-from tests.processes import running_server
+from tests.processes import ServerProcess, running_server
 
 ENDLESS = f"""{OPSET}
 endless (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
@@ -25,6 +28,23 @@ endless (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
     >
     result = Relu (last)
 }}"""
+
+
+def processor_seconds(server: ServerProcess) -> float:
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_images_are_not_decoded_for_a_caller_who_is_gone(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8000, 8000)).save(file, "PNG", compress_level=1)
+    model_folder(tmp_path, "branching", branching())
+    with running_server(models=tmp_path) as server, Client(server.address) as client:
+        with pytest.raises(errors.DeadlineError):
+            client.extract([file.getvalue()] * 60, model="branching", taps="scores", timeout_seconds=1)
+        server.wait_until_idle()
+        assert processor_seconds(server) < 12  # all of them take more than 20
+        assert "incident" not in server.log.read_text()
 
 
 def test_a_run_without_end_is_ended_when_its_caller_goes(tmp_path: Path) -> None:

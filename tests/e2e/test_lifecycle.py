@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from layertap import Client, _calls, errors, wire
 from layertap.images import to_payloads
 from layertap.types import Array, ExtractRequest
 from tests.paths import MODEL, MODELS
-from tests.processes import ServerProcess, running_server, serve_command
+from tests.processes import ServerProcess, running_server, serve_command, until
 
 
 def start_and_fail(*flags: str, models: Path = MODELS) -> str:
@@ -107,6 +109,49 @@ def test_a_stop_lets_the_requests_under_way_end(number: signal.Signals, cat: Arr
     assert all(isinstance(error, errors.UnavailableError) for error in refused), refused
     for array in answered:
         np.testing.assert_allclose(array, answered[0], rtol=1e-4, atol=1e-4)
+
+
+def slow_way(server_port: int, bytes_a_second: int) -> int:
+    """The port of a way to the server that brings answers so slowly."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def carry(source: socket.socket, target: socket.socket, seconds_a_byte: float) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(2**16):
+                target.sendall(data)
+                time.sleep(len(data) * seconds_a_byte)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                caller, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", server_port))
+                threading.Thread(target=carry, args=(caller, server, 0), daemon=True).start()
+                threading.Thread(target=carry, args=(server, caller, 1 / bytes_a_second), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_a_stop_lets_an_answer_arrive(cat: Array) -> None:
+    """Its work has ended long before its last byte is on the way."""
+    with running_server() as process:
+        port = slow_way(int(process.address.rpartition(":")[2]), 4_000_000)
+        with Client(process.address) as client:
+            expected = client.extract([cat] * 20, model=MODEL, taps="stage:1")
+        large = [("grpc.max_receive_message_length", -1)]
+        with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(f"127.0.0.1:{port}", large) as channel:
+            # At once and not in chunks: a stream is known to be open.
+            call = _calls.extract(ExtractRequest(MODEL, to_payloads([cat] * 20), ("stage:1",)))
+            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
+            answer = pool.submit(method, call.request, 60)
+            process.wait_until_busy()
+            until(lambda: process.gauge("layertap_requests_admitted") == 0)
+            process.process.terminate()
+            assert len(answer.result(60)) > expected["stage:1"].nbytes > 15_000_000
+        assert process.process.wait(timeout=30) == 0
 
 
 def test_a_second_signal_stops_at_once(cat: Array) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -9,7 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from layertap import Client, Layout, ModelState, blocks
 from tests.paths import MODEL
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, running_server
 
 
 def test_models(client: Client) -> None:
@@ -39,6 +41,16 @@ def test_layers(client: Client) -> None:
     (embedding,), (logits,) = client.layers(MODEL, "embedding"), client.layers(MODEL, "logits")
     assert (embedding.channels, logits.channels) == (1280, 1000)
     assert embedding.layout is Layout.VECTOR
+
+
+def test_listings_answer_whatever_extractions_may_wait() -> None:
+    with (
+        running_server("--max-waiting", "0") as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(40) as pool,
+    ):
+        asked = [pool.submit(client.layers, MODEL) for _ in range(80)]
+        assert {len(answer.result(60)) for answer in asked} == {143}
 
 
 def test_module_paths_are_selectors(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from PIL import Image
 
 from layertap import Client, errors, wire
 from layertap.types import Array, EncodedImage, ExtractRequest
@@ -80,6 +82,20 @@ def test_a_line_a_request_in_json(cat: Array) -> None:
     assert (stream["method"], stream["items"], stream["failed_items"]) == ("ExtractStream", 2, 1)
     assert stream["bytes_in"] > cat.nbytes
     assert (listing["method"], listing["status"]) == ("ListModels", "OK")
+
+
+def test_a_library_s_warning_is_a_line_as_all_others() -> None:
+    """Pillow warns of a photograph whose EXIF data ends too early."""
+    exif = Image.Exif()
+    exif[0x010F] = "a maker"
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, "JPEG", exif=exif.tobytes()[:-12])
+    asked = ExtractRequest(MODEL, (EncodedImage(file.getvalue()),), ("stage:1 | gap",))
+    with running_server("--log-format", "json") as server, grpc.insecure_channel(server.address) as channel:
+        call = called(channel, wire.encode_extract_request(asked).SerializeToString())
+        assert call.code() is grpc.StatusCode.OK
+        entries = [json.loads(line) for line in stopped(server).read_text().splitlines()]
+    assert [entry for entry in entries if entry["logger"] == "py.warnings"]
 
 
 def test_request_ids_come_back(server: ServerProcess) -> None:

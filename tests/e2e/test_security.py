@@ -211,6 +211,20 @@ def test_reflection_wants_a_token_and_probes_do_not(guarded: ServerProcess) -> N
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.parametrize("method", ["/layertap.v1.FeatureService/Nothing", "/nobody.Service/Method"])
+def test_who_has_no_token_does_not_learn_what_exists(guarded: ServerProcess, method: str) -> None:
+    with grpc.insecure_channel(guarded.address) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
+        for metadata, expected in (
+            ((), grpc.StatusCode.UNAUTHENTICATED),
+            ((("authorization", f"Bearer {SECRET}"),), grpc.StatusCode.UNIMPLEMENTED),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=5, metadata=metadata)
+            assert isinstance(caught.value, grpc.Call)
+            assert caught.value.code() is expected
+
+
 def test_a_message_that_inflates_past_the_limit(server: ServerProcess) -> None:
     """64 MiB is the limit of what a message is, not of what travels."""
     before = resident_bytes(server)

@@ -46,6 +46,19 @@ def test_the_host_of_the_settings_is_asked(host: str) -> None:
             assert not healthcheck.check({**environment, "LAYERTAP_HOST": "127.0.0.1"})
 
 
+def test_a_proxy_is_not_for_the_container_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker puts the proxy of its own configuration into every container."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with serving("127.0.0.1") as port:
+        assert healthcheck.is_serving(f"127.0.0.1:{port}")
+    server = start_monitoring("127.0.0.1", 0, CollectorRegistry(), lambda: True)
+    try:
+        assert healthcheck.is_ready(f"127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_the_config_file_counts(tmp_path: Path) -> None:
     file = tmp_path / "layertap.yaml"
     with serving("127.0.0.1") as port:

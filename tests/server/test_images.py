@@ -158,6 +158,8 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
     with pytest.raises(ImageTooLargeError) as caught:
         decode(encoded(Image.new("1", (4000, 3000)), "PNG"), max_pixels=10**6)
     assert caught.value.metadata["limit"] == "1000000"
+    with pytest.raises(ImageTooLargeError, match=r"15000×14000 pixels; the limit is 200000000 in all"):
+        decode(encoded(Image.new("1", (15000, 14000)), "PNG"), max_pixels=2 * 10**8)  # Pillow's own limit is lower
     with pytest.raises(ImageTooLargeError):
         decode(PixelImage(np.zeros((20, 20), np.uint8)), max_pixels=399)
 

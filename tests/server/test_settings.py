@@ -52,6 +52,10 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--metrics-port", "65536"), {}, "at most 65535"),
         (("--config", "/nowhere"), {}, "cannot be read"),
         ((), {"LAYERTAP_MAX_IMAGE": "3"}, "has LAYERTAP_MAX_IMAGE, .*did you mean LAYERTAP_MAX_IMAGES"),
+        ((), {"LAYERTAP_TOKENS_FILE": "/x"}, "has LAYERTAP_TOKENS_FILE, .*did you mean LAYERTAP_TOKENS"),
+        ((), {"LAYERTAP_TLS_CERT": "/x"}, "has LAYERTAP_TLS_CERT, .*did you mean LAYERTAP_TLS_CERTIFICATE"),
+        ((), {"LAYERTAP_CONFIGURATION": "/x"}, "has LAYERTAP_CONFIGURATION, .*did you mean LAYERTAP_CONFIG"),
+        ((), {"LAYERTAP_MAX_IMAGES": "0"}, "^LAYERTAP_MAX_IMAGES: max_images is at least 1"),
         (("--tls-key", "k.pem"), {}, "tls_certificate and tls_key belong together"),
         (("--tls-client-authorities", "c.pem"), {}, "needs tls_certificate"),
     ],
@@ -130,7 +134,14 @@ def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("prot: 1", "no setting 'prot' .did you mean port"), ("[]", "must map"), ("a: b: c", "cannot be read")],
+    [
+        ("prot: 1", "no setting 'prot' .did you mean port"),
+        ("[]", "must map"),
+        ("a: b: c", "cannot be read"),
+        ("tokens: t.yaml\nport: 1\ntokens:\n", "(?s)cannot be read: a key is there twice.*line 3"),
+        ("port: 0x10000", "^ports are at most 65535"),
+        ("max_images: 0", "layertap.yaml: max_images is at least 1"),
+    ],
 )
 def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "layertap.yaml"

@@ -34,7 +34,7 @@ class Access(grpc.aio.ServerInterceptor):
         method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         refusal = self._refusal(method, metadata)
-        return handler if handler is None or refusal is None else self._refusing(method, refusal)
+        return handler if refusal is None else self._refusing(method, refusal)
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         if method.startswith(OPEN):

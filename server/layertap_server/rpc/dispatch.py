@@ -33,6 +33,9 @@ from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
 log = logging.getLogger(__name__)
 
 WORKER_NICENESS = 5
+ROOM_FOR_LISTINGS = Room(1000, 2**26)
+"""Whatever an operator leaves to extractions: listings always answer."""
+ON_THE_WAY_SECONDS = 0.05
 DETAILS = "grpc-status-details-bin"
 
 
@@ -76,18 +79,24 @@ class Dispatcher:
         # The event loop and listings come first: they are short, and somebody waits for each.
         self._work = Lane(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
-        self._listing = Lane(1, room, "listing")
-        self._control = Lane(1, room, "control")
+        self._listing = Lane(1, ROOM_FOR_LISTINGS, "listing")
+        self._control = Lane(1, ROOM_FOR_LISTINGS, "control")
         self._workers = workers
         self._observers = observers
         self._draining = asyncio.Event()
         self.streams = 0
         """That are open."""
+        self._open = 0
 
     @property
     def admitted(self) -> int:
         """Extractions that wait or run."""
         return self._work.admitted
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything but listings waits, runs, streams or is still being sent."""
+        return bool(self._open or self._work.admitted or self._control.admitted)
 
     @property
     def waiting(self) -> int:
@@ -138,7 +147,7 @@ class Dispatcher:
             record.bytes_in = len(request)
             try:
                 if lane is not self._listing:
-                    self._refuse_while_draining()
+                    self._enter(context)
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
             except asyncio.CancelledError:
                 _tell_late_from_gone(record, context)
@@ -165,7 +174,7 @@ class Dispatcher:
             failure: LayertapError | None = None
             self.streams += 1
             try:
-                self._refuse_while_draining()
+                self._enter(context)
                 await stream(messages, context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError:
@@ -202,15 +211,28 @@ class Dispatcher:
         for observer in self._observers:
             observer(record)
 
-    def _refuse_while_draining(self) -> None:
+    def _enter(self, context: Context) -> None:
+        """Counts the call until all of its answer has been sent, which may take longer than the work.
+
+        Raises:
+            DrainingError: nobody enters any more.
+        """
         if self._draining.is_set():
             raise draining_error()
+        self._open += 1
+        context.add_done_callback(self._left)  # type: ignore[arg-type] # the stubs want their own class
+
+    def _left(self, _context: object) -> None:
+        self._open -= 1
 
 
 def _tell_late_from_gone(record: RequestRecord, context: Context) -> None:
-    """gRPC cancels a call whose deadline passes just as one whose caller goes away."""
+    """gRPC cancels a call whose deadline passes just as one whose caller goes away.
+
+    The caller's clock began earlier, by the time on the way: that it is late may be heard before it is here.
+    """
     remaining = context.time_remaining()
-    if remaining is not None and remaining <= 0:
+    if remaining is not None and remaining <= ON_THE_WAY_SECONDS:
         record.fail(DeadlineError("the deadline passed before the answer was there"))
 
 
