@@ -13,7 +13,7 @@ from itertools import islice
 
 from layertap import wire
 from layertap._calls import expressions
-from layertap.errors import LayertapError, UnavailableError
+from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
 from layertap.images import ImageLike, describe, to_payloads
 from layertap.types import ExtractedItem, ExtractRequest, Features
 
@@ -110,10 +110,27 @@ class Bulk:
 
     def failed(self, error: LayertapError) -> float:
         """How many seconds to wait before another stream; raises the error where there is no use in one."""
+        if self._refused(error):
+            return 0.0
         self._failures += 1
         if not isinstance(error, UnavailableError) or self._failures > MOST_REOPENINGS:
             raise error
         return min(BACKOFF_SECONDS * 2.0**self._failures, LONGEST_BACKOFF_SECONDS)
+
+    def _refused(self, error: LayertapError) -> bool:
+        """Whether the stream ended for one image that is too large; that is its answer.
+
+        gRPC refuses the whole stream, and of the message tells its size alone.
+        """
+        if not isinstance(error, RequestTooLargeError):
+            return False
+        size = int(error.metadata.get("bytes", -1))
+        with self._lock:
+            number = next((number for number, sent in self._sent.items() if len(sent.message) == size), None)
+        if number is None:
+            return False
+        self._end(str(number), error)
+        return True
 
     def _end(self, id_: str, answer: Features | LayertapError) -> None:
         with self._lock:

@@ -190,6 +190,6 @@ def error_of(error: grpc.RpcError) -> LayertapError:
         message = (
             f"the request has {sizes[1]} bytes and the server takes {sizes[2]}: send fewer or smaller images at once"
         )
-        return RequestTooLargeError(message, limit=int(sizes[2]))
+        return RequestTooLargeError(message, limit=int(sizes[2]), bytes=int(sizes[1]))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
     return wire.decode_error(error.code().name, details, trailers.get("grpc-status-details-bin", b""))

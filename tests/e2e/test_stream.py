@@ -19,7 +19,7 @@ import pytest
 
 from layertap import Client, _calls, errors, wire
 from layertap._shared_memory import new_region
-from layertap.images import to_payloads
+from layertap.images import ImageLike, to_payloads
 from layertap.types import Array, ExtractRequest, Features, PixelImage
 from layertap.v1 import shared_memory_service_pb2 as memory_pb
 from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
@@ -253,6 +253,19 @@ def test_what_a_broken_stream_left_is_sent_again() -> None:
     features = got[100].features
     assert features is not None
     np.testing.assert_array_equal(features["v"], expected)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_image_above_the_server_s_limit_is_a_bad_image(ordered: bool, cat: Array) -> None:
+    """gRPC ends all of the stream for it; the others are answered over another one."""
+    images: list[ImageLike] = [cat, cat, os.urandom(3 * 2**20), *[cat] * 40, os.urandom(2 * 2**20), cat]
+    with running_server("--max-request-bytes", str(2**20)) as server, Client(server.address) as client:
+        items = list(client.extract_many(images, model=MODEL, taps="stage:1 | gap -> v", ordered=ordered))
+    bad = {int(item.id): item.error for item in items if item.error}
+    assert sorted(bad) == [2, 43]
+    assert all(isinstance(error, errors.RequestTooLargeError) for error in bad.values())
+    assert sorted(int(item.id) for item in items) == list(range(45))
+    assert not ordered or [int(item.id) for item in items] == list(range(45))
 
 
 def test_a_stream_without_end_does_not_hold_up_a_stop(cat: Array) -> None:
