@@ -39,6 +39,7 @@ BELOW = {
     "batching": {"cancellation", "request_record"},
     "engine": {
         "batching",
+        "cancellation",
         "graph",
         "images",
         "inputs",
@@ -59,7 +60,7 @@ BELOW = {
     "nvml": set(),
     "logs": {"request_record"},
     "tracing": {"request_record"},
-    "settings": set(),
+    "settings": {"document"},
     "allowance": set(),
     "shared_memory": set(),
     "tls": set(),

@@ -130,7 +130,7 @@ def test_wrong_usage(
         (["gone.png", SOME[0], "-m", ONE, "-m", OTHER], "gone.png: No such file"),
         ([SOME[0], SOME[1], "-m", ONE, "--layers", "nope"], "no layer 'nope'"),
         ([SOME[0], SOME[1], "-m", ONE, "--layers", "val_0"], "cannot be tapped"),
-        ([SOME[0], str(ROOT / "LICENSE"), "-m", ONE, "-m", OTHER], "LICENSE: images[0]: "),
+        ([SOME[0], str(ROOT / "LICENSE"), "-m", ONE, "-m", OTHER], "LICENSE: images[1]: "),
     ],
 )
 def test_an_error_is_one_clear_line(
