@@ -72,7 +72,7 @@ class Client:
 
         Raises:
             OSError: a file of ``tls`` cannot be read.
-            ValueError: ``tls`` has a certificate without its key.
+            ValueError: ``tls`` has a certificate without its key; the deadline is no number above 0.
         """
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
         self._channel = self._connection.open(grpc.insecure_channel, grpc.secure_channel)
@@ -291,10 +291,9 @@ class Client:
 
     def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
         method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(call.method)
+        timeout = self._connection.timeout(timeout_seconds)
         try:
-            answer = method(
-                call.request, timeout=self._connection.timeout(timeout_seconds), metadata=self._connection.metadata
-            )
+            answer = method(call.request, timeout=timeout, metadata=self._connection.metadata)
         except grpc.RpcError as error:
             raise _calls.error_of(error) from error
         except ValueError as error:  # gRPC's way of saying that the channel is closed

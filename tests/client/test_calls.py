@@ -6,7 +6,7 @@ import grpc
 import pytest
 from grpc.aio import AioRpcError, Metadata
 
-from layertap import errors
+from layertap import Client, errors
 from layertap._calls import error_of
 from layertap._connection import Connection
 
@@ -37,6 +37,8 @@ def test_what_is_no_deadline(seconds: float) -> None:
         Connection(timeout_seconds=seconds)
     with pytest.raises(ValueError, match="above 0"):
         Connection().timeout(seconds)
+    with Client("localhost:1") as client, pytest.raises(ValueError, match="above 0"):
+        client.models(timeout_seconds=seconds)
 
 
 def test_a_deadline_without_end() -> None:

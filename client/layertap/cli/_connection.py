@@ -13,11 +13,11 @@ from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap.cli._output import CommandError
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not seconds > 0:
+def seconds(text: str) -> float:
+    value = float(text)
+    if not value > 0:
         raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text}")
-    return seconds
+    return value
 
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-certificate", metavar="FILE", help="the client's own certificate (PEM), for mTLS")
     group.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
     group.add_argument("--token", metavar="FILE", type=Path, help="file of the token; or the variable LAYERTAP_TOKEN")
-    group.add_argument("--timeout", metavar="SECONDS", type=_seconds, default=30.0, help="deadline (default: 30)")
+    group.add_argument("--timeout", metavar="SECONDS", type=seconds, default=30.0, help="deadline (default: 30)")
 
 
 @contextlib.contextmanager

@@ -34,4 +34,4 @@ def load(path: str | PathLike[str]) -> Features:
     except Exception as error:
         if not is_damage(error):
             raise
-        raise StorageError(f"{path} cannot be read as features: {error or type(error).__name__}") from error
+        raise StorageError(f"{path} cannot be read as features: {str(error) or type(error).__name__}") from error
