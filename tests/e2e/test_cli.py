@@ -111,6 +111,7 @@ def test_show(server: ServerProcess, tmp_path: Path, taps: list[str]) -> None:
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "x.zip"], ".npz, .npy"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-t", "op:Add", "-o", "/tmp/x.npy"], "holds one result"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "/proc/x.npz"], "/proc/x.npz"),
+        (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "."], "no name of a file"),
         (["layers", MODEL, "stage:9"], "from stage:1 to stage:5"),
         (["blocks", "sofmax"], "did you mean softmax"),
     ],
@@ -154,6 +155,8 @@ def test_local_without_models(tmp_path: Path) -> None:
         (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "no number from 1 on"),
         (["show", EXAMPLE_PHOTO, "-m", MODEL], "--tap tells what to draw"),
         (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "a strip shows one image"),
+        (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, not 21"),
+        (["models", "--timeout", "0"], "above 0, not 0"),
         (["preview", "-m", MODEL, "--count", "-3"], "no number from 1 on"),
         (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "--model is given once"),
         (["compare", EXAMPLE_PHOTO, "-m", MODEL], "compares two images"),
@@ -193,6 +196,31 @@ def test_a_reader_that_went_away_is_told_nothing() -> None:
         assert command_line("blocks", stdout=writer)[::2] == (1, "")
     finally:
         os.close(writer)
+
+
+def test_a_full_disk_for_the_text_is_not_blamed_on_the_features(server: ServerProcess, tmp_path: Path) -> None:
+    out = tmp_path / "features.npz"
+    with Path("/dev/full").open("wb") as full:
+        words = ["extract", str(EXAMPLE_PHOTO), "-m", MODEL, "-o", str(out), "--server", server.address]
+        assert command_line(*words, stdout=full)[::2] == (1, "layertap: No space left on device\n")
+    assert out.exists()
+
+
+def test_closed_streams() -> None:
+    """As a service manager may start a program."""
+    shell = f'"{sys.executable}" -m layertap.cli "$@" >&- 2>&-'
+    for words, status in ((["blocks"], 0), (["blocks", "nothing"], 1)):
+        assert subprocess.run(["sh", "-c", shell, "sh", *words], check=False).returncode == status
+
+
+def test_a_file_whose_name_is_no_unicode_is_drawn(server: ServerProcess, tmp_path: Path) -> None:
+    path = tmp_path / "\udcff日本.jpg"
+    path.write_bytes(EXAMPLE_PHOTO.read_bytes())
+    out = tmp_path / "maps.png"
+    words = ["show", str(path), "-m", MODEL, "-t", "stage:5", "-o", str(out), "--server", server.address]
+    status, _, error = command_line(*words)
+    assert (status, error) == (0, "")
+    assert out.exists()
 
 
 def test_terminals_that_are_not_utf8(server: ServerProcess) -> None:
