@@ -39,6 +39,8 @@ from layertap.v1 import shared_memory_service_pb2 as memory_pb  # noqa: TID251 -
 Reply = TypeVar("Reply")
 _SEND_FAILED = "Internal error from Core"
 """What grpc.aio says by itself, as INTERNAL, where the other side ended a stream before it had taken all."""
+_TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
+"""gRPC's own words. The limit is the server's, of requests, or that of the client's channel."""
 _FEATURES, _MODELS, _MEMORY = (
     f"/layertap.v1.{name}/" for name in ("FeatureService", "ModelService", "SharedMemoryService")
 )
@@ -171,10 +173,6 @@ def _nothing(_: bytes) -> None:
 def expressions(request: ExtractRequest) -> tuple[str, ...]:
     """The request's taps as text, by which results are found too."""
     return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
-
-
-_TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
-"""gRPC's own words. The limit is the server's, of requests, or that of the client's channel."""
 
 
 def error_of(error: grpc.RpcError) -> LayertapError:

@@ -91,8 +91,7 @@ def errors_path(out: Path) -> Path:
 
 
 def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
-    # What an earlier run calls photos/1.jpg is not what that means here; if its folder is gone, all of it was moved.
-    folder = writer.folder if Path(writer.folder).is_dir() else ""
+    folder = _other_folder(writer)
     earlier = {spelled_out(str(Path(folder, path))) for path in writer.earlier}
     left = [image for image in images if spelled_out(image) not in earlier]
     named = [image for image in left if _has_a_name(image, errors)]
@@ -102,10 +101,15 @@ def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWri
             _store(item, _named_from(folder, item.id), writer, errors)
 
 
+def _other_folder(writer: BulkWriter) -> str:
+    """Where photos/1.jpg of an earlier run lies, if not here; a folder that is gone was moved here with its images."""
+    folder = Path(writer.folder)
+    return writer.folder if folder.is_dir() and not folder.samefile(Path.cwd()) else ""
+
+
 def _named_from(folder: str, image: str) -> str:
-    """The image's path as one sees it from the folder."""
-    is_here = not folder or Path(folder).samefile(Path.cwd())
-    return image if is_here or Path(image).is_absolute() else os.path.relpath(image, folder)
+    """The image's path as one sees it from the folder; as it is without one."""
+    return image if not folder or Path(image).is_absolute() else os.path.relpath(image, folder)
 
 
 def _store(item: ExtractedItem, name: str, writer: BulkWriter, errors: ErrorList) -> None:
