@@ -90,7 +90,6 @@ class Server:
             self._credentials, self._tokens = credentials_for(settings), tokens_for(settings)
             runtime = _runtime(settings, cores)
         self._sandbox = Sandbox(SandboxLimits(settings.load_seconds, settings.load_memory_bytes))
-        self._sandbox.start()
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
         # costs as much as its images, and more threads only take memory.
@@ -124,8 +123,7 @@ class Server:
         """The models whose health was told."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        with _start_errors():
-            self.repository.load_all()
+        self._load_models()
         self._metrics_server: WSGIServer | None = None
         self.port = 0
         self.metrics_port: int | None = None
@@ -200,6 +198,15 @@ class Server:
         if self.settings.reflection:
             names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+
+    def _load_models(self) -> None:
+        self._sandbox.start()
+        try:
+            with _start_errors():
+                self.repository.load_all()
+        except BaseException:
+            self._sandbox.close()
+            raise
 
     def _load_options(self) -> LoadOptions:
         return LoadOptions(

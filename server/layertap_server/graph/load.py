@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, Message
 from onnx import shape_inference
 
 from layertap.errors import LayertapError
@@ -17,6 +18,7 @@ from layertap_server.file_kinds import mistaken_model, mistaken_text
 from layertap_server.graph.walk import tensors_of
 
 log = logging.getLogger(__name__)
+LONGEST_QUOTED = 40
 
 MOST_BYTES = 8 * 2**30
 """Of a model's constants, unless the operator says otherwise."""
@@ -63,8 +65,21 @@ def load(path: Path, most_bytes: int = MOST_BYTES, *, follow_links: bool = False
         raise GraphError(f"{path.name}: {error.strerror or error}") from error
     if not proto.graph.node and not proto.graph.output:
         raise GraphError(f"{path.name} holds no graph")
+    _check_texts(proto)
     _load_external_data(proto, path.parent, most_bytes, follow_links=follow_links)
     return proto
+
+
+def _check_texts(message: Message) -> None:
+    """Raise `GraphError` where a text is not UTF-8: Python reads such a name as bytes, which no tensor is called."""
+    for field, value in message.ListFields():
+        if field.type not in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE}:
+            continue
+        for item in [value] if isinstance(value, (str, bytes, Message)) else value:
+            if isinstance(item, bytes):
+                raise GraphError(f"the {field.name} {item[:LONGEST_QUOTED]!r} in it is not UTF-8 text")
+            if isinstance(item, Message):
+                _check_texts(item)
 
 
 def check_size(size: int, most_bytes: int) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
 
-from layertap.types import Layout, TensorInfo
+from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import Dim, Tensor, value_info
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import layouts_of
@@ -22,7 +23,11 @@ from layertap_server.graph.tokens import with_grids
 from layertap_server.graph.walk import written_types
 
 BATCH = "N"
+LARGEST_NUMBER = 2**50
+"""Of a layer's sizes, bytes and multiply-accumulates."""
 IMAGE_RANK = 4
+MOST_INPUT_VALUES = 2**28
+"""Of one input, as far as the file fixes its sizes: 1 GiB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +127,14 @@ def _described(
 ) -> ModelGraph:
     """The graph with its layers, from the types that were inferred."""
     image = _image_input(proto, told)
+    _check_input_sizes(proto)
     types = with_grids(proto.graph, _types(proto, image, inferred))
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of {name}, which would be {tensor.shape_text}")
+    layers = tuple(list_layers(proto.graph, names, types))
+    _check_layer_sizes(layers)
     return ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
@@ -134,7 +142,7 @@ def _described(
         inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
         outputs=tuple(_tensor_info(value) for value in proto.graph.output),
         image_input=image,
-        layers=tuple(list_layers(proto.graph, names, types)),
+        layers=layers,
         types=types,
         observed=observed,
         native=native,
@@ -167,6 +175,25 @@ def _image_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
     for info in (*named, *like_pictures, *numbers):
         return info if image.layout is None else replace(info, layout=image.layout)
     raise GraphError(f"no input takes images, which have four dimensions; {_told(infos)}")
+
+
+def _check_input_sizes(proto: onnx.ModelProto) -> None:
+    """Raise `GraphError` where an input is larger than any image or volume: requests would be filled up to it."""
+    for info in map(_tensor_info, _inputs(proto)):
+        size = math.prod(size for size in info.shape if size > 0)
+        if size > MOST_INPUT_VALUES:
+            shape = list(info.shape)
+            raise GraphError(f"its input {info.name!r} of {shape} has {size} values; the limit is {MOST_INPUT_VALUES}")
+
+
+def _check_layer_sizes(layers: Iterable[LayerInfo]) -> None:
+    """Raise `GraphError` where a layer is so large that sums over layers would leave 64 bits."""
+    for layer in layers:
+        field = layer.receptive_field.size if layer.receptive_field else 0
+        numbers = (layer.macs, layer.parameters, layer.bytes_per_image, layer.channels, field, *layer.shape)
+        largest = max(number or 0 for number in numbers)
+        if largest > LARGEST_NUMBER:
+            raise GraphError(f"{layer.name} is too large to be computed: one of its sizes or costs is {largest:.1e}")
 
 
 def _told(infos: list[TensorInfo]) -> str:

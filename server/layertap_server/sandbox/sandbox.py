@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import queue
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx  # noqa: TID251 - protos cross the pipe
 
 from layertap_server.graph import GraphError, Native
-from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerTimeoutError
+from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
 from layertap_server.trial import Runs, Trial, to_data
 
 log = logging.getLogger(__name__)
 
+Answer: TypeAlias = tuple[dict[str, Any], bytes]
 MIB = 2**20
+INFERENCE = "the inference of its shapes"
+KEPT_FAILURES = 256
 FILE_FACTOR = 4
 """Memory of a job, in parts of the size of the model's files."""
-REQUEST_SECONDS = 5.0
+REQUEST_SECONDS = 10.0
 """Longest time of a shape inference that a caller waits for."""
 REQUEST_WORKERS = 2
 """Children for shape inferences of requests: one that hangs leaves another for the other callers."""
@@ -28,6 +33,17 @@ REQUEST_WORKERS = 2
 
 class SandboxError(GraphError):
     """A model ended its process, or went over a limit; the message says which."""
+
+
+class SandboxTimeoutError(SandboxError):
+    """A model took longer than the limit."""
+
+
+class SandboxLostError(SandboxError):
+    """The process could not be started or was killed by someone else: the model need not be the cause."""
+
+
+_KINDS = {WorkerTimeoutError: SandboxTimeoutError, WorkerLostError: SandboxLostError}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,7 @@ class Sandbox:
         self._limits = limits or SandboxLimits()
         self._loading = _Pool(1)
         self._requests = _Pool(REQUEST_WORKERS)
+        self._suspects = _Pool(1)
 
     def start(self) -> None:
         """Start the child that loads models, ahead of its first job."""
@@ -57,20 +74,17 @@ class Sandbox:
         """See `graph.Native`."""
         header = {"job": "read", "path": str(path), "weights_folder": str(weights_folder), "most_bytes": most_bytes}
         size = min(_total_bytes(path.parent), most_bytes)
-        _, body = self._load("reading it", {**header, "follow_links": follow_links}, b"", size)
-        return _model(body)
+        return _model(self._load("reading it", {**header, "follow_links": follow_links}, b"", size))
 
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """See `graph.Native`."""
         sent = proto.SerializeToString()
-        _, body = self._load("checking it", {"job": "canonicalize"}, sent, len(sent))
-        return _model(body)
+        return _model(self._load("checking it", {"job": "canonicalize"}, sent, len(sent)))
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
         """See `graph.Native`."""
         sent = proto.SerializeToString()
-        _, body = self._load("the inference of its shapes", {"job": "infer"}, sent, len(sent))
-        return onnx.GraphProto.FromString(body).value_info
+        return _inferred(self._load(INFERENCE, {"job": "infer"}, sent, len(sent)))
 
     def try_model(self, model: bytes, weights_folder: Path, trial: Trial) -> Runs:
         """Open a first session of a model and run it; see `trial.carry_out`.
@@ -85,16 +99,19 @@ class Sandbox:
 
     def for_requests(self) -> Native:
         """Return the sandbox with the limits of shape inferences that a caller waits for."""
-        return _ForRequests(self, self._requests, self._limits)
+        return _ForRequests(self, self._limits, self._requests, self._suspects)
 
     def close(self) -> None:
         """End the children."""
-        self._loading.close()
-        self._requests.close()
+        for pool in (self._loading, self._requests, self._suspects):
+            pool.close()
 
-    def _load(self, action: str, header: Mapping[str, Any], body: bytes, size: int) -> tuple[dict[str, Any], bytes]:
+    def _load(self, action: str, header: Mapping[str, Any], body: bytes, size: int) -> Answer:
         memory = self._limits.memory_bytes + FILE_FACTOR * size
-        return _call(self._loading, action, header, body, self._limits.seconds, memory)
+        try:
+            return _call(self._loading, action, header, body, self._limits.seconds, memory)
+        except SandboxTimeoutError as error:
+            raise SandboxError(f"{error} (--load-seconds)") from error
 
 
 class FirstSessionError(GraphError):
@@ -102,12 +119,18 @@ class FirstSessionError(GraphError):
 
 
 class _ForRequests:
-    """The sandbox as requests use it: they infer shapes, in children of their own."""
+    """The sandbox as the requests for one model use it: they infer shapes, in children of their own.
 
-    def __init__(self, sandbox: Sandbox, pool: _Pool, limits: SandboxLimits) -> None:
+    What failed once is not tried again. A model that ended or stopped a child shares one with its like from then on, so
+    that requests for other models do not wait for it.
+    """
+
+    def __init__(self, sandbox: Sandbox, limits: SandboxLimits, pool: _Pool, suspects: _Pool) -> None:
         self._sandbox = sandbox
-        self._pool = pool
         self._limits = limits
+        self._pool = pool
+        self._suspects = suspects
+        self._failures: OrderedDict[bytes, str] = OrderedDict()
 
     def read_file(self, path: Path, weights_folder: Path, most_bytes: int, *, follow_links: bool) -> onnx.ModelProto:
         return self._sandbox.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
@@ -117,9 +140,24 @@ class _ForRequests:
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
         sent = proto.SerializeToString()
-        seconds, memory = self._limits.request_seconds, self._limits.memory_bytes
-        _, body = _call(self._pool, "the inference of its shapes", {"job": "infer"}, sent, seconds, memory)
-        return onnx.GraphProto.FromString(body).value_info
+        key = hashlib.sha256(sent).digest()
+        if (failure := self._failures.get(key)) is not None:
+            raise SandboxError(failure)
+        pool = self._suspects if self._failures else self._pool
+        limits = self._limits
+        seconds = min(limits.request_seconds, limits.seconds)
+        try:
+            return _inferred(_call(pool, INFERENCE, {"job": "infer"}, sent, seconds, limits.memory_bytes))
+        except SandboxLostError:
+            raise
+        except SandboxError as error:
+            self._remember(key, str(error))
+            raise
+
+    def _remember(self, key: bytes, failure: str) -> None:
+        self._failures[key] = failure
+        if len(self._failures) > KEPT_FAILURES:
+            self._failures.popitem(last=False)
 
     def for_requests(self) -> Native:
         return self
@@ -134,7 +172,7 @@ class _Pool:
         for worker in self._workers:
             self._free.put(worker)
 
-    def call(self, header: Mapping[str, Any], body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
+    def call(self, header: Mapping[str, Any], body: bytes, seconds: float) -> Answer:
         worker = self._free.get()
         try:
             return worker.call(header, body, seconds)
@@ -149,16 +187,13 @@ class _Pool:
             worker.close()
 
 
-def _call(
-    pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seconds: float, memory: int
-) -> tuple[dict[str, Any], bytes]:
+def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seconds: float, memory: int) -> Answer:
     """Have a job done; whatever goes wrong is a `GraphError`."""
     try:
         answer, data = pool.call({**header, "memory_bytes": memory}, body, seconds)
-    except WorkerTimeoutError as error:
-        raise SandboxError(f"{action} {error}") from error
     except WorkerDiedError as error:
-        raise SandboxError(f"{action} ended the process that reads models: it {error}") from error
+        kind = next((kind for death, kind in _KINDS.items() if isinstance(error, death)), SandboxError)
+        raise kind(f"{action} failed: the process that reads models {error}") from error
     _raise_error(action, answer, memory)
     return answer, data
 
@@ -178,8 +213,12 @@ def _raise_error(action: str, answer: Mapping[str, Any], memory: int) -> None:
             raise GraphError(f"{action} failed: {answer['message']}")
 
 
-def _model(body: bytes) -> onnx.ModelProto:
-    return onnx.ModelProto.FromString(body)
+def _model(answer: Answer) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(answer[1])
+
+
+def _inferred(answer: Answer) -> Sequence[onnx.ValueInfoProto]:
+    return onnx.GraphProto.FromString(answer[1]).value_info
 
 
 def _total_bytes(folder: Path) -> int:

@@ -21,6 +21,8 @@ START_SECONDS = 120.0
 """Longest time in which the child may import what it needs."""
 IDLE_SECONDS = 60.0
 """Time without a job after which the child is stopped; it holds about 70 MB."""
+LAST_SECONDS = 5.0
+"""Time in which a child that closed its pipe ends."""
 LOGGED_LINES = 20
 """Lines of one job's native output that are logged; the rest is dropped."""
 LONGEST_LINE = 1000
@@ -29,7 +31,11 @@ _spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
 
 
 class WorkerDiedError(Exception):
-    """The child ended before it answered; the message says how, as the end of a sentence."""
+    """The child ended before it answered; the message says how: "was ended by SIGABRT"."""
+
+
+class WorkerLostError(WorkerDiedError):
+    """The child could not be started, or was killed by someone else: the job need not be the cause."""
 
 
 class WorkerTimeoutError(WorkerDiedError):
@@ -43,6 +49,7 @@ class Worker:
         """Start nothing yet."""
         self._lock = threading.Lock()
         self._process: _Process | None = None
+        self._is_closed = False
         self._idle: threading.Timer | None = None
 
     def call(self, header: Header, body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
@@ -64,6 +71,7 @@ class Worker:
 
     def close(self) -> None:
         """End the child, also in the middle of a job."""
+        self._is_closed = True
         self._wake()
         self.stop()
 
@@ -71,8 +79,11 @@ class Worker:
         """Start the child without waiting for it, so that its first job need not wait."""
         with self._lock, contextlib.suppress(WorkerDiedError):  # the first job reports it
             self._running()
+            self._rest()
 
     def _running(self) -> _Process:
+        if self._is_closed:
+            raise WorkerLostError("ended with the server")
         if self._process is None or not self._process.is_alive:
             self.stop()
             self._process = _Process()
@@ -108,7 +119,7 @@ class _Process:
         try:
             self._child = _spawner.submit(_start).result()
         except (OSError, RuntimeError) as error:
-            raise WorkerDiedError(f"could not be started: {getattr(error, 'strerror', None) or error}") from error
+            raise WorkerLostError(f"could not be started: {getattr(error, 'strerror', None) or error}") from error
         assert self._child.stdin  # noqa: S101 - they are pipes
         assert self._child.stdout  # noqa: S101
         assert self._child.stderr  # noqa: S101
@@ -158,17 +169,22 @@ class _Process:
         except (EOFError, OSError, ValueError) as error:  # ValueError: closed by `end` on another thread
             if overran.is_set():
                 raise WorkerTimeoutError(f"took longer than {seconds:g} s and was ended") from error
-            raise WorkerDiedError(self._death()) from error
+            raise self._death() from error
         finally:
             timer.cancel()
 
-    def _death(self) -> str:
-        status = self._child.wait()
+    def _death(self) -> WorkerDiedError:
+        try:
+            status = self._child.wait(LAST_SECONDS)
+        except subprocess.TimeoutExpired:  # it runs, and its answer cannot be read
+            self._child.kill()
+            status = self._child.wait()
         if status >= 0:
-            return f"ended with status {status}"
+            return WorkerDiedError(f"ended with status {status}")
         name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-        from_outside = " (from outside, or by the system for want of memory)" if name == "SIGKILL" else ""
-        return f"ended by {name}{from_outside}"
+        if status == -signal.SIGKILL:
+            return WorkerLostError(f"was ended by {name}, from outside or by the system for want of memory")
+        return WorkerDiedError(f"was ended by {name}")
 
     def _log_lines(self, errors: IO[bytes]) -> None:
         with errors:
