@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SIZES = [(224, 224), (256, 256), (64, 64), (32, 32)]
 """Tried where neither the graph nor the model's folder says how large images are."""
-LONGEST_SECONDS = 10.0
-"""A model that runs longer on two images of noise has its layers of unknown type left unknown."""
+LONGEST_SECONDS = 20.0
+"""A model whose runs on noise take longer has its layers of unknown type left unknown."""
 
 
 class TryModel(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ class Trial:
     attempts: tuple[tuple[Inputs, ...], ...]
     """Each attempt is a sequence of runs."""
     limit_seconds: float
-    """Longest time of one run."""
+    """Longest time of all runs together."""
 
 
 def carry_out(trial: Trial, model: bytes, weights_folder: Path, runtime: Runtime) -> Runs:
@@ -44,16 +45,18 @@ def carry_out(trial: Trial, model: bytes, weights_folder: Path, runtime: Runtime
 
 
 def _successful(trial: Trial, session: Session) -> Iterator[Runs]:
+    end = time.monotonic() + trial.limit_seconds
     for attempt in trial.attempts:
         try:
-            yield [_run(session, inputs, seed, trial) for seed, inputs in enumerate(attempt)]
+            yield [_run(session, inputs, seed, trial.outputs, end) for seed, inputs in enumerate(attempt)]
         except (SessionError, DeviceMemoryError, MemoryError):
-            continue
+            if time.monotonic() >= end:
+                return
 
 
-def _run(session: Session, inputs: Inputs, seed: int, trial: Trial) -> list[Seen]:
-    arrays = session.run(_noise(inputs, seed), trial.outputs, limit_seconds=trial.limit_seconds)
-    return [_seen(array) for array in arrays]
+def _run(session: Session, inputs: Inputs, seed: int, outputs: Sequence[str], end: float) -> list[Seen]:
+    remaining = max(end - time.monotonic(), 0.0)
+    return [_seen(array) for array in session.run(_noise(inputs, seed), outputs, limit_seconds=remaining)]
 
 
 def _noise(inputs: Inputs, seed: int) -> dict[str, Array]:

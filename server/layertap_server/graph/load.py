@@ -60,6 +60,8 @@ def load(path: Path, most_bytes: int = MOST_BYTES, *, follow_links: bool = False
             raise GraphError(f"{path.name} is {kind}")
         proto = onnx.load(path, load_external_data=False)
     except DecodeError as error:
+        if "alloc failed" in str(error):
+            raise MemoryError from error
         raise GraphError(f"{path.name} is not an ONNX model: {error}") from error
     except OSError as error:
         raise GraphError(f"{path.name}: {error.strerror or error}") from error
