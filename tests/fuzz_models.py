@@ -186,7 +186,7 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
         case AttributeProto.STRING:
             attribute.s = b"\xff\xfe"
         case _:
-            attribute.type = int(random.integers(15))
+            attribute.type = AttributeProto.AttributeType.Name(int(random.integers(15)))
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,7 @@ def test_a_picture_too_small_for_a_valid_model(
 
 @pytest.mark.parametrize(("make", "step"), [(hanging, "inference of its shapes"), (endless_loop, "first session")])
 def test_the_child_is_killed_while_a_model_is_loaded(
-    models: Path, served: tuple[ServerProcess, Client], make, step: str
+    models: Path, served: tuple[ServerProcess, Client], make: Callable[[], onnx.ModelProto], step: str
 ) -> None:
     server, client = served
     write(models, "bad", make())

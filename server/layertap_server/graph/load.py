@@ -41,7 +41,9 @@ def explained(action: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind of an exception and the first line of its message."""
+    """Return the kind of an exception and the first line of its message, without the path that an OSError names."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
