@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models check-bulk check-soak bench overload stubs check-stubs
+.PHONY: env demo serve test lint generated check-blocks check-models check-bulk check-soak check-fuzz-models bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -49,6 +49,9 @@ check-bulk: env  ## 20,000 images through layertap extract, killed in the middle
 
 check-soak: env  ## 20,000 mixed requests and 400 streams at once: no incident, no wrong answer, memory bounded
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_soak.py
+
+check-fuzz-models: env  ## 3,000 damaged model files, loaded and used by a real server: no traceback, no death
+	PYTHONPATH=. $(BIN)/python scripts/check_fuzz_models.py
 
 bench: env  ## every scenario of docs/performance.md beside plain onnxruntime
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -16,11 +16,12 @@ VOCABULARY = {"layertap.types", "layertap.expression", "layertap.errors", "layer
 # Each room of the server with the rooms below it that it may look into.
 BELOW = {
     "blocks": set(),
-    "graph": {"blocks"},
+    "file_kinds": set(),
+    "graph": {"blocks", "file_kinds"},
     "preprocessing": {"graph"},
     "images": {"preprocessing"},
     "document": set(),
-    "build": {"blocks", "document"},
+    "build": {"blocks", "document", "file_kinds"},
     "manifest": {"build", "document", "graph", "preprocessing"},
     "selectors": set(),
     "plan": {"blocks", "graph", "limits", "selectors"},
@@ -29,10 +30,13 @@ BELOW = {
     "request_record": set(),
     "sessions": {"graph", "runtime"},
     "response_cache": {"sessions"},
-    "observation": {"graph", "runtime"},
+    "trial": {"runtime"},
+    "sandbox": {"graph", "runtime", "trial"},
+    "observation": {"graph", "trial"},
+    "folder": {"document", "manifest"},
     "scratch": set(),
     "loading": {"build", "document", "graph", "manifest", "plan", "preprocessing", "scratch", "selectors"},
-    "repository": {"document", "graph", "loading", "manifest"},
+    "repository": {"document", "folder", "graph", "loading", "manifest"},
     "limits": set(),
     "inputs": {"graph"},
     "apply": {"graph", "limits", "request_record", "runtime", "sessions"},
@@ -72,7 +76,7 @@ BELOW = {
 }
 COMPOSITION = {"app", "embedded", "serving", "__main__", "__init__"}
 LIBRARIES = {
-    "onnx": {"blocks", "build", "graph"},
+    "onnx": {"blocks", "build", "graph", "sandbox"},
     "onnxruntime": {"runtime"},
     "PIL": {"images"},
     "prometheus_client": {"metrics", "monitoring_port"},

@@ -24,8 +24,9 @@ from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
 from layertap_server.engine import Engine
 from layertap_server.entrance import ExposureError, check_exposure, credentials_for, listen, server_options, tokens_for
+from layertap_server.graph import ModelGraph
 from layertap_server.limits import Limits
-from layertap_server.loading import LoadedModel
+from layertap_server.loading import LoadedModel, LoadOptions
 from layertap_server.memory import MemoryReturner
 from layertap_server.metrics import Metrics
 from layertap_server.monitoring_port import start_monitoring
@@ -40,6 +41,7 @@ from layertap_server.rpc.lane import Room
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
 from layertap_server.runtime import Crowd, DeviceError, Runtime, devices_for
+from layertap_server.sandbox import FirstSessionError, Sandbox, SandboxLimits
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions
@@ -87,6 +89,7 @@ class Server:
             check_exposure(settings)
             self._credentials, self._tokens = credentials_for(settings), tokens_for(settings)
             runtime = _runtime(settings, cores)
+        self._sandbox = Sandbox(SandboxLimits(settings.load_seconds, settings.load_memory_bytes))
         self.device = runtime.device
         # On a GPU some decode while others run, and those that wait at the same time run together; on a CPU a batch
         # costs as much as its images, and more threads only take memory.
@@ -108,19 +111,19 @@ class Server:
         self._applier = Applier(runtime, sessions, limits)
         hooks = Hooks(
             try_out=self._engine.warm_up,
-            observe=lambda model, size: observed(model, size, runtime),
             retire=self._retire,
             changed=self._models_changed,
             attempted=self._metrics.loaded,
         )
         with _start_errors():
-            self.repository = Repository(Path(settings.models), runtime.device, hooks, settings.max_model_bytes)
+            options = self._load_options()
+            self.repository = Repository(Path(settings.models), runtime.device, hooks, options)
         self._observe(sessions)
         self._told: set[str] = set()
         """The models whose health was told."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self.repository.load_all()
+        self._load_models()
         self._metrics_server: WSGIServer | None = None
         self.port = 0
         self.metrics_port: int | None = None
@@ -173,6 +176,7 @@ class Server:
         if self._metrics_server is not None:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
+        self._sandbox.close()
         if self._traces is not None:
             await asyncio.to_thread(self._traces.close)
         return is_complete
@@ -194,6 +198,32 @@ class Server:
         if self.settings.reflection:
             names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
+
+    def _load_models(self) -> None:
+        self._sandbox.start()
+        try:
+            with _start_errors():
+                self.repository.load_all()
+        except BaseException:
+            self._sandbox.close()
+            raise
+
+    def _load_options(self) -> LoadOptions:
+        return LoadOptions(
+            native=self._sandbox,
+            observe=self._first_session,
+            most_bytes=self.settings.max_model_bytes,
+            follow_links=self.settings.follow_links,
+        )
+
+    def _first_session(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
+        """Try the model in a child process, on its CPU; what only a GPU can run is tried when it is warmed."""
+        try:
+            return observed(model, size, self._sandbox.try_model)
+        except FirstSessionError:
+            if self.device == "CPU":
+                raise
+            return model
 
     def _plan_event(self, event: str) -> None:
         self._metrics.plan(event)
@@ -230,6 +260,8 @@ class Server:
                 self.repository.refresh()
             except OSError as error:
                 log.warning("the models folder cannot be looked at: %s", error)
+            except Exception:  # what goes wrong once must not end the watch
+                log.exception("the models folder cannot be watched")
 
     def _start_metrics(self) -> int | None:
         port = self.settings.metrics_port

@@ -190,7 +190,8 @@ class Engine:
         Raises:
             TryOutError: onnxruntime does not take it, or it fails when it runs.
         """
-        self.try_out(model)
+        if self._runtime.device != "CPU":  # for a CPU the loader's first session was enough
+            self.try_out(model)
         size = model.preprocessing.output_size
         if size is None or not model.info.default_taps:
             return

@@ -6,7 +6,7 @@ import itertools
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,9 +56,11 @@ class ModelFiles:
 
     home: Path
     version: str
+    follow_links: bool = False
+    """Whether symbolic links may lead out of the model's folder."""
 
     def path(self, name: str) -> Path:
-        """The version's own file where it has one, else the one beside it.
+        """Return the version's own file where it has one, else the one beside it.
 
         Raises:
             ManifestError: it is no file, or a link that leads out of the model's folder.
@@ -67,42 +69,53 @@ class ModelFiles:
         path = own if own.exists() else self.home / name
         if path.exists() and not path.is_file():
             raise ManifestError(f"{name} is no file")
-        if not path.resolve().is_relative_to(self.home.resolve()):
-            raise ManifestError(f"{name} lies outside the model's folder")
+        if not self.follow_links and not path.resolve().is_relative_to(self.home.resolve()):
+            message = f"{name} lies outside the model's folder, by a link; --follow-links allows such links"
+            raise ManifestError(message)
         return path
 
 
 Observe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
-"""Completes the types of a model whose images have this size; see `observation`."""
+"""Opens a model's first session and completes its types, for images of this size; see `observation`."""
 
 
-def load_model(
-    home: Path,
-    device: str,
-    version: str = ONLY_VERSION,
-    observe: Observe = lambda model, _: model,
-    most_bytes: int = graph.MOST_BYTES,
-) -> LoadedModel:
-    """One version of the model whose folder is ``home``.
+@dataclass(frozen=True)
+class LoadOptions:
+    """How models are loaded."""
+
+    native: graph.Native = field(default_factory=graph.InProcess)
+    """Runs the code that a model's file may end: a server does so in child processes."""
+    observe: Observe = lambda model, _: model
+    most_bytes: int = graph.MOST_BYTES
+    """Largest size of a model's weights and constants."""
+    follow_links: bool = False
+    """Whether symbolic links may lead out of the models folder."""
+
+
+def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: LoadOptions | None = None) -> LoadedModel:
+    """Load one version of the model whose folder is ``home``.
 
     What a version has in its own folder (``home/3``) wins over what lies beside it for all versions.
 
     Raises:
         ManifestError, GraphError, LayertapError: it cannot be used; says why.
     """
+    options = options or LoadOptions()
     if not MODEL_NAME.fullmatch(home.name):
         raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
-    files = ModelFiles(home, version)
+    if not options.follow_links and not home.resolve().is_relative_to(home.parent.resolve()):
+        raise ManifestError("its folder is a link out of the models folder; --follow-links allows such links")
+    files = ModelFiles(home, version, options.follow_links)
     manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
-    image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
-    model = graph.read(_proto(files, manifest, most_bytes), scratch.path, image)
-    graph.check_size(model.constant_bytes, most_bytes)
-    model = observe(model, manifest.preprocessing.output_size)
+    model = _read(files, manifest, scratch, options)
     model, surgery = _operated(model, manifest)
+    if surgery:
+        model = options.observe(model, manifest.preprocessing.output_size)
     preprocessing = _fitted(manifest, model)
     size = preprocessing.output_size
     layers = (graph.at_size(model, size) if size else model).layers
+    model = replace(model, native=model.native.for_requests())
     key = next(_keys)
     selectors = Selectors(layers, manifest.aliases, manifest.stages)
     planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
@@ -130,13 +143,19 @@ def load_model(
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, manifest.max_delay_ms / 1000, scratch)
 
 
-def _proto(files: ModelFiles, manifest: Manifest, most_bytes: int) -> graph.Proto:
-    """The ONNX model: of a file, or built of the layers that ``model.yaml`` lists."""
-    network = manifest.network
+def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options: LoadOptions) -> ModelGraph:
+    """Read the model: of a file, or built of the layers that ``model.yaml`` lists."""
+    image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
+    size, network = manifest.preprocessing.output_size, manifest.network
     if network is None:
-        return graph.load(files.path(manifest.onnx), most_bytes)
-    weights = load_weights(files.path(network.weights)) if network.weights else None
-    return build(network, files.home.name, manifest.preprocessing.output_size, weights)
+        path, most = files.path(manifest.onnx), options.most_bytes
+        model = graph.read_file(path, scratch.path, image, options.native, most, follow_links=options.follow_links)
+    else:
+        weights = load_weights(files.path(network.weights)) if network.weights else None
+        proto = build(network, files.home.name, size, weights)
+        model = graph.read(proto, scratch.path, image, options.native)
+    graph.check_size(model.constant_bytes, options.most_bytes)
+    return options.observe(model, size)
 
 
 def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:

@@ -1,52 +1,61 @@
-"""Types that only running tells: behind a Loop, a Resize by a factor, an operator of onnxruntime's own."""
+"""A model's first session: whether it can be run at all, and the types that only running tells.
+
+Such types come after a Loop, a Resize by a factor, an operator of onnxruntime's own.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
 
-import numpy as np
-
-from layertap.types import Array, LayerInfo
+from layertap.types import LayerInfo
 from layertap_server import graph
 from layertap_server.graph import ModelGraph, ObservedType
-from layertap_server.runtime import Runtime, SessionError
+from layertap_server.trial import Inputs, Runs, Seen, Trial
 
 log = logging.getLogger(__name__)
 
 DEFAULT_SIZES = [(224, 224), (256, 256), (64, 64), (32, 32)]
 """Tried where neither the graph nor the model's folder says how large images are."""
 LONGEST_SECONDS = 20.0
-"""A model that runs longer on two images of noise has its layers of unknown type left unknown."""
+"""A model whose runs on noise take longer has its layers of unknown type left unknown."""
 
 
-def observed(model: ModelGraph, size: tuple[int, int] | None, runtime: Runtime) -> ModelGraph:
-    """The model, with what shape inference did not tell of its layers seen in two runs on noise.
+class TryModel(Protocol):
+    """Opens a session of a model and runs it, where that can do no harm; see `sandbox.Sandbox.try_model`."""
+
+    def __call__(self, model: bytes, weights_folder: Path, trial: Trial) -> Runs:
+        """Return the outputs of the first attempt that succeeds.
+
+        Raises:
+            GraphError: the model cannot be opened, or ends the process that tries it.
+        """
+
+
+def observed(model: ModelGraph, size: tuple[int, int] | None, try_model: TryModel) -> ModelGraph:
+    """Try a model and return it with the types that two runs on noise show of its layers.
 
     That is their type, or whether their first axis is the batch. What differs between a run on two images and one on
     three, of another size where the model takes any, stays open. A model that does not run on noise stays as it is.
+
+    Raises:
+        GraphError: as of `TryModel`.
     """
     names = [layer.name for layer in model.layers if _is_open(layer)]
-    if not names or any(not info.dtype for info in model.inputs):
+    outputs = tuple(dict.fromkeys([*names, *(info.name for info in model.outputs)]))
+    if not outputs:
         return model
-    try:
-        session = runtime.open(graph.whole_with_outputs(model, names), model.weights_folder)
-    except SessionError:
-        return model  # the try-out, which comes next, says why
     batches = (model.fixed_batch,) * 2 if model.fixed_batch else (2, 3)
-    for sizes in _sizes_to_try(model, size):
-        try:
-            runs = [
-                session.run(_noise(model, batch, at, seed), names, limit_seconds=LONGEST_SECONDS)
-                for seed, (batch, at) in enumerate(zip(batches, sizes, strict=True))
-            ]
-        except SessionError as error:
-            log.debug("no types were seen at %s: %s", sizes, str(error).splitlines()[0])
-            continue
-        pairs = zip(names, *runs, strict=True)
-        seen = {name: found for name, first, second in pairs if (found := _type_of(first, second, batches)) is not None}
-        return graph.with_observed(model, seen)
-    return model
+    attempts = tuple(_attempts(model, size, batches if names else batches[:1]))
+    trial = Trial(outputs, attempts, LONGEST_SECONDS)
+    runs = try_model(graph.whole_with_outputs(model, outputs), model.weights_folder, trial)
+    if not names or not runs:
+        return model
+    pairs = zip(names, *runs, strict=False)  # the model's outputs follow the names
+    seen = {name: found for name, first, second in pairs if (found := _type_of(first, second, batches)) is not None}
+    return graph.with_observed(model, seen)
 
 
 def _is_open(layer: LayerInfo) -> bool:
@@ -54,6 +63,14 @@ def _is_open(layer: LayerInfo) -> bool:
     if not layer.op_type or layer.op_type == graph.INPUT:
         return False
     return not layer.dtype or (bool(layer.shape) and layer.shape[0] < 0 and not layer.tappable)
+
+
+def _attempts(model: ModelGraph, size: tuple[int, int] | None, batches: Sequence[int]) -> Iterator[tuple[Inputs, ...]]:
+    """The runs of each attempt, one a batch."""
+    if any(not info.dtype for info in model.inputs):
+        return
+    for sizes in _sizes_to_try(model, size):
+        yield tuple(_inputs(model, batch, at) for batch, at in zip(batches, sizes, strict=False))
 
 
 def _sizes_to_try(model: ModelGraph, size: tuple[int, int] | None) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -67,21 +84,21 @@ def _sizes_to_try(model: ModelGraph, size: tuple[int, int] | None) -> Iterator[t
         yield here, here
 
 
-def _noise(model: ModelGraph, batch: int, size: tuple[int, int], seed: int) -> Mapping[str, Array]:
-    random = np.random.default_rng(seed)
+def _inputs(model: ModelGraph, batch: int, size: tuple[int, int]) -> Inputs:
     inputs = {}
     for info in model.inputs:
         is_image = info.name == model.image_input.name
         shape = model.image_shape(batch, size) if is_image else [max(side, 1) for side in info.shape]
         if not is_image and info.shape and info.shape[0] < 0:
             shape[0] = batch
-        inputs[info.name] = random.random(shape).astype(info.dtype)
+        inputs[info.name] = (shape, info.dtype)
     return inputs
 
 
-def _type_of(first: object, second: object, batches: Sequence[int]) -> ObservedType | None:
-    if not isinstance(first, np.ndarray) or not isinstance(second, np.ndarray) or first.ndim != second.ndim:
+def _type_of(first: Seen, second: Seen, batches: Sequence[int]) -> ObservedType | None:
+    if first is None or second is None or len(first[1]) != len(second[1]):
         return None
-    sizes: list[int | None] = [a if a == b else None for a, b in zip(first.shape, second.shape, strict=True)]
-    follows = bool(sizes) and first.shape[0] == batches[0] and second.shape[0] == batches[1]
-    return ObservedType(first.dtype.name, tuple(sizes), is_batch=follows and batches[0] != batches[1])
+    (dtype, here), (_, there) = first, second
+    sizes: list[int | None] = [a if a == b else None for a, b in zip(here, there, strict=True)]
+    follows = bool(sizes) and here[0] == batches[0] and there[0] == batches[1]
+    return ObservedType(dtype, tuple(sizes), is_batch=follows and batches[0] != batches[1])

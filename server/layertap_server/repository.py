@@ -18,8 +18,9 @@ from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, UnknownModelError
 from layertap.types import ModelInfo, ModelState
 from layertap_server.document import ManifestError
-from layertap_server.graph import MOST_BYTES, GraphError
-from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, Observe, load_model
+from layertap_server.folder import ignored_files
+from layertap_server.graph import GraphError, first_line
+from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, LoadOptions, load_model
 from layertap_server.manifest import FILE_NAME
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,6 @@ class Hooks:
 
     try_out: Callable[[LoadedModel], None] = lambda _: None
     """Opens and warms a model before it takes traffic; raises `TryOutError` where it cannot be run."""
-    observe: Observe = lambda model, _: model
-    """Completes the types of a model's layers."""
     retire: Callable[[LoadedModel], None] = lambda _: None
     """A model takes no new requests any more."""
     changed: Callable[[], None] = field(default=lambda: None)
@@ -71,8 +70,10 @@ class Hooks:
 class Repository:
     """The models of one folder."""
 
-    def __init__(self, folder: Path, device: str, hooks: Hooks | None = None, most_bytes: int = MOST_BYTES) -> None:
-        """Loads nothing yet; ``most_bytes`` are those of a model's constants.
+    def __init__(
+        self, folder: Path, device: str, hooks: Hooks | None = None, options: LoadOptions | None = None
+    ) -> None:
+        """Load nothing yet.
 
         Raises:
             RepositoryError: there is no such folder.
@@ -82,7 +83,9 @@ class Repository:
         self._folder = folder
         self._device = device
         self._hooks = hooks or Hooks()
-        self._most_bytes = most_bytes
+        self._options = options or LoadOptions()
+        self._ignored: set[str] = set()
+        """Files that the log has named as ignored."""
         self._entries: Mapping[str, _Entry] = {}
         self._changing = threading.Lock()
         """Held by whoever loads; readers need none."""
@@ -140,20 +143,30 @@ class Repository:
         return [model for entry in self._entries.values() for model in entry.loaded()]
 
     def load_all(self) -> None:
-        """Loads every model of the folder; one that fails is listed with its reason, and the others serve."""
-        for home in self._homes():
+        """Load every model of the folder; one that fails is listed with its reason, and the others serve.
+
+        Raises:
+            RepositoryError: the folder cannot be read.
+        """
+        try:
+            homes = self._homes()
+        except OSError as error:
+            raise RepositoryError(f"the models folder {self._folder} cannot be read: {error.strerror}") from error
+        for home in homes:
             self._load(home)
+        self._log_ignored()
 
     def load(self, name: str) -> ModelInfo:
         """Loads or reloads a model with all its versions; requests under way end on what they began with.
 
         Raises:
             UnknownModelError: the folder has no such model.
-            ModelFailedError: the newest version cannot be loaded; what served before goes on.
+            ModelFailedError: the newest version cannot be loaded, or the folder cannot be read; what served before
+                goes on.
         """
         home = self._folder / name
         if not MODEL_NAME.fullmatch(name) or not _is_model(home):
-            raise self._unknown(name, [home.name for home in self._homes()])
+            raise self._missing(name)
         problem = self._load(home)
         if problem:
             raise ModelFailedError(f"the model {name!r} could not be loaded: {problem}", model=name, why=problem)
@@ -187,6 +200,7 @@ class Repository:
         for name, home in homes.items():
             if name not in self._entries:
                 self._load(home)
+        self._log_ignored()
 
     def _homes(self) -> list[Path]:
         homes = []
@@ -197,11 +211,26 @@ class Repository:
                 homes.append(path)
         return homes
 
+    def _log_ignored(self) -> None:
+        """Log each file that looks like a model and is not served, once."""
+        for file, reason in ignored_files(self._folder):
+            if file not in self._ignored:
+                self._ignored.add(file)
+                log.warning("%s is ignored: %s", file, reason)
+
     def _entry(self, name: str) -> _Entry:
         entry = self._entries.get(name)
         if entry is None:
             raise self._unknown(name, self._entries)
         return entry
+
+    def _missing(self, name: str) -> LayertapError:
+        """Why there is nothing to load: the folder has no such model, or it is gone itself."""
+        try:
+            return self._unknown(name, [home.name for home in self._homes()])
+        except OSError as error:
+            why = f"the models folder cannot be read: {error.strerror}"
+            return ModelFailedError(f"the model {name!r} could not be loaded: {why}", model=name, why=why)
 
     def _unknown(self, name: str, names: Mapping[str, object] | list[str]) -> UnknownModelError:
         known = sorted(names)
@@ -236,15 +265,15 @@ class Repository:
 
     def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
         try:
-            model = load_model(home, self._device, version, self._hooks.observe, self._most_bytes)
+            model = load_model(home, self._device, version, self._options)
             self._hooks.try_out(model)
         except (ManifestError, GraphError, TryOutError) as error:
             reason = str(error)
         except LayertapError as error:
             reason = f"{FILE_NAME}: {error.message}"
-        except Exception:
-            log.exception("model %s", home.name)
-            reason = "it cannot be read; the server's log tells more"
+        except Exception as error:
+            log.debug("model %s", home.name, exc_info=True)
+            reason = f"it cannot be used: {first_line(error)}"
         else:
             log.info("model %s: version %s, %d layers, on %s", home.name, version, model.info.layer_count, self._device)
             return model

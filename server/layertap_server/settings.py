@@ -47,6 +47,15 @@ class Settings:
     watch_seconds: float = _setting(2.0, "how often the files are looked at", least=0.1)
     control: bool = _setting(default=False, doc="allow callers LoadModel and UnloadModel")
     max_model_bytes: int = _setting(8192 * MIB, "bytes of a model's weights and constants", least=1)
+    load_seconds: float = _setting(
+        60.0, "longest time of each step of reading a model, which a child process does", least=0.1
+    )
+    load_memory_bytes: int = _setting(
+        1024 * MIB, "memory that such a step may take beside four times the size of the model's files", least=MIB
+    )
+    follow_links: bool = _setting(
+        default=False, doc="let symbolic links lead out of the models folder, as those of Hugging Face's cache do"
+    )
     host: str = _setting("127.0.0.1", "address to listen on")
     port: int = _setting(8001, "port of the service; 0 takes any free one", least=0)
     metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none", least=-1)

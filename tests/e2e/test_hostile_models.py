@@ -150,7 +150,7 @@ def a_pipe(folder: Path) -> None:
 
 
 HOSTILE: Mapping[str, tuple[Writer, str]] = {
-    "empty": (bytes_of(b""), "holds no graph"),
+    "empty": (bytes_of(b""), "is empty"),
     "noise": (bytes_of(os.urandom(4096)), "not an ONNX model|no graph|valid"),
     "another_protobuf": (bytes_of(b"\x0a\x03abc\x12\x01x"), "holds no graph|not an ONNX|valid"),
     "truncated": (truncated, "not an ONNX model"),

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file
 
 from layertap.types import Array
 from layertap_server.document import ManifestError
+from layertap_server.file_kinds import mistaken_text
 
 
 class Weights:
@@ -33,6 +34,8 @@ def load_weights(path: Path) -> Weights:
         ManifestError: there is no such file, or it is not safetensors with types that NumPy has.
     """
     try:
+        if kind := mistaken_text(path):
+            raise ManifestError(f"source: {path.name} is {kind}")
         return Weights(load_file(path))
     except FileNotFoundError:
         raise ManifestError(f"source: the weights file {path.name} is missing") from None

@@ -18,11 +18,12 @@ from layertap_server.graph.compile import (
 from layertap_server.graph.front import Normalization
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
-from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, load
+from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
+from layertap_server.graph.native import InProcess, Native
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
-from layertap_server.graph.read import ImageInput, at_size, read, reread, with_observed
+from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
@@ -35,7 +36,9 @@ __all__ = [
     "CompiledPlan",
     "GraphError",
     "ImageInput",
+    "InProcess",
     "ModelGraph",
+    "Native",
     "Normalization",
     "ObservedType",
     "Operation",
@@ -46,12 +49,15 @@ __all__ = [
     "compile_inspection",
     "compile_plan",
     "cost_of",
+    "explained",
+    "first_line",
     "head_type",
     "inexact_layers",
     "load",
     "operate",
     "probe_model",
     "read",
+    "read_file",
     "reread",
     "spatial_axes",
     "tensor_type",

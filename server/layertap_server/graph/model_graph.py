@@ -11,6 +11,7 @@ import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import Tensor
+from layertap_server.graph.native import InProcess, Native
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class ModelGraph:
     """Of every layer whose type is known."""
     observed: Mapping[str, ObservedType] = field(default_factory=dict)
     """Of those that a run had to show."""
+    native: Native = field(default_factory=InProcess)
+    """Where shapes for other topologies and image sizes are inferred."""
 
     @property
     def fixed_batch(self) -> int | None:

@@ -12,6 +12,7 @@ from onnx import checker, shape_inference, version_converter
 
 from layertap_server.blocks import INNER
 from layertap_server.graph.load import GraphError
+from layertap_server.graph.repair import repair_sizes
 from layertap_server.graph.weights import WeightsError, externalize
 
 OLDEST_OPSET = 17
@@ -24,11 +25,13 @@ IR_OF_FREE_INITIALIZERS = 4
 """From this version of ONNX's format on, weights need not be listed among the inputs."""
 
 
-def in_normal_form(proto: onnx.ModelProto, weights_folder: Path) -> onnx.ModelProto:
-    """The model, whose large weights move into a file in ``weights_folder``; takes ``proto`` over.
+def prepare(proto: onnx.ModelProto, weights_folder: Path) -> None:
+    """Lift constants among the weights and move large weights into a file in ``weights_folder``; changes ``proto``.
+
+    This is Python alone: no native code sees the model.
 
     Raises:
-        GraphError: it is not valid, or of an opset that cannot be converted.
+        GraphError: a weight does not hold what its shape says.
     """
     if proto.graph.sparse_initializer:
         raise GraphError("its weights are sparse tensors, which no plan can take; store them as dense ones")
@@ -37,6 +40,15 @@ def in_normal_form(proto: onnx.ModelProto, weights_folder: Path) -> onnx.ModelPr
         externalize(proto, weights_folder)
     except WeightsError as error:
         raise GraphError(str(error)) from error
+
+
+def in_normal_form(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Check a prepared model and convert it to an opset that heads are emitted in; takes ``proto`` over.
+
+    Raises:
+        GraphError: it is not valid, or of an opset that cannot be converted.
+    """
+    repair_sizes(proto.graph)
     if all(item.domain not in {"", "ai.onnx"} for item in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))  # heads are of it
     large = _take_large_weights(proto)

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
-from onnx import shape_inference
 
-from layertap.types import Layout, TensorInfo
+from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import Dim, Tensor, value_info
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import layouts_of
-from layertap_server.graph.load import GraphError
+from layertap_server.graph.load import MOST_BYTES, GraphError, explained
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
-from layertap_server.graph.normal_form import in_normal_form, opset_of
+from layertap_server.graph.native import InProcess, Native
+from layertap_server.graph.normal_form import opset_of, prepare
 from layertap_server.graph.tokens import with_grids
 from layertap_server.graph.walk import written_types
 
 BATCH = "N"
+LARGEST_NUMBER = 2**50
+"""Of a layer's sizes, bytes and multiply-accumulates."""
 IMAGE_RANK = 4
+MOST_INPUT_VALUES = 2**28
+"""Of one input, as far as the file fixes its sizes: 1 GiB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +38,35 @@ class ImageInput:
     layout: Layout | None = None
 
 
-def read(proto: onnx.ModelProto, weights_folder: Path, image: ImageInput | None = None) -> ModelGraph:
-    """What the model is: checked, with the shapes that the file alone gives.
+def read(
+    proto: onnx.ModelProto, weights_folder: Path, image: ImageInput | None = None, native: Native | None = None
+) -> ModelGraph:
+    """Read a model: check it, and infer the shapes that the file alone gives.
 
-    Takes ``proto`` over: its large weights move into a file in ``weights_folder``. ``image`` tells of the
+    Takes ``proto`` over: its large weights move into a file in ``weights_folder``. ``image`` describes the
     input that takes images.
 
     Raises:
         GraphError: the model is not valid, or has no input that could take images.
     """
-    proto = in_normal_form(proto, weights_folder)
-    return _analysed(proto, weights_folder, image or ImageInput())
+    native = native or InProcess()
+    with explained("reading it"):
+        prepare(proto, weights_folder)
+    return _analysed(native.canonicalize(proto), weights_folder, image or ImageInput(), native)
+
+
+def read_file(
+    path: Path,
+    weights_folder: Path,
+    image: ImageInput,
+    native: Native,
+    most_bytes: int = MOST_BYTES,
+    *,
+    follow_links: bool = False,
+) -> ModelGraph:
+    """Read a model file; as `read`, but no byte of the file is parsed in this process unless ``native`` does."""
+    proto = native.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
+    return _analysed(proto, weights_folder, image, native)
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
@@ -54,12 +77,13 @@ def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
     """
     made = {name for node in proto.graph.node for name in node.output}
     observed = {name: seen for name, seen in graph.observed.items() if name in made}
-    return _analysed(proto, graph.weights_folder, _told_before(graph), observed=observed)
+    return _analysed(proto, graph.weights_folder, _told_before(graph), graph.native, observed=observed)
 
 
 def with_observed(graph: ModelGraph, types: Mapping[str, ObservedType]) -> ModelGraph:
     """The same model, knowing the types that runs have shown."""
-    return _analysed(graph.proto, graph.weights_folder, _told_before(graph), observed=types)
+    known = {**graph.observed, **types}
+    return _analysed(graph.proto, graph.weights_folder, _told_before(graph), graph.native, observed=known)
 
 
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
@@ -75,24 +99,42 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
             raise GraphError(f"it takes {list(graph.image_input.shape)}")
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return _analysed(proto, graph.weights_folder, _told_before(graph), image_size, graph.observed)
+    return _analysed(proto, graph.weights_folder, _told_before(graph), graph.native, image_size, graph.observed)
 
 
 def _analysed(
     proto: onnx.ModelProto,
     weights_folder: Path,
     told: ImageInput,
+    native: Native,
     image_size: tuple[int, int] | None = None,
     observed: Mapping[str, ObservedType] = MappingProxyType({}),
 ) -> ModelGraph:
-    _fix_image_size(proto, _image_input(proto, told), image_size)
-    proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
+    with explained("its analysis"):
+        _fix_image_size(proto, _image_input(proto, told), image_size)
+        proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
+        inferred = native.infer_types(proto)
+        return _described(proto, weights_folder, told, native, inferred, observed)
+
+
+def _described(
+    proto: onnx.ModelProto,
+    weights_folder: Path,
+    told: ImageInput,
+    native: Native,
+    inferred: Sequence[onnx.ValueInfoProto],
+    observed: Mapping[str, ObservedType],
+) -> ModelGraph:
+    """The graph with its layers, from the types that were inferred."""
     image = _image_input(proto, told)
-    types = with_grids(proto.graph, _infer_types(proto, image))
+    _check_input_sizes(proto)
+    types = with_grids(proto.graph, _types(proto, image, inferred))
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of {name}, which would be {tensor.shape_text}")
+    layers = tuple(list_layers(proto.graph, names, types))
+    _check_layer_sizes(layers)
     return ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
@@ -100,9 +142,10 @@ def _analysed(
         inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
         outputs=tuple(_tensor_info(value) for value in proto.graph.output),
         image_input=image,
-        layers=tuple(list_layers(proto.graph, names, types)),
+        layers=layers,
         types=types,
         observed=observed,
+        native=native,
     )
 
 
@@ -132,6 +175,25 @@ def _image_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
     for info in (*named, *like_pictures, *numbers):
         return info if image.layout is None else replace(info, layout=image.layout)
     raise GraphError(f"no input takes images, which have four dimensions; {_told(infos)}")
+
+
+def _check_input_sizes(proto: onnx.ModelProto) -> None:
+    """Raise `GraphError` where an input is larger than any image or volume: requests would be filled up to it."""
+    for info in map(_tensor_info, _inputs(proto)):
+        size = math.prod(size for size in info.shape if size > 0)
+        if size > MOST_INPUT_VALUES:
+            shape = list(info.shape)
+            raise GraphError(f"its input {info.name!r} of {shape} has {size} values; the limit is {MOST_INPUT_VALUES}")
+
+
+def _check_layer_sizes(layers: Iterable[LayerInfo]) -> None:
+    """Raise `GraphError` where a layer is so large that sums over layers would leave 64 bits."""
+    for layer in layers:
+        field = layer.receptive_field.size if layer.receptive_field else 0
+        numbers = (layer.macs, layer.parameters, layer.bytes_per_image, layer.channels, field, *layer.shape)
+        largest = max(number or 0 for number in numbers)
+        if largest > LARGEST_NUMBER:
+            raise GraphError(f"{layer.name} is too large to be computed: one of its sizes or costs is {largest:.1e}")
 
 
 def _told(infos: list[TensorInfo]) -> str:
@@ -192,12 +254,7 @@ def _free_the_batchs_name(proto: onnx.ModelProto, symbol: str) -> None:
                 dim.dim_param = f"{BATCH}_"
 
 
-def _infer_types(proto: onnx.ModelProto, image: TensorInfo) -> Mapping[str, Tensor]:
-    try:
-        inferred = shape_inference.infer_shapes(proto, data_prop=True).graph
-    except shape_inference.InferenceError as error:
-        raise GraphError(f"its shapes contradict each other: {str(error).splitlines()[0]}") from error
-    values = [*inferred.value_info, *inferred.output, *inferred.input]
+def _types(proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.ValueInfoProto]) -> Mapping[str, Tensor]:
     known = {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
     shapes = {name: _shape(type_) for name, type_ in known.items()}
     inputs = {value.name: _tensor_info(value).layout for value in _inputs(proto)}

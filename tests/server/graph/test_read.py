@@ -65,7 +65,7 @@ def test_an_older_opset_is_converted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"not a model", "not an ONNX model"), (b"", "holds no graph"), (None, "No such file")],
+    [(b"not a model", "not an ONNX model"), (b"", "model.onnx is empty"), (None, "No such file")],
 )
 def test_what_is_no_model(content: bytes | None, words: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
