@@ -70,6 +70,9 @@ class Settings:
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way", least=1)
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer", least=1)
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take", least=0)
+    plan_cache_threads: int = _setting(
+        0, "threads that compiled plans may keep; 0 for half of what the system allows, 2048 at most", least=0
+    )
     response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none", least=0)
     tls_certificate: str = _setting("", "PEM file of the server's certificate chain; with it connections are encrypted")
     tls_key: str = _setting("", "PEM file of its private key")
