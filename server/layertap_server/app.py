@@ -270,6 +270,10 @@ class Server:
         metrics.gauge("layertap_plan_budget_bytes", "Memory that they may take.", lambda: settings.plan_cache_bytes)
         metrics.gauge("layertap_plan_threads", "Threads that they keep.", lambda: sessions.used_threads)
         metrics.gauge("layertap_plan_threads_budget", "Threads that they may keep.", lambda: self._plan_threads)
+        tokens = self._tokens
+        metrics.gauge(
+            "layertap_tokens_stale", "1 where the tokens file cannot be read.", lambda: tokens.is_stale if tokens else 0
+        )
         metrics.gauge("layertap_response_cache_bytes", "Answers that are kept.", lambda: self._responses.used_bytes)
         metrics.gauge("layertap_requests_admitted", "Requests that wait or run.", lambda: dispatcher.admitted)
         metrics.gauge("layertap_requests_waiting", "Requests that wait for a worker.", lambda: dispatcher.waiting)
