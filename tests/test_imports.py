@@ -64,7 +64,7 @@ BELOW = {
     "tracing": {"request_record"},
     "settings": {"document"},
     "allowance": set(),
-    "shared_memory": set(),
+    "shared_memory": {"shortage"},
     "tls": set(),
     "entrance": {"settings", "tls", "tokens"},
     "tokens": {"document"},

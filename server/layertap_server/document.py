@@ -1,7 +1,7 @@
 """YAML files: the one reader of settings, tokens and models' manifests. Every refusal gives the file and the line.
 
-Values are built here from the events of YAML's parser. The parser's own constructors raise errors of many kinds, recurse
-as deep as the file does, and expand aliases, of which a few lines stand for gigabytes.
+Values are built here from the events of YAML's parser. The parser's own constructors raise errors of many kinds,
+recurse as deep as the file does, and expand aliases, of which a few lines stand for gigabytes.
 """
 
 from __future__ import annotations
