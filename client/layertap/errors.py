@@ -25,7 +25,8 @@
       ControlDisabledError        PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
-        ResponseTooLargeError, OverloadedError .retry_after, DeviceMemoryError, RequestTooLargeError
+        ResponseTooLargeError, OverloadedError .retry_after, DeviceMemoryError, RequestTooLargeError,
+        OutOfResourcesError .retry_after
       DeadlineError               DEADLINE_EXCEEDED
       CancelledError              CANCELLED
       SharedMemoryDisabledError   PERMISSION_DENIED
@@ -254,6 +255,15 @@ class OverloadedError(ResourceError):
 
 class DeviceMemoryError(ResourceError):
     reason = "DEVICE_MEMORY"
+
+
+class OutOfResourcesError(ResourceError):
+    """The server's system has no memory, thread, file descriptor or disk space left.
+
+    ``retry_after`` says when to retry. The request itself may be right; ``metadata["resource"]`` names what is missing.
+    """
+
+    reason = "OUT_OF_RESOURCES"
 
 
 class DeadlineError(LayertapError):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 from pathlib import Path
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells what a container may take, in the second version of control groups or in the first."""
+
+MANY_THREADS = 2**15
+"""Threads that a process may have where nothing tells its limit: Linux's default of process ids."""
 
 
 def available_cores(group: Path = CONTROL_GROUP) -> int:
@@ -27,6 +31,17 @@ def available_memory_bytes(group: Path = CONTROL_GROUP) -> int:
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     words = _words(group / "memory.max") or _words(group / "memory" / "memory.limit_in_bytes")
     return min(limit, int(words[0])) if words and words[0].isdigit() else limit  # else it is "max"
+
+
+def available_threads(group: Path = CONTROL_GROUP) -> int:
+    """Return how many threads the process may have: the least of its user's, its container's and the machine's."""
+    limits = [
+        *_words(Path("/proc/sys/kernel/threads-max")),
+        *(_words(group / "pids.max") or _words(group / "pids/pids.max")),
+    ]
+    counts = [int(word) for word in limits if word.isdigit()]  # else it is "max"
+    soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    return min([*counts, *([] if soft == resource.RLIM_INFINITY else [soft])], default=MANY_THREADS)
 
 
 def _words(file: Path) -> list[str]:

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from layertap import __version__
 from layertap_server import logs
-from layertap_server.allowance import available_cores, available_memory_bytes
+from layertap_server.allowance import available_cores, available_memory_bytes, available_threads
 from layertap_server.apply import Applier
 from layertap_server.batching import Batcher
 from layertap_server.engine import Engine
@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 WORKERS_PER_CORE_ON_GPU = 4
 RUNS_PER_GPU = 2
+MOST_PLAN_THREADS = 2048
+"""Default limit of the threads of compiled plans, where the system would allow more."""
 SETTLE_SECONDS = 1.0
 LAST_CALLS_SECONDS = 1.0
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -103,7 +105,8 @@ class Server:
         self._dispatcher = Dispatcher(workers, room, observers)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
-        self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)
+        self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MOST_PLAN_THREADS)
+        self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event, self._plan_threads)
         limits = _limits(settings)
         self._batcher = batcher = Batcher(settings.runs or runs)
         self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.response)
@@ -297,6 +300,12 @@ class Server:
         metrics.gauge("layertap_plans", "Compiled plans, each with its session or two.", lambda: len(sessions))
         metrics.gauge("layertap_plan_bytes", "Memory that they are reckoned to take.", lambda: sessions.used_bytes)
         metrics.gauge("layertap_plan_budget_bytes", "Memory that they may take.", lambda: settings.plan_cache_bytes)
+        metrics.gauge("layertap_plan_threads", "Threads that they keep.", lambda: sessions.used_threads)
+        metrics.gauge("layertap_plan_threads_budget", "Threads that they may keep.", lambda: self._plan_threads)
+        tokens = self._tokens
+        metrics.gauge(
+            "layertap_tokens_stale", "1 where the tokens file cannot be read.", lambda: tokens.is_stale if tokens else 0
+        )
         metrics.gauge("layertap_response_cache_bytes", "Answers that are kept.", lambda: self._responses.used_bytes)
         metrics.gauge("layertap_requests_admitted", "Requests that wait or run.", lambda: dispatcher.admitted)
         metrics.gauge("layertap_requests_waiting", "Requests that wait for a worker.", lambda: dispatcher.waiting)

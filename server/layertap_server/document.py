@@ -1,9 +1,14 @@
-"""YAML that knows its lines: every refusal of a value says the file and the line."""
+"""YAML files: the one reader of settings, tokens and models' manifests. Every refusal gives the file and the line.
+
+Values are built here from the events of YAML's parser. The parser's own constructors raise errors of many kinds,
+recurse as deep as the file does, and expand aliases, of which a few lines stand for gigabytes.
+"""
 
 from __future__ import annotations
 
+import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +19,104 @@ from layertap._nearest import did_you_mean, nearest
 LARGEST = 65536
 """Of sizes and counts."""
 LARGEST_NUMBER = 1e30
-TWICE = "a key is there twice"
+MOST_BYTES = 512 * 1024
+"""Maximum bytes of a file."""
+DEEPEST = 50
+"""Maximum nesting of lists and mappings."""
+LONGEST_NUMBER = 100
+"""Maximum characters of a number."""
+LONGEST_PROBLEM = 200
+"""Characters of the parser's own messages that are kept."""
+TAGS = "tag:yaml.org,2002:"
+_NOT_TEXT = re.compile("[^\\t\\n\\r\\x20-\\x7e\\x85\\xa0-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser, which is ten times faster; the one in Python where PyYAML was built without it."""
+_CONSTRUCT = yaml.constructor.SafeConstructor()
+_SCALARS: Mapping[str, Callable[[Any], Any]] = {
+    "null": _CONSTRUCT.construct_yaml_null,
+    "bool": _CONSTRUCT.construct_yaml_bool,
+    "int": _CONSTRUCT.construct_yaml_int,
+    "float": _CONSTRUCT.construct_yaml_float,
+    "str": lambda node: node.value,
+    "timestamp": lambda node: node.value,
+    "merge": lambda node: node.value,
+    "value": lambda node: node.value,
+}
+"""How a scalar of each tag is read; dates are text."""
 
 
 class ManifestError(Exception):
     """The file cannot be used; the message begins with the file's name and the line."""
 
 
-def read_document(path: Path, *, secret: bool = False) -> Section:
-    """The mapping that a file holds.
+class _RefusedError(Exception):
+    """A problem at a place of the file, counted from 0. The message quotes nothing of the file."""
 
-    A ``secret`` one is quoted in no message: neither its values, nor keys that should not be there, which may be values
-    in the wrong place. It may have a key once only.
+    def __init__(self, problem: str, line: int, column: int) -> None:
+        super().__init__(problem)
+        self.place = f"line {line + 1}, column {column + 1}"
+
+
+def read_document(path: Path, *, name: str = "", secret: bool = False) -> Section:
+    """Read the mapping that a file holds.
+
+    Args:
+        path: the file.
+        name: what messages call the file; its name without the folder where this is empty.
+        secret: quote neither values nor unknown keys in messages: these may be values in the wrong place.
 
     Raises:
-        ManifestError: no YAML, or no mapping.
+        ManifestError: the file cannot be read, is no YAML, is too large or deep, or holds no mapping.
     """
-    loader = OnceLoader if secret else _LineLoader
+    name = name or path.name
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), loader)  # noqa: S506 - made from the safe loader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problem = "this is no YAML" if secret and error.problem != TWICE else error.problem
-        raise ManifestError(f"{path.name}, line {line}: {problem}") from (None if secret else error)
+        with path.open("rb") as file:
+            document = _Builder(_text(file.read(MOST_BYTES + 1))).document()
     except OSError as error:
-        raise ManifestError(f"{path.name}: {error.strerror}") from error  # the error itself tells the server's paths
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        # What YAML's own constructors raise for a date that is none, a number of too many digits, a list without end.
-        why = "" if secret else f": {str(error)[:200]}"
-        raise ManifestError(f"{path.name}: a value cannot be read{why}") from (None if secret else error)
-    return Section(path.name, _Map() if document is None else document, secret=secret)
+        raise ManifestError(f"{name}: {error.strerror}") from error  # the error itself tells the server's paths
+    except _RefusedError as error:
+        raise ManifestError(f"{name}, {error.place}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{name}, {_problem(error, secret=secret)}") from None
+    return Section(name, _Map() if document is None else document, secret=secret)
+
+
+def _problem(error: yaml.YAMLError, *, secret: bool) -> str:
+    """Return the place and the words of the parser's error; of a secret file the place alone."""
+    mark = getattr(error, "problem_mark", None)
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    words = "" if secret else " ".join(str(getattr(error, "problem", "") or "").split())[:LONGEST_PROBLEM]
+    return f"line {line}, column {column}: {words or 'this is no YAML'}"
+
+
+def _text(data: bytes) -> str:
+    """Decode a file."""
+    if len(data) > MOST_BYTES:
+        place = _place(data[:MOST_BYTES].decode(errors="replace"))
+        raise _RefusedError(f"the file is larger than {MOST_BYTES} bytes, the most that are read", *place)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = _place(data[: error.start].decode(errors="replace"))
+        raise _RefusedError("this is no text in UTF-8", *place) from None
+    if found := _NOT_TEXT.search(text):
+        message = f"the character U+{ord(found.group()):04X} may not stand in a YAML file"
+        raise _RefusedError(message, *_place(text[: found.start()]))
+    return text
+
+
+def _place(before: str) -> tuple[int, int]:
+    """Return the line and the column at the end of this text, from 0."""
+    return before.count("\n"), len(before) - (before.rfind("\n") + 1)
 
 
 class _Map(dict[str, Any]):
     """A mapping that knows the line of each of its keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, line: int = 1) -> None:
         super().__init__()
         self.lines: dict[str, int] = {}
-        self.line = 1
+        self.line = line
 
 
 class _List(list[Any]):
@@ -63,51 +127,78 @@ class _List(list[Any]):
         self.lines: list[int] = []
 
 
-class _LineLoader(yaml.SafeLoader):
-    """YAML with its line numbers, and without aliases: a few lines of them stand for gigabytes."""
+class _Builder:
+    """Builds the values of a document, event by event."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read; write it out", problem_mark=mark)
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
+    def __init__(self, text: str) -> None:
+        self._loader = _LOADER(text)
+
+    def document(self) -> object:
+        """Return the value of the one document of the file; None for an empty file."""
+        self._loader.get_event()  # the stream begins
+        if self._loader.check_event(yaml.StreamEndEvent):
+            return None
+        self._loader.get_event()  # the document begins
+        value = self._value(self._loader.get_event(), 0)
+        self._loader.get_event()  # the document ends
+        if not self._loader.check_event(yaml.StreamEndEvent):
+            raise _refused("a file holds one document, and here a second one begins", self._loader.peek_event())
+        return value
+
+    def _value(self, event: Any, depth: int) -> Any:
+        if depth > DEEPEST:
+            raise _refused(f"lists and mappings are nested more than {DEEPEST} deep", event)
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused("aliases (*name) are not read; write it out", event)
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            _check_tag(event, "seq")
+            return self._list(depth)
+        _check_tag(event, "map")
+        return self._map(event, depth)
+
+    def _list(self, depth: int) -> _List:
+        result = _List()
+        while not isinstance(event := self._loader.get_event(), yaml.SequenceEndEvent):
+            result.lines.append(event.start_mark.line + 1)
+            result.append(self._value(event, depth + 1))
+        return result
+
+    def _map(self, start: Any, depth: int) -> _Map:
+        result = _Map(start.start_mark.line + 1)
+        while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _refused("a key must be text", event)
+            key = event.value
+            if key in result:
+                raise _refused("a key is there twice", event)
+            result.lines[key] = event.start_mark.line + 1
+            result[key] = self._value(self._loader.get_event(), depth + 1)
+        return result
+
+    def _scalar(self, event: Any) -> Any:
+        tag = event.tag
+        if tag in {None, "!"}:
+            tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        kind = tag.removeprefix(TAGS)
+        if kind not in _SCALARS:
+            raise _refused("this tag is not read; the tags are !!str, !!int, !!float, !!bool and !!null", event)
+        if kind in {"int", "float"} and len(event.value) > LONGEST_NUMBER:
+            raise _refused(f"a number has more than {LONGEST_NUMBER} characters", event)
+        try:
+            return _SCALARS[kind](yaml.ScalarNode(tag, event.value))
+        except (ArithmeticError, LookupError, ValueError):
+            raise _refused(f"a value cannot be read as !!{kind}", event) from None
 
 
-def _construct_map(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
-    result = _Map()
-    result.line = node.start_mark.line + 1
-    for key_node, value_node in node.value:
-        key = str(key_node.value)
-        result.lines[key] = key_node.start_mark.line + 1
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
+def _refused(problem: str, event: Any) -> _RefusedError:
+    return _RefusedError(problem, event.start_mark.line, event.start_mark.column)
 
 
-class OnceLoader(_LineLoader):
-    """It refuses a mapping that has a key twice, of which only the last would count."""
-
-
-def _construct_once(loader: yaml.SafeLoader, node: yaml.MappingNode) -> _Map:
-    seen = set()
-    for key, _ in node.value:
-        if str(key.value) in seen:
-            raise yaml.MarkedYAMLError(problem=TWICE, problem_mark=key.start_mark)
-        seen.add(str(key.value))
-    return _construct_map(loader, node)
-
-
-def _construct_list(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> _List:
-    result = _List()
-    for item in node.value:
-        result.lines.append(item.start_mark.line + 1)
-        result.append(loader.construct_object(item, deep=True))
-    return result
-
-
-_LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_map)
-_LineLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_list)
-OnceLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_once)
+def _check_tag(event: Any, kind: str) -> None:
+    if event.tag not in {None, "!", TAGS + kind}:
+        raise _refused("this tag is not read on a list or a mapping", event)
 
 
 def _is_number(value: object) -> bool:

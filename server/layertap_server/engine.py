@@ -311,9 +311,14 @@ class Engine:
 
     def _wider(self, model: LoadedModel, plan: Plan) -> tuple[Plan, OpenPlan] | None:
         most, most_nodes = (MOST_EXTRA * count for count in model.planner.cost(plan))
-        for wider, opened in reversed(self._sessions.ready(lambda key: isinstance(key, Plan) and plan.is_part_of(key))):
+        for wider, opened in self._sessions.sharing(plan):
             # A plan that needs more of the model's inputs than were given cannot serve.
-            if not isinstance(wider, Plan) or opened.compiled.other_inputs or not model.planner.is_exact(wider):
+            if (
+                not isinstance(wider, Plan)
+                or not plan.is_part_of(wider)
+                or opened.compiled.other_inputs
+                or not model.planner.is_exact(wider)
+            ):
                 continue
             macs, nodes = model.planner.cost(wider)
             if macs <= most and nodes <= most_nodes:

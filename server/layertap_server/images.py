@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError  # noqa: TID251 - this is the plac
 
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
+from layertap_server.picture_memory import check_memory
 from layertap_server.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
 
 Image.MAX_IMAGE_PIXELS = None  # the operator's limit counts, and is asked before anything is decoded
@@ -64,7 +65,7 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
 
     Raises:
         ImageDecodeError: the bytes are no image of a known format, or a damaged one.
-        ImageTooLargeError: more than ``max_pixels``; nothing was decoded.
+        ImageTooLargeError: more than ``max_pixels``, or more memory than they allow; nothing was decoded.
         BadTensorError: an array that is no picture.
     """
     if isinstance(payload, EncodedImage):
@@ -72,6 +73,7 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
     else:
         image = _from_array(payload.array, preprocessing, index, max_pixels)
         picture = _Picture(image, image.size)
+        check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
     target = _target(picture.size, preprocessing)
     _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
     crop = preprocessing.center_crop
@@ -88,6 +90,8 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width, image.height, index, max_pixels)
+            # Before the orientation is read, for which Pillow decodes a PNG.
+            check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
             turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
             size = _turned(image.size, turn)
             # A large JPEG is decoded at a half, a quarter or an eighth of its size, no smaller than it is resized to,

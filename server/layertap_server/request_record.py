@@ -42,6 +42,8 @@ class RequestRecord:
     request_id: str = ""
     peer: str = ""
     """The caller's address without its port."""
+    connection: str = ""
+    """The caller's address with its port: one connection of one process."""
     trace_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """``traceparent`` and ``tracestate``, as they came."""
     quick: bool = False

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import yaml
 
 from layertap._nearest import did_you_mean, nearest
-from layertap_server.document import OnceLoader
+from layertap_server.document import ManifestError, read_document
 
 ENVIRONMENT_PREFIX = "LAYERTAP_"
 NOT_SETTINGS = {"LAYERTAP_CONFIG", "LAYERTAP_TOKEN"}
@@ -79,6 +80,9 @@ class Settings:
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way", least=1)
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer", least=1)
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take", least=0)
+    plan_cache_threads: int = _setting(
+        0, "threads that compiled plans may keep; 0 for half of what the system allows, 2048 at most", least=0
+    )
     response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none", least=0)
     tls_certificate: str = _setting("", "PEM file of the server's certificate chain; with it connections are encrypted")
     tls_key: str = _setting("", "PEM file of its private key")
@@ -149,7 +153,7 @@ def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> d
     layers: dict[str, tuple[Any, str]] = {}
     config = arguments.config or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     if config:
-        layers.update({name: (value, str(config)) for name, value in _from_file(Path(config)).items()})
+        layers.update(_from_file(Path(config)))
     given = _from_environment(environment)
     layers.update({name: (value, f"{ENVIRONMENT_PREFIX}{name.upper()}") for name, value in given.items()})
     for item in dataclasses.fields(Settings):
@@ -158,15 +162,18 @@ def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> d
     return layers
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
+    """Return the values of the file, each with the file and the line that it stands in."""
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), OnceLoader) or {}  # noqa: S506 - made from the safe loader
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a date that is none
-        raise SettingsError(f"the config file {path} cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise SettingsError(f"the config file {path} must map settings to values")
-    given = {_known(str(name), str(path)): value for name, value in document.items()}
-    return {name: _converted(name, value, str(path)) for name, value in given.items() if value is not None}
+        document = read_document(path, name=str(path))
+    except ManifestError as error:
+        raise SettingsError(f"the config file cannot be read: {error}") from error
+    given = {
+        _known(name, document.where(name)): (value, document.where(name)) for name, value in document.values.items()
+    }
+    return {
+        name: (_converted(name, value, where), where) for name, (value, where) in given.items() if value is not None
+    }
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -204,17 +211,17 @@ def _converted(name: str, value: object, where: str) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if str(value).lower() not in words:
-            raise SettingsError(f"{where}: {name} is true or false, not {value!r}")
+            raise SettingsError(f"{where}: {name} is true or false, not {reprlib.repr(value)}")
         return words[str(value).lower()]
     if kind is str:
         if not isinstance(value, str):
-            raise SettingsError(f"{where}: {name} is text, not {value!r}; put it in quotes")
+            raise SettingsError(f"{where}: {name} is text, not {reprlib.repr(value)}; put it in quotes")
         return value
     fits = not isinstance(value, bool) and (kind is float or not isinstance(value, float) or value.is_integer())
     try:
         return kind(value if fits else None)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SettingsError(f"{where}: {name} is a {kind.__name__}, not {value!r}") from error
+        raise SettingsError(f"{where}: {name} is a {kind.__name__}, not {reprlib.repr(value)}") from error
 
 
 def _check(settings: Settings) -> None:

@@ -10,20 +10,23 @@ random tokens, and no secret that a person made up should be one.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 import re
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeAlias
 
 from layertap_server.document import ManifestError, Section, read_document
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_SECONDS = 1.0
+Stamp: TypeAlias = tuple[int, int, int]
+"""When a file was changed, which file it is, and its bytes."""
 SHORTEST = 16
 """Characters of a token: fewer can be guessed."""
 
@@ -62,16 +65,19 @@ class Tokens:
         self._path = path
         self._lock = threading.Lock()
         self._looked = time.monotonic()
-        self._state = self._stamp()
+        self._state: Stamp | str = self._stamp()
         self._holders = _read(path)
+        self.is_stale = False
+        """Whether the file cannot be read as it is now, so that the tokens from before count."""
 
     def holder(self, token: str) -> Holder | None:
-        """Whose token it is; the time that it takes does not depend on how much of one was guessed."""
-        digest = hashlib.sha256(token.encode()).digest()
-        found = [holder for holder in self._current() if hmac.compare_digest(holder.digest, digest)]
-        return found[0] if found else None
+        """Return whose token it is; None where nobody's.
 
-    def _current(self) -> tuple[Holder, ...]:
+        It is found by its digest, so the time tells nothing of how much of a token was guessed.
+        """
+        return self._current().get(hashlib.sha256(token.encode(errors="surrogatepass")).digest())
+
+    def _current(self) -> Mapping[bytes, Holder]:
         with self._lock:
             if time.monotonic() - self._looked >= LOOK_AGAIN_SECONDS:
                 self._looked = time.monotonic()
@@ -79,14 +85,24 @@ class Tokens:
             return self._holders
 
     def _refresh(self) -> None:
+        """Read the file where it has changed; one that cannot be read is reported once for each change."""
         try:
-            if (state := self._stamp()) != self._state:
-                self._holders, self._state = _read(self._path), state
-                log.info("the tokens have changed: %d are known", len(self._holders))
+            state: Stamp | str = self._stamp()
         except TokensError as error:
+            state = str(error)
+        if state == self._state:
+            return
+        self._state = state
+        try:
+            self._holders = _read(self._path)
+        except TokensError as error:
+            self.is_stale = True
             log.warning("the tokens cannot be read, the old ones count: %s", error)
+        else:
+            self.is_stale = False
+            log.info("the tokens have changed: %d are known", len(self._holders))
 
-    def _stamp(self) -> tuple[int, int, int]:
+    def _stamp(self) -> Stamp:
         try:
             status = self._path.stat()
         except OSError as error:
@@ -94,15 +110,15 @@ class Tokens:
         return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _read(path: Path) -> tuple[Holder, ...]:
+def _read(path: Path) -> Mapping[bytes, Holder]:
     try:
         document = read_document(path, secret=True)
-        holders = tuple(_holder(document, name) for name in document.values)
+        holders = [_holder(document, name) for name in document.values]
     except ManifestError as error:
         raise TokensError(str(error)) from error
     if not holders:
         raise TokensError(f"{path.name}: it holds no token, so nobody could call")
-    return holders
+    return {holder.digest: holder for holder in reversed(holders)}  # of two with one token the first counts
 
 
 def _holder(document: Section, name: str) -> Holder:

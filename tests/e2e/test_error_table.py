@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import io
 import re
 import resource
 import shutil
@@ -17,10 +19,14 @@ import grpc
 import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from PIL import Image
 
 from layertap import Client, wire
 from layertap.types import EncodedImage, ExtractRequest, PixelImage
+from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import model_service_pb2 as model_pb
+from layertap_server.rpc.dispatch import Call, Dispatcher
+from layertap_server.rpc.lane import Room
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
 from tests.processes import ServerProcess, running_server, until
@@ -68,8 +74,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 def ask(server: ServerProcess, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
+    return ask_at(server.address, message, method, timeout)
+
+
+def ask_at(address: str, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
-    with grpc.insecure_channel(server.address, options) as channel:
+    with grpc.insecure_channel(address, options) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
         with pytest.raises(grpc.RpcError) as caught:
             call(message, timeout=timeout)
@@ -190,6 +200,9 @@ ROWS = {
     ),
     "server draining": Row(lambda _: draining(), "UNAVAILABLE", "DRAINING", retry=True),
     "device out of memory": Row(lambda _: out_of_memory(), "RESOURCE_EXHAUSTED", "DEVICE_MEMORY"),
+    "system out of memory, threads, files or disk": Row(
+        lambda _: no_memory_for_a_picture(), "RESOURCE_EXHAUSTED", "OUT_OF_RESOURCES", ("resource",), retry=True,
+    ),
     "anything else": Row(lambda _: fault(), "INTERNAL", "FAULT", ("incident",)),
 }  # fmt: skip
 
@@ -321,15 +334,37 @@ def out_of_memory() -> grpc.RpcError:
         return error
 
 
-def fault() -> grpc.RpcError:
-    """A thread that cannot be started is nobody's mistake; the log tells more than the answer."""
+def no_memory_for_a_picture() -> grpc.RpcError:
+    """A small file that becomes 48 MB of pixels."""
+    file = io.BytesIO()
+    Image.new("RGB", (4000, 4000)).save(file, "PNG")
     with running_server() as server:
         with Client(server.address) as client:
             client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap")
-        limit_memory(server, 2**20)
-        error = ask(server, request(images=(PHOTO, PHOTO)))
-        assert isinstance(error, grpc.Call)
-        if error.code() is grpc.StatusCode.INTERNAL:
-            incident = details(error)["ErrorInfo"].metadata["incident"]
-            until(lambda: incident in server.log.read_text())  # a thread of its own writes it
+        limit_memory(server, 2**24)
+        error = ask(server, request(images=(EncodedImage(file.getvalue()),)))
+        assert "incident" not in server.log.read_text()
         return error
+
+
+def defect(_request: bytes, _call: Call) -> bytes:
+    raise KeyError("/a/path/of/the/server")
+
+
+def fault() -> grpc.RpcError:
+    """A method with a defect, behind the server's own dispatcher."""
+
+    async def asked() -> grpc.RpcError:
+        dispatcher = Dispatcher(1, Room(1, 2**20))
+        server = grpc.aio.server()
+        service = feature_pb.DESCRIPTOR.services_by_name["FeatureService"]
+        server.add_generic_rpc_handlers((dispatcher.service(service, {"Extract": defect}, quick=False),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            return await asyncio.to_thread(ask_at, f"127.0.0.1:{port}", request())
+        finally:
+            await server.stop(0)
+            dispatcher.close()
+
+    return asyncio.run(asked())

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
+from types import FrameType
 from typing import cast
 
 import pytest
 
+from layertap.errors import DeviceMemoryError, LayertapError, OutOfResourcesError
 from layertap_server.graph import CompiledPlan
 from layertap_server.plan import Plan, PlanInput
 from layertap_server.runtime import Crowd, Session
 from layertap_server.runtime.crowd import RUNS_BEFORE_A_COPY, CrowdCopy
 from layertap_server.runtime.replica import Replica
 from layertap_server.sessions import OpenPlan, SessionCache, session_bytes
+from layertap_server.shortage import Resource, out_of
 
 
 def plan(number: int) -> Plan:
@@ -66,7 +72,7 @@ def test_a_failure_reaches_everyone_and_is_not_kept() -> None:
 
 def test_the_least_recently_used_leaves_when_the_budget_is_spent() -> None:
     events: list[str] = []
-    budget = 2 * opened(100).cost_bytes
+    budget = 2 * opened(100).cost.bytes
     cache = SessionCache(budget, events.append)
     for number in (1, 2):
         cache.get(plan(number), lambda: opened(100))
@@ -104,3 +110,120 @@ def test_a_copy_for_crowds_goes_before_any_plan() -> None:
     assert [plan(number) in cache for number in range(3)] == [True, True, True]
     assert cache.used_bytes == 4 * size
     assert [opened.session.has_copy for opened in sessions] == [False, True]
+
+
+class CountedSession(Session):
+    """A session that keeps some threads."""
+
+    def __init__(self, threads: int = 0) -> None:
+        super().__init__([])
+        self._count = threads
+
+    @property
+    def threads(self) -> int:
+        return self._count
+
+
+def test_threads_count_in_the_budget() -> None:
+    cache = SessionCache(10**9, budget_threads=40)
+    for number in range(5):
+        cache.get(plan(number), lambda: OpenPlan(CountedSession(15), CompiledPlan(b"", "x", ("y",), 0)))
+        assert cache.used_threads == 15 * len(cache) <= 40
+    assert len(cache) == 2
+
+
+@pytest.mark.parametrize(
+    "failure", [out_of(Resource.THREADS), DeviceMemoryError("none left")], ids=["threads", "memory"]
+)
+def test_a_plan_that_finds_no_thread_or_memory_is_tried_again_without_others(failure: LayertapError) -> None:
+    events: list[str] = []
+    cache, tries = SessionCache(10**9, events.append), []
+
+    def short_once() -> OpenPlan:
+        tries.append(len(cache))
+        if len(tries) == 1:
+            raise failure
+        return opened()
+
+    for number in range(4):
+        cache.get(plan(number), opened)
+    assert cache.get(plan(4), short_once)
+    assert tries == [4, 2]
+    assert events.count("eviction") == 2
+    assert [plan(number) in cache for number in range(5)] == [False, False, True, True, True]
+
+
+def test_a_shortage_that_lasts_is_raised_as_it_is() -> None:
+    cache, tries = SessionCache(10**9), []
+
+    def short() -> OpenPlan:
+        tries.append(1)
+        raise out_of(Resource.THREADS)
+
+    with pytest.raises(OutOfResourcesError, match="no threads left"):
+        cache.get(plan(1), short)
+    assert len(tries) == 1, "there was nothing to evict"
+    cache.get(plan(2), opened)
+    with pytest.raises(OutOfResourcesError):
+        cache.get(plan(1), short)
+    assert len(tries) == 3
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Count the Python calls that the work makes on this thread."""
+    count = 0
+
+    def on_event(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(on_event)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_full_cache_takes_as_many_steps_as_a_small_one() -> None:
+    def steps(size: int) -> list[int]:
+        cache = SessionCache(size * opened(100).cost.bytes)
+        for number in range(size):
+            cache.get(plan(number), lambda: opened(100))
+        ready = opened(100)
+        new = calls_of(lambda: cache.get(plan(-1), lambda: ready))
+        return [
+            new,
+            calls_of(lambda: cache.get(plan(-1), lambda: ready)),
+            calls_of(lambda: cache.sharing(plan(-2))),
+            calls_of(lambda: cache.used_bytes),
+            calls_of(lambda: plan(-2) in cache),
+        ]
+
+    assert steps(500) == steps(20)
+
+
+def test_totals_hold_while_many_threads_ask() -> None:
+    budget = 6 * opened(100).cost.bytes
+    cache = SessionCache(budget)
+    crowd = Crowd(1)
+
+    def with_copy() -> OpenPlan:
+        copy = CrowdCopy(crowd, lambda: cast("Replica", object()), lambda: True)
+        return OpenPlan(Session([], copy), CompiledPlan(b"", "x", ("y",), 100))
+
+    def ask(seed: int) -> None:
+        random = Random(seed)
+        with crowd.request():
+            for _ in range(300):
+                got = cache.get(plan(random.randrange(12)), with_copy)
+                assert got.session._crowd_copy is not None
+                for _ in range(random.randrange(RUNS_BEFORE_A_COPY)):
+                    got.session._crowd_copy.wanted()
+                assert cache.used_bytes <= budget
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, range(4)))
+    plans = cache._table.plans()
+    copies = [item for item in plans if cast("OpenPlan", cache._table.peek(item)).session.has_copy]
+    assert cache.used_bytes == (len(plans) + len(copies)) * opened(100).cost.bytes

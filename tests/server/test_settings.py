@@ -97,7 +97,7 @@ def test_what_is_shown_is_a_config_file_and_says_where_each_value_comes_from(tmp
     text = shown(flags, {"LAYERTAP_MAX_IMAGES": "5"})
     lines = {line.split(":")[0]: line.split("  # ")[1] for line in text.splitlines()}
     assert list(lines) == [item.name for item in dataclasses.fields(Settings)]
-    assert (lines["host"], lines["max_images"], lines["port"]) == (str(file), "LAYERTAP_MAX_IMAGES", "--port")
+    assert (lines["host"], lines["max_images"], lines["port"]) == (f"{file}, line 1", "LAYERTAP_MAX_IMAGES", "--port")
     assert lines["workers"] == "default"
     again = tmp_path / "again.yaml"
     again.write_text(text)
@@ -118,11 +118,12 @@ def test_null_in_a_file_is_the_default_and_a_whole_float_an_integer(tmp_path: Pa
         ("max_images: 1.5", "max_images is a int, not 1.5"),
         ("max_images: .inf", "max_images is a int, not inf"),
         ("drain_seconds: .nan", "finite, not nan"),
-        (f"drain_seconds: 1{'0' * 400}", "drain_seconds is a float"),
+        (f"drain_seconds: 1{'0' * 400}", "line 1, column 16: a number has more than 100 characters"),
+        (f"drain_seconds: {'{a: ' * 40}1{'}' * 40}", "drain_seconds is a float, not {'a': {'a'"),
         ("max_images: [1]", "max_images is a int"),
         ("host: 127", "host is text, not 127; put it in quotes"),
         ("tokens: no", "tokens is text, not False"),
-        ("host: 2026-13-45", "cannot be read"),
+        ("port: 1\nhost: 7", "layertap.yaml, line 2: host is text"),
     ],
 )
 def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -> None:
@@ -136,18 +137,15 @@ def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -
     ("text", "words"),
     [
         ("prot: 1", "no setting 'prot' .did you mean port"),
-        ("[]", "must map"),
+        ("[]", "the file must be a mapping, not \\[\\]"),
         ("a: b: c", "cannot be read"),
-        ("tokens: t.yaml\nport: 1\ntokens:\n", "(?s)cannot be read: a key is there twice.*line 3"),
+        ("tokens: t.yaml\nport: 1\ntokens:\n", "layertap.yaml, line 3, column 1: a key is there twice"),
         ("port: 0x10000", "^ports are at most 65535"),
-        ("max_images: 0", "layertap.yaml: max_images is at least 1"),
+        ("max_images: 0", "layertap.yaml, line 1: max_images is at least 1"),
     ],
 )
 def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "layertap.yaml"
     file.write_text(text)
-    if text == "[]":
-        assert settings("--config", str(file)) == Settings()
-        file.write_text("[1]")
     with pytest.raises(SettingsError, match=words):
         settings("--config", str(file))

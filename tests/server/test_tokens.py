@@ -77,13 +77,16 @@ DIGITS = "7319846205731984620573198"
         (f"{SECRET}: {{roles: [extract]}}", "line 1: an entry has either"),
         (SECRET, "the file must be a mapping"),
         (DIGITS, "the file must be a mapping"),
-        (f"a: !{SECRET} x", "line 1: this is no YAML"),
-        (f"a: *{SECRET}", "line 1: this is no YAML"),
+        (f"a: !{SECRET} x", "line 1, column 4: this tag is not read"),
+        (f"a: *{SECRET}", "line 1, column 4: aliases .* are not read"),
         (f"a: {{token: '{SECRET}", "this is no YAML"),
-        (f"a: {{token: 2026-13-45, x: {SECRET}}}", "a value cannot be read"),
+        (f"a: {{token: 2026-13-45, x: {SECRET}}}", "line 1: a key is unknown"),
         (f"a: {{token: {SECRET}, roles: [{SECRET}]}}", "roles are one or both"),
-        (f"a: {{token: {SECRET}-a, roles: [extract]}}\na: {{token: {SECRET}, roles: [extract]}}", "line 2: .* twice"),
-        (f"a: {{token: {SECRET}-a, token: {SECRET}, roles: [extract]}}", "line 1: a key is there twice"),
+        (
+            f"a: {{token: {SECRET}-a, roles: [extract]}}\na: {{token: {SECRET}, roles: [extract]}}",
+            "line 2, column 1: a key is there twice",
+        ),
+        (f"a: {{token: {SECRET}-a, token: {SECRET}, roles: [extract]}}", "line 1, column 36: a key is there twice"),
     ],
 )
 def test_a_refusal_quotes_nothing_that_could_be_a_token(tmp_path: Path, text: str, message: str) -> None:
@@ -110,3 +113,32 @@ def test_a_change_counts_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: 
     assert known.holder(f"{SECRET}-new")
     path.write_text("half written: {")
     assert known.holder(f"{SECRET}-new")
+
+
+@pytest.mark.parametrize("bad", ['a: !!int ""', "a: 0x" + "F" * 5000, "", "\x00", "a: 1\n" * 200_000, None])
+def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bad: str | None
+) -> None:
+    monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
+    path = written(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
+    known = Tokens(path)
+    assert not known.is_stale
+    path.unlink()
+    if bad is not None:
+        path.write_text(bad)
+    for _ in range(3):
+        assert known.holder(SECRET)
+    assert known.is_stale
+    (warning,) = caplog.messages
+    assert "the old ones count: tokens.yaml" in warning or "No such file" in warning
+    path.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
+    assert known.holder(f"{SECRET}-new")
+    assert not known.is_stale
+
+
+def test_as_many_tokens_as_a_file_may_hold(tmp_path: Path) -> None:
+    lines = [f"n{number}: {{token: {SECRET}-{number}, roles: [extract]}}\n" for number in range(8000)]
+    known = Tokens(written(tmp_path, "".join(lines)))
+    found = known.holder(f"{SECRET}-7999")
+    assert found is not None
+    assert found.name == "n7999"

@@ -28,6 +28,7 @@ def record_of(
         method=method,
         request_id=asked if isinstance(asked, str) and WELL_FORMED.fullmatch(asked) else secrets.token_hex(8),
         peer=host_of(context.peer()),
+        connection=context.peer(),
         trace_headers={name: metadata[name] for name in TRACE_HEADERS if name in metadata},
         quick=quick,
         is_stream=is_stream,

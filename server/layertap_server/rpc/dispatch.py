@@ -29,6 +29,7 @@ from layertap.errors import (
 from layertap_server.request_record import CANCELLED, RequestRecord
 from layertap_server.rpc.arrival import REQUEST_ID, record_of
 from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
+from layertap_server.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
@@ -264,6 +265,9 @@ def _failure(record: RequestRecord, error: Exception) -> LayertapError:
         return error
     if isinstance(error, DecodeError):
         return InvalidRequestError("the request is not a message of this method")
+    if (shortage := shortage_in(error)) is not None:
+        log.warning("%s, in %s/%s, request %s", shortage.message, record.service, record.method, record.request_id)
+        return shortage
     incident = uuid.uuid4().hex[:12]
     method = f"{record.service}/{record.method}"
     log.error("incident %s in %s, request %s", incident, method, record.request_id, exc_info=error)

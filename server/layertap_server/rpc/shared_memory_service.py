@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap_server import request_record
 from layertap_server.rpc.dispatch import Call, Method
 from layertap_server.shared_memory import Regions
 
@@ -22,7 +23,9 @@ class SharedMemoryService:
 
     def _register(self, request: bytes, _call: Call) -> bytes:
         asked = pb.RegisterRegionRequest.FromString(request)
-        return pb.RegisterRegionResponse(region=self._regions.register(asked.key, asked.byte_size)).SerializeToString()
+        caller = request_record.current().connection
+        region = self._regions.register(asked.key, asked.byte_size, caller)
+        return pb.RegisterRegionResponse(region=region).SerializeToString()
 
     def _unregister(self, request: bytes, _call: Call) -> bytes:
         self._regions.unregister(pb.UnregisterRegionRequest.FromString(request).region)

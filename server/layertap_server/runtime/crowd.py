@@ -53,6 +53,8 @@ class CrowdCopy:
         self._open = open_
         self._may_open = may_open
         self._replica: Replica | None = None
+        self.on_open: Callable[[], None] = lambda: None
+        """Called each time the copy has been opened."""
         self._runs = 0
         self._lock = threading.Lock()
 
@@ -64,9 +66,10 @@ class CrowdCopy:
             self._open_one()
         return self._replica
 
-    def drop(self) -> None:
-        """Gives its memory back, when its runs have ended."""
-        self._replica = None
+    def drop(self) -> Replica | None:
+        """Drop the copy and return it: it is closed when its runs have ended and nothing refers to it."""
+        dropped, self._replica = self._replica, None
+        return dropped
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +83,7 @@ class CrowdCopy:
         with contextlib.suppress(Exception):
             if self._replica is None and self._may_open():
                 self._replica = self._open()
+                self.on_open()
         self._crowd.opening.release()
 
     def _is_due(self) -> bool:

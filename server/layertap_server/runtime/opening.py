@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from layertap_server.runtime.crowd import Crowd, CrowdCopy
 from layertap_server.runtime.devices import CPU, QUIET, Device, name_of
 from layertap_server.runtime.replica import Replica
 from layertap_server.runtime.session import Session, wrapped
+from layertap_server.runtime.threads import ThreadReserve
 
 FIRST_REGION_BYTES = 128 * 2**20
 """Of the arena, which is kept: its pages stay warm from run to run. What a run needs beyond it is given back."""
@@ -29,6 +31,7 @@ class Runtime:
         self.devices = devices
         self.crowd = crowd or Crowd()
         self._threads = threads
+        self._reserve = ThreadReserve()
         _share_an_arena()
 
     @property
@@ -44,6 +47,7 @@ class Runtime:
         Raises:
             SessionError: onnxruntime does not take the model.
             DeviceMemoryError: the device has no room for it.
+            OutOfResourcesError: the system has no memory, thread or file descriptor left.
         """
         with wrapped():
             replicas = [self._replica(model, weights_folder, device, self._threads) for device in self.devices]
@@ -61,8 +65,10 @@ class Runtime:
         # A constant that a node makes is not worth a copy in every session once it is large.
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", LARGEST_FOLDED)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
-        session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
-        return Replica(session, device)
+        own_threads = (threads or os.cpu_count() or 1) - 1
+        with self._reserve.holding(own_threads):
+            session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
+        return Replica(session, device, threads=own_threads)
 
 
 @functools.cache

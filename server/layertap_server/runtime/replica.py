@@ -18,6 +18,8 @@ class Replica:
 
     session: ort.InferenceSession
     device: Device = CPU
+    threads: int = 0
+    """Threads that the session keeps, beside the one that calls it."""
     running: int = 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
-from layertap.errors import CancelledError, DeviceMemoryError
+from layertap.errors import CancelledError, DeviceMemoryError, LayertapError
 from layertap.types import Array
 from layertap_server import cancellation
 from layertap_server.cancellation import Cancellation
 from layertap_server.runtime.crowd import CrowdCopy
 from layertap_server.runtime.replica import Replica
+from layertap_server.shortage import shortage_in, shortage_in_text
 
 NO_MEMORY = ("failed to allocate memory", "out of memory", "smaller than requested bytes")
 """How onnxruntime's allocators and CUDA say it."""
@@ -39,6 +40,7 @@ class Session:
 
         Raises:
             DeviceMemoryError: the device has no room for it.
+            OutOfResourcesError: the system has no memory, thread or file descriptor left.
             CancelledError: the caller is gone.
             SessionError: it failed in another way, or took longer than the limit.
         """
@@ -58,10 +60,19 @@ class Session:
         """Whether it takes its memory twice."""
         return self._crowd_copy is not None and self._crowd_copy.is_open
 
-    def drop_copy(self) -> None:
-        """Gives the copy's memory back; the next crowd may open it again."""
+    @property
+    def threads(self) -> int:
+        """Threads that it keeps, beside the one that calls it."""
+        return sum(replica.threads for replica in self._replicas)
+
+    def when_copied(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called each time a copy for runs in a crowd has been opened."""
         if self._crowd_copy is not None:
-            self._crowd_copy.drop()
+            self._crowd_copy.on_open = call
+
+    def drop_copy(self) -> Replica | None:
+        """Drop the copy and return it: it is closed with the last reference. The next crowd may open it again."""
+        return self._crowd_copy.drop() if self._crowd_copy is not None else None
 
     @contextlib.contextmanager
     def _least_busy(self) -> Iterator[Replica]:
@@ -101,10 +112,14 @@ def wrapped(job: Cancellation | None = None) -> Iterator[None]:
     """onnxruntime's exceptions end here."""
     try:
         yield
+    except LayertapError:
+        raise
     except Exception as error:
         if job is not None and job.is_cancelled:
             raise CancelledError("the caller is gone; the run was ended") from error
         text = str(error)
         if any(words in text.lower() for words in NO_MEMORY):
             raise DeviceMemoryError("the device has no memory left for this request; send fewer images") from error
+        if (shortage := shortage_in(error) or shortage_in_text(text)) is not None:
+            raise shortage from error
         raise SessionError(text) from error
