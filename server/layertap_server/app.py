@@ -97,7 +97,7 @@ class Server:
         self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
         observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
         room = Room(settings.max_waiting, settings.max_waiting_bytes)
-        self._dispatcher = Dispatcher(workers, room, observers)
+        self._dispatcher = Dispatcher(workers, room, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event)

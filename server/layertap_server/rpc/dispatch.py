@@ -10,6 +10,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn, TypeAlias
@@ -24,6 +25,7 @@ from layertap.errors import (
     DrainingError,
     InvalidRequestError,
     LayertapError,
+    OverloadedError,
     ServerFault,
 )
 from layertap_server.request_record import CANCELLED, RequestRecord
@@ -58,9 +60,10 @@ Observer: TypeAlias = Callable[[RequestRecord], None]
 class StreamTools:
     """What a method of a stream is given: a way to run work, to make an error of a failure, to know when to end."""
 
-    turn: Callable[[], Awaitable[None]]
-    """Returns when another message may be read."""
+    turn: Callable[[int], Awaitable[AbstractContextManager[None]]]
+    """Waits for the turn of a message of this many bytes; the turn lasts as long as the context."""
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
+    """Runs a job that holds this many bytes on a worker; the caller has a turn."""
     failure_of: Callable[[Exception], LayertapError]
     draining: asyncio.Event
     workers: int
@@ -72,10 +75,36 @@ class StreamTools:
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
 
 
+class _Service(grpc.ServiceRpcHandler):
+    """A service whose calls can be refused when they begin, before gRPC reads the message of the request."""
+
+    def __init__(
+        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], ended: Observer
+    ) -> None:
+        """``refusal`` is asked at the start of each unary call; ``ended`` is told of each call that it refuses."""
+        self._name = name
+        self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
+        self._refusal = refusal
+        self._ended = ended
+
+    def service_name(self) -> str:
+        return self._name
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None or handler.request_streaming:
+            return handler
+        failure = self._refusal()
+        return handler if failure is None else refusing(handler_call_details.method, failure, self._ended)
+
+
 class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
-    def __init__(self, workers: int, room: Room, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, workers: int, room: Room, observers: Sequence[Observer] = (), *, most_streams: int = 1024
+    ) -> None:
+        """``most_streams``: number of streams that may be open at a time."""
         # The event loop and listings come first: they are short, and somebody waits for each.
         self._work = Lane(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
@@ -84,6 +113,7 @@ class Dispatcher:
         self._workers = workers
         self._observers = observers
         self._draining = asyncio.Event()
+        self._most_streams = most_streams
         self.streams = 0
         """That are open."""
         self._open = 0
@@ -134,7 +164,17 @@ class Dispatcher:
         }
         for name, stream in streams.items():
             handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
-        return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+        refusal = _never if quick else self._refusal
+        return _Service(descriptor.full_name, handlers, refusal, self.ended)
+
+    def _refusal(self) -> OverloadedError | None:
+        """Return the error for a request that finds the queue full, whatever its size."""
+        try:
+            self._work.check_room()
+        except OverloadedError as error:
+            _forget_frames(error)
+            return error
+        return None
 
     def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> Lane:
         if method in slow:
@@ -145,6 +185,7 @@ class Dispatcher:
         async def handle(request: bytes, context: Context) -> bytes:
             record = record_of(service, name, context, quick=lane is not self._work)
             record.bytes_in = len(request)
+            failure: LayertapError | None = None
             try:
                 if lane is not self._listing:
                     self._enter(context)
@@ -155,9 +196,9 @@ class Dispatcher:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
-                record.fail(failure)
-                self.ended(record)
-                await abort(context, failure, record)
+            del request  # gRPC keeps this frame in the error that ends the call
+            if failure is not None:
+                await self._refuse(context, failure, record)
             record.bytes_out = len(reply)
             record.succeed()
             record.end()
@@ -168,6 +209,11 @@ class Dispatcher:
 
         return handle
 
+    async def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> NoReturn:
+        record.fail(failure)
+        self.ended(record)
+        await abort(context, failure, record)
+
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
         async def handle(messages: Messages, context: Context) -> None:
             record = record_of(service, name, context, is_stream=True)
@@ -175,6 +221,7 @@ class Dispatcher:
             self.streams += 1
             try:
                 self._enter(context)
+                self._check_streams()
                 await stream(messages, context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError:
@@ -195,7 +242,7 @@ class Dispatcher:
     def _tools(self, record: RequestRecord) -> StreamTools:
         return StreamTools(
             turn=self._work.stream_turn,
-            run=self._work.run_of_stream,
+            run=self._work.run_in_turn,
             failure_of=lambda error: _failure(record, error),
             draining=self._draining,
             workers=self._workers,
@@ -221,6 +268,14 @@ class Dispatcher:
             raise draining_error()
         self._open += 1
         context.add_done_callback(self._left)  # type: ignore[arg-type] # the stubs want their own class
+
+    def _check_streams(self) -> None:
+        if self.streams > self._most_streams:
+            raise OverloadedError(
+                f"{self._most_streams} streams are open already, which is the limit (--max-streams)",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._most_streams,
+            )
 
     def _left(self, _context: object) -> None:
         self._open -= 1
@@ -259,8 +314,9 @@ def _job(method: Method, request: bytes, remaining: float | None, record: Reques
 
 
 def _failure(record: RequestRecord, error: Exception) -> LayertapError:
-    """What the caller is told; what nobody foresaw gets an incident id, and the log the rest."""
+    """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
     if isinstance(error, LayertapError):
+        _forget_frames(error)
         return error
     if isinstance(error, DecodeError):
         return InvalidRequestError("the request is not a message of this method")
@@ -268,6 +324,35 @@ def _failure(record: RequestRecord, error: Exception) -> LayertapError:
     method = f"{record.service}/{record.method}"
     log.error("incident %s in %s, request %s", incident, method, record.request_id, exc_info=error)
     return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
+
+
+def _never() -> None:
+    """Refuse no call before its message is read."""
+
+
+def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
+    """Return a handler that refuses the call and reads nothing of what the caller sends: it may be large."""
+
+    async def refuse(_messages: Any, context: Any) -> None:
+        service, _, name = method.strip("/").partition("/")
+        record = record_of(service, name, context, quick=True)
+        record.fail(failure)
+        ended(record)
+        await abort(context, failure, record)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of the error and of those that led to it.
+
+    Their frames hold the request, its images and arrays; the record of the request, the log and gRPC hold the error.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        next_link = link.__cause__ or link.__context__
+        link.__traceback__ = link.__cause__ = link.__context__ = None
+        link = next_link
 
 
 async def abort(context: Context, error: LayertapError, record: RequestRecord) -> NoReturn:
