@@ -107,7 +107,7 @@ def apply_blocks(array: Array, head: str | Sequence[Block], layout: Layout | Non
     request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
 
     def decode(data: bytes) -> FeatureMap:
-        return wire.decode_apply_response(feature_pb.ApplyBlocksResponse.FromString(data))
+        return wire.read_apply_response(data)
 
     return Call(f"{_FEATURES}ApplyBlocks", wire.encode_apply_request(request).SerializeToString(), decode)
 

@@ -7,14 +7,15 @@ from layertap.wire._blocks import decode_block_spec, encode_block_spec
 from layertap.wire._errors import decode_error, encode_error, status_of
 from layertap.wire._features import (
     decode_apply_request,
-    decode_apply_response,
     decode_extract_request,
     encode_apply_request,
     encode_apply_response,
     encode_extract_request,
     encode_extract_response,
+    read_apply_response,
     read_extract_response,
 )
+from layertap.wire._limits import parse_request
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
 from layertap.wire._previews import (
     decode_inspect_request,
@@ -37,6 +38,7 @@ from layertap.wire._stream import (
     encode_stream_opened,
     parse_stream_item,
     stream_answer,
+    stream_item_id,
 )
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
@@ -45,7 +47,6 @@ __all__ = [
     "StreamItem",
     "StreamOpening",
     "decode_apply_request",
-    "decode_apply_response",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
@@ -74,8 +75,11 @@ __all__ = [
     "encode_stream_open",
     "encode_stream_opened",
     "encode_tensor",
+    "parse_request",
     "parse_stream_item",
+    "read_apply_response",
     "read_extract_response",
     "status_of",
     "stream_answer",
+    "stream_item_id",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import cast
 
 from layertap.errors import LayertapError
@@ -27,6 +28,7 @@ from layertap.wire._features import (
     encode_image,
     encode_timing,
 )
+from layertap.wire._limits import parse_request
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 SMALL_BYTES = 2**16
@@ -34,6 +36,9 @@ LARGE_MESSAGE = 2**12
 """From here on a message is taken for a chunk and read by hand; protobuf would copy it twice."""
 _ID, _CHUNK, _RESULT = 1, 4, 7
 """Fields of ExtractStreamResponse."""
+_ITEMS = (2, 3)
+"""Image and batch, fields of ExtractStreamRequest."""
+_FEW_FIELDS = 4
 _INDEX, _OFFSET, _DATA = 1, 2, 3
 """Fields of FeatureChunk."""
 
@@ -75,7 +80,7 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
         DecodeError: it is no message.
         TapSyntaxError, BadParameterError: what is wrong with a tap.
     """
-    message = pb.ExtractStreamRequest.FromString(data)
+    message = parse_request(pb.ExtractStreamRequest, data)
     if message.WhichOneof("message") != "open":
         return None
     opening = message.open
@@ -111,9 +116,21 @@ class StreamItem:
 
 
 def parse_stream_item(data: bytes) -> StreamItem:
-    """Raises ``DecodeError`` where it is no message."""
-    message = pb.ExtractStreamRequest.FromString(data)
+    """Parse a message after the opening; errors as of `parse_request`."""
+    message = parse_request(pb.ExtractStreamRequest, data)
     return StreamItem(message.image.id or message.batch.id, message)
+
+
+def stream_item_id(data: bytes) -> str:
+    """Return the id of an image or a batch without parsing it; empty where the first fields have none."""
+    try:
+        for number, item in islice(raw.fields(memoryview(data)), _FEW_FIELDS):
+            if number in _ITEMS and isinstance(item, memoryview):
+                parts = dict(islice(raw.fields(item), _FEW_FIELDS))
+                return bytes(cast("memoryview", parts.get(_ID, memoryview(b"")))).decode()
+    except (TypeError, ValueError):
+        pass
+    return ""
 
 
 def encode_stream_opened(model: str, version: str) -> bytes:
@@ -131,8 +148,8 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
     A small one is one message: each message costs the event loops at both ends more than its bytes.
     """
     if sum(feature.array.nbytes for feature in features.maps) <= min(SMALL_BYTES, chunk_bytes):
-        name, body = id_.encode(), encode_extract_response(features)
-        yield b"".join((raw.length(_ID, len(name)), name, raw.length(_RESULT, len(body)), body))
+        body = encode_extract_response(features)
+        yield b"".join((*raw.delimited(_ID, id_.encode()), raw.length(_RESULT, len(body)), body))
         return
     for index, feature in enumerate(features.maps):
         data = raw.bytes_of(feature.array)
@@ -145,10 +162,9 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
 
 
 def _chunk(id_: str, index: int, offset: int, data: memoryview) -> bytes:
-    name = id_.encode()
     inside = raw.number(_INDEX, index) + raw.number(_OFFSET, offset) + raw.length(_DATA, len(data))
-    outside = (raw.length(_ID, len(name)) + name if name else b"") + raw.length(_CHUNK, len(inside) + len(data))
-    return b"".join((outside, inside, data))
+    chunk = raw.length(_CHUNK, len(inside) + len(data))
+    return b"".join((*raw.delimited(_ID, id_.encode()), chunk, inside, data))
 
 
 @dataclass(slots=True)

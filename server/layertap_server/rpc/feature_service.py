@@ -43,7 +43,7 @@ class FeatureService:
     def _extract(self, request: bytes, call: Call) -> bytes:
         record = request_record.current()
         with record.stage("decode"):
-            extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
+            extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
         features = self._features(extract, call.queue_ms)
         with record.stage("encode"):
             places = self._shared(extract.region, features) if extract.region else None
@@ -71,14 +71,14 @@ class FeatureService:
         return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
-        preview = wire.decode_preview_request(pb.PreviewExtractRequest.FromString(request))
+        preview = wire.decode_preview_request(wire.parse_request(pb.PreviewExtractRequest, request))
         model = found(self._repository, preview.model, preview.version)
         return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
         record = request_record.current()
         with record.stage("decode"):
-            inspect = wire.decode_inspect_request(pb.InspectLayersRequest.FromString(request))
+            inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
         model = found(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
         with record.stage("encode"):
@@ -87,7 +87,7 @@ class FeatureService:
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
         record = request_record.current()
         with record.stage("decode"):
-            apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))
+            apply = wire.decode_apply_request(wire.parse_request(pb.ApplyBlocksRequest, request))
         feature = self._applier.apply(apply)
         with record.stage("encode"):
-            return wire.encode_apply_response(feature).SerializeToString()
+            return wire.encode_apply_response(feature)
