@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -188,7 +188,7 @@ class Dispatcher:
             failure: LayertapError | None = None
             try:
                 if lane is not self._listing:
-                    self._enter(context)
+                    self._enter()
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
             except asyncio.CancelledError:
                 _tell_late_from_gone(record, context)
@@ -196,9 +196,8 @@ class Dispatcher:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
-            del request  # gRPC keeps this frame in the error that ends the call
             if failure is not None:
-                await self._refuse(context, failure, record)
+                return self._refuse(context, failure, record)
             record.bytes_out = len(reply)
             record.succeed()
             record.end()
@@ -209,10 +208,11 @@ class Dispatcher:
 
         return handle
 
-    async def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> NoReturn:
+    def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> bytes:
         record.fail(failure)
         self.ended(record)
-        await abort(context, failure, record)
+        fail(context, failure, record)
+        return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
         async def handle(messages: Messages, context: Context) -> None:
@@ -220,7 +220,7 @@ class Dispatcher:
             failure: LayertapError | None = None
             self.streams += 1
             try:
-                self._enter(context)
+                self._enter()
                 self._check_streams()
                 await stream(messages, context, self._tools(record))
                 record.succeed()
@@ -234,7 +234,8 @@ class Dispatcher:
                 self.streams -= 1
                 self.ended(record)
             if failure is not None and failure.status != CANCELLED:  # who is gone needs no answer
-                await abort(context, failure, record)
+                fail(context, failure, record)
+                return
             context.set_trailing_metadata(_trailer(record))
 
         return handle
@@ -258,7 +259,7 @@ class Dispatcher:
         for observer in self._observers:
             observer(record)
 
-    def _enter(self, context: Context) -> None:
+    def _enter(self) -> None:
         """Counts the call until all of its answer has been sent, which may take longer than the work.
 
         Raises:
@@ -267,7 +268,8 @@ class Dispatcher:
         if self._draining.is_set():
             raise draining_error()
         self._open += 1
-        context.add_done_callback(self._left)  # type: ignore[arg-type] # the stubs want their own class
+        if task := asyncio.current_task():  # a callback on gRPC's context would hold the call in a cycle
+            task.add_done_callback(self._left)
 
     def _check_streams(self) -> None:
         if self.streams > self._most_streams:
@@ -277,7 +279,7 @@ class Dispatcher:
                 limit=self._most_streams,
             )
 
-    def _left(self, _context: object) -> None:
+    def _left(self, _task: object) -> None:
         self._open -= 1
 
 
@@ -315,8 +317,9 @@ def _job(method: Method, request: bytes, remaining: float | None, record: Reques
 
 def _failure(record: RequestRecord, error: Exception) -> LayertapError:
     """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
-    if isinstance(error, LayertapError):
+    if isinstance(error, LayertapError | DecodeError):
         _forget_frames(error)
+    if isinstance(error, LayertapError):
         return error
     if isinstance(error, DecodeError):
         return InvalidRequestError("the request is not a message of this method")
@@ -338,7 +341,7 @@ def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
         record = record_of(service, name, context, quick=True)
         record.fail(failure)
         ended(record)
-        await abort(context, failure, record)
+        fail(context, failure, record)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
@@ -355,12 +358,15 @@ def _forget_frames(error: BaseException) -> None:
         link = next_link
 
 
-async def abort(context: Context, error: LayertapError, record: RequestRecord) -> NoReturn:
-    """Ends the call with the error, told in the words of the error table."""
+def fail(context: Context, error: LayertapError, record: RequestRecord) -> None:
+    """Set the status with which the call ends, in the words of the error table.
+
+    gRPC's own ``abort`` raises instead, and the call then keeps that error, its frames and itself alive.
+    """
     details = wire.encode_error(error)
-    trailer = ((DETAILS, details.SerializeToString()), *_trailer(record))
-    await context.abort(grpc.StatusCode[error.status], details.message, trailer)
-    raise AssertionError("abort raises")
+    context.set_code(grpc.StatusCode[error.status])
+    context.set_details(details.message)
+    context.set_trailing_metadata(((DETAILS, details.SerializeToString()), *_trailer(record)))
 
 
 def _trailer(record: RequestRecord) -> tuple[tuple[str, str], ...]:
