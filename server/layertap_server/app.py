@@ -185,7 +185,9 @@ class Server:
         models = ModelService(self.repository, control=self.settings.control)
         self._server.add_generic_rpc_handlers(
             (
-                dispatcher.service(feature_service.DESCRIPTOR, features.methods, features.streams, quick=False),
+                dispatcher.service(
+                    feature_service.DESCRIPTOR, features.methods, features.streams, features.chunked, quick=False
+                ),
                 dispatcher.service(shared_memory_service.DESCRIPTOR, memory.methods, quick=True),
                 dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
             )

@@ -7,9 +7,11 @@ from layertap.wire._blocks import decode_block_spec, encode_block_spec
 from layertap.wire._errors import decode_error, encode_error, status_of
 from layertap.wire._features import (
     decode_apply_request,
+    decode_apply_stream_request,
     decode_extract_request,
     encode_apply_request,
     encode_apply_response,
+    encode_apply_stream_request,
     encode_extract_request,
     encode_extract_response,
     read_apply_response,
@@ -28,9 +30,11 @@ from layertap.wire._previews import (
     encode_statistics,
 )
 from layertap.wire._stream import (
+    AppliedFeature,
     Assembler,
     StreamItem,
     StreamOpening,
+    apply_answer,
     decode_stream_open,
     encode_stream_batch,
     encode_stream_error,
@@ -43,10 +47,13 @@ from layertap.wire._stream import (
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
+    "AppliedFeature",
     "Assembler",
     "StreamItem",
     "StreamOpening",
+    "apply_answer",
     "decode_apply_request",
+    "decode_apply_stream_request",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
@@ -60,6 +67,7 @@ __all__ = [
     "decode_tensor",
     "encode_apply_request",
     "encode_apply_response",
+    "encode_apply_stream_request",
     "encode_block_spec",
     "encode_error",
     "encode_extract_request",

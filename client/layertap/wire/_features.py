@@ -26,6 +26,7 @@ from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
+from layertap.wire._limits import parse_request
 from layertap.wire._tensors import (
     decode_layout,
     decode_tensor,
@@ -247,12 +248,27 @@ def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest
     return message
 
 
-def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
-    """The request.
+def encode_apply_stream_request(request: ApplyRequest, chunk_bytes: int = 0) -> bytes:
+    message = feature_pb.ApplyBlocksStreamRequest(request=encode_apply_request(request), chunk_bytes=chunk_bytes)
+    return message.SerializeToString()
+
+
+def decode_apply_request(data: bytes) -> ApplyRequest:
+    """Parse the request.
 
     Raises:
         BadTensorError, BadParameterError: what is wrong with a part of it.
     """
+    return _decode_apply_request(parse_request(feature_pb.ApplyBlocksRequest, data))
+
+
+def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
+    """Parse the request and the size of a chunk that it asks for, or 0; errors as of `decode_apply_request`."""
+    message = parse_request(feature_pb.ApplyBlocksStreamRequest, data)
+    return _decode_apply_request(message.request), message.chunk_bytes
+
+
+def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
     if message.WhichOneof("head") == "expression":
         return ApplyRequest(decode_tensor(message.tensor), message.expression, layout)

@@ -12,7 +12,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar, cast
 
-import numpy as np
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
@@ -135,10 +134,10 @@ class _Scan:
         kind, start, stop = extent
         count = 1
         if field.limit is not None:
-            is_packed = kind == _LENGTH and field.message is None and not field.is_text
-            count = self._packed(start, stop) if is_packed else 1
+            if kind == _LENGTH and field.message is None and not field.is_text:
+                count = -(-(stop - start) // _LONGEST_VARINT)  # packed: so many at least
             if seen + count > field.limit.most:
-                raise _too_many(field.limit, f"{path}{field.name}", seen + count, is_exact=is_packed)
+                raise _too_many(field.limit, f"{path}{field.name}", seen + count)
         elif field.message is not None and seen:
             raise InvalidRequestError(f"the field {path}{field.name} is there twice", field=f"{path}{field.name}")
         if kind == _LENGTH and field.message is not None:
@@ -168,7 +167,7 @@ class _Scan:
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         value = shift = 0
-        while at < end and shift < _LONGEST_VARINT:
+        while at < end and shift < 7 * _LONGEST_VARINT:
             byte = self._data[at]
             at += 1
             if byte < _LAST_BYTE:
@@ -177,25 +176,19 @@ class _Scan:
             shift += 7
         raise DecodeError("the message ends too soon")
 
-    def _packed(self, start: int, stop: int) -> int:
-        """Return the number of packed varints: each has one byte without the highest bit."""
-        payload = np.frombuffer(self._data, np.uint8, stop - start, start)
-        return int(np.count_nonzero(payload < _LAST_BYTE))
-
 
 _VARINT, _LENGTH = 0, 2
 _FIXED = {1: 8, 5: 4}
 """Bytes of the wire types of fixed size."""
 _LAST_BYTE = 0x80
 """The last byte of a varint is less than this."""
-_LONGEST_VARINT = 70
-"""Bits of ten bytes of seven."""
+_LONGEST_VARINT = 10
+"""Bytes."""
 
 
-def _too_many(limit: Limit, path: str, received: int, *, is_exact: bool) -> LayertapError:
-    count = f"{received}" if is_exact else f"at least {received}"
-    message = f"{path} has {count} elements and the limit is {limit.most}"
-    return limit.error(message, field=path, limit=limit.most, got=count)
+def _too_many(limit: Limit, path: str, received: int) -> LayertapError:
+    message = f"{path} has at least {received} elements and the limit is {limit.most}"
+    return limit.error(message, field=path, limit=limit.most, got=received)
 
 
 def _too_long(field: _Field, path: str, received: int) -> LayertapError:

@@ -36,6 +36,8 @@ LARGE_MESSAGE = 2**12
 """From here on a message is taken for a chunk and read by hand; protobuf would copy it twice."""
 _ID, _CHUNK, _RESULT = 1, 4, 7
 """Fields of ExtractStreamResponse."""
+_APPLY_CHUNK = 2
+"""Field of ApplyBlocksStreamResponse."""
 _ITEMS = (2, 3)
 """Image and batch, fields of ExtractStreamRequest."""
 _FEW_FIELDS = 4
@@ -161,10 +163,40 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
 
-def _chunk(id_: str, index: int, offset: int, data: memoryview) -> bytes:
+def _chunk(id_: str, index: int, offset: int, data: memoryview, field_: int = _CHUNK) -> bytes:
     inside = raw.number(_INDEX, index) + raw.number(_OFFSET, offset) + raw.length(_DATA, len(data))
-    chunk = raw.length(_CHUNK, len(inside) + len(data))
+    chunk = raw.length(field_, len(inside) + len(data))
     return b"".join((*raw.delimited(_ID, id_.encode()), chunk, inside, data))
+
+
+def apply_answer(feature: FeatureMap, chunk_bytes: int) -> Iterator[bytes]:
+    """The messages of ApplyBlocksStream: a header, and the data in chunks."""
+    data = raw.bytes_of(feature.array)
+    header = pb.FeatureHeader(feature=encode_feature_header(feature), total_bytes=len(data))
+    yield pb.ApplyBlocksStreamResponse(header=header).SerializeToString()
+    for offset in range(0, len(data), chunk_bytes):
+        yield _chunk("", 0, offset, data[offset : offset + chunk_bytes], _APPLY_CHUNK)
+
+
+@dataclass(slots=True)
+class AppliedFeature:
+    """Messages of ApplyBlocksStream -> the feature map, which is filled chunk by chunk."""
+
+    _feature: FeatureMap | None = None
+    _view: memoryview = field(default_factory=lambda: memoryview(b""))
+    _left: int = 0
+
+    def add(self, data: bytes) -> FeatureMap | None:
+        """Take a message; return the feature map once all of it is there."""
+        message = pb.ApplyBlocksStreamResponse.FromString(data)
+        if message.HasField("header"):
+            self._feature = decode_feature_header(message.header.feature)
+            self._view, self._left = raw.bytes_of(self._feature.array), message.header.total_bytes
+        else:
+            part = message.chunk.data
+            self._view[message.chunk.offset : message.chunk.offset + len(part)] = part
+            self._left -= len(part)
+        return None if self._left else self._feature
 
 
 @dataclass(slots=True)

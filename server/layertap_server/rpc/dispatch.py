@@ -9,11 +9,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 
 from layertap import wire
 from layertap.errors import (
+    CancelledError,
     DeadlineError,
     DrainingError,
     InvalidRequestError,
@@ -50,6 +51,8 @@ class Call:
 
 
 Method: TypeAlias = Callable[[bytes, Call], bytes]
+Chunked: TypeAlias = Callable[[bytes, Call], Iterator[bytes]]
+"""A method whose answer is a few messages; they are made one by one as they are sent, so making one must be quick."""
 Messages: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Observer: TypeAlias = Callable[[RequestRecord], None]
@@ -73,6 +76,12 @@ class StreamTools:
 
 
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
+
+
+class Writer(Protocol):
+    """What sending needs of gRPC's context."""
+
+    def write(self, message: bytes) -> Awaitable[None]: ...
 
 
 class _Service(grpc.ServiceRpcHandler):
@@ -148,6 +157,7 @@ class Dispatcher:
         descriptor: ServiceDescriptor,
         methods: Mapping[str, Method],
         streams: Mapping[str, Stream] = MappingProxyType({}),
+        chunked: Mapping[str, Chunked] = MappingProxyType({}),
         *,
         quick: bool,
         slow: Collection[str] = (),
@@ -162,6 +172,10 @@ class Dispatcher:
             )
             for name, method in methods.items()
         }
+        for name, in_chunks in chunked.items():
+            handlers[name] = grpc.unary_stream_rpc_method_handler(
+                self._unary(descriptor.full_name, name, in_chunks, self._work)
+            )
         for name, stream in streams.items():
             handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
         refusal = _never if quick else self._refusal
@@ -181,32 +195,40 @@ class Dispatcher:
             return self._control
         return self._listing if quick else self._work
 
-    def _unary(self, service: str, name: str, method: Method, lane: Lane) -> Callable[..., Any]:
-        async def handle(request: bytes, context: Context) -> bytes:
+    def _unary(self, service: str, name: str, method: Method | Chunked, lane: Lane) -> Callable[..., Any]:
+        async def handle(request: bytes, context: Context) -> bytes | None:
             record = record_of(service, name, context, quick=lane is not self._work)
             record.bytes_in = len(request)
-            failure: LayertapError | None = None
             try:
                 if lane is not self._listing:
                     self._enter()
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
+                del request  # an answer in chunks may wait long for its reader
+                return await self._reply(reply, context, record)
             except asyncio.CancelledError:
                 _tell_late_from_gone(record, context)
                 self.ended(record)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
-            if failure is not None:
-                return self._refuse(context, failure, record)
-            record.bytes_out = len(reply)
-            record.succeed()
-            record.end()
-            context.set_trailing_metadata(_trailer(record))
-            # Once the answer is on its way, which waits for no metric and no line of the log.
-            asyncio.get_running_loop().call_soon(self._tell, record)
-            return reply
+            return self._refuse(context, failure, record)
 
         return handle
+
+    async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestRecord) -> bytes | None:
+        """Send an answer in chunks, or return the whole one for gRPC to send; None after chunks."""
+        chunks = () if isinstance(reply, bytes) else reply
+        for message in chunks:
+            await write(message, context)
+            record.bytes_out += len(message)
+        whole = reply if isinstance(reply, bytes) else None
+        record.bytes_out += len(whole or b"")
+        record.succeed()
+        record.end()
+        context.set_trailing_metadata(_trailer(record))
+        # Once the answer is on its way, which waits for no metric and no line of the log.
+        asyncio.get_running_loop().call_soon(self._tell, record)
+        return whole
 
     def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> bytes:
         record.fail(failure)
@@ -283,6 +305,13 @@ class Dispatcher:
         self._open -= 1
 
 
+async def write(message: bytes, context: Writer) -> None:
+    try:
+        await context.write(message)
+    except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
+        raise CancelledError("the caller is gone") from error
+
+
 def _tell_late_from_gone(record: RequestRecord, context: Context) -> None:
     """gRPC cancels a call whose deadline passes just as one whose caller goes away.
 
@@ -298,12 +327,14 @@ def draining_error() -> DrainingError:
     return DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _job(method: Method, request: bytes, remaining: float | None, record: RequestRecord) -> Callable[[], bytes]:
+def _job(
+    method: Method | Chunked, request: bytes, remaining: float | None, record: RequestRecord
+) -> Callable[[], bytes | Iterator[bytes]]:
     """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
     arrived = time.perf_counter()
     record.add("admission", record.began, arrived)
 
-    def job() -> bytes:
+    def job() -> bytes | Iterator[bytes]:
         begun = time.perf_counter()
         record.add("queue", arrived, begun)
         waited = begun - arrived

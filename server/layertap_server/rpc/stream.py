@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request_record import RequestRecord
-from layertap_server.rpc.dispatch import StreamTools, draining_error
+from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
 
 LARGEST_CHUNK = 2**20
 SMALLEST_CHUNK = 2**10
@@ -28,12 +28,6 @@ LAST_WORD_SECONDS = 0.1
 
 Extract = Callable[[ExtractRequest, float], Features]
 """A request and the milliseconds that it waited -> its features."""
-
-
-class Context(Protocol):
-    """What is needed of gRPC's."""
-
-    def write(self, message: bytes) -> Awaitable[None]: ...
 
 
 class ExtractStream:
@@ -55,7 +49,7 @@ class ExtractStream:
         self._before_turn = asyncio.Semaphore(1)
         self._writing = asyncio.Lock()
 
-    async def answer(self, messages: AsyncIterator[bytes], context: Context) -> None:
+    async def answer(self, messages: AsyncIterator[bytes], context: Writer) -> None:
         """Reads, works and writes until the caller has sent all and got all, or the server stops.
 
         Raises:
@@ -94,7 +88,7 @@ class ExtractStream:
         finally:
             stop.cancel()
 
-    async def _open(self, messages: AsyncIterator[bytes], context: Context) -> wire.StreamOpening:
+    async def _open(self, messages: AsyncIterator[bytes], context: Writer) -> wire.StreamOpening:
         data = await anext(messages, b"")
         self._record.bytes_in += len(data)
 
@@ -109,18 +103,18 @@ class ExtractStream:
         with await self._tools.turn(len(data)):
             opening, (model, version) = await self._tools.run(planned, len(data))
         answer = wire.encode_stream_opened(model, version)
-        await _write(answer, context)
+        await write(answer, context)
         self._record.bytes_out += len(answer)
         return opening
 
-    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Context) -> None:
+    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
         record = self._record.item(len(data))
         try:
             answer = await self._messages(data, opening, record)
             del data  # an answer may wait long for its reader
             for message in answer:
                 async with self._writing:
-                    await _write(message, context)
+                    await write(message, context)
                 record.bytes_out += len(message)
             if record.failure is None:
                 record.succeed()
@@ -151,8 +145,7 @@ class ExtractStream:
             failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        chunk = min(max(opening.chunk_bytes or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
-        return _timed(wire.stream_answer(id_, features, chunk), record)
+        return _timed(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
 
     async def _run_in_turn(self, job: Callable[[], Features], size: int) -> Features:
         try:
@@ -162,6 +155,11 @@ class ExtractStream:
         with turn:
             features: Features = await self._tools.run(job, size)
         return features
+
+
+def chunk_size(asked: int) -> int:
+    """Return the bytes of a chunk for a caller who asked for so many, or for 0."""
+    return min(max(asked or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
 
 
 async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:
@@ -178,13 +176,6 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         return reading.done(), reading.result() if reading.done() else None
     finally:
         reading.cancel()
-
-
-async def _write(message: bytes, context: Context) -> None:
-    try:
-        await context.write(message)
-    except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
-        raise CancelledError("the caller is gone") from error
 
 
 def _timed(messages: Iterator[bytes], record: RequestRecord) -> Iterator[bytes]:
