@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models check-bulk check-soak check-fuzz-models bench overload stubs check-stubs
+.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -25,6 +25,11 @@ serve: env  ## runs the service on localhost:8001 with the models that ship
 
 test: env  ## every test but those of containers and replicas
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/container --ignore=tests/scale $(ARGS)
+
+node:  ## installs what examples/node needs, for tests/e2e/test_node.py; needs npm
+	mkdir -p build/node
+	cp examples/node/package.json build/node/
+	cd build/node && npm install --no-audit --no-fund --loglevel error
 
 lint: env
 	$(BIN)/ruff check .

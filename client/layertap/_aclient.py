@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from layertap import _calls
+from layertap import _calls, _routes
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
@@ -21,6 +21,7 @@ from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, as_images, to_payloads
 from layertap.types import (
+    ApplyRequest,
     Array,
     Block,
     ExtractedItem,
@@ -166,7 +167,8 @@ class AsyncClient:
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
         """As `apply_blocks`, with what is told beside the array: its layout, and after ``quantize`` its scale."""
-        return await self._call(_calls.apply_blocks(array, head, layout), timeout_seconds)
+        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+        return await self._drive(_routes.apply_blocks(request), timeout_seconds)
 
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Every model that the server has, the failed ones too."""
@@ -237,7 +239,7 @@ class AsyncClient:
         finally:
             steps.close()
 
-    async def _answer(self, step: Call[Reply] | Exchange, timeout_seconds: float | None) -> Reply | Features:
+    async def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
         if isinstance(step, Exchange):
             return await self._exchange(step, timeout_seconds)
         return await self._call(step, timeout_seconds)
@@ -252,22 +254,27 @@ class AsyncClient:
             raise _calls.error_of(error) from error
         return call.decode(answer)
 
-    async def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
-        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
-        features = None
+    async def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
+        answer: Reply | None = None
         try:
             async for message in stream:  # to its end: a server notes a stream that its caller ends as cancelled
-                if (answer := exchange.add(message)) is not None:
-                    features = answer
+                if (whole := exchange.add(message)) is not None:
+                    answer = whole
         except grpc.RpcError as error:
-            if features is None:
+            if answer is None:
                 raise _calls.error_of(error) from error
         finally:
             stream.cancel()
-        if features is None:
+        if answer is None:
             raise UnavailableError("the server ended the stream without an answer")
-        return features
+        return answer
 
-    def _stream(self, messages: Iterable[bytes] | AsyncIterable[bytes], timeout_seconds: float | None) -> Any:
-        method: Any = self._channel.stream_stream(_calls.EXTRACT_STREAM)
+    def _stream(
+        self,
+        messages: Iterable[bytes] | AsyncIterable[bytes],
+        timeout_seconds: float | None,
+        path: str = _calls.EXTRACT_STREAM,
+    ) -> Any:
+        method: Any = self._channel.stream_stream(path)
         return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)

@@ -6,7 +6,7 @@ The two clients send them; what a call means is written here once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -20,14 +20,12 @@ from layertap.expression import format_tap
 from layertap.types import (
     ApplyRequest,
     Array,
-    Block,
     ExtractRequest,
     FeatureMap,
     Features,
     InspectRequest,
     LayerInfo,
     LayerStatistics,
-    Layout,
     ModelInfo,
     Preview,
     PreviewRequest,
@@ -58,21 +56,14 @@ class Call(Generic[Reply]):
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
-    """A question over ExtractStream, whose answer comes in chunks: half the time for an answer of many megabytes."""
+class Exchange(Generic[Reply]):
+    """A question whose answer comes in chunks: half the time for an answer of many megabytes."""
 
+    method: str
+    """gRPC's path of it."""
     messages: tuple[bytes, ...]
-    assembler: wire.Assembler
-
-    def add(self, message: bytes) -> Features | None:
-        """The answer, when this message ends it; raises the `LayertapError` that is the answer."""
-        ended = self.assembler.add(message)
-        if ended is None:
-            return None
-        _, answer = ended
-        if isinstance(answer, LayertapError):
-            raise answer
-        return answer
+    add: Callable[[bytes], Reply | None]
+    """Takes a message; returns the answer when this message ends it, raises the `LayertapError` that is the answer."""
 
 
 def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Features]:
@@ -84,9 +75,19 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
     return Call(f"{_FEATURES}Extract", wire.encode_extract_request(request).SerializeToString(), decode)
 
 
-def extract_in_chunks(request: ExtractRequest) -> Exchange:
+def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
     messages = (wire.encode_stream_open(request), wire.encode_stream_batch("0", request))
-    return Exchange(messages, wire.Assembler(expressions(request)))
+    assembler = wire.Assembler(expressions(request))
+
+    def add(message: bytes) -> Features | None:
+        if (ended := assembler.add(message)) is None:
+            return None
+        _, answer = ended
+        if isinstance(answer, LayertapError):
+            raise answer
+        return answer
+
+    return Exchange(EXTRACT_STREAM, messages, add)
 
 
 def preview(request: PreviewRequest) -> Call[Preview]:
@@ -103,13 +104,14 @@ def inspect(request: InspectRequest) -> Call[tuple[LayerStatistics, ...]]:
     return Call(f"{_FEATURES}InspectLayers", wire.encode_inspect_request(request).SerializeToString(), decode)
 
 
-def apply_blocks(array: Array, head: str | Sequence[Block], layout: Layout | None) -> Call[FeatureMap]:
-    request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+def apply_blocks(request: ApplyRequest) -> Call[FeatureMap]:
+    message = wire.encode_apply_request(request).SerializeToString()
+    return Call(f"{_FEATURES}ApplyBlocks", message, wire.read_apply_response)
 
-    def decode(data: bytes) -> FeatureMap:
-        return wire.decode_apply_response(feature_pb.ApplyBlocksResponse.FromString(data))
 
-    return Call(f"{_FEATURES}ApplyBlocks", wire.encode_apply_request(request).SerializeToString(), decode)
+def apply_blocks_in_chunks(request: ApplyRequest) -> Exchange[FeatureMap]:
+    message = wire.encode_apply_stream_request(request)
+    return Exchange(f"{_FEATURES}ApplyBlocksStream", (message,), wire.AppliedFeature().add)
 
 
 def models() -> Call[list[ModelInfo]]:

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 import grpc
 
-from layertap import _calls
+from layertap import _calls, _routes
 from layertap._answers import Answers
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
@@ -22,6 +22,7 @@ from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, as_images, to_payloads
 from layertap.types import (
+    ApplyRequest,
     Array,
     Block,
     ExtractedItem,
@@ -221,7 +222,8 @@ class Client:
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
         """As `apply_blocks`, with what is told beside the array: its layout, and after ``quantize`` its scale."""
-        return self._call(_calls.apply_blocks(array, head, layout), timeout_seconds)
+        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+        return self._drive(_routes.apply_blocks(request), timeout_seconds)
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Every model that the server has, the failed ones too."""
@@ -284,7 +286,7 @@ class Client:
             result: Reply = end.value
             return result
 
-    def _answer(self, step: Call[Reply] | Exchange, timeout_seconds: float | None) -> Reply | Features:
+    def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
         if isinstance(step, Exchange):
             return self._exchange(step, timeout_seconds)
         return self._call(step, timeout_seconds)
@@ -300,20 +302,22 @@ class Client:
             raise UnavailableError(str(error)) from error
         return call.decode(answer)
 
-    def _exchange(self, exchange: Exchange, timeout_seconds: float | None) -> Features:
-        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds))
-        features = None
+    def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
+        answer: Reply | None = None
         try:
-            features = next((answer for message in stream if (answer := exchange.add(message)) is not None), None)
+            answer = next((whole for message in stream if (whole := exchange.add(message)) is not None), None)
         finally:
-            if features is None:  # else the server ends it by itself
+            if answer is None:  # else the server ends it by itself
                 stream.cancel()
-        if features is None:
+        if answer is None:
             raise UnavailableError("the server ended the stream without an answer")
-        return features
+        return answer
 
-    def _stream(self, messages: Iterator[bytes], timeout_seconds: float | None) -> Answers:
-        method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(_calls.EXTRACT_STREAM)
+    def _stream(
+        self, messages: Iterator[bytes], timeout_seconds: float | None, path: str = _calls.EXTRACT_STREAM
+    ) -> Answers:
+        method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
         try:
             return Answers(method(messages, timeout=timeout_seconds, metadata=self._connection.metadata))
         except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 from layertap import _calls
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import BadRegionError, LayertapError, SharedMemoryDisabledError, UnavailableError
-from layertap.types import ExtractRequest, Features, Tap
+from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features, Tap
 
 LARGE_BYTES = 2**20
 """From here on an answer travels in chunks."""
@@ -22,7 +22,7 @@ MOST_KINDS = 1000
 ROOM_FOR_ALIGNMENT = 2**16
 
 Result = TypeVar("Result")
-Steps: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange, Any, Result]"
+Steps: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange[Any], Any, Result]"
 
 
 class Routes:
@@ -78,6 +78,13 @@ class Routes:
             region.is_spoiled = True
             raise
         return features
+
+
+def apply_blocks(request: ApplyRequest) -> Steps[FeatureMap]:
+    """Asks for a large array's result in chunks: it is large too, as a rule."""
+    large = request.array.nbytes > LARGE_BYTES
+    result: FeatureMap = yield (_calls.apply_blocks_in_chunks if large else _calls.apply_blocks)(request)
+    return result
 
 
 def _in_chunks(request: ExtractRequest) -> Steps[Features]:

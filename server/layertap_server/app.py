@@ -102,7 +102,7 @@ class Server:
         self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
         observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
         room = Room(settings.max_waiting, settings.max_waiting_bytes)
-        self._dispatcher = Dispatcher(workers, room, observers)
+        self._dispatcher = Dispatcher(workers, room, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MOST_PLAN_THREADS)
@@ -192,7 +192,9 @@ class Server:
         models = ModelService(self.repository, control=self.settings.control)
         self._server.add_generic_rpc_handlers(
             (
-                dispatcher.service(feature_service.DESCRIPTOR, features.methods, features.streams, quick=False),
+                dispatcher.service(
+                    feature_service.DESCRIPTOR, features.methods, features.streams, features.chunked, quick=False
+                ),
                 dispatcher.service(shared_memory_service.DESCRIPTOR, memory.methods, quick=True),
                 dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
             )

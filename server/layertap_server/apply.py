@@ -8,7 +8,7 @@ from pathlib import Path
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
-from layertap.errors import BadTensorError, InvalidRequestError, LayertapError
+from layertap.errors import BadTensorError, InvalidRequestError, LayertapError, ResponseTooLargeError
 from layertap.expression import format_block, parse_head
 from layertap.types import ApplyRequest, Block, FeatureMap, Layout
 from layertap_server import request_record
@@ -19,6 +19,8 @@ from layertap_server.sessions import OpenPlan, SessionCache
 
 RANKS = {Layout.NCHW: 4, Layout.NHWC: 4, Layout.TOKENS: 3, Layout.VECTOR: 2}
 LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+LARGEST_INLINE = 64 * 2**20
+"""Bytes of a result in one message; gRPC copies a message on the event loop, which answers nobody else meanwhile."""
 NOWHERE = Path(tempfile.gettempdir())
 """Where the weights of a head lie, which has none."""
 
@@ -41,8 +43,8 @@ class Applier:
         self._sessions = sessions
         self._limits = limits
 
-    def apply(self, request: ApplyRequest) -> FeatureMap:
-        """The head's result on the request's tensor, batch first.
+    def apply(self, request: ApplyRequest, *, inline: bool = False) -> FeatureMap:
+        """Return the head's result on the request's tensor, batch first; ``inline`` for a result in one message.
 
         Raises:
             BadTensorError: no batch, an empty axis, or a layout of another rank.
@@ -55,15 +57,21 @@ class Applier:
         plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout)
         result, computed_bytes = tensor_type(plan.dtype, plan.sizes, layout, head)
         name = " | ".join(format_block(block) for block in given)
-        self._limits.check_response({name: result.bytes_for(len(array)) or 0})
+        self._check_size(name, result.bytes_for(len(array)) or 0, inline=inline)
         self._limits.check_computed(computed_bytes * len(array))
         record = request_record.current()
         with record.stage("plan"):
             opened = self._sessions.get(plan, lambda: self._compile(plan))
         with record.stage("compute"):
             (output,) = opened.outputs(opened.run(array))
-        self._limits.check_response({name: output.array.nbytes})
+        self._check_size(name, output.array.nbytes, inline=inline)
         return FeatureMap(name, output.array, layer="", layout=result.layout, quantization=output.quantization)
+
+    def _check_size(self, name: str, size: int, *, inline: bool) -> None:
+        self._limits.check_response({name: size})
+        if inline and size > LARGEST_INLINE:
+            message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; ask for it in chunks"
+            raise ResponseTooLargeError(f"{message}, by ApplyBlocksStream", bytes=size, limit=LARGEST_INLINE)
 
     def _compile(self, plan: HeadPlan) -> OpenPlan:
         compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)

@@ -74,6 +74,7 @@ class Settings:
     max_waiting_bytes: int = _setting(
         1024 * MIB, "bytes of requests that wait or run; more are refused as OVERLOADED", least=1
     )
+    max_streams: int = _setting(1024, "streams that may be open at once; more are refused as OVERLOADED", least=1)
     max_images: int = _setting(64, "images a request", least=1)
     max_image_pixels: int = _setting(64 * MIB, "pixels an image", least=1)
     max_request_bytes: int = _setting(64 * MIB, "bytes a request", least=1024)

@@ -71,7 +71,10 @@ def test_tensor(array: Array) -> None:
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234"), "has 8 bytes, not 4"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1], data=b""), "negative"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**31 - 1, 2**31 - 1], data=b""), "bytes, not 0"),
-        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 4, 0], data=b""), "at most 16 axes"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 4, 0], data=b""), "too large"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2**31 - 1] * 3 + [0], data=b""), "too large"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[0] + [2**31 - 1] * 15, data=b""), "too large"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2**63 - 1], data=b""), "too large"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1] * 100, data=b"1"), "at most 16 axes"),
     ],
 )

@@ -262,3 +262,19 @@ class ApplyBlocksResponse(_message.Message):
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     feature: _types_pb2.FeatureMap
     def __init__(self, feature: _Optional[_Union[_types_pb2.FeatureMap, _Mapping]] = ...) -> None: ...
+
+class ApplyBlocksStreamRequest(_message.Message):
+    __slots__ = ("request", "chunk_bytes")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    request: ApplyBlocksRequest
+    chunk_bytes: int
+    def __init__(self, request: _Optional[_Union[ApplyBlocksRequest, _Mapping]] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+
+class ApplyBlocksStreamResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: FeatureHeader
+    chunk: FeatureChunk
+    def __init__(self, header: _Optional[_Union[FeatureHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ...) -> None: ...

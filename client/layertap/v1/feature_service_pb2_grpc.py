@@ -64,6 +64,11 @@ class FeatureServiceStub(object):
                 request_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksRequest.SerializeToString,
                 response_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksResponse.FromString,
                 _registered_method=True)
+        self.ApplyBlocksStream = channel.unary_stream(
+                '/layertap.v1.FeatureService/ApplyBlocksStream',
+                request_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.SerializeToString,
+                response_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer(object):
@@ -105,6 +110,13 @@ class FeatureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ApplyBlocksStream(self, request, context):
+        """As ApplyBlocks, with the result in chunks: for results of many megabytes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +144,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.ApplyBlocks,
                     request_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksRequest.FromString,
                     response_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksResponse.SerializeToString,
+            ),
+            'ApplyBlocksStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ApplyBlocksStream,
+                    request_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.FromString,
+                    response_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +286,33 @@ class FeatureService(object):
             '/layertap.v1.FeatureService/ApplyBlocks',
             layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksRequest.SerializeToString,
             layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyBlocksStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/layertap.v1.FeatureService/ApplyBlocksStream',
+            layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.SerializeToString,
+            layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

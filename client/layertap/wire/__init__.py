@@ -7,14 +7,17 @@ from layertap.wire._blocks import decode_block_spec, encode_block_spec
 from layertap.wire._errors import decode_error, encode_error, status_of
 from layertap.wire._features import (
     decode_apply_request,
-    decode_apply_response,
+    decode_apply_stream_request,
     decode_extract_request,
     encode_apply_request,
     encode_apply_response,
+    encode_apply_stream_request,
     encode_extract_request,
     encode_extract_response,
+    read_apply_response,
     read_extract_response,
 )
+from layertap.wire._limits import parse_request
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
 from layertap.wire._previews import (
     decode_inspect_request,
@@ -27,9 +30,11 @@ from layertap.wire._previews import (
     encode_statistics,
 )
 from layertap.wire._stream import (
+    AppliedFeature,
     Assembler,
     StreamItem,
     StreamOpening,
+    apply_answer,
     decode_stream_open,
     encode_stream_batch,
     encode_stream_error,
@@ -37,15 +42,18 @@ from layertap.wire._stream import (
     encode_stream_opened,
     parse_stream_item,
     stream_answer,
+    stream_item_id,
 )
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 __all__ = [
+    "AppliedFeature",
     "Assembler",
     "StreamItem",
     "StreamOpening",
+    "apply_answer",
     "decode_apply_request",
-    "decode_apply_response",
+    "decode_apply_stream_request",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
@@ -59,6 +67,7 @@ __all__ = [
     "decode_tensor",
     "encode_apply_request",
     "encode_apply_response",
+    "encode_apply_stream_request",
     "encode_block_spec",
     "encode_error",
     "encode_extract_request",
@@ -74,8 +83,11 @@ __all__ = [
     "encode_stream_open",
     "encode_stream_opened",
     "encode_tensor",
+    "parse_request",
     "parse_stream_item",
+    "read_apply_response",
     "read_extract_response",
     "status_of",
     "stream_answer",
+    "stream_item_id",
 ]

@@ -26,6 +26,7 @@ from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
+from layertap.wire._limits import parse_request
 from layertap.wire._tensors import (
     decode_layout,
     decode_tensor,
@@ -33,7 +34,6 @@ from layertap.wire._tensors import (
     encode_layout,
     encode_tensor,
     encode_tensor_header,
-    little_endian,
     shared_tensor,
     tensor_from,
 )
@@ -41,8 +41,8 @@ from layertap.wire._tensors import (
 _LARGE_ANSWER = 2**16
 """From here on protobuf's two copies cost more than reading the message by hand."""
 
-_FEATURES, _TENSOR, _DATA = 1, 1, 4
-"""Fields of ExtractResponse, FeatureMap and Tensor."""
+_FEATURES, _FEATURE, _TENSOR, _DATA = 1, 1, 1, 4
+"""Fields of ExtractResponse, ApplyBlocksResponse, FeatureMap and Tensor."""
 
 
 def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest:
@@ -114,13 +114,16 @@ def encode_extract_response(features: Features, places: Sequence[tuple[int, int]
     return b"".join((*parts, rest.SerializeToString()))
 
 
-def _feature_parts(feature: FeatureMap) -> Iterator[bytes | memoryview]:
-    """One of ``ExtractResponse.features``: its header, and its data as a second ``tensor``, which protobuf merges."""
-    header, data = encode_feature_header(feature).SerializeToString(), raw.bytes_of(feature.array)
-    inner = raw.length(_DATA, len(data))
-    tensor = raw.length(_TENSOR, len(inner) + len(data))
-    yield raw.length(_FEATURES, len(header) + len(tensor) + len(inner) + len(data))
-    yield from (header, tensor, inner, data)
+def _feature_parts(feature: FeatureMap, field: int = _FEATURES) -> Iterator[bytes | memoryview]:
+    """The field of a message that holds a feature map: as protobuf writes it, without copying the data."""
+    header = encode_feature_header(feature)
+    tensor = header.tensor.SerializeToString()
+    header.ClearField("tensor")
+    rest, data = header.SerializeToString(), raw.delimited(_DATA, raw.bytes_of(feature.array))
+    start = raw.length(_TENSOR, len(tensor) + sum(map(len, data)))
+    parts = (start, tensor, *data, rest)
+    yield raw.length(field, sum(map(len, parts)))
+    yield from parts
 
 
 def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
@@ -138,7 +141,7 @@ def _read_by_hand(answer: memoryview, taps: tuple[str, ...], region: Array | Non
 
 
 def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
-    """A feature map, whose tensor may come in several parts."""
+    """A feature map; servers up to 0.1 sent its tensor in two parts."""
     tensors, rest = raw.taken_out(data, _TENSOR)
     parts = [raw.taken_out(tensor, _DATA) for tensor in tensors]
     message = pb.FeatureMap.FromString(rest)
@@ -177,12 +180,6 @@ def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:
         inexact=feature.inexact,
         quantization=_encode_quantization(feature.quantization),
     )
-
-
-def _encode_feature(feature: FeatureMap) -> pb.FeatureMap:
-    message = encode_feature_header(feature)
-    message.tensor.data = little_endian(feature.array).tobytes()
-    return message
 
 
 def _encode_shared(feature: FeatureMap, place: tuple[int, int]) -> pb.FeatureMap:
@@ -251,12 +248,27 @@ def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest
     return message
 
 
-def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
-    """The request.
+def encode_apply_stream_request(request: ApplyRequest, chunk_bytes: int = 0) -> bytes:
+    message = feature_pb.ApplyBlocksStreamRequest(request=encode_apply_request(request), chunk_bytes=chunk_bytes)
+    return message.SerializeToString()
+
+
+def decode_apply_request(data: bytes) -> ApplyRequest:
+    """Parse the request.
 
     Raises:
         BadTensorError, BadParameterError: what is wrong with a part of it.
     """
+    return _decode_apply_request(parse_request(feature_pb.ApplyBlocksRequest, data))
+
+
+def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
+    """Parse the request and the size of a chunk that it asks for, or 0; errors as of `decode_apply_request`."""
+    message = parse_request(feature_pb.ApplyBlocksStreamRequest, data)
+    return _decode_apply_request(message.request), message.chunk_bytes
+
+
+def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
     if message.WhichOneof("head") == "expression":
         return ApplyRequest(decode_tensor(message.tensor), message.expression, layout)
@@ -264,9 +276,14 @@ def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest
     return ApplyRequest(decode_tensor(message.tensor), head, layout)
 
 
-def encode_apply_response(feature: FeatureMap) -> feature_pb.ApplyBlocksResponse:
-    return feature_pb.ApplyBlocksResponse(feature=_encode_feature(feature))
+def encode_apply_response(feature: FeatureMap) -> bytes:
+    return b"".join(_feature_parts(feature, _FEATURE))
 
 
-def decode_apply_response(message: feature_pb.ApplyBlocksResponse) -> FeatureMap:
-    return _decode_feature(message.feature)
+def read_apply_response(answer: bytes) -> FeatureMap:
+    """The feature map; the data of a large answer is copied once."""
+    if len(answer) >= _LARGE_ANSWER:
+        with contextlib.suppress(ValueError):  # of a newer server, with fields of another kind
+            (feature,), _ = raw.taken_out(memoryview(answer), _FEATURE)
+            return _read_feature(feature, None)
+    return _decode_feature(feature_pb.ApplyBlocksResponse.FromString(answer).feature)

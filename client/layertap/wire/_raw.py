@@ -25,6 +25,11 @@ def length(field: int, size: int) -> bytes:
     return varint(field << 3 | _LENGTH_DELIMITED) + varint(size)
 
 
+def delimited(field: int, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    """The parts of a field that is a text, bytes or a message; nothing where it is empty."""
+    return (length(field, len(data)), data) if len(data) else ()
+
+
 def varint(value: int) -> bytes:
     """Seven bits a byte, the lowest first; the highest bit says that more follow."""
     parts = bytearray()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import cast
 
 from layertap.errors import LayertapError
@@ -27,6 +28,7 @@ from layertap.wire._features import (
     encode_image,
     encode_timing,
 )
+from layertap.wire._limits import parse_request
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 SMALL_BYTES = 2**16
@@ -34,6 +36,11 @@ LARGE_MESSAGE = 2**12
 """From here on a message is taken for a chunk and read by hand; protobuf would copy it twice."""
 _ID, _CHUNK, _RESULT = 1, 4, 7
 """Fields of ExtractStreamResponse."""
+_APPLY_CHUNK = 2
+"""Field of ApplyBlocksStreamResponse."""
+_ITEMS = (2, 3)
+"""Image and batch, fields of ExtractStreamRequest."""
+_FEW_FIELDS = 4
 _INDEX, _OFFSET, _DATA = 1, 2, 3
 """Fields of FeatureChunk."""
 
@@ -75,7 +82,7 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
         DecodeError: it is no message.
         TapSyntaxError, BadParameterError: what is wrong with a tap.
     """
-    message = pb.ExtractStreamRequest.FromString(data)
+    message = parse_request(pb.ExtractStreamRequest, data)
     if message.WhichOneof("message") != "open":
         return None
     opening = message.open
@@ -111,9 +118,21 @@ class StreamItem:
 
 
 def parse_stream_item(data: bytes) -> StreamItem:
-    """Raises ``DecodeError`` where it is no message."""
-    message = pb.ExtractStreamRequest.FromString(data)
+    """Parse a message after the opening; errors as of `parse_request`."""
+    message = parse_request(pb.ExtractStreamRequest, data)
     return StreamItem(message.image.id or message.batch.id, message)
+
+
+def stream_item_id(data: bytes) -> str:
+    """Return the id of an image or a batch without parsing it; empty where the first fields have none."""
+    try:
+        for number, item in islice(raw.fields(memoryview(data)), _FEW_FIELDS):
+            if number in _ITEMS and isinstance(item, memoryview):
+                parts = dict(islice(raw.fields(item), _FEW_FIELDS))
+                return bytes(cast("memoryview", parts.get(_ID, memoryview(b"")))).decode()
+    except (TypeError, ValueError):
+        pass
+    return ""
 
 
 def encode_stream_opened(model: str, version: str) -> bytes:
@@ -131,8 +150,8 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
     A small one is one message: each message costs the event loops at both ends more than its bytes.
     """
     if sum(feature.array.nbytes for feature in features.maps) <= min(SMALL_BYTES, chunk_bytes):
-        name, body = id_.encode(), encode_extract_response(features)
-        yield b"".join((raw.length(_ID, len(name)), name, raw.length(_RESULT, len(body)), body))
+        body = encode_extract_response(features)
+        yield b"".join((*raw.delimited(_ID, id_.encode()), raw.length(_RESULT, len(body)), body))
         return
     for index, feature in enumerate(features.maps):
         data = raw.bytes_of(feature.array)
@@ -144,11 +163,40 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
 
-def _chunk(id_: str, index: int, offset: int, data: memoryview) -> bytes:
-    name = id_.encode()
+def _chunk(id_: str, index: int, offset: int, data: memoryview, field_: int = _CHUNK) -> bytes:
     inside = raw.number(_INDEX, index) + raw.number(_OFFSET, offset) + raw.length(_DATA, len(data))
-    outside = (raw.length(_ID, len(name)) + name if name else b"") + raw.length(_CHUNK, len(inside) + len(data))
-    return b"".join((outside, inside, data))
+    chunk = raw.length(field_, len(inside) + len(data))
+    return b"".join((*raw.delimited(_ID, id_.encode()), chunk, inside, data))
+
+
+def apply_answer(feature: FeatureMap, chunk_bytes: int) -> Iterator[bytes]:
+    """The messages of ApplyBlocksStream: a header, and the data in chunks."""
+    data = raw.bytes_of(feature.array)
+    header = pb.FeatureHeader(feature=encode_feature_header(feature), total_bytes=len(data))
+    yield pb.ApplyBlocksStreamResponse(header=header).SerializeToString()
+    for offset in range(0, len(data), chunk_bytes):
+        yield _chunk("", 0, offset, data[offset : offset + chunk_bytes], _APPLY_CHUNK)
+
+
+@dataclass(slots=True)
+class AppliedFeature:
+    """Messages of ApplyBlocksStream -> the feature map, which is filled chunk by chunk."""
+
+    _feature: FeatureMap | None = None
+    _view: memoryview = field(default_factory=lambda: memoryview(b""))
+    _left: int = 0
+
+    def add(self, data: bytes) -> FeatureMap | None:
+        """Take a message; return the feature map once all of it is there."""
+        message = pb.ApplyBlocksStreamResponse.FromString(data)
+        if message.HasField("header"):
+            self._feature = decode_feature_header(message.header.feature)
+            self._view, self._left = raw.bytes_of(self._feature.array), message.header.total_bytes
+        else:
+            part = message.chunk.data
+            self._view[message.chunk.offset : message.chunk.offset + len(part)] = part
+            self._left -= len(part)
+        return None if self._left else self._feature
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ _LAYOUT_PREFIX = "LAYOUT_"
 
 HIGHEST_RANK = 16
 LARGEST_SIZE = 2**31 - 1
+LARGEST_BYTES = 2**62
+"""Bytes that the axes of a tensor may span, an empty axis counted as 1, as NumPy does when it computes strides."""
 
 
 def encode_dtype(dtype: str) -> str:
@@ -106,10 +108,16 @@ def _type_of(tensor: pb.Tensor) -> tuple[np.dtype[Any], tuple[int, ...]]:
     name = decode_dtype(tensor.dtype)
     if not name:
         raise BadTensorError("the tensor says no dtype that this program knows", got=str(tensor.dtype))
-    shape = tuple(tensor.shape)
+    if len(tensor.shape) > HIGHEST_RANK:
+        message = f"a tensor has at most {HIGHEST_RANK} axes, not {len(tensor.shape)}"
+        raise BadTensorError(message, limit=HIGHEST_RANK, got=len(tensor.shape))
+    dtype, shape = np.dtype(name).newbyteorder("<"), tuple(tensor.shape)
     if any(size < 0 for size in shape):
         raise BadTensorError(f"the tensor has a negative size in its shape {list(shape)}", got=shape)
-    if len(shape) > HIGHEST_RANK or max(shape, default=0) > LARGEST_SIZE:
-        message = f"a tensor has at most {HIGHEST_RANK} axes of at most {LARGEST_SIZE}; this one has {len(shape)}"
-        raise BadTensorError(message, got=len(shape))
-    return np.dtype(name).newbyteorder("<"), shape
+    span = math.prod(max(size, 1) for size in shape) * dtype.itemsize
+    if span > LARGEST_BYTES or max(shape, default=0) > LARGEST_SIZE:
+        message = (
+            f"the tensor's shape {list(shape)} is too large: axes of at most {LARGEST_SIZE}, {LARGEST_BYTES} bytes"
+        )
+        raise BadTensorError(message, limit=LARGEST_BYTES, got=shape)
+    return dtype, shape

@@ -9,8 +9,7 @@ import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
 from layertap_server.request_record import RequestRecord
-from layertap_server.rpc.arrival import record_of
-from layertap_server.rpc.dispatch import abort
+from layertap_server.rpc.dispatch import refusing
 from layertap_server.rpc.model_service import CONTROL
 from layertap_server.tokens import Role, Tokens
 
@@ -34,7 +33,7 @@ class Access(grpc.aio.ServerInterceptor):
         method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         refusal = self._refusal(method, metadata)
-        return handler if refusal is None else self._refusing(method, refusal)
+        return handler if refusal is None else refusing(method, refusal, self._ended)
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         if method.startswith(OPEN):
@@ -49,15 +48,3 @@ class Access(grpc.aio.ServerInterceptor):
         if wanted not in holder.roles:
             return ForbiddenError(f"the token of {holder.name} has not the role {wanted}", role=wanted)
         return None
-
-    def _refusing(self, method: str, refusal: LayertapError) -> Any:
-        """A handler that refuses, and reads nothing of what the caller sends: it may be large."""
-
-        async def refuse(_messages: Any, context: Any) -> None:
-            service, _, name = method.strip("/").partition("/")
-            record = record_of(service, name, context, quick=True)
-            record.fail(refusal)
-            self._ended(record)
-            await abort(context, refusal, record)
-
-        return grpc.stream_stream_rpc_method_handler(refuse)

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -20,10 +21,12 @@ from google.protobuf.message import DecodeError
 
 from layertap import wire
 from layertap.errors import (
+    CancelledError,
     DeadlineError,
     DrainingError,
     InvalidRequestError,
     LayertapError,
+    OverloadedError,
     ServerFault,
 )
 from layertap_server.request_record import CANCELLED, RequestRecord
@@ -49,6 +52,8 @@ class Call:
 
 
 Method: TypeAlias = Callable[[bytes, Call], bytes]
+Chunked: TypeAlias = Callable[[bytes, Call], Iterator[bytes]]
+"""A method whose answer is a few messages; they are made one by one as they are sent, so making one must be quick."""
 Messages: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Observer: TypeAlias = Callable[[RequestRecord], None]
@@ -59,9 +64,10 @@ Observer: TypeAlias = Callable[[RequestRecord], None]
 class StreamTools:
     """What a method of a stream is given: a way to run work, to make an error of a failure, to know when to end."""
 
-    turn: Callable[[], Awaitable[None]]
-    """Returns when another message may be read."""
+    turn: Callable[[int], Awaitable[AbstractContextManager[None]]]
+    """Waits for the turn of a message of this many bytes; the turn lasts as long as the context."""
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
+    """Runs a job that holds this many bytes on a worker; the caller has a turn."""
     failure_of: Callable[[Exception], LayertapError]
     draining: asyncio.Event
     workers: int
@@ -73,10 +79,42 @@ class StreamTools:
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
 
 
+class Writer(Protocol):
+    """What sending needs of gRPC's context."""
+
+    def write(self, message: bytes) -> Awaitable[None]: ...
+
+
+class _Service(grpc.ServiceRpcHandler):
+    """A service whose calls can be refused when they begin, before gRPC reads the message of the request."""
+
+    def __init__(
+        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], ended: Observer
+    ) -> None:
+        """``refusal`` is asked at the start of each unary call; ``ended`` is told of each call that it refuses."""
+        self._name = name
+        self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
+        self._refusal = refusal
+        self._ended = ended
+
+    def service_name(self) -> str:
+        return self._name
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        handler = self._handlers.get(handler_call_details.method)
+        if handler is None or handler.request_streaming:
+            return handler
+        failure = self._refusal()
+        return handler if failure is None else refusing(handler_call_details.method, failure, self._ended)
+
+
 class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
-    def __init__(self, workers: int, room: Room, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, workers: int, room: Room, observers: Sequence[Observer] = (), *, most_streams: int = 1024
+    ) -> None:
+        """``most_streams``: number of streams that may be open at a time."""
         # The event loop and listings come first: they are short, and somebody waits for each.
         self._work = Lane(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
@@ -85,6 +123,7 @@ class Dispatcher:
         self._workers = workers
         self._observers = observers
         self._draining = asyncio.Event()
+        self._most_streams = most_streams
         self.streams = 0
         """That are open."""
         self._open = 0
@@ -119,6 +158,7 @@ class Dispatcher:
         descriptor: ServiceDescriptor,
         methods: Mapping[str, Method],
         streams: Mapping[str, Stream] = MappingProxyType({}),
+        chunked: Mapping[str, Chunked] = MappingProxyType({}),
         *,
         quick: bool,
         slow: Collection[str] = (),
@@ -133,41 +173,69 @@ class Dispatcher:
             )
             for name, method in methods.items()
         }
+        for name, in_chunks in chunked.items():
+            handlers[name] = grpc.unary_stream_rpc_method_handler(
+                self._unary(descriptor.full_name, name, in_chunks, self._work)
+            )
         for name, stream in streams.items():
             handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
-        return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+        refusal = _never if quick else self._refusal
+        return _Service(descriptor.full_name, handlers, refusal, self.ended)
+
+    def _refusal(self) -> OverloadedError | None:
+        """Return the error for a request that finds the queue full, whatever its size."""
+        try:
+            self._work.check_room()
+        except OverloadedError as error:
+            _forget_frames(error)
+            return error
+        return None
 
     def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> Lane:
         if method in slow:
             return self._control
         return self._listing if quick else self._work
 
-    def _unary(self, service: str, name: str, method: Method, lane: Lane) -> Callable[..., Any]:
-        async def handle(request: bytes, context: Context) -> bytes:
+    def _unary(self, service: str, name: str, method: Method | Chunked, lane: Lane) -> Callable[..., Any]:
+        async def handle(request: bytes, context: Context) -> bytes | None:
             record = record_of(service, name, context, quick=lane is not self._work)
             record.bytes_in = len(request)
             try:
                 if lane is not self._listing:
-                    self._enter(context)
+                    self._enter()
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
+                del request  # an answer in chunks may wait long for its reader
+                return await self._reply(reply, context, record)
             except asyncio.CancelledError:
                 _tell_late_from_gone(record, context)
                 self.ended(record)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
                 failure = _failure(record, error)
-                record.fail(failure)
-                self.ended(record)
-                await abort(context, failure, record)
-            record.bytes_out = len(reply)
-            record.succeed()
-            record.end()
-            context.set_trailing_metadata(_trailer(record))
-            # Once the answer is on its way, which waits for no metric and no line of the log.
-            asyncio.get_running_loop().call_soon(self._tell, record)
-            return reply
+            return self._refuse(context, failure, record)
 
         return handle
+
+    async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestRecord) -> bytes | None:
+        """Send an answer in chunks, or return the whole one for gRPC to send; None after chunks."""
+        chunks = () if isinstance(reply, bytes) else reply
+        for message in chunks:
+            await write(message, context)
+            record.bytes_out += len(message)
+        whole = reply if isinstance(reply, bytes) else None
+        record.bytes_out += len(whole or b"")
+        record.succeed()
+        record.end()
+        context.set_trailing_metadata(_trailer(record))
+        # Once the answer is on its way, which waits for no metric and no line of the log.
+        asyncio.get_running_loop().call_soon(self._tell, record)
+        return whole
+
+    def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> bytes:
+        record.fail(failure)
+        self.ended(record)
+        fail(context, failure, record)
+        return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
         async def handle(messages: Messages, context: Context) -> None:
@@ -175,7 +243,8 @@ class Dispatcher:
             failure: LayertapError | None = None
             self.streams += 1
             try:
-                self._enter(context)
+                self._enter()
+                self._check_streams()
                 await stream(messages, context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError:
@@ -188,7 +257,8 @@ class Dispatcher:
                 self.streams -= 1
                 self.ended(record)
             if failure is not None and failure.status != CANCELLED:  # who is gone needs no answer
-                await abort(context, failure, record)
+                fail(context, failure, record)
+                return
             context.set_trailing_metadata(_trailer(record))
 
         return handle
@@ -196,7 +266,7 @@ class Dispatcher:
     def _tools(self, record: RequestRecord) -> StreamTools:
         return StreamTools(
             turn=self._work.stream_turn,
-            run=self._work.run_of_stream,
+            run=self._work.run_in_turn,
             failure_of=lambda error: _failure(record, error),
             draining=self._draining,
             workers=self._workers,
@@ -212,7 +282,7 @@ class Dispatcher:
         for observer in self._observers:
             observer(record)
 
-    def _enter(self, context: Context) -> None:
+    def _enter(self) -> None:
         """Counts the call until all of its answer has been sent, which may take longer than the work.
 
         Raises:
@@ -221,10 +291,26 @@ class Dispatcher:
         if self._draining.is_set():
             raise draining_error()
         self._open += 1
-        context.add_done_callback(self._left)  # type: ignore[arg-type] # the stubs want their own class
+        if task := asyncio.current_task():  # a callback on gRPC's context would hold the call in a cycle
+            task.add_done_callback(self._left)
 
-    def _left(self, _context: object) -> None:
+    def _check_streams(self) -> None:
+        if self.streams > self._most_streams:
+            raise OverloadedError(
+                f"{self._most_streams} streams are open already, which is the limit (--max-streams)",
+                retry_after_ms=RETRY_AFTER_MS,
+                limit=self._most_streams,
+            )
+
+    def _left(self, _task: object) -> None:
         self._open -= 1
+
+
+async def write(message: bytes, context: Writer) -> None:
+    try:
+        await context.write(message)
+    except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
+        raise CancelledError("the caller is gone") from error
 
 
 def _tell_late_from_gone(record: RequestRecord, context: Context) -> None:
@@ -242,12 +328,14 @@ def draining_error() -> DrainingError:
     return DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _job(method: Method, request: bytes, remaining: float | None, record: RequestRecord) -> Callable[[], bytes]:
+def _job(
+    method: Method | Chunked, request: bytes, remaining: float | None, record: RequestRecord
+) -> Callable[[], bytes | Iterator[bytes]]:
     """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
     arrived = time.perf_counter()
     record.add("admission", record.began, arrived)
 
-    def job() -> bytes:
+    def job() -> bytes | Iterator[bytes]:
         begun = time.perf_counter()
         record.add("queue", arrived, begun)
         waited = begun - arrived
@@ -260,7 +348,9 @@ def _job(method: Method, request: bytes, remaining: float | None, record: Reques
 
 
 def _failure(record: RequestRecord, error: Exception) -> LayertapError:
-    """What the caller is told; what nobody foresaw gets an incident id, and the log the rest."""
+    """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
+    if isinstance(error, LayertapError | DecodeError):
+        _forget_frames(error)
     if isinstance(error, LayertapError):
         return error
     if isinstance(error, DecodeError):
@@ -274,12 +364,44 @@ def _failure(record: RequestRecord, error: Exception) -> LayertapError:
     return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
 
 
-async def abort(context: Context, error: LayertapError, record: RequestRecord) -> NoReturn:
-    """Ends the call with the error, told in the words of the error table."""
+def _never() -> None:
+    """Refuse no call before its message is read."""
+
+
+def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
+    """Return a handler that refuses the call and reads nothing of what the caller sends: it may be large."""
+
+    async def refuse(_messages: Any, context: Any) -> None:
+        service, _, name = method.strip("/").partition("/")
+        record = record_of(service, name, context, quick=True)
+        record.fail(failure)
+        ended(record)
+        fail(context, failure, record)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Drop the tracebacks of the error and of those that led to it.
+
+    Their frames hold the request, its images and arrays; the record of the request, the log and gRPC hold the error.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        next_link = link.__cause__ or link.__context__
+        link.__traceback__ = link.__cause__ = link.__context__ = None
+        link = next_link
+
+
+def fail(context: Context, error: LayertapError, record: RequestRecord) -> None:
+    """Set the status with which the call ends, in the words of the error table.
+
+    gRPC's own ``abort`` raises instead, and the call then keeps that error, its frames and itself alive.
+    """
     details = wire.encode_error(error)
-    trailer = ((DETAILS, details.SerializeToString()), *_trailer(record))
-    await context.abort(grpc.StatusCode[error.status], details.message, trailer)
-    raise AssertionError("abort raises")
+    context.set_code(grpc.StatusCode[error.status])
+    context.set_details(details.message)
+    context.set_trailing_metadata(((DETAILS, details.SerializeToString()), *_trailer(record)))
 
 
 def _trailer(record: RequestRecord) -> tuple[tuple[str, str], ...]:

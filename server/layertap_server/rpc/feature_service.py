@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from layertap import wire
-from layertap.types import ExtractRequest, Features
+from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server import request_record
 from layertap_server.apply import Applier
 from layertap_server.engine import Engine
 from layertap_server.repository import Repository
-from layertap_server.rpc.dispatch import Call, Context, Messages, Method, Stream, StreamTools
+from layertap_server.rpc.dispatch import Call, Chunked, Context, Messages, Method, Stream, StreamTools
 from layertap_server.rpc.lookup import found
-from layertap_server.rpc.stream import ExtractStream
+from layertap_server.rpc.stream import ExtractStream, chunk_size
 from layertap_server.shared_memory import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
@@ -40,10 +42,14 @@ class FeatureService:
     def streams(self) -> dict[str, Stream]:
         return {"ExtractStream": self._extract_stream}
 
+    @property
+    def chunked(self) -> dict[str, Chunked]:
+        return {"ApplyBlocksStream": self._apply_blocks_in_chunks}
+
     def _extract(self, request: bytes, call: Call) -> bytes:
         record = request_record.current()
         with record.stage("decode"):
-            extract = wire.decode_extract_request(pb.ExtractRequest.FromString(request))
+            extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
         features = self._features(extract, call.queue_ms)
         with record.stage("encode"):
             places = self._shared(extract.region, features) if extract.region else None
@@ -71,23 +77,35 @@ class FeatureService:
         return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
-        preview = wire.decode_preview_request(pb.PreviewExtractRequest.FromString(request))
+        preview = wire.decode_preview_request(wire.parse_request(pb.PreviewExtractRequest, request))
         model = found(self._repository, preview.model, preview.version)
         return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
         record = request_record.current()
         with record.stage("decode"):
-            inspect = wire.decode_inspect_request(pb.InspectLayersRequest.FromString(request))
+            inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
         model = found(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
         with record.stage("encode"):
             return wire.encode_statistics(layers, model.info.name, model.info.version).SerializeToString()
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
-        record = request_record.current()
-        with record.stage("decode"):
-            apply = wire.decode_apply_request(pb.ApplyBlocksRequest.FromString(request))
-        feature = self._applier.apply(apply)
-        with record.stage("encode"):
-            return wire.encode_apply_response(feature).SerializeToString()
+        feature = self._applied(lambda: wire.decode_apply_request(request), inline=True)
+        with request_record.current().stage("encode"):
+            return wire.encode_apply_response(feature)
+
+    def _apply_blocks_in_chunks(self, request: bytes, _call: Call) -> Iterator[bytes]:
+        chunk_bytes = 0
+
+        def decode() -> ApplyRequest:
+            nonlocal chunk_bytes
+            apply, chunk_bytes = wire.decode_apply_stream_request(request)
+            return apply
+
+        return wire.apply_answer(self._applied(decode), chunk_size(chunk_bytes))
+
+    def _applied(self, decode: Callable[[], ApplyRequest], *, inline: bool = False) -> FeatureMap:
+        with request_record.current().stage("decode"):
+            apply = decode()
+        return self._applier.apply(apply, inline=inline)

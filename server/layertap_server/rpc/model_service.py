@@ -41,13 +41,13 @@ class ModelService:
         return pb.ListModelsResponse(models=models).SerializeToString()
 
     def _get_model(self, request: bytes, _call: Call) -> bytes:
-        asked = pb.GetModelRequest.FromString(request)
+        asked = wire.parse_request(pb.GetModelRequest, request)
         noted(self._repository, asked.model)
         info = self._repository.info(asked.model, asked.version)
         return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _list_layers(self, request: bytes, _call: Call) -> bytes:
-        asked = pb.ListLayersRequest.FromString(request)
+        asked = wire.parse_request(pb.ListLayersRequest, request)
         model = found(self._repository, asked.model, asked.version)
         layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
         return pb.ListLayersResponse(
@@ -55,13 +55,13 @@ class ModelService:
         ).SerializeToString()
 
     def _list_blocks(self, request: bytes, _call: Call) -> bytes:
-        name = pb.ListBlocksRequest.FromString(request).name
+        name = wire.parse_request(pb.ListBlocksRequest, request).name
         specs = [blocks.get(name)] if name else blocks.CATALOGUE
         return pb.ListBlocksResponse(blocks=[wire.encode_block_spec(spec) for spec in specs]).SerializeToString()
 
     def _load_model(self, request: bytes, _call: Call) -> bytes:
         self._check_control("LoadModel")
-        name = pb.LoadModelRequest.FromString(request).model
+        name = wire.parse_request(pb.LoadModelRequest, request).model
         try:
             info = self._repository.load(name)
         finally:  # a new one is known only now
@@ -70,7 +70,7 @@ class ModelService:
 
     def _unload_model(self, request: bytes, _call: Call) -> bytes:
         self._check_control("UnloadModel")
-        name = pb.UnloadModelRequest.FromString(request).model
+        name = wire.parse_request(pb.UnloadModelRequest, request).model
         noted(self._repository, name)
         self._repository.unload(name)
         return pb.UnloadModelResponse().SerializeToString()

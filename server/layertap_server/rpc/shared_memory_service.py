@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from layertap import wire
 from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server import request_record
 from layertap_server.rpc.dispatch import Call, Method
@@ -22,11 +23,11 @@ class SharedMemoryService:
         return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
 
     def _register(self, request: bytes, _call: Call) -> bytes:
-        asked = pb.RegisterRegionRequest.FromString(request)
+        asked = wire.parse_request(pb.RegisterRegionRequest, request)
         caller = request_record.current().connection
         region = self._regions.register(asked.key, asked.byte_size, caller)
         return pb.RegisterRegionResponse(region=region).SerializeToString()
 
     def _unregister(self, request: bytes, _call: Call) -> bytes:
-        self._regions.unregister(pb.UnregisterRegionRequest.FromString(request).region)
+        self._regions.unregister(wire.parse_request(pb.UnregisterRegionRequest, request).region)
         return pb.UnregisterRegionResponse().SerializeToString()

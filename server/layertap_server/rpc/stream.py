@@ -1,24 +1,22 @@
 """ExtractStream: many images over one call, worked on as fast as the caller reads.
 
 A stream has a few items under way and takes no further message before one of them is sent: what a slow caller does not
-read stays with the caller, held back by HTTP/2, and no worker ever waits for a reader.
+read stays with the caller, held back by HTTP/2, and no worker ever waits for a reader. At most one of a stream's
+messages waits for its turn among the items of all streams.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Protocol
-
-from google.protobuf.message import DecodeError
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request_record import RequestRecord
-from layertap_server.rpc.dispatch import StreamTools, draining_error
+from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
 
 LARGEST_CHUNK = 2**20
 SMALLEST_CHUNK = 2**10
@@ -30,12 +28,6 @@ LAST_WORD_SECONDS = 0.1
 
 Extract = Callable[[ExtractRequest, float], Features]
 """A request and the milliseconds that it waited -> its features."""
-
-
-class Context(Protocol):
-    """What is needed of gRPC's."""
-
-    def write(self, message: bytes) -> Awaitable[None]: ...
 
 
 class ExtractStream:
@@ -54,9 +46,10 @@ class ExtractStream:
         self._record = tools.record
         # So many that every worker has the next item at hand when it ends one.
         self._window = asyncio.Semaphore(2 * tools.workers)
+        self._before_turn = asyncio.Semaphore(1)
         self._writing = asyncio.Lock()
 
-    async def answer(self, messages: AsyncIterator[bytes], context: Context) -> None:
+    async def answer(self, messages: AsyncIterator[bytes], context: Writer) -> None:
         """Reads, works and writes until the caller has sent all and got all, or the server stops.
 
         Raises:
@@ -84,7 +77,7 @@ class ExtractStream:
         try:
             while True:
                 await self._window.acquire()
-                await self._tools.turn()
+                await self._before_turn.acquire()
                 came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else LAST_WORD_SECONDS)
                 if came and data is None:
                     return True
@@ -95,32 +88,33 @@ class ExtractStream:
         finally:
             stop.cancel()
 
-    async def _open(self, messages: AsyncIterator[bytes], context: Context) -> wire.StreamOpening:
-        opening = None
-        with contextlib.suppress(DecodeError, StopAsyncIteration):
-            data = await anext(messages)
-            self._record.bytes_in += len(data)
-            opening = wire.decode_stream_open(data)
-        if opening is None:
-            raise InvalidRequestError("the first message of a stream must be an opening", field="open")
-        request = opening.request
+    async def _open(self, messages: AsyncIterator[bytes], context: Writer) -> wire.StreamOpening:
+        data = await anext(messages, b"")
+        self._record.bytes_in += len(data)
 
-        def planned() -> tuple[str, str]:
+        def planned() -> tuple[wire.StreamOpening, tuple[str, str]]:
             with self._record.of_this_thread():
-                return self._opened(request)
+                opening = wire.decode_stream_open(data)
+                if opening is None:
+                    raise InvalidRequestError("the first message of a stream must be an opening", field="open")
+                return opening, self._opened(opening.request)
 
-        model, version = await self._tools.run(planned, 0)  # planning is a worker's
+        opening: wire.StreamOpening
+        with await self._tools.turn(len(data)):
+            opening, (model, version) = await self._tools.run(planned, len(data))
         answer = wire.encode_stream_opened(model, version)
-        await context.write(answer)
+        await write(answer, context)
         self._record.bytes_out += len(answer)
         return opening
 
-    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Context) -> None:
+    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
         record = self._record.item(len(data))
         try:
-            for message in await self._messages(data, opening, record):
+            answer = await self._messages(data, opening, record)
+            del data  # an answer may wait long for its reader
+            for message in answer:
                 async with self._writing:
-                    await _written(message, context)
+                    await write(message, context)
                 record.bytes_out += len(message)
             if record.failure is None:
                 record.succeed()
@@ -130,7 +124,7 @@ class ExtractStream:
 
     async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestRecord) -> Iterator[bytes]:
         """The item's answer; its chunks are cut when they are sent."""
-        id_ = ""
+        id_ = wire.stream_item_id(data)
 
         def job() -> Features:
             nonlocal id_
@@ -146,13 +140,26 @@ class ExtractStream:
                 return self._extract(request, (begun - record.began) * 1000)
 
         try:
-            features = await self._tools.run(job, len(data))
+            features = await self._run_in_turn(job, len(data))
         except Exception as error:  # noqa: BLE001 - one bad item answers for itself
             failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        chunk = min(max(opening.chunk_bytes or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
-        return _timed(wire.stream_answer(id_, features, chunk), record)
+        return _timed(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
+
+    async def _run_in_turn(self, job: Callable[[], Features], size: int) -> Features:
+        try:
+            turn = await self._tools.turn(size)
+        finally:
+            self._before_turn.release()
+        with turn:
+            features: Features = await self._tools.run(job, size)
+        return features
+
+
+def chunk_size(asked: int) -> int:
+    """Return the bytes of a chunk for a caller who asked for so many, or for 0."""
+    return min(max(asked or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
 
 
 async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:
@@ -169,13 +176,6 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         return reading.done(), reading.result() if reading.done() else None
     finally:
         reading.cancel()
-
-
-async def _written(message: bytes, context: Context) -> None:
-    try:
-        await context.write(message)
-    except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
-        raise CancelledError("the caller is gone") from error
 
 
 def _timed(messages: Iterator[bytes], record: RequestRecord) -> Iterator[bytes]:

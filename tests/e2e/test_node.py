@@ -1,0 +1,54 @@
+"""A program in Node.js, whose protobuf does not merge fields, reads the same features as the SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from layertap import Client
+from tests.paths import EXAMPLE_PHOTO, MODEL, ROOT
+from tests.processes import ServerProcess
+
+EXAMPLE = ROOT / "examples" / "node"
+BUILD = ROOT / "build" / "node"
+"""Where `make node` installs the example's packages."""
+SMALL, LARGE = ["stage:4 | gap", "stage:5 | gap | l2 -> signature"], ["stage:1", "stage:5 | gap | l2 -> signature"]
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    """The path of Node.js; skips where it or the example's packages are missing."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("Node.js is not installed")
+    if not (BUILD / "node_modules" / "@grpc" / "grpc-js").is_dir():
+        pytest.skip("the example's packages are not installed: make node")
+    return program
+
+
+def run(node: str, address: str, taps: list[str]) -> dict[str, Any]:
+    command = [node, str(EXAMPLE / "extract.js"), address, MODEL, str(EXAMPLE_PHOTO), *taps]
+    environment = {**os.environ, "NODE_PATH": str(BUILD / "node_modules")}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    read: dict[str, Any] = json.loads(ended.stdout)
+    return read
+
+
+@pytest.mark.parametrize("taps", [SMALL, LARGE], ids=["one result", "chunks"])
+@pytest.mark.parametrize("way", ["unary", "stream"])
+def test_names_shapes_and_values(node: str, server: ServerProcess, client: Client, taps: list[str], way: str) -> None:
+    expected = client.extract(Path(EXAMPLE_PHOTO), model=MODEL, taps=taps)
+    features = run(node, server.address, taps)[way]
+    assert [feature["name"] for feature in features] == list(expected)
+    for feature, wanted in zip(features, expected.maps, strict=True):
+        assert feature["dtype"] == "DATA_TYPE_FLOAT32"
+        assert (feature["layer"], tuple(feature["shape"])) == (wanted.layer, wanted.array.shape)
+        np.testing.assert_array_equal(np.array(feature["values"], np.float32), wanted.array.ravel())

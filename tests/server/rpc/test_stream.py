@@ -1,0 +1,125 @@
+"""Streams on the worker queue, in every order: each ends, whoever else calls, goes away or fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from layertap import wire
+from layertap.errors import InvalidRequestError, LayertapError, OverloadedError
+from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
+from layertap_server.request_record import RequestRecord
+from layertap_server.rpc.dispatch import StreamTools
+from layertap_server.rpc.lane import Lane, Room
+from layertap_server.rpc.stream import ExtractStream
+from tests.server.rpc.any_order import ORDERS, play
+from tests.server.rpc.test_admission import check, steps
+
+OPENING = ExtractRequest("m", (), ("stage:1",))
+BAD = b"bad"
+
+
+def extract(request: ExtractRequest, _queue_ms: float) -> Features:
+    (image,) = request.images
+    if image == EncodedImage(BAD):
+        raise InvalidRequestError("the image is bad")
+    return Features((FeatureMap("x", np.zeros((1, 2), np.float32), "x"),), "m", "1", Timing(0, 0, 0, 0))
+
+
+class Caller:
+    """One stream's caller: sends its images, and reads as slowly as the loop lets it."""
+
+    def __init__(self, images: list[bytes]) -> None:
+        self._images = images
+        self.answers: list[bytes] = []
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        yield wire.encode_stream_open(OPENING)
+        for number, image in enumerate(self._images):
+            await steps(number % 3)
+            yield wire.encode_stream_batch(str(number), ExtractRequest("m", (EncodedImage(image),)))
+
+    async def write(self, message: bytes) -> None:
+        await steps(2)
+        self.answers.append(message)
+
+    @property
+    def ids(self) -> list[str]:
+        assembler = wire.Assembler()
+        return sorted(end[0] for message in self.answers if (end := assembler.add(message)))
+
+
+async def work(lane: Lane) -> None:
+    """Be the lane's worker threads."""
+    while True:
+        if lane._queue.qsize():
+            lane.do_next()
+        await asyncio.sleep(0)
+
+
+def tools_of(lane: Lane, workers: int) -> StreamTools:
+    def failure_of(error: Exception) -> LayertapError:
+        assert isinstance(error, LayertapError), error
+        return error
+
+    return StreamTools(
+        turn=lane.stream_turn,
+        run=lane.run_in_turn,
+        failure_of=failure_of,
+        draining=asyncio.Event(),
+        workers=workers,
+        record=RequestRecord(),
+        ended=lambda record: record.end(),
+    )
+
+
+STREAMS = st.lists(
+    st.tuples(st.lists(st.sampled_from([b"good", BAD]), max_size=4), st.none() | st.integers(0, 40)),
+    min_size=1,
+    max_size=5,
+)
+"""The images of each stream, and the step at which its caller goes away."""
+
+
+@settings(max_examples=150)
+@given(ORDERS, STREAMS, st.integers(1, 2), st.integers(0, 2), st.integers(0, 6))
+def test_every_stream_ends(
+    order: tuple[list[int], int], streams: list[tuple[list[bytes], int | None]], workers: int, room: int, others: int
+) -> None:
+    lane = Lane(workers, Room(room, 2**20), "test", start=lambda _work, _name: None)
+    callers = [Caller(images) for images, _ in streams]
+
+    async def stream(caller: Caller, gone_after: int | None) -> None:
+        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(lane, workers)).answer(caller.messages(), caller)
+        task = asyncio.create_task(answer)
+        if gone_after is not None:
+            await steps(gone_after)
+            task.cancel()
+        await asyncio.gather(task, return_exceptions=gone_after is not None)
+
+    async def unary() -> None:
+        try:
+            assert await lane.run(lambda: "done", 5) == "done"
+        except OverloadedError:
+            return
+
+    async def main() -> None:
+        worker = asyncio.create_task(work(lane))
+        tasks = [stream(caller, gone) for caller, (_, gone) in zip(callers, streams, strict=True)]
+        await asyncio.gather(*tasks, *(unary() for _ in range(others)))
+        while lane.admitted:  # noqa: ASYNC110 - what callers left runs on until its thread is free
+            await asyncio.sleep(0)
+        worker.cancel()
+
+    def check_lane() -> None:
+        check(lane._places)
+        check(lane._turns)
+
+    play(order, main(), check_lane)
+    assert (lane._turns.held, lane._bytes_before_turn, lane.admitted_bytes) == (0, 0, 0)
+    for caller, (images, gone_after) in zip(callers, streams, strict=True):
+        assert gone_after is not None or caller.ids == [str(number) for number in range(len(images))]
