@@ -51,7 +51,7 @@ def principal_components(maps: Sequence[Array]) -> Components:
     samples = samples[is_known] if is_known.any() else np.zeros((1, samples.shape[1]))
     means = samples.mean(axis=0)
     centred = samples - means
-    variances, loadings = np.linalg.eigh(centred.T @ centred)
+    variances, loadings = _variances_and_loadings(centred)
     count = min(COMPONENTS, len(variances))
     first = loadings[:, ::-1][:, :count]
     first = first * np.sign(first[np.abs(first).argmax(axis=0), range(count)])
@@ -60,6 +60,15 @@ def principal_components(maps: Sequence[Array]) -> Components:
     scores = [np.pad(np.tensordot(first.T, finite(array) - means[:, None, None], 1), missing) for array in maps]
     explained = [float(max(value, 0) / total) for value in variances[::-1][:count]]
     return Components(tuple(scores), (*explained, *(0.0,) * (COMPONENTS - count)))
+
+
+def _variances_and_loadings(centred: Array) -> tuple[Array, Array]:
+    """Return the variances, least first, and their loadings as columns, by the smaller of the two matrices."""
+    if len(centred) >= centred.shape[1]:
+        variances, loadings = np.linalg.eigh(centred.T @ centred)
+        return variances, loadings
+    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
+    return singular[::-1] ** 2, rows[::-1].T
 
 
 def as_colours(scores: Sequence[Array]) -> list[Array]:
