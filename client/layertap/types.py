@@ -194,7 +194,12 @@ class LayerStatistics:
     standard_deviation: float
     zero_fraction: float
     saturated_fraction: float
-    """Values within 1 % of the range from an end of it, of layers whose values have ends (sigmoid, tanh, relu6 …)."""
+    """Fraction of values near a bound of their activation, where its derivative vanishes.
+
+    Of sigmoid, hard sigmoid, tanh, softsign and erf: within 1 % of the range from either bound. Of clips such as relu6:
+    the same, but not at a bound that is the value for 0, where a rectifier is off. Of softmax: every value of a
+    distribution whose largest is 0.99 or more. Of other operators: 0.
+    """
     dead_channels: int
     """Channels that are zero in every image and place."""
     nan_count: int

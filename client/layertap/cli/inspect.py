@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
@@ -12,6 +15,8 @@ from layertap.cli._parser import add_command, positive
 from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
 from layertap.types import LayerStatistics
 
+FEWEST_CHARACTERS = 24
+"""Of a name, however narrow the terminal is."""
 PREVIEW_EXAMPLES = """
 layertap preview --model efficientnet_lite0 --tap "op:Conv | gap" --count 16
 """
@@ -69,8 +74,33 @@ def _inspect(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(layers)
         return
+    rows = [_row(layer) for layer in layers]
     headings = ("layer", "min", "max", "mean", "std", "zeros", "saturated", "dead", "NaN", "Inf", "norm")
-    print_table(headings, [_row(layer) for layer in layers])
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_table(headings, fit_names(headings, rows, width))
+
+
+def fit_names(
+    headings: Sequence[str], rows: Sequence[tuple[object, ...]], width: int | None
+) -> Sequence[tuple[object, ...]]:
+    """Return the rows with names shortened in the middle, so that a terminal of this width breaks no line.
+
+    A pipe or a file has no width, and gets the names in full; so do layers that would become indistinguishable.
+    """
+    if width is None:
+        return rows
+    table = [headings, *rows]
+    numbers = sum(2 + max(len(str(row[column])) for row in table) for column in range(1, len(headings)))
+    room = max(width - numbers, FEWEST_CHARACTERS)
+    shortened = [_shorten(str(row[0]), room) for row in rows]
+    if len(set(shortened)) < len({row[0] for row in rows}):
+        return rows
+    return [(name, *row[1:]) for name, row in zip(shortened, rows, strict=True)]
+
+
+def _shorten(name: str, room: int) -> str:
+    tail = (room - 1) // 2
+    return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[len(name) - tail :]}"
 
 
 def _row(layer: LayerStatistics) -> tuple[object, ...]:

@@ -66,6 +66,12 @@ def add_commands(commands: Any) -> None:
         help="grid: maps a tap, those of most energy (default: 12)",
     )
     parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: these channels")
+    parser.add_argument(
+        "--scale",
+        choices=("common", "channel"),
+        default="common",
+        help="grid: one colour scale for all maps of a tap, with its bar, or one for each channel (default: common)",
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     add_connection_arguments(parser)
     parser.set_defaults(run=_show)
@@ -88,7 +94,9 @@ def _show(arguments: argparse.Namespace) -> None:
         raise UsageError(f"a figure shows at most {MOST_IMAGES} images, not {len(images)}; choose some of them")
     viz = import_viz("show")
     draw: dict[str, Callable[[list[Picture]], Figure]] = {
-        "grid": lambda pictures: viz.maps_figure(pictures, channels=arguments.channels, picked=arguments.pick),
+        "grid": lambda pictures: viz.maps_figure(
+            pictures, channels=arguments.channels, picked=arguments.pick, scale=arguments.scale
+        ),
         "overlay": lambda pictures: viz.overlay_figure(pictures, picked=arguments.pick),
         "pca": viz.components_figure,
         "strip": lambda pictures: viz.strip_figure(pictures[0]),

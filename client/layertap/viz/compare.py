@@ -12,11 +12,18 @@ from matplotlib.ticker import MaxNLocator
 from layertap.similarity import LayerSimilarity
 from layertap.types import Array
 from layertap.viz.labels import NO_LABELS
-from layertap.viz.layer_axis import LETTER_INCHES, LONGEST, layer_panels
-from layertap.viz.style import COLOURS, LINE, SECOND_LINE, limits, new_figure, plain, styled
+from layertap.viz.layer_axis import LAYER, NAME, TITLE, layer_panels
+from layertap.viz.page import MARGIN, Page
+from layertap.viz.scale import GREY_REMARK, colours, draw_bar, masked, scale_of
+from layertap.viz.style import LINE, SECOND_LINE, limits, styled
+from layertap.viz.text import height_of, width_of
 
-CELL_INCHES, BAR_INCHES, TITLE_INCHES = 0.17, 0.7, 0.35
-SMALLEST_INCHES = 2.2
+SMALLEST = 2.2
+"""Inches of a side of the matrix."""
+GAP, BAR, BAR_LABELS = 0.15, 0.12, 0.45
+LONGEST_BAR = 2.2
+LONGEST_NAME = 2.8
+"""Inches of a layer's name beside and below the matrix."""
 DISTANCE = "relative L2 distance"
 CLOSE, TINY = 0.9, 1e-6
 """Similarities above the one are drawn close up, but no closer than the other."""
@@ -26,7 +33,7 @@ CLOSE, TINY = 0.9, 1e-6
 def similarities_figure(
     layers: Sequence[LayerSimilarity], heading: str = "", labels: Mapping[str, str] = NO_LABELS
 ) -> Figure:
-    """Cosine similarity, relative L2 distance and, where there is any, linear CKA of each layer, a panel each.
+    """Draw cosine similarity, relative L2 distance and, where there is any, linear CKA of each layer, a panel each.
 
     ``labels`` are what to call layers instead of their names.
 
@@ -42,11 +49,11 @@ def similarities_figure(
     ]
     shown = [panel for panel in panels if any(value is not None for value in panel[1])]
     names = [labels.get(one.layer, one.layer) for one in layers]
-    figure, axes = layer_panels(names, [title for title, _, _ in shown], heading)
+    page, axes, bottom = layer_panels(names, [title for title, _, _ in shown], heading)
     for axis, (title, values, color) in zip(axes, shown, strict=True):
         numbers = [np.nan if value is None else value for value in values]
         _draw(axis, numbers, color, is_distance=title == DISTANCE)
-    return figure
+    return page.finish(bottom)
 
 
 def _draw(axes: Axes, values: Sequence[float], color: str, *, is_distance: bool) -> None:
@@ -67,25 +74,45 @@ def _draw(axes: Axes, values: Sequence[float], color: str, *, is_distance: bool)
 
 @styled
 def cka_figure(matrix: Array, rows: tuple[str, Sequence[str]], columns: tuple[str, Sequence[str]]) -> Figure:
-    """The linear CKA of every layer of one model with every layer of another, as a heat map.
+    """Draw the linear CKA of every layer of one model with every layer of another, as a heat map.
 
     Args:
         matrix: float, layers of one × layers of the other, 0 to 1.
         rows: one model's name and its layers.
         columns: the other's.
+
+    Raises:
+        ValueError: there is no layer.
     """
-    (one, names), (other, other_names) = (
-        (plain(model), [plain(name, LONGEST) for name in layers]) for model, layers in (rows, columns)
+    if not matrix.size:
+        raise ValueError("there is no layer to draw")
+    page = Page(0)
+    names, other_names = (
+        [page.notes.fit(name, LONGEST_NAME, NAME) for name in layers] for _, layers in (rows, columns)
     )
-    height, width = (max(CELL_INCHES * len(some), SMALLEST_INCHES) for some in (names, other_names))
-    beside, below = (LETTER_INCHES * max(map(len, some)) + TITLE_INCHES for some in (names, other_names))
-    figure = new_figure(width + beside + BAR_INCHES, height + below)
-    axes = figure.subplots()
-    picture = axes.imshow(matrix, cmap=COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_xticks(range(len(other_names)), other_names, fontsize=7, rotation=90)
-    axes.set_ylabel(one)
-    axes.set_xlabel(other)
-    axes.tick_params(length=0)
-    figure.colorbar(picture, ax=axes, label="linear CKA", shrink=min(1.0, 2.0 / height), aspect=15)
-    return figure
+    height, width = (max(LAYER * len(some), SMALLEST) for some in (names, other_names))
+    beside, below = (max(width_of(name, NAME) for name in some) + 0.1 for some in (names, other_names))
+    title = height_of(1, TITLE) + 0.05
+    left, top = MARGIN + title + beside, MARGIN + 0.05
+    page.width = left + width + GAP + title + BAR + BAR_LABELS
+    axes = _draw_matrix(page, matrix, (left, top, width, height))
+    axes.set_yticks(range(len(names)), names, fontsize=NAME)
+    axes.set_xticks(range(len(other_names)), other_names, fontsize=NAME, rotation=90)
+    one, other = (page.notes.fit(model, side, TITLE) for (model, _), side in ((rows, height), (columns, width)))
+    axes.set_ylabel(one, fontsize=TITLE, labelpad=3)
+    axes.set_xlabel(other, fontsize=TITLE, labelpad=3)
+    axes.tick_params(length=0, pad=4)
+    return page.finish(top + height + below + title + 0.05)
+
+
+def _draw_matrix(page: Page, matrix: Array, box: tuple[float, float, float, float]) -> Axes:
+    left, top, width, height = box
+    axes = page.axes(*box)
+    scale = scale_of([np.array([0.0, 1.0])])
+    axes.imshow(masked(matrix), cmap=colours(), norm=scale, aspect="auto", interpolation="nearest")
+    if not np.isfinite(matrix).all():
+        page.remark(GREY_REMARK)
+    bar = page.axes(left + width + GAP, top, BAR, min(height, LONGEST_BAR))
+    draw_bar(bar, scale, colours())
+    bar.set_ylabel("linear CKA", fontsize=TITLE, labelpad=3)
+    return axes

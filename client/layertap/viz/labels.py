@@ -25,7 +25,14 @@ def labels_of(client: Client, model: str) -> Mapping[str, str]:
 
 
 def label_of(layer: LayerInfo) -> str:
-    """Its name, behind its module path where that tells more: ``blocks.0.mlp.1 (gelu)``."""
+    """Return its name, behind its module path where that tells more: ``blocks.0.mlp.1 (gelu)``.
+
+    Of a name that repeats the path, as in ``/blocks/blocks.0/attn/Softmax_output_0``, the last part is enough.
+    """
     name, path = layer.name, layer.module_path
     told = not path or path.startswith(name) or name.startswith(path)
-    return name if told else f"{path} ({name})"
+    if told:
+        return name
+    scope, _, last = name.strip("/").rpartition("/")
+    is_repeated = bool(scope) and scope.rpartition("/")[2].rpartition(".")[2] == path.rpartition(".")[2]
+    return f"{path} ({last if is_repeated else name})"

@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from layertap.types import Array
-from layertap.viz.style import FAINT, new_figure, plain
+from layertap.viz.page import MARGIN, Page
+from layertap.viz.style import FAINT, SECOND_LINE
+from layertap.viz.text import height_of, width_of
 
-PANEL_INCHES = 1.55
-LETTER_INCHES = 0.06
-LONGEST = 44
-"""Characters of a layer's name."""
-LAYER_INCHES, FRAME_INCHES = 0.17, 0.75
+PANEL, BETWEEN = 1.4, 0.28
+"""Width of a panel and the distance of two, in inches."""
+LAYER = 0.17
+"""Height of a layer's row in inches."""
+FEWEST_ROWS = 4
+AXIS = 0.5
+"""Height of the numbers and the title of the panels' axes, in inches."""
+WIDEST_NAME = 4.5
+"""Inches; longer names are shortened."""
+NAME, TITLE, HEADING = 7.0, 8.5, 9.5
+"""Sizes of letters."""
+ROWS_OF_A_SCREEN = 40
+"""With more rows the panels have titles and numbers at the top too."""
 
 
-def layer_panels(layers: Sequence[str], titles: Sequence[str], heading: str) -> tuple[Figure, list[Axes]]:
-    """A figure of as many panels as titles, and its axes."""
-    names = [plain(layer, LONGEST) for layer in layers]
-    width = LETTER_INCHES * max(map(len, names)) + PANEL_INCHES * len(titles)
-    figure = new_figure(width, FRAME_INCHES + LAYER_INCHES * max(len(layers), 4), between=0.05)
-    axes: Array = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
-    axes[0].set_yticks(range(len(layers)), names, fontsize=7)
-    axes[0].set_ylim(len(layers) - 0.4, -0.6)
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_xlabel(title)
-        axis.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
-        axis.tick_params(axis="y", length=0)
-        axis.set_axisbelow(True)
-    figure.suptitle(plain(heading, 110))
-    return figure, list(axes)
+def layer_panels(
+    layers: Sequence[str], titles: Sequence[str], heading: str, *, marked: Collection[int] = ()
+) -> tuple[Page, list[Axes], float]:
+    """Return a page of as many panels as titles, their axes, and where the panels end.
+
+    The names of ``marked`` layers, by position, are red.
+    """
+    page = Page(0)
+    names = [page.notes.fit(layer, WIDEST_NAME, NAME) for layer in layers]
+    room = max(width_of(name, NAME) for name in names) + 0.1
+    page.width = 2 * MARGIN + room + (PANEL + BETWEEN) * len(titles)
+    shown = page.notes.fit(heading, page.width - 2 * MARGIN, HEADING, lines=2)
+    page.text(page.width / 2, MARGIN, shown, fontsize=HEADING, ha="center")
+    is_tall = len(layers) > ROWS_OF_A_SCREEN
+    top = MARGIN + (height_of(1 + shown.count("\n"), HEADING) if shown else 0) + (AXIS if is_tall else 0.05)
+    height = LAYER * max(len(layers), FEWEST_ROWS)
+    lefts = [MARGIN + room + (PANEL + BETWEEN) * index for index in range(len(titles))]
+    axes = [_panel(page, title, (left, top, PANEL, height)) for left, title in zip(lefts, titles, strict=True)]
+    for axis in axes:
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        axis.set_yticks(range(len(names)), names if axis is axes[0] else [""] * len(names), fontsize=NAME)
+        if is_tall:
+            axis.tick_params(axis="x", top=True, labeltop=True)
+            axis.set_title(axis.get_xlabel(), fontsize=TITLE, pad=3)
+    for row in marked:
+        axes[0].get_yticklabels()[row].set_color(SECOND_LINE)
+    return page, axes, top + height + AXIS
+
+
+def _panel(page: Page, title: str, box: tuple[float, float, float, float]) -> Axes:
+    axes = page.axes(*box)
+    axes.set_xlabel(title, fontsize=TITLE)
+    axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)
+    axes.tick_params(axis="y", length=0, pad=4)
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set_axisbelow(True)
+    return axes

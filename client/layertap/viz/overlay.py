@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from layertap.types import Array
-from layertap.viz.grid import chosen_channels, of_each_result
+from layertap.viz.grid import cell_ratio, chosen_channels, of_each_result
+from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result
-from layertap.viz.style import COLOURS, DIVERGING, finite, limits, new_figure, plain, show_picture, styled
+from layertap.viz.scale import COLOURS, DIVERGING, GREY_REMARK, colours, draw_bar, masked, scale_of
+from layertap.viz.style import finite, limits, show_picture, styled
+from layertap.viz.text import height_of
 
-SIDE_INCHES = 1.6
-BAR = 0.05
-"""Height of a colour bar, in sides."""
-TEXT_INCHES = 0.9
-LONGEST = 27
-"""Characters in a line above a picture."""
-TALLEST = 1.5
-"""Height by width that a picture may take."""
+SIDE, GAP = 1.6, 0.12
+"""Width of a picture and the distance of two, in inches."""
+ROW_TITLE = 0.2
+BAR, BAR_LABELS = 0.08, 0.4
+SIZE = 8.0
+LINES = 3
+"""Of the name above a column."""
 OPACITY = 0.65
 PALEST = 0.35
 """Of the grey photograph below the colours, so that dark places keep a hue."""
@@ -35,22 +35,27 @@ class _Column:
     """One heat map of each picture, on one scale."""
 
     title: str
+    detail: str
+    """The channel, or what else the title does not say."""
     quantity: str
     planes: tuple[Array, ...]
 
     @property
-    def norm(self) -> Normalize:
-        low, high = limits(self.planes)
-        return Normalize(-max(-low, high), max(-low, high)) if low < 0 else Normalize(low, high)
+    def is_signed(self) -> bool:
+        return limits(self.planes)[0] < 0
 
     @property
-    def colours(self) -> str:
-        return DIVERGING if limits(self.planes)[0] < 0 else COLOURS
+    def scale(self) -> Normalize:
+        return scale_of(self.planes, around_zero=self.is_signed)
+
+    @property
+    def colours(self) -> Colormap:
+        return colours(DIVERGING if self.is_signed else COLOURS)
 
 
 @styled
 def overlay_figure(pictures: Sequence[Picture], *, picked: Sequence[int] = ()) -> Figure:
-    """A row a picture: what the model saw, then each result's heat map over it.
+    """Draw a row for each picture: what the model saw, then each result's heat map over it.
 
     A heat map is the mean magnitude of the channels, or a channel that was picked; its colours are on one scale for
     all pictures. Values between the layer's places are interpolated.
@@ -61,50 +66,87 @@ def overlay_figure(pictures: Sequence[Picture], *, picked: Sequence[int] = ()) -
     columns = [column for results in of_each_result(pictures) for column in _columns(pictures, results, picked)]
     if not columns:
         raise ValueError("no result has rows and columns: there is nothing to lay over a picture")
-    heights = [*(min(picture.height_by_width, TALLEST) for picture in pictures), BAR]
-    figure = new_figure(SIDE_INCHES * (1 + len(columns)), SIDE_INCHES * sum(heights) + TEXT_INCHES)
-    axes = figure.subplots(len(heights), 1 + len(columns), squeeze=False, height_ratios=heights)
-    for row, (picture, line) in enumerate(zip(pictures, axes, strict=False)):
+    page = Page(2 * MARGIN + ROW_TITLE + (SIDE + GAP) * (1 + len(columns)) + GAP)
+    titles = _titles(page, columns)
+    top = MARGIN + height_of(1 + max(title.count("\n") for title in titles), SIZE) + 0.04
+    for row, picture in enumerate(pictures):
+        height = SIDE * cell_ratio(*picture.pixels.shape[:2])
+        title = page.notes.fit(picture.title, height, SIZE)
+        line = [page.axes(_left(place), top, SIDE, height) for place in range(len(titles))]
         show_picture(line[0], picture.pixels)
         line[0].text(
-            -0.04, 0.5, plain(picture.title), transform=line[0].transAxes, rotation=90, ha="right", va="center"
+            -0.06, 0.5, title, transform=line[0].transAxes, rotation=90, ha="right", va="center", fontsize=SIZE
         )
-        for axis, column in zip(line[1:], columns, strict=True):
-            _draw(axis, picture.pixels, column, row)
-    axes[0, 0].set_title("what the model saw", fontsize=8)
-    axes[-1, 0].set_axis_off()
-    for title, bar, column in zip(axes[0, 1:], axes[-1, 1:], columns, strict=True):
-        title.set_title(column.title, fontsize=8)
-        colours = ScalarMappable(column.norm, column.colours)
-        figure.colorbar(colours, cax=bar, orientation="horizontal", alpha=OPACITY, label=column.quantity)
-    return figure
+        for axes, column in zip(line[1:], columns, strict=True):
+            _draw(page, axes, picture.pixels, column, row)
+        if row == 0:
+            for axes, name in zip(line, titles, strict=True):
+                axes.set_title(name, fontsize=SIZE, pad=3)
+        top += height + GAP
+    for place, column in enumerate(columns, start=1):
+        bar = page.axes(_left(place), top, SIDE, BAR)
+        draw_bar(bar, column.scale, column.colours, horizontal=True, alpha=OPACITY)
+        bar.set_xlabel(column.quantity, fontsize=SIZE, labelpad=2)
+    return page.finish(top + BAR + BAR_LABELS)
+
+
+def _left(place: int) -> float:
+    return MARGIN + ROW_TITLE + place * (SIDE + GAP)
+
+
+def _titles(page: Page, columns: Sequence[_Column]) -> list[str]:
+    """Return what stands above the picture and above each column."""
+    titles = ["what the model saw"]
+    for column in columns:
+        name = page.notes.fit(column.title, SIDE, SIZE, lines=LINES)
+        detail = page.notes.fit(column.detail, SIDE, SIZE, lines=2) if column.detail else ""
+        titles.append("\n".join(part for part in (name, detail) if part))
+    return titles
 
 
 def _columns(pictures: Sequence[Picture], results: Sequence[Result], picked: Sequence[int]) -> list[_Column]:
-    if any(result.maps is None for result in results):
+    if any(result.maps is None or not result.maps.size for result in results):
         return []
-    name = plain(results[0].name, LONGEST)
+    name, note, indices = results[0].name, results[0].note, results[0].indices
     if not picked:
-        return [_Column(name, "mean |activation|", _planes(pictures, results, lambda maps: np.abs(maps).mean(axis=0)))]
-    channels = chosen_channels(results, 0, picked)
-    planes = [_planes(pictures, results, itemgetter(channel)) for channel in channels]
-    titles = [f"{name}\nchannel {channel}" for channel in channels]
-    return [_Column(title, "activation", plane) for title, plane in zip(titles, planes, strict=True)]
+        quantity = "mean |value| of the heads" if note else "mean |activation|"
+        return [_Column(name, note, quantity, _planes(pictures, results, None))]
+    return [
+        _Column(
+            name,
+            f"{indices[channel]}, {note}" if indices else f"channel {channel}",
+            "value" if note else "activation",
+            _planes(pictures, results, channel),
+        )
+        for channel in chosen_channels(results, 0, picked)
+    ]
 
 
-def _planes(
-    pictures: Sequence[Picture], results: Sequence[Result], reduced: Callable[[Array], Array]
-) -> tuple[Array, ...]:
-    """One plane of each picture's maps, in its pixels."""
+def _planes(pictures: Sequence[Picture], results: Sequence[Result], channel: int | None) -> tuple[Array, ...]:
+    """Return each picture's heat map in its pixels: of a channel, or of the mean magnitude of all of them."""
     return tuple(
-        result.on_picture(reduced(finite(result.maps)), *picture.pixels.shape[:2])
+        _plane(result, result.maps, picture, channel)
         for picture, result in zip(pictures, results, strict=True)
         if result.maps is not None
     )
 
 
-def _draw(axes: Axes, pixels: Array, column: _Column, row: int) -> None:
+def _plane(result: Result, maps: Array, picture: Picture, channel: int | None) -> Array:
+    """Return one heat map in the picture's pixels; NaN where a value that it is made of is not finite."""
+    maps = maps if channel is None else maps[channel : channel + 1]
+    known, size = finite(maps), picture.pixels.shape[:2]
+    plane = result.on_picture(np.abs(known).mean(axis=0) if channel is None else known[0], *size)
+    is_broken = (~np.isfinite(maps)).any(axis=0)
+    if not is_broken.any():
+        return plane
+    return np.where(result.on_picture(is_broken.astype(float), *size, smooth=False) > 0, np.nan, plane)
+
+
+def _draw(page: Page, axes: Axes, pixels: Array, column: _Column, row: int) -> None:
+    plane = column.planes[row]
     grey = pixels.mean(axis=2) / 255
-    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1)
-    axes.imshow(column.planes[row], cmap=column.colours, norm=column.norm, alpha=OPACITY)
+    axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(masked(plane), cmap=column.colours, norm=column.scale, alpha=OPACITY, aspect="auto")
     axes.set_axis_off()
+    if not np.isfinite(plane).all():
+        page.remark(GREY_REMARK)

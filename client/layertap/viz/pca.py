@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.figure import Figure, SubFigure
+from matplotlib import colors
+from matplotlib.figure import Figure
 
 from layertap.types import Array
-from layertap.viz.grid import of_each_result, title_of
+from layertap.viz.grid import TITLE, cell_ratio, of_each_result, write_title
+from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result
-from layertap.viz.style import finite, new_figure, show_picture, styled
+from layertap.viz.scale import GREY_REMARK
+from layertap.viz.style import NOT_FINITE, finite, show_picture, styled
+from layertap.viz.text import height_of
 
-SIDE_INCHES = 2.0
-LEGEND_INCHES = 1.6
+SIDE, GAP, LEGEND = 2.0, 0.12, 1.6
+"""Widths in inches."""
+LEGEND_STEP, LEGEND_BAR = 0.56, 0.12
 COMPONENTS = 3
 TAILS = 1.0
 """Per cent of the places beyond each end of a colour scale: a few extremes do not take all of it."""
@@ -36,22 +41,34 @@ class Components:
 
 
 def principal_components(maps: Sequence[Array]) -> Components:
-    """Of the channels of one or several C×H×W, every place of all of them a sample, in float64.
+    """Compute those of the channels of one or several C×H×W, every position of all of them a sample, in float64.
 
-    A component's sign is that in which its greatest loading is positive: a second run gives the same picture.
+    Positions with a value that is not finite are no samples, and have the scores of their values with 0 instead. A
+    component's sign is that in which its greatest loading is positive: a second run gives the same picture.
     """
     samples = np.concatenate([array.reshape(len(array), -1).T for array in maps]).astype(np.float64)
-    centred = samples - samples.mean(axis=0)
-    variances, loadings = np.linalg.eigh(centred.T @ centred)
+    is_known = np.isfinite(samples).all(axis=1)
+    samples = samples[is_known] if is_known.any() else np.zeros((1, samples.shape[1]))
+    means = samples.mean(axis=0)
+    centred = samples - means
+    variances, loadings = _variances_and_loadings(centred)
     count = min(COMPONENTS, len(variances))
     first = loadings[:, ::-1][:, :count]
     first = first * np.sign(first[np.abs(first).argmax(axis=0), range(count)])
     total = max(variances.sum(), np.finfo(np.float64).tiny)
     missing = ((0, COMPONENTS - count), (0, 0), (0, 0))
-    means = samples.mean(axis=0)
-    scores = [np.pad(np.tensordot(first.T, array - means[:, None, None], 1), missing) for array in maps]
+    scores = [np.pad(np.tensordot(first.T, finite(array) - means[:, None, None], 1), missing) for array in maps]
     explained = [float(max(value, 0) / total) for value in variances[::-1][:count]]
     return Components(tuple(scores), (*explained, *(0.0,) * (COMPONENTS - count)))
+
+
+def _variances_and_loadings(centred: Array) -> tuple[Array, Array]:
+    """Return the variances, least first, and their loadings as columns, by the smaller of the two matrices."""
+    if len(centred) >= centred.shape[1]:
+        variances, loadings = np.linalg.eigh(centred.T @ centred)
+        return variances, loadings
+    _, singular, rows = np.linalg.svd(centred, full_matrices=False)
+    return singular[::-1] ** 2, rows[::-1].T
 
 
 def as_colours(scores: Sequence[Array]) -> list[Array]:
@@ -65,49 +82,64 @@ def as_colours(scores: Sequence[Array]) -> list[Array]:
 
 @styled
 def components_figure(pictures: Sequence[Picture]) -> Figure:
-    """The pictures, and below them a row a result: its first three principal components as colours.
+    """Draw the pictures, and below them a row for each result: its first three principal components as colours.
 
     They are fitted over all pictures together: a colour means the same in each.
 
     Raises:
         ValueError: no result has places.
     """
-    rows = [results for results in of_each_result(pictures) if results[0].maps is not None]
+    rows = [results for results in of_each_result(pictures) if all(_has_maps(result) for result in results)]
     if not rows:
         raise ValueError("no result has rows and columns: its components cannot be laid out")
-    tallest = max(picture.height_by_width for picture in pictures)
-    height = SIDE_INCHES * min(tallest, 1.5) + 0.3
-    figure = new_figure(SIDE_INCHES * len(pictures) + LEGEND_INCHES, height * (1 + len(rows)))
-    parts = figure.subfigures(1 + len(rows), 1, squeeze=False).ravel()
-    axes = _row(parts[0], len(pictures))
-    for axis, picture in zip(axes, pictures, strict=False):
-        show_picture(axis, picture.pixels, picture.title)
-    axes[-1].set_axis_off()
-    for part, results in zip(parts[1:], rows, strict=True):
-        _draw_components(part, results)
-    return figure
+    page = Page(2 * MARGIN + (SIDE + GAP) * len(pictures) + LEGEND)
+    top = _draw_photos(page, pictures)
+    for results in rows:
+        top = _draw_components(page, pictures, results, top)
+    return page.finish(top)
 
 
-def _row(part: SubFigure, count: int) -> Array:
-    ratios = [*[SIDE_INCHES] * count, LEGEND_INCHES]
-    axes: Array = part.subplots(1, count + 1, squeeze=False, width_ratios=ratios)[0]
-    return axes
+def _has_maps(result: Result) -> bool:
+    return result.maps is not None and result.maps.size > 0
 
 
-def _draw_components(part: SubFigure, results: Sequence[Result]) -> None:
-    components = principal_components([finite(result.maps) for result in results if result.maps is not None])
-    part.suptitle(title_of(results[0]), fontweight="bold", x=0.01, ha="left")
-    axes = _row(part, len(results))
-    for axis, colours in zip(axes, as_colours(components.scores), strict=False):
-        axis.imshow(colours, interpolation="nearest")
-        axis.set_axis_off()
-    legend = axes[-1]
-    legend.set_axis_off()
-    for number, (explained, words) in enumerate(zip(components.explained, WORDS, strict=True)):
-        bar = legend.inset_axes((0.05, 0.72 - 0.33 * number, 0.9, 0.1))
+def _draw_photos(page: Page, pictures: Sequence[Picture]) -> float:
+    titles = [page.notes.fit(picture.title, SIDE, TITLE, lines=2) for picture in pictures]
+    top = MARGIN + height_of(1 + max(title.count("\n") for title in titles), TITLE) + 0.03
+    for index, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        height = SIDE * cell_ratio(*picture.pixels.shape[:2])
+        show_picture(page.axes(_left(index), top, SIDE, height), picture.pixels, title, size=TITLE)
+    return top + SIDE * max(cell_ratio(*picture.pixels.shape[:2]) for picture in pictures) + GAP
+
+
+def _left(index: int) -> float:
+    return MARGIN + index * (SIDE + GAP)
+
+
+def _draw_components(page: Page, pictures: Sequence[Picture], results: Sequence[Result], top: float) -> float:
+    maps = [result.maps for result in results if result.maps is not None]
+    components = principal_components(maps)
+    top = write_title(page, results[0], MARGIN, top, page.width - 2 * MARGIN)
+    heights = [SIDE * cell_ratio(*picture.pixels.shape[:2]) for picture in pictures]
+    for index, (planes, shades) in enumerate(zip(maps, as_colours(components.scores), strict=True)):
+        axes = page.axes(_left(index), top, SIDE, heights[index])
+        is_known = np.isfinite(planes).all(axis=0)
+        axes.imshow(np.where(is_known[..., None], shades, colors.to_rgb(NOT_FINITE)), interpolation="nearest")
+        axes.set_aspect("auto")
+        axes.set_axis_off()
+        if not is_known.all():
+            page.remark(GREY_REMARK)
+    _draw_legend(page, components.explained, _left(len(pictures)) + 0.05, top)
+    return top + max(*heights, len(WORDS) * LEGEND_STEP) + GAP
+
+
+def _draw_legend(page: Page, explained: Sequence[float], left: float, top: float) -> None:
+    for number, (share, words) in enumerate(zip(explained, WORDS, strict=True)):
+        down = top + LEGEND_STEP * number
+        page.text(left, down, f"PC {number + 1}, {share:.0%}\n{words}", fontsize=8)
+        bar = page.axes(left, down + height_of(2, 8) + 0.03, LEGEND - 0.15, LEGEND_BAR)
         bar.imshow(_scale(number), aspect="auto")
         bar.set_axis_off()
-        bar.set_title(f"PC {number + 1}, {explained:.0%}\n{words}", fontsize=8, loc="left", pad=2)
 
 
 def _scale(component: int) -> Array:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layertap.expression import parse_tap
 from layertap.images import ImageLike, describe
-from layertap.types import Array, FeatureMap, Features, LayerInfo, Layout, Tap, TokenGrid
+from layertap.types import Array, Block, FeatureMap, Features, LayerInfo, Layout, ModelInfo, Tap
+from layertap.viz.forms import SUMMARY_BLOCK, Form, form_of, grids_of, summary_form
 from layertap.viz.labels import label_of
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 IMAGE_INPUT = "#0"
 """The selector of a model's input that takes images: its first layer."""
-_MAP_RANK, _TOKENS_RANK = 4, 3
 _PROBES = np.zeros((3, 16, 16, 3), np.uint8)
 """A black, a white and a red image."""
 _PROBES[1] = 255
@@ -49,6 +50,21 @@ class Result:
     """float32 C×H×W; None where the values have no place."""
     places: tuple[Places, Places] | None = None
     """Of rows and of columns, by the receptive field; None where values are spread evenly over the picture."""
+    matrices: Array | None = None
+    """float32 K×A×B: the last two axes of values that have no place in the picture, such as attention."""
+    indices: tuple[str, ...] = ()
+    """What to call each map or matrix; empty for the number of the channel."""
+    names: tuple[str, ...] = ()
+    """Of each value of a vector: the model's classes, or the statistics of a summary."""
+    is_summary: bool = False
+    """Whether the values are those of the block `stats`."""
+    note: str = ""
+    """What the maps or matrices are, where they are not the channels of a layer."""
+
+    @property
+    def planes(self) -> Array | None:
+        """The maps, or the matrices; None for a vector."""
+        return self.matrices if self.maps is None else self.maps
 
     def on_picture(self, plane: Array, height: int, width: int, *, smooth: bool = True) -> Array:
         """One plane of H×W in the picture's pixels: each value at its place.
@@ -93,11 +109,12 @@ def collect(client: Client, images: Sequence[ImageLike], *, model: str, taps: Se
         LayertapError: as of `Client.extract`.
     """
     layers = {layer.name: layer for layer in client.layers(model)}
+    info = client.model(model)
     pictures = []
     for index, image in enumerate(images):
         features = client.extract(image, model=model, taps=taps)
         title = describe(image, index).rpartition("/")[2]
-        pictures.append(Picture(title, seen(client, image, model), results_of(features, layers)))
+        pictures.append(Picture(title, seen(client, image, model), results_of(features, layers, info)))
     return pictures
 
 
@@ -112,9 +129,10 @@ def seen(client: Client, image: ImageLike, model: str) -> Array:
     answers = _channels_last(client.extract(list(_PROBES), model=model, taps=IMAGE_INPUT).maps[0])
     # In the middle, where no letterbox fills and no crop reaches beyond the image.
     black, white, red = answers[:, answers.shape[1] // 2, answers.shape[2] // 2]
-    pixels = np.rint(255 * (values - black) / (white - black)).clip(0, 255).astype(np.uint8)
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
+    span = np.where(white == black, 1, white - black)  # a channel that no colour changes stays black
+    pixels = np.rint(255 * (values - black) / span).clip(0, 255).astype(np.uint8)
+    if pixels.shape[2] != len("RGB"):
+        return np.repeat(pixels.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     is_bgr = red[0] == black[0]
     return np.asarray(pixels[..., ::-1] if is_bgr else pixels)
 
@@ -124,42 +142,65 @@ def _channels_last(feature: FeatureMap) -> Array:
     return array if feature.layout is Layout.NHWC else np.moveaxis(array, 1, -1)
 
 
-def results_of(features: Features, layers: Mapping[str, LayerInfo]) -> tuple[Result, ...]:
-    """The results of the first image; without its `LayerInfo` a layer's tokens and places are not known."""
-    return tuple(_result(feature, layers.get(feature.layer)) for feature in features.maps)
+def results_of(
+    features: Features, layers: Mapping[str, LayerInfo], model: ModelInfo | None = None
+) -> tuple[Result, ...]:
+    """Lay the results of the first image out.
+
+    Without its `LayerInfo` a layer's tokens and places are not known, without the model's information its classes.
+    """
+    grids = grids_of(layers.values())
+    results = []
+    for feature in features.maps:
+        layer, head = layers.get(feature.layer), _head_of(feature, features, model)
+        values = feature.dequantized()[0].astype(np.float32)
+        if head and head[-1].name == SUMMARY_BLOCK:
+            form = summary_form(values)
+        else:
+            form = form_of(values, feature.layout, layer, grids, model.labels if model else ())
+        is_whole = feature.name == feature.layer if head is None else not head
+        results.append(_result(feature, layer, values, form, is_whole=is_whole))
+    return tuple(results)
 
 
-def _result(feature: FeatureMap, layer: LayerInfo | None) -> Result:
-    values = feature.dequantized()[0].astype(np.float32)
-    maps = _maps(values, feature.layout, layer.tokens if layer else None)
-    places = _places(feature, layer, maps) if layer and maps is not None else None
+def _head_of(feature: FeatureMap, features: Features, model: ModelInfo | None) -> tuple[Block, ...] | None:
+    """Return the blocks that made a result out of its layer; None where the features do not hold their taps."""
+    if feature.tap_index >= len(features.taps):
+        return None
+    tap = parse_tap(features.taps[feature.tap_index])
+    named = model.heads.get(tap.selector) if model else None
+    return (*(parse_tap(named).blocks if named else ()), *tap.blocks)
+
+
+def _result(feature: FeatureMap, layer: LayerInfo | None, values: Array, form: Form, *, is_whole: bool) -> Result:
+    places = _places(layer, form.maps, is_whole=is_whole) if layer and form.maps is not None else None
     label = label_of(layer) if layer else feature.layer
     name, source = (label, "") if feature.name == feature.layer else (feature.name, label)
-    return Result(name, source, "×".join(map(str, values.shape)), values, maps, places)
+    return Result(
+        name,
+        source,
+        "×".join(map(str, values.shape)) or "one value",
+        values,
+        form.maps,
+        places,
+        form.matrices,
+        form.indices,
+        form.names,
+        form.is_summary,
+        form.note,
+    )
 
 
-def _maps(values: Array, layout: Layout, tokens: TokenGrid | None) -> Array | None:
-    """C×H×W; tokens that are no place (class, registers) are left out."""
-    if values.ndim == _MAP_RANK - 1 and layout in {Layout.NCHW, Layout.NHWC}:
-        return np.moveaxis(values, -1, 0) if layout is Layout.NHWC else values
-    if values.ndim == _TOKENS_RANK - 1 and layout is Layout.TOKENS and tokens:
-        prefix = len(values) - tokens.height * tokens.width
-        if prefix in {0, tokens.prefix}:
-            return values[prefix:].T.reshape(-1, tokens.height, tokens.width)
-    return None
+def _places(layer: LayerInfo, maps: Array, *, is_whole: bool) -> tuple[Places, Places] | None:
+    """Return where values lie by the layer's receptive field, if the head left its rows and columns as they were.
 
-
-def _places(feature: FeatureMap, layer: LayerInfo, maps: Array) -> tuple[Places, Places] | None:
-    """By the layer's receptive field, where the head left its rows and columns as they were.
-
-    The field is known along the height alone; `Result.on_picture` asks whether it can be that of the columns too.
+    The field is known along the height alone; `Result.on_picture` decides whether it can be that of the columns too.
     """
     field = layer.receptive_field
     if field is None or layer.layout not in {Layout.NCHW, Layout.NHWC}:
         return None
     spatial = layer.shape[1:3] if layer.layout is Layout.NHWC else layer.shape[-2:]
-    is_own = feature.name == feature.layer
-    kept = (told == size or (told == -1 and is_own) for told, size in zip(spatial, maps.shape[1:], strict=True))
+    kept = (told == size or (told == -1 and is_whole) for told, size in zip(spatial, maps.shape[1:], strict=True))
     return (Places(field.offset, field.stride),) * 2 if all(kept) else None
 
 

@@ -1,74 +1,83 @@
-"""A whole network at a glance: one small cell a layer."""
+"""A whole network at a glance: one small cell for each layer."""
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from layertap.viz.grid import draw_values
+from layertap.types import Array
+from layertap.viz.grid import cell_ratio, draw_plane
+from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result
-from layertap.viz.style import COLOURS, finite, plain, show_picture, styled
+from layertap.viz.scale import scale_of
+from layertap.viz.style import finite, show_picture, styled
+from layertap.viz.text import height_of
+from layertap.viz.values import draw_values
 
 COLUMNS = 8
-SIDE_INCHES, GAP_INCHES, CAPTION_INCHES = 1.15, 0.1, 0.5
-TALLEST = 1.5
-"""Height by width that a cell may take."""
-LONGEST = 23
-"""Characters that stand below a cell."""
+SIDE, GAP = 1.15, 0.1
+"""Width of a cell and the distance of two, in inches."""
+SIZE, LINES = 6.5, 3
+"""Of the name below a cell, which may take so many lines."""
+REMARK = "Mean of the channels, each cell on a scale of its own: brighter is higher."
 
 
 @styled
 def strip_figure(picture: Picture) -> Figure:
-    """The picture, then a cell for each result in its order: the mean of its channels at the picture's size.
+    """Draw the picture, then a cell for each result in its order: the mean of its channels at the picture's size.
 
-    Each cell is scaled to its own range, brighter is higher; its name and shape are below. What has no place is drawn
-    as a line of its values.
+    Each cell is scaled to its own range, brighter is higher; its name and shape are below. Values without a place are
+    images of their last two axes, or bars.
 
     Raises:
         ValueError: there is no result.
     """
     if not picture.results:
         raise ValueError("there is no result to draw")
-    figure, axes = _cells(1 + len(picture.results), min(picture.height_by_width, TALLEST))
-    show_picture(axes[0], picture.pixels)
-    _caption(axes[0], [plain(picture.title, LONGEST), "×".join(map(str, picture.pixels.shape[:2]))])
-    for axis, result in zip(axes[1:], picture.results, strict=True):
-        _draw(axis, result, *picture.pixels.shape[:2])
-        _caption(axis, [*_lines(result.name), result.shape])
-    return figure
+    height = SIDE * cell_ratio(*picture.pixels.shape[:2])
+    page = Page(2 * MARGIN + min(COLUMNS, 1 + len(picture.results)) * (SIDE + GAP) - GAP)
+    page.remark(REMARK)
+    size = "×".join(map(str, picture.pixels.shape[:2]))
+    captions = [_caption(page, picture.title, size), *(_caption(page, one.name, one.shape) for one in picture.results)]
+    top = MARGIN
+    for start in range(0, len(captions), COLUMNS):
+        row = captions[start : start + COLUMNS]
+        for column, caption in enumerate(row):
+            left = MARGIN + column * (SIDE + GAP)
+            axes = page.axes(left, top, SIDE, height)
+            _draw_cell(page, axes, picture, start + column)
+            axes.text(0.5, -0.03 / height, caption, transform=axes.transAxes, fontsize=SIZE, ha="center", va="top")
+        top += height + height_of(1 + max(caption.count("\n") for caption in row), SIZE) + GAP
+    return page.finish(top)
 
 
-def _cells(count: int, height_by_width: float) -> tuple[Figure, list[Axes]]:
-    """A figure of cells side by side; captions are as wide as they, so that the places can be told beforehand."""
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    column, row = SIDE_INCHES + GAP_INCHES, SIDE_INCHES * height_by_width + CAPTION_INCHES
-    width, height = columns * column, rows * row
-    figure = Figure(figsize=(width, height))
-    corners = [(index % columns * column, height - (index // columns + 1) * row) for index in range(count)]
-    cell = (SIDE_INCHES / width, SIDE_INCHES * height_by_width / height)
-    places = [((x + GAP_INCHES / 2) / width, (y + CAPTION_INCHES - GAP_INCHES / 2) / height) for x, y in corners]
-    return figure, [figure.add_axes((*place, *cell)) for place in places]
+def _caption(page: Page, name: str, shape: str) -> str:
+    return "\n".join([page.notes.fit(name, SIDE, SIZE, lines=LINES), page.notes.fit(shape, SIDE, SIZE)])
 
 
-def _draw(axes: Axes, result: Result, height: int, width: int) -> None:
-    if result.maps is None:
-        draw_values(axes, result.values)
+def _draw_cell(page: Page, axes: Axes, picture: Picture, index: int) -> None:
+    if index == 0:
+        show_picture(axes, picture.pixels)
+        return
+    result = picture.results[index - 1]
+    if result.planes is None:
+        if result.values.size:
+            draw_values(axes, [result.values], 0)
         axes.set(xlabel="", ylabel="", xticks=[], yticks=[])
-    else:
-        plane = result.on_picture(finite(result.maps).mean(axis=0), height, width, smooth=False)
-        axes.imshow(plane, cmap=COLOURS, interpolation="nearest")
-        axes.set_axis_off()
+    elif result.planes.size:
+        plane = _mean(result, *picture.pixels.shape[:2])
+        draw_plane(page, axes, plane, scale_of([plane]))
 
 
-def _lines(name: str) -> list[str]:
-    """The name, in two lines where it is too long for one."""
-    if len(name) <= LONGEST:
-        return [plain(name)]
-    cuts = [cut + 1 for mark in " ./_" if (cut := name.rfind(mark, 0, LONGEST)) > 0 and len(name) - cut <= LONGEST + 1]
-    cut = cuts[0] if cuts else LONGEST
-    return [plain(name[:cut].rstrip()), plain(name[cut:], LONGEST)]
-
-
-def _caption(axes: Axes, lines: list[str]) -> None:
-    axes.text(0.5, -0.03, "\n".join(lines), transform=axes.transAxes, ha="center", va="top", fontsize=7)
+def _mean(result: Result, height: int, width: int) -> Array:
+    """Return the mean of the maps in the picture's pixels, or of the matrices; NaN where a value is not finite."""
+    planes = np.zeros((1, 1, 1)) if result.planes is None else result.planes
+    is_broken = (~np.isfinite(planes)).any(axis=0)
+    mean = finite(planes).mean(axis=0)
+    if result.maps is None:
+        return np.where(is_broken, np.nan, mean)
+    laid = result.on_picture(mean, height, width, smooth=False)
+    if not is_broken.any():
+        return laid
+    return np.where(result.on_picture(is_broken.astype(float), height, width, smooth=False) > 0, np.nan, laid)

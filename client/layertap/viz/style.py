@@ -12,16 +12,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from layertap.types import Array
 
-COLOURS = "viridis"
-"""Even in lightness, and safe for colour-blind readers."""
-DIVERGING = "PuOr"
-"""For values of both signs, with 0 in the middle; safe too."""
 LINE, SECOND_LINE = "#2a6f97", "#c8553d"
-INK, FAINT = "#333333", "#b5b5b5"
+INK, SOFT, FAINT = "#333333", "#666666", "#b5b5b5"
+NOT_FINITE = "#c9c9c9"
 DOTS_PER_INCH = 110
 FORMATS = ("png", "pdf", "svg")
 
@@ -39,13 +35,6 @@ styled = mpl.rc_context(_SETTINGS)
 """Decorates what draws a figure; the program's own settings stay as they are."""
 
 
-def new_figure(width: float, height: float, *, between: float = 0.02) -> Figure:
-    """An empty figure of this size in inches, whose parts find their places, ``between`` of their width apart."""
-    return Figure(
-        figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.05, w_pad=0.03, hspace=0.02, wspace=between)
-    )
-
-
 def save(figure: Figure, out: str | os.PathLike[str]) -> None:
     """Writes the figure as PNG, or as what the file's name ends in: pdf or svg.
 
@@ -60,27 +49,15 @@ def save(figure: Figure, out: str | os.PathLike[str]) -> None:
         figure.savefig(Path(out), dpi=DOTS_PER_INCH, format=kind)
 
 
-def plain(text: str, longest: int = 60) -> str:
-    """The text with its middle left out where it is too long; a dollar sign does not begin a formula.
-
-    What is no Unicode, as a file's name may be, is question marks.
-    """
-    text = text.encode(errors="replace").decode()
-    if len(text) > longest:
-        half = (longest - 1) // 2
-        text = f"{text[: longest - 1 - half]}…{text[-half:]}"
-    return text.replace("$", r"\$")
+def number(value: float, digits: int = 3) -> str:
+    """Return the number in so many digits, with a minus of a digit's width."""
+    return f"{value:.{digits}g}".replace("-", "−")
 
 
-def number(value: float) -> str:
-    """In three digits, with a minus of a digit's width."""
-    return f"{value:.3g}".replace("-", "−")
-
-
-def show_picture(axes: Axes, pixels: Array, title: str = "") -> None:
-    """A photograph, without axes."""
-    axes.imshow(pixels)
-    axes.set_title(plain(title))
+def show_picture(axes: Axes, pixels: Array, title: str = "", *, size: float = 9) -> None:
+    """Fill the axes with a photograph, without ticks."""
+    axes.imshow(pixels, aspect="auto")
+    axes.set_title(title, fontsize=size, pad=2)
     axes.set_axis_off()
 
 

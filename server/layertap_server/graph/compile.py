@@ -16,8 +16,9 @@ from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head, value_info
 from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
-from layertap_server.graph.inspect import emit_inspection, ends_of
+from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
+from layertap_server.graph.saturation import saturation_of
 from layertap_server.graph.walk import needed_nodes
 
 HEAD_OPSET = 17
@@ -110,7 +111,7 @@ def compile_inspection(
     builder = Builder(graph.opset)
     results: list[Tensor] = []
     for layer in layers:
-        results += emit_inspection(builder, graph.types[layer], ends_of(graph, layer))
+        results += emit_inspection(builder, graph.types[layer], saturation_of(graph, layer))
     return _assembled(graph, builder, results, set(layers), front, image_size)
 
 

@@ -6,63 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import numpy_helper
 
 from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor
-from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.saturation import Saturation
 
 COLUMNS = ("finite", "min", "max", "mean", "variance", "zeros", "saturated", "nan", "inf", "norm")
 """Of the summary, N×10 float32: counts, and moments of the finite values."""
-NEAR = 0.01
-"""A value is saturated within this part of the range from an end of it."""
-_BOUNDS = {
-    **dict.fromkeys(
-        ("Sigmoid", "sigmoid", "HardSigmoid", "hard_sigmoid", "hard_logistic", "Softmax", "softmax"), (0, 1)
-    ),
-    **dict.fromkeys(("Tanh", "tanh", "Softsign", "softsign", "Erf", "erf"), (-1, 1)),
-}
-"""Operators and blocks -> where their answers end."""
-
-Ends = tuple[float | None, float | None]
-NO_ENDS: Ends = (None, None)
 
 
-def ends_of(graph: ModelGraph, layer: str) -> Ends:
-    """Below and above which values a layer's values count as saturated; None where it has no such end.
-
-    A lower bound of 0 is where a rectifier is off, and no saturation: the fraction of zeros tells it.
-    """
-    operator = next((info.op_type for info in graph.layers if info.name == layer), "")
-    low, high = _BOUNDS.get(operator, NO_ENDS)
-    if operator == "Clip":
-        low, high = _clip_bounds(graph, layer)
-    if low is None or high is None or not low < high:
-        return None, high
-    near = NEAR * (high - low)
-    return (None if operator == "Clip" and low == 0 else low + near), high - near
-
-
-def _clip_bounds(graph: ModelGraph, layer: str) -> Ends:
-    node = next(node for node in graph.proto.graph.node if layer in node.output)
-    bounds: list[float | None] = []
-    for name in [*node.input[1:3], "", ""][:2]:
-        weight = graph.weights.get(name)
-        value = float(numpy_helper.to_array(weight).reshape(-1)[0]) if weight is not None else None
-        bounds.append(value if value is None or abs(value) < np.finfo(np.float32).max else None)
-    return bounds[0], bounds[1]
-
-
-def emit_inspection(builder: Builder, tensor: Tensor, ends: Ends) -> tuple[Tensor, Tensor]:
+def emit_inspection(builder: Builder, tensor: Tensor, saturation: Saturation) -> tuple[Tensor, Tensor]:
     """The summary of a layer, N×10, and the largest absolute value of each channel, N×C (N×0 where it has none)."""
     x = tensor.name if tensor.dtype == "float32" else builder.cast(tensor.name, "float32")
     real = replace(tensor, name=x, dtype="float32")
-    columns = builder.op("Concat", *_columns(builder, real, ends), axis=1)
+    columns = builder.op("Concat", *_columns(builder, real, saturation), axis=1)
     vector = replace(real, layout=Layout.VECTOR)
     return replace(vector, name=columns, shape=(tensor.shape[0], len(COLUMNS))), _channels(builder, real)
 
 
-def _columns(builder: Builder, tensor: Tensor, ends: Ends) -> Iterator[str]:
+def _columns(builder: Builder, tensor: Tensor, saturation: Saturation) -> Iterator[str]:
     """Each N×1."""
     flat = builder.op("Reshape", tensor.name, builder.constant([0, -1], "int64"))
     zero, infinity = (builder.constant(value, "float32") for value in (0.0, np.inf))
@@ -87,21 +49,28 @@ def _columns(builder: Builder, tensor: Tensor, ends: Ends) -> Iterator[str]:
     yield mean
     yield builder.op("Div", squares, count)
     yield total(builder.op("Equal", flat, zero))
-    yield total(_saturated(builder, known, is_finite, ends))
+    yield total(_saturated(builder, tensor, flat, is_finite, saturation))
     yield total(is_nan)
     yield total(is_inf)
     yield builder.reduce("ReduceL2", known, [1], keepdims=True)
 
 
-def _saturated(builder: Builder, known: str, is_finite: str, ends: Ends) -> str:
-    beyond = [
-        builder.op(op_type, known, builder.constant(end, "float32"))
-        for op_type, end in zip(("LessOrEqual", "GreaterOrEqual"), ends, strict=True)
-        if end is not None
-    ]
-    if not beyond:
-        return builder.op("Not", builder.op("Or", is_finite, builder.op("Not", is_finite)))  # none of them
-    return builder.op("And", is_finite, beyond[0] if len(beyond) == 1 else builder.op("Or", *beyond))
+def _saturated(builder: Builder, tensor: Tensor, flat: str, is_finite: str, saturation: Saturation) -> str:
+    """Emit which values are saturated, as booleans of the shape of ``flat``; those that are not finite never are."""
+    judged = flat if saturation.axis is None else _largest_along(builder, tensor, saturation.axis)
+    saturated = builder.op("And", is_finite, builder.constant(False, "bool"))
+    for op_type, end in (("LessOrEqual", saturation.low), ("GreaterOrEqual", saturation.high)):
+        if end is not None:
+            beyond = builder.op(op_type, judged, builder.constant(end, "float32"))
+            saturated = builder.op("Or", saturated, builder.op("And", is_finite, beyond))
+    return saturated
+
+
+def _largest_along(builder: Builder, tensor: Tensor, axis: int) -> str:
+    """Emit for each value the largest along an axis, N×values."""
+    largest = builder.reduce("ReduceMax", tensor.name, [axis % tensor.rank], keepdims=True)
+    spread = builder.op("Expand", largest, builder.op("Shape", tensor.name))
+    return builder.op("Reshape", spread, builder.constant([0, -1], "int64"))
 
 
 def _channels(builder: Builder, tensor: Tensor) -> Tensor:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from layertap.types import Array
 from layertap.viz import Picture, Result
+from layertap.viz.style import DOTS_PER_INCH
+
+TOUCHING = 1.5
+"""Pixels that two texts may share: boxes hold the room of letters that reach above and below the line."""
 
 
 def result(name: str, values: Array) -> Result:
@@ -47,3 +55,52 @@ def all_axes(figure: Figure) -> list[Axes]:
 def widths(axes: Axes) -> list[float]:
     """Of the bars."""
     return [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
+
+
+def assert_readable(figure: Figure) -> None:
+    """Draw the figure and check that no text leaves the canvas and no two texts overlap."""
+    canvas = FigureCanvasAgg(figure)
+    figure.set_dpi(DOTS_PER_INCH)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        canvas.draw()
+    renderer = canvas.get_renderer()
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
+    for text, box in boxes:
+        assert box.x0 >= -1, f"{text!r} is cut off at the left"
+        assert box.y0 >= -1, f"{text!r} is cut off at the bottom"
+        assert box.x1 <= figure.bbox.width + 1, f"{text!r} is cut off at the right"
+        assert box.y1 <= figure.bbox.height + 1, f"{text!r} is cut off at the top"
+    boxes.sort(key=lambda item: item[1].x0)
+    for number, (text, box) in enumerate(boxes):
+        for other, beside in boxes[number + 1 :]:
+            if beside.x0 >= box.x1 - TOUCHING:
+                break
+            is_apart = beside.y0 >= box.y1 - TOUCHING or box.y0 >= beside.y1 - TOUCHING
+            assert is_apart, f"{text!r} and {other!r} overlap"
+
+
+def visible_texts(figure: Figure) -> list[Text]:
+    """Return the texts that are drawn: titles, labels, numbers of axes, notes."""
+    found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    hidden = {id(text) for axes in figure.axes if not axes.axison for text in axis_texts(axes)}
+    outside = {id(text) for axes in figure.axes for text in outside_limits(axes)}
+    return [text for text in found if id(text) not in hidden | outside]
+
+
+def axis_texts(axes: Axes) -> list[Text]:
+    """Return the texts that are not drawn where an axes' frame is off."""
+    ticks = [*axes.xaxis.get_major_ticks(), *axes.yaxis.get_major_ticks()]
+    labels = [axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text(), axes.yaxis.get_offset_text()]
+    return [*labels, *(label for tick in ticks for label in (tick.label1, tick.label2))]
+
+
+def outside_limits(axes: Axes) -> list[Text]:
+    """Return the labels of ticks that lie beyond the axes' limits, which matplotlib makes and does not draw."""
+    texts = []
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not low - 1e-9 * abs(low) <= tick.get_loc() <= high + 1e-9 * abs(high):
+                texts += [tick.label1, tick.label2]
+    return texts

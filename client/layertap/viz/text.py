@@ -1,0 +1,101 @@
+"""Texts that fit: measured with the font's own widths, shortened in the middle, given in full in a note."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+POINTS_PER_INCH = 72
+SLACK = 1.04
+"""A renderer rounds each letter to whole pixels: widths may grow by this factor."""
+LINE_HEIGHT = 1.25
+"""Distance of two lines, in font sizes."""
+SEPARATORS = " ./_-|:"
+"""Characters that a line may end after."""
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def clean(text: str) -> str:
+    """Return the text on one line, with question marks for what is no Unicode, as a file's name may be."""
+    return " ".join(text.encode(errors="replace").decode().split())
+
+
+def literal(text: str) -> str:
+    """Return the text so that a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+@lru_cache(maxsize=20_000)
+def width_of(text: str, size: float, *, bold: bool = False) -> float:
+    """Return the width of one line in inches."""
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as a box
+        width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return SLACK * width / POINTS_PER_INCH
+
+
+def height_of(lines: int, size: float) -> float:
+    """Return the height of so many lines in inches."""
+    return lines * LINE_HEIGHT * size / POINTS_PER_INCH
+
+
+def wrap(text: str, inches: float, size: float, *, bold: bool = False) -> list[str]:
+    """Break the text into lines of at most this width, after a separator where one stands in the line's second half."""
+    lines = []
+    while len(text) > 1 and width_of(text, size, bold=bold) > inches:
+        cut = _line_end(text, inches, size, bold=bold)
+        lines.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*lines, text]
+
+
+def _line_end(text: str, inches: float, size: float, *, bold: bool) -> int:
+    """Return how many characters the first line takes."""
+    fits = _most(lambda count: width_of(text[:count], size, bold=bold) <= inches, len(text))
+    after_separator = max(text.rfind(mark, 0, fits) + 1 for mark in SEPARATORS)
+    return after_separator if after_separator > fits / 2 else max(fits, 1)
+
+
+def _shorten(text: str, kept: int) -> str:
+    """Return the text with an ellipsis in the middle of so many characters that are kept."""
+    tail = kept // 2
+    return f"{text[: kept - tail]}…{text[len(text) - tail :]}"
+
+
+def _most(holds: Callable[[int], bool], largest: int) -> int:
+    """Return the largest number, at most ``largest``, up to which a condition holds."""
+    low, high = 0, largest
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
+    return low
+
+
+class Notes:
+    """Names that a figure shortens, each with a number by which the figure gives it in full below."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def fit(self, name: str, inches: float, size: float, *, lines: int = 1, bold: bool = False) -> str:
+        """Return the name in at most so many lines of this width; if it is too long, shortened and with a number."""
+        name = clean(name)
+        whole = wrap(name, inches, size, bold=bold)
+        if len(whole) <= lines:
+            return literal("\n".join(whole))
+        mark = f" {str(self._numbers.setdefault(name, len(self._numbers) + 1)).translate(_RAISED)}"
+
+        def lines_of(kept: int) -> list[str]:
+            return wrap(_shorten(name, kept) + mark, inches, size, bold=bold)
+
+        kept = _most(lambda count: len(lines_of(count)) <= lines, len(name) - 1)
+        return literal("\n".join(lines_of(kept)))
+
+    def in_full(self) -> list[str]:
+        """Return each shortened name in full, behind its number."""
+        return [f"{str(number).translate(_RAISED)} {name}" for name, number in self._numbers.items()]

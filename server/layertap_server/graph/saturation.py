@@ -1,0 +1,107 @@
+"""Which values of a layer count as saturated: near a bound of its activation, where the derivative vanishes.
+
+Three rules, by the operator that produces the layer:
+
+- A squashing function (sigmoid, hard sigmoid, tanh, softsign, erf): within `NEAR` of the range from either bound.
+- A clip (relu6, hard_tanh): the same, but not at a bound that is also its value for an input of 0. There a rectifier
+  is off, which the fraction of zeros reports. Of a clip with one bound, the values at that bound.
+- A softmax: every value of a distribution whose largest probability is at least ``1 - NEAR``. A small probability
+  alone is no saturation: most of 1,000 classes have one.
+
+No other operator saturates. LogSoftmax keeps the gradient that softmax loses; gated activations (swish, gelu, mish) and
+one-sided ones (relu, elu, softplus) have one bound, which is where the unit is off; Hardmax has no derivative at all.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from layertap import blocks
+from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.walk import attribute_of
+
+NEAR = 0.01
+"""Part of the range that counts as near its bound."""
+_BLOCKS = {
+    "Sigmoid": "sigmoid",
+    "HardSigmoid": "hard_sigmoid",
+    "Tanh": "tanh",
+    "Softsign": "softsign",
+    "Erf": "erf",
+}
+"""Operator -> block of the catalogue that has its range."""
+_SOFTMAX = frozenset({"Softmax", "softmax", "softmin"})
+_CLIPS = frozenset({"Clip", "clip", "relu6", "hard_tanh"})
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """Thresholds of a layer; None where it cannot saturate on that side."""
+
+    low: float | None = None
+    """Values at or below it are saturated."""
+    high: float | None = None
+    """Values at or above it are saturated."""
+    axis: int | None = None
+    """Axis of a softmax: all values along it are saturated where one of them reaches ``high``."""
+
+
+NONE = Saturation()
+
+
+def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
+    """Return the thresholds of a layer by the operator or block that produces it."""
+    info = next((info for info in graph.layers if info.name == layer), None)
+    if info is None:
+        return NONE
+    if info.op_type in _SOFTMAX:
+        return Saturation(high=1 - NEAR, axis=int(attribute_of(_producer(graph, layer), "axis", -1)))
+    if info.op_type in _CLIPS:
+        return _of_clip(*_clip_bounds(graph, layer))
+    bounds = _squashing_range(_BLOCKS.get(info.op_type, info.op_type))
+    return _near_both(*bounds) if bounds else NONE
+
+
+def _squashing_range(block: str) -> tuple[float, float] | None:
+    """Return the range that the catalogue gives a block that saturates on both sides, else None."""
+    spec = blocks.find(block)
+    if spec is None or spec.properties.get("saturates") != "both sides":
+        return None
+    low, high = re.findall(r"-?\d+(?:\.\d+)?", spec.properties["range"])
+    return float(low), float(high)
+
+
+def _near_both(low: float, high: float) -> Saturation:
+    near = NEAR * (high - low)
+    return Saturation(low + near, high - near)
+
+
+def _of_clip(low: float | None, high: float | None) -> Saturation:
+    if low is not None and high is not None and low >= high:
+        return NONE  # a constant
+    ends = Saturation(low, high) if low is None or high is None else _near_both(low, high)
+    is_off_below, is_off_above = low is not None and low >= 0, high is not None and high <= 0
+    return Saturation(None if is_off_below else ends.low, None if is_off_above else ends.high)
+
+
+def _clip_bounds(graph: ModelGraph, layer: str) -> tuple[float | None, float | None]:
+    """Return a Clip's bounds; None where it has none, or one that is no constant."""
+    low, high = [*_producer(graph, layer).input[1:3], "", ""][:2]
+    return _constant(graph, low), _constant(graph, high)
+
+
+def _constant(graph: ModelGraph, name: str) -> float | None:
+    weight = graph.weights.get(name)
+    if weight is None:
+        return None
+    value = float(numpy_helper.to_array(weight).reshape(-1)[0])
+    return value if abs(value) < np.finfo(np.float32).max else None
+
+
+def _producer(graph: ModelGraph, layer: str) -> onnx.NodeProto:
+    return next(node for node in graph.proto.graph.node if layer in node.output)
