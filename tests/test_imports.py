@@ -23,7 +23,7 @@ BELOW = {
     "build": {"blocks", "document"},
     "manifest": {"build", "document", "graph", "preprocessing"},
     "selectors": set(),
-    "plan": {"blocks", "graph", "limits", "selectors"},
+    "plan": {"blocks", "cancellation", "graph", "limits", "selectors"},
     "cancellation": set(),
     "runtime": {"cancellation", "graph"},
     "request_record": set(),
@@ -37,7 +37,9 @@ BELOW = {
     "inputs": {"graph"},
     "apply": {"graph", "limits", "request_record", "runtime", "sessions"},
     "batching": {"cancellation", "request_record"},
+    "batch_trial": {"graph", "loading", "plan", "runtime"},
     "engine": {
+        "batch_trial",
         "batching",
         "cancellation",
         "graph",

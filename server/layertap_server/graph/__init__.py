@@ -5,6 +5,7 @@
 
 from onnx import ModelProto
 
+from layertap_server.graph.batch_axis import APART, Mixing, Verdict, mixing_of, worst
 from layertap_server.graph.compile import (
     CompiledPlan,
     compile_head,
@@ -29,17 +30,20 @@ Proto = ModelProto
 """An ONNX model, for rooms that only hand it on."""
 
 __all__ = [
+    "APART",
     "COLUMNS",
     "INPUT",
     "MOST_BYTES",
     "CompiledPlan",
     "GraphError",
     "ImageInput",
+    "Mixing",
     "ModelGraph",
     "Normalization",
     "ObservedType",
     "Operation",
     "Proto",
+    "Verdict",
     "at_size",
     "check_size",
     "compile_head",
@@ -49,6 +53,7 @@ __all__ = [
     "head_type",
     "inexact_layers",
     "load",
+    "mixing_of",
     "operate",
     "probe_model",
     "read",
@@ -57,4 +62,5 @@ __all__ = [
     "tensor_type",
     "whole_with_outputs",
     "with_observed",
+    "worst",
 ]
