@@ -35,7 +35,7 @@ BELOW = {
     "repository": {"document", "graph", "loading", "manifest"},
     "limits": set(),
     "inputs": {"graph"},
-    "apply": {"graph", "limits", "request_record", "runtime", "sessions"},
+    "apply": {"graph", "limits", "plan", "request_record", "runtime", "sessions"},
     "batching": {"cancellation", "request_record"},
     "batch_trial": {"graph", "loading", "plan", "runtime"},
     "engine": {

@@ -18,7 +18,6 @@ from layertap.errors import (
     ModelFailedError,
     NoImagesError,
     ShapeMismatchError,
-    TooFewImagesError,
     TooManyImagesError,
 )
 from layertap.types import (
@@ -53,7 +52,7 @@ from layertap_server.graph import (
 from layertap_server.inputs import OtherInputs, filled, is_own_input, other_inputs, own_input, own_size, too_many_images
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
-from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
+from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result, check_several
 from layertap_server.preprocessing import COLOR
 from layertap_server.repository import TryOutError
 from layertap_server.response_cache import ResponseCache
@@ -149,6 +148,7 @@ class Engine:
             warm=resolution.plan in self._sessions or self._wider(model, resolution.plan) is not None,
             model=model.info.name,
             version=model.info.version,
+            operations=resolution.operations * _computed_images(model, request.image_count),
             looks_across_images=bool(resolution.across),
         )
 
@@ -161,7 +161,7 @@ class Engine:
     def inspect(self, model: LoadedModel, request: InspectRequest) -> tuple[LayerStatistics, ...]:
         """The statistics of layers over the request's images; errors as of `extract`."""
         prepared = self._prepared(
-            request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
+            request.images, model, lambda input_, count: self._inspection(request, model, input_, count)
         )
         batch, inspection = prepared.batch(), prepared.resolved
         with request_record.current().stage("plan"):
@@ -259,7 +259,14 @@ class Engine:
         sizes = {result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results}
         self._limits.check_response(sizes)
         self._limits.check_computed(resolution.computed_bytes * count)
+        self._limits.check_operations(resolution.operations * _computed_images(model, count), resolution.dearest)
         return resolution
+
+    def _inspection(self, request: InspectRequest, model: LoadedModel, input_: PlanInput, count: int) -> Inspection:
+        inspection = model.planner.inspection(request.selectors, input_)
+        total = inspection.operations * _computed_images(model, count)
+        self._limits.check_operations(total, f"the statistics of {len(inspection.layers)} layers, and what they need")
+        return inspection
 
     def _decode(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×C."""
@@ -367,6 +374,12 @@ def _previewed(result: Result, images_: int) -> PreviewedFeature:
     return PreviewedFeature(result.name, result.layer, result.tensor.dtype, (images_, *sizes[1:]), size)
 
 
+def _computed_images(model: LoadedModel, count: int) -> int:
+    """Return how many images are computed: a batch of a fixed size is filled up."""
+    fixed = model.graph.fixed_batch or 1
+    return -(-count // fixed) * fixed
+
+
 def _check_together(resolution: Resolution, count: int) -> None:
     """Check blocks that take their statistics from all images of the request.
 
@@ -375,15 +388,8 @@ def _check_together(resolution: Resolution, count: int) -> None:
         InvalidRequestError: the model has to run its images one at a time.
     """
     across = resolution.across
-    if not across:
-        return
-    if count == 1:
-        message = (
-            f"{across} takes its statistics from all images of one request, and this request has one image; send the "
-            "images together in one request (in bulk and in streams each image is a request of its own)"
-        )
-        raise TooFewImagesError(message, field="images", block=across, images=count)
-    if resolution.mixing.mixing is Mixing.RUN:
+    check_several(across, count)
+    if across and resolution.mixing.mixing is Mixing.RUN:
         why = resolution.mixing.why
         message = (
             f"{across} needs all images in one run, and these layers run one image at a time ({why}); extract them "

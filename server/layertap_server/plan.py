@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
 
@@ -16,12 +16,14 @@ from layertap.errors import (
     NoTapsError,
     ShapeMismatchError,
     TapSyntaxError,
+    TooFewImagesError,
     TooManyTapsError,
 )
 from layertap.expression import LONGEST, format_block, format_tap, parse_tap
-from layertap.types import Batching, LayerInfo, Tap
+from layertap.types import Batching, Block, LayerInfo, Tap
 from layertap_server import cancellation
 from layertap_server.blocks import Tensor
+from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import (
     APART,
     GraphError,
@@ -33,6 +35,8 @@ from layertap_server.graph import (
     head_type,
     inexact_layers,
     mixing_of,
+    price_of,
+    prices_of,
     worst,
 )
 from layertap_server.limits import check_head
@@ -40,6 +44,10 @@ from layertap_server.selectors import Selectors, check_name
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
+FRONT = 8 * ELEMENT
+"""Operations a value of the image: it is turned, cast and normalized."""
+INSPECTION = 40 * ELEMENT
+"""Operations a value of a layer for its statistics: about so many passes over it."""
 MOST_TAPS = 1024
 MOST_RESULTS = 4096
 KEPT_RESOLUTIONS = 1024
@@ -76,7 +84,7 @@ class Plan:
     @property
     def looks_across_images(self) -> bool:
         """Whether a block takes its statistics from all images of the request."""
-        return any(_looks_across(head) is not None for _, head in self.heads)
+        return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
 
     def is_part_of(self, other: Plan) -> bool:
         """Return whether the other plan computes all that this one does, on the same images of a run."""
@@ -93,6 +101,8 @@ class Inspection:
     input: PlanInput
     batching: Batching = Batching.JOINED
     """Which images run together, as the model's layers demand."""
+    operations: int = 0
+    """Price of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,10 @@ class Resolution:
     """How the model itself mixes the images of a run, and why."""
     across: str = ""
     """The block that takes its statistics from all images of the request, with its tap."""
+    operations: int = 0
+    """Price of one image: the model's nodes and the heads; see `blocks.operations`."""
+    dearest: str = ""
+    """What costs most of it, in words."""
 
 
 @dataclass(slots=True)
@@ -133,6 +147,8 @@ class _Draft:
     heads: dict[tuple[str, Head], int] = field(default_factory=dict)
     computed_bytes: int = 0
     across: str = ""
+    operations: int = 0
+    dearest: tuple[str, int] = ("", 0)
 
 
 class Planner:
@@ -161,6 +177,7 @@ class Planner:
         self._resolutions: _Recent[Resolution] = _Recent(KEPT_RESOLUTIONS)
         self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
         self._mixing: _Recent[Mapping[str, Verdict]] = _Recent(KEPT_SIZES)
+        self._prices: _Recent[Mapping[str, int]] = _Recent(KEPT_SIZES)
         self._tried: Mapping[str, Verdict] = {}
         self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
@@ -202,6 +219,12 @@ class Planner:
         """Multiply-accumulates of one image, as far as they are known, and how many nodes of the model are run."""
         return cost_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
 
+    def price(self, layers: Collection[str], input_: PlanInput) -> int:
+        """Return the operations of the model's nodes that the layers need, for one image."""
+        graph = self.graph_for(input_)
+        prices = self._prices.get(str(input_.size), lambda: prices_of(graph))
+        return price_of(graph, prices, layers) + FRONT * graph.types[graph.image_input.name].values
+
     def is_exact(self, plan: Plan) -> bool:
         """Whether its taps leave all values as they are; see `graph.quantized`."""
         return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
@@ -238,8 +261,17 @@ class Planner:
         Raises:
             UnknownLayerError, NotTappableError: what is wrong with a selector; the field says which.
         """
+        if len(selectors) > MOST_TAPS:
+            message = (
+                f"the request has {len(selectors)} selectors and the limit is {MOST_TAPS}; one may name many layers"
+            )
+            raise TooManyTapsError(message, field="selectors", selectors=len(selectors), limit=MOST_TAPS)
         names: dict[str, None] = {}
-        for index, selector in enumerate(selectors or ("all:activations",)):
+        job = cancellation.current()
+        # A selector that is repeated names nothing new.
+        first = {selector: index for index, selector in reversed(list(enumerate(selectors or ("all:activations",))))}
+        for selector, index in sorted(first.items(), key=lambda item: item[1]):
+            job.check()
             try:
                 names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
             except LayertapError as error:
@@ -247,7 +279,9 @@ class Planner:
         if len(names) > MOST_RESULTS:
             raise TooManyTapsError(f"the selectors name more than {MOST_RESULTS} layers", limit=MOST_RESULTS)
         batching = BATCHING[self.mixing(names, input_).mixing]
-        return Inspection(self._model_key, tuple(names), input_, batching)
+        types = self.graph_for(input_).types
+        operations = self.price(names, input_) + INSPECTION * sum(types[name].values for name in names)
+        return Inspection(self._model_key, tuple(names), input_, batching, operations)
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
         """The layers that a selector names; every layer, tappable or not, for an empty one."""
@@ -272,7 +306,12 @@ class Planner:
         batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
         plan = Plan(self._model_key, tuple(draft.heads), input_, batching)
         inexact = inexact_layers(graph.proto.graph, layers)
-        return Resolution(plan, tuple(draft.results), draft.computed_bytes, inexact, mixing, draft.across)
+        own = self.price(layers, input_)
+        name, price = draft.dearest
+        dearest = name if price > own else "the model's own layers"
+        operations = own + draft.operations
+        results = tuple(draft.results)
+        return Resolution(plan, results, draft.computed_bytes, inexact, mixing, draft.across, operations, dearest)
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)
@@ -281,8 +320,8 @@ class Planner:
         job = cancellation.current()
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
-        if not draft.across and (number := _looks_across(head)) is not None:
-            draft.across = f"{format_block(tap.blocks[number])} (taps[{index}])"
+        if not draft.across and (across := across_images(tap.blocks, head)):
+            draft.across = f"{across} (taps[{index}])"
         for layer in selection.layers:
             job.check()
             name = _result_name(tap, layer, text, single=selection.single)
@@ -292,11 +331,16 @@ class Planner:
             if len(draft.names) == MOST_RESULTS:
                 message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
-            tensor, computed_bytes = head_type(graph, layer.name, head)
+            type_ = head_type(graph, layer.name, head)
+            if (layer.name, head) not in draft.heads:
+                draft.operations += type_.operations
             head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
+            block, price = type_.dearest
+            if price > draft.dearest[1]:
+                draft.dearest = f"{block} on {layer.name} (taps[{index}])", price
             draft.names.add(name)
-            draft.results.append(Result(name, layer.name, head_index, index, tensor))
-            draft.computed_bytes += computed_bytes
+            draft.results.append(Result(name, layer.name, head_index, index, type_.tensor))
+            draft.computed_bytes += type_.computed_bytes
 
     def _expanded(self, tap: Tap) -> Tap:
         """The tap with the named tap that its selector stands for, if it does, written out."""
@@ -306,10 +350,20 @@ class Planner:
         return replace(tap, selector=named.selector, blocks=named.blocks + tap.blocks)
 
 
-def _looks_across(head: Head) -> int | None:
-    """Return the number of the first block that looks across images."""
-    looks = (index for index, block in enumerate(head) if blocks.get(block.name).looks_across_images(block))
-    return next(looks, None)
+def across_images(given: Sequence[Block], head: Head) -> str:
+    """Return the first block that looks across images, as it was written; empty where none does."""
+    pairs = zip(given, head, strict=True)
+    return next((format_block(one) for one, bound in pairs if blocks.get(bound.name).looks_across_images(bound)), "")
+
+
+def check_several(across: str, images: int) -> None:
+    """Raise `TooFewImagesError` where ``across`` takes its statistics from all images, and there is one."""
+    if across and images == 1:
+        message = (
+            f"{across} takes its statistics from all images of one request, and this request has one image; send the "
+            "images together in one request (in bulk and in streams each image is a request of its own)"
+        )
+        raise TooFewImagesError(message, field="images", block=across, images=images)
 
 
 Value = TypeVar("Value")

@@ -8,6 +8,7 @@ from onnx import ModelProto
 from layertap_server.graph.batch_axis import APART, Mixing, Verdict, mixing_of, worst
 from layertap_server.graph.compile import (
     CompiledPlan,
+    HeadType,
     compile_head,
     compile_inspection,
     compile_plan,
@@ -21,6 +22,7 @@ from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
+from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, reread, with_observed
@@ -36,6 +38,7 @@ __all__ = [
     "MOST_BYTES",
     "CompiledPlan",
     "GraphError",
+    "HeadType",
     "ImageInput",
     "Mixing",
     "ModelGraph",
@@ -55,6 +58,8 @@ __all__ = [
     "load",
     "mixing_of",
     "operate",
+    "price_of",
+    "prices_of",
     "probe_model",
     "read",
     "reread",

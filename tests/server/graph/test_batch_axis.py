@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -25,7 +26,9 @@ HEAD = '<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
 INPUT = "g (float[batch, 3, 4, 6] image) => ({output}) {{\n"
 
 
-def model_of(body: str, output: str = "float[batch, m] out", opset: int = 17, **weights: Array) -> onnx.ModelProto:
+def model_of(
+    body: str, weights: Mapping[str, Array] = MappingProxyType({}), output: str = "float[batch, m] out", opset: int = 17
+) -> onnx.ModelProto:
     text = HEAD.format(opset=opset) + INPUT.format(output=output) + body + "\n}"
     model = parser.parse_model(text)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
@@ -153,7 +156,7 @@ ONE_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
 @pytest.mark.parametrize("name", IMAGE_BY_IMAGE)
 def test_what_stays_beside_the_batch_axis_is_joined(name: str, tmp_path: Path) -> None:
     body, weights = IMAGE_BY_IMAGE[name]
-    model = model_of(body, **weights)
+    model = model_of(body, weights)
     expected = apart(model, images(3))
     np.testing.assert_allclose(together(model, images(3)), expected, rtol=1e-4, atol=1e-5)
     assert verdict_of(model, tmp_path) == APART
@@ -162,7 +165,7 @@ def test_what_stays_beside_the_batch_axis_is_joined(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", REQUEST)
 def test_what_computes_along_the_batch_axis_keeps_a_request_whole(name: str, tmp_path: Path) -> None:
     body, weights = REQUEST[name]
-    verdict = verdict_of(model_of(body, **weights), tmp_path)
+    verdict = verdict_of(model_of(body, weights), tmp_path)
     assert verdict.mixing is Mixing.REQUEST, verdict
     assert verdict.why
 
@@ -170,7 +173,7 @@ def test_what_computes_along_the_batch_axis_keeps_a_request_whole(name: str, tmp
 @pytest.mark.parametrize("name", ONE_IMAGE)
 def test_what_takes_a_number_from_the_run_runs_one_image(name: str, tmp_path: Path) -> None:
     body, weights = ONE_IMAGE[name]
-    assert verdict_of(model_of(body, **weights), tmp_path).mixing is Mixing.RUN
+    assert verdict_of(model_of(body, weights), tmp_path).mixing is Mixing.RUN
 
 
 def test_layers_before_the_mixing_node_stay_joined(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_what_the_graph_does_not_tell_is_unknown(body: str, tmp_path: Path) -> N
 
 def test_flattening_softmax_of_old_models_is_not_taken_for_one_axis(tmp_path: Path) -> None:
     for axis, mixing in ((0, Mixing.REQUEST), (1, Mixing.NONE)):
-        model = model_of(f"out = Softmax<axis={axis}>(image)", "float[batch,3,4,6] out", 11)
+        model = model_of(f"out = Softmax<axis={axis}>(image)", output="float[batch,3,4,6] out", opset=11)
         assert verdict_of(model, tmp_path).mixing is mixing
 
 
@@ -281,7 +284,7 @@ def test_joined_layers_give_together_what_they_give_apart(tmp_path_factory: pyte
 
 
 def check_chain(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
-    model = model_of(body, "float out", **WEIGHTS)
+    model = model_of(body, WEIGHTS, "float out")
     model.graph.output[0].type.tensor_type.ClearField("shape")
     runnable = onnx.ModelProto()
     runnable.CopyFrom(model)

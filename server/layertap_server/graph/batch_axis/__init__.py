@@ -6,6 +6,6 @@ Each family of operators has one rule in a table; an operator without a rule is 
 """
 
 from layertap_server.graph.batch_axis.facts import APART, Mixing, Verdict, worst
-from layertap_server.graph.batch_axis.flow import mixing_of
+from layertap_server.graph.batch_axis.flow import facts_of, mixing_of
 
-__all__ = ["APART", "Mixing", "Verdict", "mixing_of", "worst"]
+__all__ = ["APART", "Mixing", "Verdict", "facts_of", "mixing_of", "worst"]
