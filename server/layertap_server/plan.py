@@ -22,11 +22,12 @@ from layertap.errors import (
 from layertap.expression import LONGEST, format_block, format_tap, parse_tap
 from layertap.types import Batching, Block, LayerInfo, Tap
 from layertap_server import cancellation
-from layertap_server.blocks import Tensor
+from layertap_server.blocks import Tensor, check_nodes
 from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import (
     APART,
     GraphError,
+    HeadType,
     Mixing,
     ModelGraph,
     Verdict,
@@ -149,6 +150,23 @@ class _Draft:
     across: str = ""
     operations: int = 0
     dearest: tuple[str, int] = ("", 0)
+    types: dict[tuple[str, Head], HeadType] = field(default_factory=dict)
+    nodes: int = 0
+
+    def add(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
+        """Add a head that no earlier tap has.
+
+        Raises:
+            RequestTooLargeError: all heads together are too many operators, as when they are compiled.
+        """
+        self.types[layer, head] = type_
+        self.heads[layer, head] = len(self.heads)
+        self.operations += type_.operations
+        self.nodes += type_.nodes
+        check_nodes(self.nodes)
+        block, price = type_.dearest
+        if price > self.dearest[1]:
+            self.dearest = f"{block} on {layer} (taps[{tap}])", price
 
 
 class Planner:
@@ -331,13 +349,11 @@ class Planner:
             if len(draft.names) == MOST_RESULTS:
                 message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
-            type_ = head_type(graph, layer.name, head)
-            if (layer.name, head) not in draft.heads:
-                draft.operations += type_.operations
-            head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
-            block, price = type_.dearest
-            if price > draft.dearest[1]:
-                draft.dearest = f"{block} on {layer.name} (taps[{index}])", price
+            type_ = draft.types.get((layer.name, head))
+            if type_ is None:
+                type_ = head_type(graph, layer.name, head)
+                draft.add(layer.name, head, type_, index)
+            head_index = draft.heads[layer.name, head]
             draft.names.add(name)
             draft.results.append(Result(name, layer.name, head_index, index, type_.tensor))
             draft.computed_bytes += type_.computed_bytes

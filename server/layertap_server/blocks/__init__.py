@@ -22,6 +22,7 @@ from layertap_server.blocks.builder import (
     Emitter,
     Layer,
     Tensor,
+    check_nodes,
     misfit,
     value_info,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "Emitter",
     "Layer",
     "Tensor",
+    "check_nodes",
     "emit_block",
     "emit_head",
     "value_info",

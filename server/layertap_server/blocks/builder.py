@@ -179,9 +179,7 @@ class Builder:
 
     def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Appends a node of several outputs; returns their names."""
-        if len(self.nodes) >= MOST_NODES:
-            message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
-            raise RequestTooLargeError(message, limit=MOST_NODES)
+        check_nodes(len(self.nodes) + 1)
         names = [self.fresh(op_type) for _ in range(count)]
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **given))
@@ -319,6 +317,13 @@ def minimum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], 
     """The minimum as the maximum of the negated tensor; NaN as in `maximum_with_nan`."""
     negated = replace(tensor, name=builder.op("Neg", tensor.name))
     return builder.op("Neg", maximum_with_nan(builder, negated, maximum))
+
+
+def check_nodes(count: int) -> None:
+    """Raise `RequestTooLargeError` where the heads of a request are too many operators."""
+    if count > MOST_NODES:
+        message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
+        raise RequestTooLargeError(message, limit=MOST_NODES)
 
 
 def check_numbers(count: int, what: str) -> None:

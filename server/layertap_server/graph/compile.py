@@ -62,6 +62,8 @@ class HeadType:
     """Price of one image; see `blocks.operations`."""
     dearest: tuple[str, int]
     """Its block with the highest price, and that."""
+    nodes: int
+    """Operators that it consists of."""
 
 
 def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> HeadType:
@@ -80,7 +82,7 @@ def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable
 
 def _typed(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
     result = emit_head(builder, tensor, head)
-    return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest)
+    return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest, len(builder.nodes))
 
 
 def _given(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
