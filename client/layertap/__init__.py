@@ -6,6 +6,7 @@ from layertap._client import Client
 from layertap._connection import Tls
 from layertap.expression import format_tap, parse_tap
 from layertap.types import (
+    Batching,
     Block,
     ExtractedItem,
     FeatureMap,
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "Batching",
     "Block",
     "Client",
     "ExtractedItem",

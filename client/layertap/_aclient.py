@@ -95,7 +95,16 @@ class AsyncClient:
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 
+    async def _check_bulk(self, bulk: Bulk) -> None:
+        """Refuse blocks that look across images; the stream itself reports what else is wrong."""
+        try:
+            preview = await self._call(_calls.preview(bulk.preview), None)
+        except LayertapError:
+            return
+        bulk.check(preview)
+
     async def _run_bulk(self, bulk: Bulk, feed: AsyncFeed) -> AsyncGenerator[ExtractedItem]:
+        await self._check_bulk(bulk)
         try:
             while True:
                 stream = self._stream(feed.messages(), None)

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from layertap import wire
+from layertap import blocks, wire
 from layertap._calls import expressions
-from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
+from layertap.errors import LayertapError, RequestTooLargeError, TooFewImagesError, UnavailableError
+from layertap.expression import format_block, parse_tap
 from layertap.images import ImageLike, describe, to_payloads
-from layertap.types import ExtractedItem, ExtractRequest, Features
+from layertap.types import ExtractedItem, ExtractRequest, Features, Preview, PreviewRequest, Tap
 
 UNDER_WAY = 32
 """Images that are sent and not yet handed out: what bounds the memory of a run of any length."""
@@ -52,6 +53,9 @@ class Bulk:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
+        """Raise `TooFewImagesError` where a tap has a block that takes its statistics from several images."""
+        for tap in self.request.taps:
+            refuse_statistics(_block_across_images(tap))
         self._assembler = wire.Assembler(expressions(self.request))
 
     def begin(self) -> list[bytes]:
@@ -59,6 +63,16 @@ class Bulk:
         with self._lock:
             self._assembler = wire.Assembler(expressions(self.request))  # half an answer is sent anew as a whole
             return [wire.encode_stream_open(self.request), *(sent.message for sent in self._sent.values())]
+
+    @property
+    def preview(self) -> PreviewRequest:
+        """What tells, before any image is read, of blocks that look across images behind a name of the model's."""
+        return PreviewRequest(self.request.model, self.request.taps, self.request.version)
+
+    @staticmethod
+    def check(preview: Preview) -> None:
+        """Raise `TooFewImagesError` where a block takes its statistics from several images."""
+        refuse_statistics("a block of these taps" if preview.looks_across_images else "")
 
     @property
     def has_room(self) -> bool:
@@ -141,6 +155,30 @@ class Bulk:
                 self._ready[int(id_)] = ExtractedItem(sent.name, error=_numbered(answer, int(id_)))
             else:
                 self._ready[int(id_)] = ExtractedItem(sent.name, answer)
+
+
+def refuse_statistics(across: str) -> None:
+    """Raise `TooFewImagesError` where ``across``, a block of the taps, takes its statistics from several images.
+
+    Each image of a bulk run is a request of its own: such a block would compare it with itself alone.
+    """
+    if across:
+        message = (
+            f"{across} takes its statistics from all images of one request, and in bulk each image is a request of its "
+            "own; send the images together with extract, or leave the block out and standardize the features "
+            "afterwards"
+        )
+        raise TooFewImagesError(message, field="taps", block=across)
+
+
+def _block_across_images(tap: Tap | str) -> str:
+    """Return the first block of a tap that looks across images; empty where none does, or the server must say."""
+    try:
+        given = parse_tap(tap).blocks if isinstance(tap, str) else tap.blocks
+        across = (one for one in given if blocks.get(one.name).looks_across_images(blocks.bind(one)))
+        return next(map(format_block, across), "")
+    except LayertapError:
+        return ""
 
 
 def _numbered(error: LayertapError, number: int) -> LayertapError:

@@ -135,7 +135,16 @@ class Client:
         items = self._run_bulk(bulk, Feed(bulk, several))
         return with_progress(items, length_of(several)) if progress else items
 
+    def _check_bulk(self, bulk: Bulk) -> None:
+        """Refuse blocks that look across images; the stream itself reports what else is wrong."""
+        try:
+            preview = self._call(_calls.preview(bulk.preview), None)
+        except LayertapError:
+            return
+        bulk.check(preview)
+
     def _run_bulk(self, bulk: Bulk, feed: Feed) -> Generator[ExtractedItem]:
+        self._check_bulk(bulk)
         try:
             while True:
                 stream = self._stream(feed.messages(), None)

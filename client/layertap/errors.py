@@ -13,11 +13,13 @@
         NoTapsError               NO_TAPS
         TooManyTapsError          TOO_MANY_TAPS
         NoImagesError             NO_IMAGES
+        TooFewImagesError         TOO_FEW_IMAGES
         TooManyImagesError        TOO_MANY_IMAGES
         ImageDecodeError          IMAGE_DECODE_FAILED .index
         ImageTooLargeError        IMAGE_TOO_LARGE     .index
         BadTensorError            BAD_TENSOR
         BadRegionError            BAD_REGION
+        TooExpensiveError         TOO_EXPENSIVE       .operations, .limit
       UnknownModelError           NOT_FOUND           .suggestions
       ModelFailedError            FAILED_PRECONDITION
       UnavailableError            UNAVAILABLE         .retry_after
@@ -160,6 +162,12 @@ class NoImagesError(InvalidRequestError):
     reason = "NO_IMAGES"
 
 
+class TooFewImagesError(InvalidRequestError):
+    """A block takes its statistics from all images of the request, and the request has one."""
+
+    reason = "TOO_FEW_IMAGES"
+
+
 class TooManyImagesError(InvalidRequestError):
     reason = "TOO_MANY_IMAGES"
 
@@ -176,6 +184,22 @@ class BadTensorError(InvalidRequestError):
     """A tensor of the wrong dtype, shape or number of bytes."""
 
     reason = "BAD_TENSOR"
+
+
+class TooExpensiveError(InvalidRequestError):
+    """The request would compute more operations than the server allows; found before anything ran."""
+
+    reason = "TOO_EXPENSIVE"
+
+    @property
+    def operations(self) -> int:
+        """Price of the request, in operations as of ``Preview.operations``."""
+        return int(self.metadata.get("operations", "0"))
+
+    @property
+    def limit(self) -> int:
+        """Most operations that the server computes for one request (``--max-operations``)."""
+        return int(self.metadata.get("limit", "0"))
 
 
 class UnknownModelError(LayertapError):

@@ -44,6 +44,17 @@ class Layout(StrEnum):
     """Batch first, the rest unknown."""
 
 
+class Batching(StrEnum):
+    """Which images run together where a layer is tapped."""
+
+    JOINED = "joined"
+    """Each image is computed by itself: images of several requests may share a run."""
+    ONE_IMAGE = "one_image"
+    """The model takes a number from the whole run (a dynamic scale): each image runs alone."""
+    ONE_REQUEST = "one_request"
+    """The model computes across the images: a request runs whole, with no other request's images."""
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One configurable operation: its name and the parameters that were given; the rest take their defaults."""
@@ -168,6 +179,11 @@ class Preview:
     """Whether its plan is compiled."""
     model: str = ""
     version: str = ""
+    operations: int = 0
+    """Price of all images, in multiply-accumulates of a convolution that take as long; the server refuses too dear
+    requests (``--max-operations``)."""
+    looks_across_images: bool = False
+    """Whether a block takes its statistics from all images of a request, which then needs several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -414,6 +430,8 @@ class LayerInfo:
     not_tappable_reason: str = ""
     output_index: int = 0
     """Which of the node's outputs it is."""
+    batching: Batching | None = None
+    """None for a layer that cannot be tapped."""
 
     @property
     def tappable(self) -> bool:

@@ -341,4 +341,5 @@ def _limits(settings: Settings) -> Limits:
         image_pixels=settings.max_image_pixels,
         response_bytes=settings.max_response_bytes,
         computed_bytes=settings.max_computed_bytes,
+        operations=settings.max_operations,
     )

@@ -14,6 +14,7 @@ from layertap.types import ApplyRequest, Block, FeatureMap, Layout
 from layertap_server import request_record
 from layertap_server.graph import compile_head, tensor_type
 from layertap_server.limits import Limits, check_head
+from layertap_server.plan import across_images, check_several
 from layertap_server.runtime import Runtime
 from layertap_server.sessions import OpenPlan, SessionCache
 
@@ -55,17 +56,19 @@ class Applier:
         given = _blocks(request)
         head = tuple(blocks.bind(block) for block in given)
         plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout)
-        result, computed_bytes = tensor_type(plan.dtype, plan.sizes, layout, head)
+        check_several(across_images(given, head), len(array))
+        type_ = tensor_type(plan.dtype, plan.sizes, layout, head)
         name = " | ".join(format_block(block) for block in given)
-        self._check_size(name, result.bytes_for(len(array)) or 0, inline=inline)
-        self._limits.check_computed(computed_bytes * len(array))
+        self._check_size(name, type_.tensor.bytes_for(len(array)) or 0, inline=inline)
+        self._limits.check_computed(type_.computed_bytes * len(array))
+        self._limits.check_operations(type_.operations * len(array), type_.dearest[0])
         record = request_record.current()
         with record.stage("plan"):
             opened = self._sessions.get(plan, lambda: self._compile(plan))
         with record.stage("compute"):
             (output,) = opened.outputs(opened.run(array))
         self._check_size(name, output.array.nbytes, inline=inline)
-        return FeatureMap(name, output.array, layer="", layout=result.layout, quantization=output.quantization)
+        return FeatureMap(name, output.array, layer="", layout=type_.tensor.layout, quantization=output.quantization)
 
     def _check_size(self, name: str, size: int, *, inline: bool) -> None:
         self._limits.check_response({name: size})

@@ -18,9 +18,11 @@ from layertap.errors import (
     ModelFailedError,
     NoImagesError,
     ShapeMismatchError,
+    TooManyImagesError,
 )
 from layertap.types import (
     Array,
+    Batching,
     ExtractRequest,
     FeatureMap,
     Features,
@@ -36,18 +38,21 @@ from layertap.types import (
     Timing,
 )
 from layertap_server import cancellation, images, request_record
+from layertap_server.batch_trial import learn_batching
 from layertap_server.batching import Batcher, BatchLimits
 from layertap_server.graph import (
     CompiledPlan,
+    Mixing,
     ModelGraph,
     Normalization,
+    Verdict,
     compile_inspection,
     compile_plan,
 )
 from layertap_server.inputs import OtherInputs, filled, is_own_input, other_inputs, own_input, own_size, too_many_images
 from layertap_server.limits import Limits
 from layertap_server.loading import LoadedModel
-from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result
+from layertap_server.plan import Inspection, Plan, PlanInput, Resolution, Result, check_several
 from layertap_server.preprocessing import COLOR
 from layertap_server.repository import TryOutError
 from layertap_server.response_cache import ResponseCache
@@ -143,6 +148,8 @@ class Engine:
             warm=resolution.plan in self._sessions or self._wider(model, resolution.plan) is not None,
             model=model.info.name,
             version=model.info.version,
+            operations=resolution.operations * _computed_images(model, request.image_count),
+            looks_across_images=bool(resolution.across),
         )
 
     def check(self, model: LoadedModel, taps: tuple[Tap | str, ...]) -> Resolution:
@@ -154,13 +161,14 @@ class Engine:
     def inspect(self, model: LoadedModel, request: InspectRequest) -> tuple[LayerStatistics, ...]:
         """The statistics of layers over the request's images; errors as of `extract`."""
         prepared = self._prepared(
-            request.images, model, lambda input_, _: model.planner.inspection(request.selectors, input_)
+            request.images, model, lambda input_, count: self._inspection(request, model, input_, count)
         )
         batch, inspection = prepared.batch(), prepared.resolved
         with request_record.current().stage("plan"):
             opened = self._sessions.get(inspection, lambda: self._compile_inspection(model, inspection))
         others = other_inputs(request.inputs, opened.compiled.other_inputs, model.graph, len(batch))
-        arrays = self._run(opened, batch, others, model.max_batch, model.graph.fixed_batch)
+        step = _step(model, inspection, len(batch))
+        arrays = self._run(opened, batch, others, step, model.graph.fixed_batch)
         types = model.planner.graph_for(inspection.input).types
         outputs = [arrays[name] for name in opened.compiled.output_names]
         return tuple(
@@ -192,6 +200,7 @@ class Engine:
         """
         if self._runtime.device != "CPU":  # for a CPU the loader's first session was enough
             self.try_out(model)
+        learn_batching(model, self._runtime)
         size = model.preprocessing.output_size
         if size is None or not model.info.default_taps:
             return
@@ -247,10 +256,18 @@ class Engine:
 
     def _resolve(self, request: ExtractRequest, model: LoadedModel, input_: PlanInput, count: int) -> Resolution:
         resolution = model.planner.resolve(request.taps, input_)
+        _check_together(resolution, count)
         sizes = {result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results}
         self._limits.check_response(sizes)
         self._limits.check_computed(resolution.computed_bytes * count)
+        self._limits.check_operations(resolution.operations * _computed_images(model, count), resolution.dearest)
         return resolution
+
+    def _inspection(self, request: InspectRequest, model: LoadedModel, input_: PlanInput, count: int) -> Inspection:
+        inspection = model.planner.inspection(request.selectors, input_)
+        total = inspection.operations * _computed_images(model, count)
+        self._limits.check_operations(total, f"the statistics of {len(inspection.layers)} layers, and what they need")
+        return inspection
 
     def _decode(self, images_: Sequence[ImagePayload], model: LoadedModel) -> Array:
         """The pictures as one uint8 batch, N×H×W×C."""
@@ -363,25 +380,67 @@ def _previewed(result: Result, images_: int) -> PreviewedFeature:
     return PreviewedFeature(result.name, result.layer, result.tensor.dtype, (images_, *sizes[1:]), size)
 
 
-def _step(model: LoadedModel, plan: Plan, count: int) -> int:
-    """How many images run at once.
+def _computed_images(model: LoadedModel, count: int) -> int:
+    """Return how many images are computed: a batch of a fixed size is filled up."""
+    fixed = model.graph.fixed_batch or 1
+    return -(-count // fixed) * fixed
+
+
+def _check_together(resolution: Resolution, count: int) -> None:
+    """Check blocks that take their statistics from all images of the request.
 
     Raises:
-        InvalidRequestError: the plan looks across the request's images, and the model does not take so many.
+        TooFewImagesError: there is one image; each of its values would be compared with itself.
+        InvalidRequestError: the model has to run its images one at a time.
     """
-    if not plan.looks_across_images:
+    across = resolution.across
+    check_several(across, count)
+    if across and resolution.mixing.mixing is Mixing.RUN:
+        why = resolution.mixing.why
+        message = (
+            f"{across} needs all images in one run, and these layers run one image at a time ({why}); extract them "
+            "without the block and give the features to ApplyBlocks"
+        )
+        raise InvalidRequestError(message, block=across, why=why)
+
+
+def _step(model: LoadedModel, plan: Plan | Inspection, count: int) -> int:
+    """Return how many images run at once.
+
+    Raises:
+        InvalidRequestError: images belong together, and the model takes another number of them.
+        TooManyImagesError: the model computes across them, and takes fewer at once.
+    """
+    if plan.batching is Batching.ONE_IMAGE:
+        return 1
+    if plan.batching is Batching.JOINED:
         return model.max_batch
     fixed = model.graph.fixed_batch
     if fixed is not None and fixed != count:
-        message = f"the model takes {fixed} images at a time, so a block that looks across images needs {fixed} of them"
+        message = (
+            f"the model takes {fixed} images at a time, so what looks across images, a block or the model itself, "
+            f"needs {fixed} of them"
+        )
         raise InvalidRequestError(message, images=count, expected=fixed)
+    mixing = _mixing(model, plan)
+    if count > model.max_batch and mixing.mixing is Mixing.REQUEST:
+        message = (
+            f"the images of one request run together for these layers ({mixing.why}), and the model runs at most "
+            f"{model.max_batch} at once; send at most so many, or raise batching.max_batch in model.yaml"
+        )
+        raise TooManyImagesError(message, field="images", images=count, limit=model.max_batch, why=mixing.why)
     return count
+
+
+def _mixing(model: LoadedModel, plan: Plan | Inspection) -> Verdict:
+    layers = plan.layers if isinstance(plan, Inspection) else [layer for layer, _ in plan.heads]
+    return model.planner.mixing(layers, plan.input)
 
 
 def _may_join(plan: Plan, opened: OpenPlan, model: LoadedModel) -> bool:
     """Whether the plan's images may run with those of other requests: each is then answered as if it were alone."""
     fixed = model.graph.fixed_batch is not None
-    return not fixed and not plan.looks_across_images and not opened.compiled.other_inputs
+    return not fixed and plan.batching is Batching.JOINED and not opened.compiled.other_inputs
 
 
 def _joined(name: str, parts: Sequence[Array]) -> Array:

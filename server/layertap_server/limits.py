@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from layertap.errors import InvalidRequestError, RequestTooLargeError, ResponseTooLargeError
+from layertap.errors import InvalidRequestError, RequestTooLargeError, ResponseTooLargeError, TooExpensiveError
 
 MOST_BLOCKS = 64
 """Of one head."""
@@ -27,6 +27,19 @@ class Limits:
     response_bytes: int = 256 * 2**20
     computed_bytes: int = 8 * 2**30
     """What the heads may compute on the way, all images together."""
+
+    operations: int = 8 * 10**12
+    """Price of one request; see `blocks.operations`."""
+
+    def check_operations(self, total: int, dearest: str) -> None:
+        """Raise `TooExpensiveError` where a request would cost more operations than the limit."""
+        if total > self.operations:
+            message = (
+                f"the request would cost {total:.3g} operations and the limit is {self.operations:.3g} "
+                f"(--max-operations); the dearest part is {dearest}; take smaller windows, fewer layers, smaller "
+                "maps or fewer images"
+            )
+            raise TooExpensiveError(message, operations=total, limit=self.operations, dearest=dearest)
 
     def check_response(self, sizes: Mapping[str, int]) -> None:
         """Raises `ResponseTooLargeError` where results of these sizes are over the limit; it names the largest."""

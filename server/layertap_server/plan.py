@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
 
@@ -16,21 +16,45 @@ from layertap.errors import (
     NoTapsError,
     ShapeMismatchError,
     TapSyntaxError,
+    TooFewImagesError,
     TooManyTapsError,
 )
-from layertap.expression import LONGEST, format_tap, parse_tap
-from layertap.types import LayerInfo, Tap
-from layertap_server.blocks import Tensor
-from layertap_server.graph import GraphError, ModelGraph, at_size, cost_of, head_type, inexact_layers
+from layertap.expression import LONGEST, format_block, format_tap, parse_tap
+from layertap.types import Batching, Block, LayerInfo, Tap
+from layertap_server import cancellation
+from layertap_server.blocks import Tensor, check_nodes
+from layertap_server.blocks.operations import ELEMENT
+from layertap_server.graph import (
+    APART,
+    GraphError,
+    HeadType,
+    Mixing,
+    ModelGraph,
+    Verdict,
+    at_size,
+    cost_of,
+    head_type,
+    inexact_layers,
+    mixing_of,
+    price_of,
+    prices_of,
+    worst,
+)
 from layertap_server.limits import check_head
 from layertap_server.selectors import Selectors, check_name
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
+FRONT = 8 * ELEMENT
+"""Operations a value of the image: it is turned, cast and normalized."""
+INSPECTION = 40 * ELEMENT
+"""Operations a value of a layer for its statistics: about so many passes over it."""
 MOST_TAPS = 1024
 MOST_RESULTS = 4096
 KEPT_RESOLUTIONS = 1024
 KEPT_SIZES = 16
+BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
+"""How the layers of a plan mix images -> which images run together."""
 LONGEST_KEPT_KEY = 16_384
 """Characters: with the counts above, what the caches may take is bounded."""
 
@@ -55,15 +79,17 @@ class Plan:
     """Unique for each load of a model: a reloaded model shares nothing with what it was."""
     heads: tuple[tuple[str, Head], ...]
     input: PlanInput
+    batching: Batching = Batching.JOINED
+    """Which images run together, as the model's layers and the blocks of the heads demand."""
 
     @property
     def looks_across_images(self) -> bool:
-        """Whether one image's result depends on the request's others: such a plan runs all of them at once."""
+        """Whether a block takes its statistics from all images of the request."""
         return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
 
     def is_part_of(self, other: Plan) -> bool:
-        """Whether the other plan computes all that this one does, image by image."""
-        same = (self.model_key, self.input) == (other.model_key, other.input)
+        """Return whether the other plan computes all that this one does, on the same images of a run."""
+        same = (self.model_key, self.input, self.batching) == (other.model_key, other.input, other.batching)
         return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
 
 
@@ -74,6 +100,10 @@ class Inspection:
     model_key: int
     layers: tuple[str, ...]
     input: PlanInput
+    batching: Batching = Batching.JOINED
+    """Which images run together, as the model's layers demand."""
+    operations: int = 0
+    """Price of one image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +129,14 @@ class Resolution:
     """What the heads compute for one image, as far as the sizes are known."""
     inexact: frozenset[str] = frozenset()
     """Layers of a quantized model that the taps change by a rounding."""
+    mixing: Verdict = APART
+    """How the model itself mixes the images of a run, and why."""
+    across: str = ""
+    """The block that takes its statistics from all images of the request, with its tap."""
+    operations: int = 0
+    """Price of one image: the model's nodes and the heads; see `blocks.operations`."""
+    dearest: str = ""
+    """What costs most of it, in words."""
 
 
 @dataclass(slots=True)
@@ -109,6 +147,26 @@ class _Draft:
     names: set[str] = field(default_factory=set)
     heads: dict[tuple[str, Head], int] = field(default_factory=dict)
     computed_bytes: int = 0
+    across: str = ""
+    operations: int = 0
+    dearest: tuple[str, int] = ("", 0)
+    types: dict[tuple[str, Head], HeadType] = field(default_factory=dict)
+    nodes: int = 0
+
+    def add(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
+        """Add a head that no earlier tap has.
+
+        Raises:
+            RequestTooLargeError: all heads together are too many operators, as when they are compiled.
+        """
+        self.types[layer, head] = type_
+        self.heads[layer, head] = len(self.heads)
+        self.operations += type_.operations
+        self.nodes += type_.nodes
+        check_nodes(self.nodes)
+        block, price = type_.dearest
+        if price > self.dearest[1]:
+            self.dearest = f"{block} on {layer} (taps[{tap}])", price
 
 
 class Planner:
@@ -136,6 +194,10 @@ class Planner:
         self._default_taps = tuple(default_taps)
         self._resolutions: _Recent[Resolution] = _Recent(KEPT_RESOLUTIONS)
         self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
+        self._mixing: _Recent[Mapping[str, Verdict]] = _Recent(KEPT_SIZES)
+        self._prices: _Recent[Mapping[str, int]] = _Recent(KEPT_SIZES)
+        self._tried: Mapping[str, Verdict] = {}
+        self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
             check_name(name)
         for text in [*self._named, *self._default_taps]:
@@ -175,9 +237,41 @@ class Planner:
         """Multiply-accumulates of one image, as far as they are known, and how many nodes of the model are run."""
         return cost_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
 
+    def price(self, layers: Collection[str], input_: PlanInput) -> int:
+        """Return the operations of the model's nodes that the layers need, for one image."""
+        graph = self.graph_for(input_)
+        prices = self._prices.get(str(input_.size), lambda: prices_of(graph))
+        return price_of(graph, prices, layers) + FRONT * graph.types[graph.image_input.name].values
+
     def is_exact(self, plan: Plan) -> bool:
         """Whether its taps leave all values as they are; see `graph.quantized`."""
         return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
+
+    def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
+        """Return how the layers mix the images of a run: read off the graph, else as a trial showed.
+
+        A layer of which neither tells counts as one that computes across the images.
+        """
+        graph = self.graph_for(input_)
+        found = self._mixing.get(str(input_.size), lambda: mixing_of(graph))
+        return worst(self._decided(layer, found.get(layer, APART)) for layer in layers)
+
+    def undecided(self, input_: PlanInput) -> list[str]:
+        """Return the tappable layers of which the graph does not tell whether they mix images."""
+        found = mixing_of(self.graph_for(input_))
+        names = (layer.name for layer in self._layers if layer.tappable)
+        return [name for name in names if found.get(name, APART).mixing is Mixing.UNKNOWN]
+
+    def learn(self, tried: Mapping[str, Verdict], input_: PlanInput) -> None:
+        """Take over what a trial with images of this size showed; call it before the model takes requests."""
+        self._tried = dict(tried)
+        self._listed_at = input_
+        self._resolutions = _Recent(KEPT_RESOLUTIONS)
+
+    def _decided(self, layer: str, verdict: Verdict) -> Verdict:
+        if verdict.mixing in {Mixing.NONE, Mixing.UNKNOWN} and layer in self._tried:
+            return self._tried[layer]
+        return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
     def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
         """The layers that the selectors name, each once; without selectors those right after an activation.
@@ -185,19 +279,35 @@ class Planner:
         Raises:
             UnknownLayerError, NotTappableError: what is wrong with a selector; the field says which.
         """
+        if len(selectors) > MOST_TAPS:
+            message = (
+                f"the request has {len(selectors)} selectors and the limit is {MOST_TAPS}; one may name many layers"
+            )
+            raise TooManyTapsError(message, field="selectors", selectors=len(selectors), limit=MOST_TAPS)
         names: dict[str, None] = {}
-        for index, selector in enumerate(selectors or ("all:activations",)):
+        job = cancellation.current()
+        # A selector that is repeated names nothing new.
+        first = {selector: index for index, selector in reversed(list(enumerate(selectors or ("all:activations",))))}
+        for selector, index in sorted(first.items(), key=lambda item: item[1]):
+            job.check()
             try:
                 names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
             except LayertapError as error:
                 raise error.located(f"selectors[{index}]") from None
         if len(names) > MOST_RESULTS:
             raise TooManyTapsError(f"the selectors name more than {MOST_RESULTS} layers", limit=MOST_RESULTS)
-        return Inspection(self._model_key, tuple(names), input_)
+        batching = BATCHING[self.mixing(names, input_).mixing]
+        types = self.graph_for(input_).types
+        operations = self.price(names, input_) + INSPECTION * sum(types[name].values for name in names)
+        return Inspection(self._model_key, tuple(names), input_, batching, operations)
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
         """The layers that a selector names; every layer, tappable or not, for an empty one."""
-        return self._selectors.find(selector).layers if selector else self._layers
+        found = self._selectors.find(selector).layers if selector else self._layers
+        return tuple(replace(layer, batching=self._batching_of(layer)) for layer in found)
+
+    def _batching_of(self, layer: LayerInfo) -> Batching | None:
+        return BATCHING[self.mixing([layer.name], self._listed_at).mixing] if layer.tappable else None
 
     def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput) -> Resolution:
         if not taps:
@@ -209,17 +319,29 @@ class Planner:
                 self._add_tap(tap, index, draft, graph)
             except LayertapError as error:
                 raise error.located(f"taps[{index}]") from None
-        plan = Plan(self._model_key, tuple(draft.heads), input_)
-        inexact = inexact_layers(graph.proto.graph, {layer for layer, _ in draft.heads})
-        return Resolution(plan, tuple(draft.results), draft.computed_bytes, inexact)
+        layers = {layer for layer, _ in draft.heads}
+        mixing = self.mixing(layers, input_)
+        batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
+        plan = Plan(self._model_key, tuple(draft.heads), input_, batching)
+        inexact = inexact_layers(graph.proto.graph, layers)
+        own = self.price(layers, input_)
+        name, price = draft.dearest
+        dearest = name if price > own else "the model's own layers"
+        operations = own + draft.operations
+        results = tuple(draft.results)
+        return Resolution(plan, results, draft.computed_bytes, inexact, mixing, draft.across, operations, dearest)
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)
         tap = self._expanded(parse_tap(text))
         check_head(tap.blocks)
+        job = cancellation.current()
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
+        if not draft.across and (across := across_images(tap.blocks, head)):
+            draft.across = f"{across} (taps[{index}])"
         for layer in selection.layers:
+            job.check()
             name = _result_name(tap, layer, text, single=selection.single)
             if name in draft.names:
                 message = f"two results would be called {name!r}; give one of them a name of its own with '-> name'"
@@ -227,11 +349,14 @@ class Planner:
             if len(draft.names) == MOST_RESULTS:
                 message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
-            tensor, computed_bytes = head_type(graph, layer.name, head)
-            head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
+            type_ = draft.types.get((layer.name, head))
+            if type_ is None:
+                type_ = head_type(graph, layer.name, head)
+                draft.add(layer.name, head, type_, index)
+            head_index = draft.heads[layer.name, head]
             draft.names.add(name)
-            draft.results.append(Result(name, layer.name, head_index, index, tensor))
-            draft.computed_bytes += computed_bytes
+            draft.results.append(Result(name, layer.name, head_index, index, type_.tensor))
+            draft.computed_bytes += type_.computed_bytes
 
     def _expanded(self, tap: Tap) -> Tap:
         """The tap with the named tap that its selector stands for, if it does, written out."""
@@ -239,6 +364,22 @@ class Planner:
         if named is None or tap.selector in self._graph.types:
             return tap
         return replace(tap, selector=named.selector, blocks=named.blocks + tap.blocks)
+
+
+def across_images(given: Sequence[Block], head: Head) -> str:
+    """Return the first block that looks across images, as it was written; empty where none does."""
+    pairs = zip(given, head, strict=True)
+    return next((format_block(one) for one, bound in pairs if blocks.get(bound.name).looks_across_images(bound)), "")
+
+
+def check_several(across: str, images: int) -> None:
+    """Raise `TooFewImagesError` where ``across`` takes its statistics from all images, and there is one."""
+    if across and images == 1:
+        message = (
+            f"{across} takes its statistics from all images of one request, and this request has one image; send the "
+            "images together in one request (in bulk and in streams each image is a request of its own)"
+        )
+        raise TooFewImagesError(message, field="images", block=across, images=images)
 
 
 Value = TypeVar("Value")

@@ -79,6 +79,11 @@ class Settings:
     max_image_pixels: int = _setting(64 * MIB, "pixels an image", least=1)
     max_request_bytes: int = _setting(64 * MIB, "bytes a request", least=1024)
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way", least=1)
+    max_operations: int = _setting(
+        8 * 10**12,
+        "price of a request in multiply-accumulates of a convolution, which two cores compute in about a minute",
+        least=1,
+    )
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer", least=1)
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take", least=0)
     plan_cache_threads: int = _setting(

@@ -26,8 +26,9 @@ def test_callers_get_their_own_answers(client: Client, cat: Array) -> None:
         "logits",
     ]
     photos: list[ImageLike] = [cat, PHOTOS / "coffee.png", PHOTOS / "rocket.jpg"]
-    jobs = [(tap, photo) for tap in taps for photo in photos] * 3
-    alone = [client.extract(photo, model=MODEL, taps=tap) for tap, photo in jobs[: len(jobs) // 3]] * 3
+    pairs = [[photo, cat] for photo in photos]  # z_score(column) needs two images
+    jobs = [(tap, pair) for tap in taps for pair in pairs] * 3
+    alone = [client.extract(pair, model=MODEL, taps=tap) for tap, pair in jobs[: len(jobs) // 3]] * 3
     with ThreadPoolExecutor(12) as pool:
         together = list(pool.map(lambda job: client.extract(job[1], model=MODEL, taps=job[0]), jobs))
     for expected, actual in zip(alone, together, strict=True):

@@ -168,6 +168,14 @@ ROWS = {
         small(request(images=(PixelImage(NINE),) * 3)),
         "INVALID_ARGUMENT", "TOO_MANY_IMAGES", ("limit", "images"), "images",
     ),
+    "one image for a block across images": Row(
+        plain(request(taps=("embedding | z_score(column)",))),
+        "INVALID_ARGUMENT", "TOO_FEW_IMAGES", ("block", "images"), "images", says="one image",
+    ),
+    "too many operations": Row(
+        plain(request(taps=("stage:1 | resize(2000, 2000) | max_pool(501, stride=1) | gap",))),
+        "INVALID_ARGUMENT", "TOO_EXPENSIVE", ("operations", "limit", "dearest"), says="--max-operations",
+    ),
     "tensor of wrong shape": Row(
         plain(request(images=(PixelImage(np.zeros((1, 3, 9, 9), np.float32)),))),
         "INVALID_ARGUMENT", "BAD_TENSOR", ("expected", "got"), "images[0]",

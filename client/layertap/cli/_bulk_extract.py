@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from layertap._bulk import Bulk
 from layertap._client import Client
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
@@ -70,8 +71,7 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Cal
     """
     with connect(arguments) as client:
         version = client.model(arguments.model, version=arguments.version).version
-        if arguments.overwrite:  # before anything is lost: is there something to put in its place?
-            client.preview(model=arguments.model, taps=arguments.taps, version=version)
+        _check_taps(client, arguments, version)
         run = Run(arguments.model, version, tuple(arguments.taps))
         with (
             BulkWriter.open_or_resume(
@@ -83,6 +83,17 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Cal
             before = writer.rows
             _go_through(images, client, run, writer, errors)
     return lambda: _tell(arguments, writer.rows, writer.rows - before, errors)
+
+
+def _check_taps(client: Client, arguments: argparse.Namespace, version: str) -> None:
+    """Refuse, before anything is written, blocks that look across images; with ``--overwrite`` whatever is wrong."""
+    try:
+        preview = client.preview(model=arguments.model, taps=arguments.taps, version=version)
+    except LayertapError:
+        if arguments.overwrite:  # nothing could be put in the place of what would be lost
+            raise
+        return
+    Bulk.check(preview)
 
 
 def errors_path(out: Path) -> Path:

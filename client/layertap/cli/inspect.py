@@ -60,6 +60,7 @@ def _preview(arguments: argparse.Namespace) -> None:
     warm = "its plan is compiled" if preview.warm else "its plan is not compiled yet"
     millions = preview.macs_per_image / 1e6
     print(f"\n{preview.total_bytes} bytes, {millions:.0f} million multiply-accumulates an image; {warm}")
+    print(f"price: {preview.operations:.3g} operations")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

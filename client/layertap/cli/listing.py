@@ -12,7 +12,7 @@ from layertap.cli._output import UsageError, print_json, print_table, shape_text
 from layertap.cli._parser import add_command
 from layertap.cli._style import GREEN, RED, YELLOW
 from layertap.expression import format_value
-from layertap.types import LayerInfo, ModelInfo, ModelState
+from layertap.types import Batching, LayerInfo, ModelInfo, ModelState
 
 MODELS_EXAMPLES = """
 layertap models
@@ -132,7 +132,14 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
         layer.parameters,
         layer.macs,
         layer.bytes_per_image,
-        layer.not_tappable_reason,
+        layer.not_tappable_reason or _alone(layer),
+    )
+
+
+def _alone(layer: LayerInfo) -> str:
+    """Say which images run together, where they are not those of several requests."""
+    return {Batching.ONE_IMAGE: "one image a run", Batching.ONE_REQUEST: "one request a run"}.get(
+        layer.batching or Batching.JOINED, ""
     )
 
 

@@ -160,20 +160,24 @@ class PreviewExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
-    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm")
+    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     MACS_PER_IMAGE_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_FIELD_NUMBER: _ClassVar[int]
+    LOOKS_ACROSS_IMAGES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     features: _containers.RepeatedCompositeFieldContainer[PreviewedFeature]
     total_bytes: int
     macs_per_image: int
     warm: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ...) -> None: ...
+    operations: int
+    looks_across_images: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ..., operations: _Optional[int] = ..., looks_across_images: bool = ...) -> None: ...
 
 class PreviewedFeature(_message.Message):
     __slots__ = ("name", "layer", "dtype", "shape", "bytes")

@@ -15,6 +15,13 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_FAILED: _ClassVar[ModelState]
     MODEL_STATE_UNLOADED: _ClassVar[ModelState]
 
+class Batching(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BATCHING_UNSPECIFIED: _ClassVar[Batching]
+    BATCHING_JOINED: _ClassVar[Batching]
+    BATCHING_ONE_IMAGE: _ClassVar[Batching]
+    BATCHING_ONE_REQUEST: _ClassVar[Batching]
+
 class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BLOCK_KIND_UNSPECIFIED: _ClassVar[BlockKind]
@@ -28,6 +35,10 @@ MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
 MODEL_STATE_FAILED: ModelState
 MODEL_STATE_UNLOADED: ModelState
+BATCHING_UNSPECIFIED: Batching
+BATCHING_JOINED: Batching
+BATCHING_ONE_IMAGE: Batching
+BATCHING_ONE_REQUEST: Batching
 BLOCK_KIND_UNSPECIFIED: BlockKind
 BLOCK_KIND_ACTIVATION: BlockKind
 BLOCK_KIND_POOLING: BlockKind
@@ -168,7 +179,7 @@ class TokenGrid(_message.Message):
     def __init__(self, prefix: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index", "tokens")
+    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index", "tokens", "batching")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +199,7 @@ class Layer(_message.Message):
     NOT_TAPPABLE_REASON_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_INDEX_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BATCHING_FIELD_NUMBER: _ClassVar[int]
     name: str
     node: str
     op_type: str
@@ -207,7 +219,8 @@ class Layer(_message.Message):
     not_tappable_reason: str
     output_index: int
     tokens: TokenGrid
-    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ..., tokens: _Optional[_Union[TokenGrid, _Mapping]] = ...) -> None: ...
+    batching: Batching
+    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ..., tokens: _Optional[_Union[TokenGrid, _Mapping]] = ..., batching: _Optional[_Union[Batching, str]] = ...) -> None: ...
 
 class ListBlocksRequest(_message.Message):
     __slots__ = ("name",)

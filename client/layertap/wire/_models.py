@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from layertap.types import LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo, TokenGrid
+from layertap.types import Batching, LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo, TokenGrid
 from layertap.v1 import model_service_pb2 as pb
 from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
 
 _STATE_PREFIX = "MODEL_STATE_"
+_BATCHING_PREFIX = "BATCHING_"
 
 
 def encode_model(model: ModelInfo) -> pb.Model:
@@ -88,6 +89,7 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         tappable=layer.tappable,
         not_tappable_reason=layer.not_tappable_reason,
         output_index=layer.output_index,
+        batching=_BATCHING_PREFIX + layer.batching.name if layer.batching else None,
     )
 
 
@@ -111,7 +113,14 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         bytes_per_image=message.bytes_per_image if message.HasField("bytes_per_image") else None,
         not_tappable_reason=message.not_tappable_reason,
         output_index=message.output_index,
+        batching=_decode_batching(message.batching),
     )
+
+
+def _decode_batching(number: int) -> Batching | None:
+    """Return the batching of a layer; None for a number that this version does not know."""
+    name = pb.Batching.Name(number) if number in pb.Batching.values() else ""
+    return Batching.__members__.get(name.removeprefix(_BATCHING_PREFIX))
 
 
 def _encode_receptive_field(field: ReceptiveField | None) -> pb.ReceptiveField | None:

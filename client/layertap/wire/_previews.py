@@ -10,6 +10,9 @@ from layertap.wire._blocks import encode_tap
 from layertap.wire._features import decode_image, decode_tap_at, encode_image
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
+MOST_OPERATIONS = 2**63 - 1
+"""Largest price that the field holds; a higher one is sent as this."""
+
 
 def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
     return pb.PreviewExtractRequest(
@@ -43,6 +46,8 @@ def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
         total_bytes=preview.total_bytes,
         macs_per_image=preview.macs_per_image,
         warm=preview.warm,
+        operations=min(preview.operations, MOST_OPERATIONS),
+        looks_across_images=preview.looks_across_images,
     )
 
 
@@ -51,7 +56,16 @@ def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
         PreviewedFeature(item.name, item.layer, decode_dtype(item.dtype), tuple(item.shape), item.bytes)
         for item in message.features
     )
-    return Preview(features, message.total_bytes, message.macs_per_image, message.warm, message.model, message.version)
+    return Preview(
+        features,
+        message.total_bytes,
+        message.macs_per_image,
+        message.warm,
+        message.model,
+        message.version,
+        message.operations,
+        message.looks_across_images,
+    )
 
 
 def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:

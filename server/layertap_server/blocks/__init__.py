@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
-from layertap_server.blocks import activation, convolution, normalization, pooling, shape
+from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape
 from layertap_server.blocks.builder import (
     BLOCK,
     INNER,
@@ -22,6 +22,7 @@ from layertap_server.blocks.builder import (
     Emitter,
     Layer,
     Tensor,
+    check_nodes,
     misfit,
     value_info,
 )
@@ -65,9 +66,16 @@ def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         )
     if tensor.rank < LOWEST_RANK and block.name not in _ANY_DTYPE:
         raise misfit(block, tensor, "there is nothing of an image but one number", "a batch and something of it")
-    tensor = EMITTERS[block.name](builder, tensor, block)
-    builder.count_computed(tensor)
-    return tensor
+    before, nodes = builder.operations, len(builder.nodes)
+    result = EMITTERS[block.name](builder, tensor, block)
+    builder.count_computed(result)
+    values = max(tensor.values, result.values)
+    passes = min(len(builder.nodes) - nodes, operations.MOST_PASSES)
+    builder.count_operations(values * (passes * operations.ELEMENT + operations.SLOW.get(block.name, 0)))
+    price = builder.operations - before
+    if price > builder.dearest[1]:
+        builder.dearest = (block.name, price)
+    return result
 
 
 __all__ = [
@@ -81,6 +89,7 @@ __all__ = [
     "Emitter",
     "Layer",
     "Tensor",
+    "check_nodes",
     "emit_block",
     "emit_head",
     "value_info",

@@ -20,6 +20,8 @@ Dim: TypeAlias = int | str
 """A size, or the name of one that is not known."""
 
 MOST_NODES = 20_000
+MOST_NUMBERS = 2**24
+"""Numbers of one constant that a block makes while a request is planned."""
 
 INNER, BLOCK, PATH, LAYOUT = "layertap.inner", "layertap.block", "layertap.path", "layertap.layout"
 """Keys of a node's metadata: it is an inner part of a block and no layer; the block's name; the layer's module path and
@@ -104,6 +106,11 @@ class Tensor:
         """For messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""
         return f"the tensor has shape {self.shape_text} ({self.layout}, {self.dtype})"
 
+    @property
+    def values(self) -> int:
+        """Values of one image, over the sizes that are known."""
+        return math.prod(size for size in self.shape[1:] if isinstance(size, int))
+
     def with_axis(self, name: str, axis: int, size: Dim) -> Tensor:
         """Under another name, with another size along one axis."""
         return replace(self, name=name, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
@@ -145,6 +152,10 @@ class Builder:
         self._opset = opset
         self.computed_bytes = 0
         """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
+        self.operations = 0
+        """Price of the emitted heads for one image; see `operations`."""
+        self.dearest: tuple[str, int] = ("", 0)
+        """The block with the highest price, and that."""
         self._prefix = prefix
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
@@ -158,15 +169,17 @@ class Builder:
         known = [size for size in tensor.shape[1:] if isinstance(size, int)]
         self.computed_bytes += times * math.prod(known) * np.dtype(tensor.dtype).itemsize
 
+    def count_operations(self, count: int) -> None:
+        """Add to the price of one image what the passes over a block's values do not include."""
+        self.operations += count
+
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Appends a node of one output; returns the output's name. An attribute of None is left out."""
         return self.outputs(op_type, *inputs, count=1, **attributes)[0]
 
     def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
         """Appends a node of several outputs; returns their names."""
-        if len(self.nodes) >= MOST_NODES:
-            message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
-            raise RequestTooLargeError(message, limit=MOST_NODES)
+        check_nodes(len(self.nodes) + 1)
         names = [self.fresh(op_type) for _ in range(count)]
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(helper.make_node(op_type, list(inputs), names, name=names[0], **given))
@@ -304,6 +317,20 @@ def minimum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], 
     """The minimum as the maximum of the negated tensor; NaN as in `maximum_with_nan`."""
     negated = replace(tensor, name=builder.op("Neg", tensor.name))
     return builder.op("Neg", maximum_with_nan(builder, negated, maximum))
+
+
+def check_nodes(count: int) -> None:
+    """Raise `RequestTooLargeError` where the heads of a request are too many operators."""
+    if count > MOST_NODES:
+        message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
+        raise RequestTooLargeError(message, limit=MOST_NODES)
+
+
+def check_numbers(count: int, what: str) -> None:
+    """Raise `RequestTooLargeError` where a block would make a constant of too many numbers."""
+    if count > MOST_NUMBERS:
+        message = f"{what} would be a constant of {count} numbers and the limit is {MOST_NUMBERS}; take a smaller map"
+        raise RequestTooLargeError(message, limit=MOST_NUMBERS, numbers=count)
 
 
 Emitter: TypeAlias = Callable[[Builder, Tensor, BoundBlock], Tensor]

@@ -12,6 +12,7 @@ from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Array, Layout
 from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, as_nchw, back_to, misfit
 from layertap_server.blocks.filters import FilterShape, initial_weights
+from layertap_server.blocks.operations import VECTOR, multiply
 from layertap_server.blocks.windows import Side, side_of
 
 
@@ -27,6 +28,9 @@ def _depthwise_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tens
 def _convolved(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int, groups: int) -> Tensor:
     maps = as_nchw(builder, tensor, block)
     shape = _filter_shape(maps, block, out, groups)
+    sizes = [_output(maps, block, side) for side in range(2)]
+    made = maps.with_shape(maps.shape[0], out, *sizes)
+    builder.count_operations(multiply(made.values * shape.inputs * shape.height * shape.width, out // groups))
     weight = _weight(builder, maps, block, shape, (out, shape.inputs, shape.height, shape.width))
     name = builder.op(
         "Conv",
@@ -36,8 +40,7 @@ def _convolved(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int,
         **_geometry(maps, block),
         group=groups,
     )
-    sizes = [_output(maps, block, side) for side in range(2)]
-    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(maps.shape[0], out, *sizes)))
+    return back_to(tensor.layout, builder, replace(made, name=name))
 
 
 def _channels(tensor: Tensor, block: BoundBlock) -> int:
@@ -96,6 +99,7 @@ def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Ten
     out, groups = block.integer("out"), block.integer("groups")
     shape = _filter_shape(maps, block, out, groups)
     channels = shape.inputs * groups
+    builder.count_operations(multiply(maps.values * (out // groups) * shape.height * shape.width, out // groups))
     turned = FilterShape(channels, groups, out // groups, shape.height, shape.width)
     weight = _weight(builder, maps, block, turned, (channels, turned.inputs, shape.height, shape.width))
     crops = [_crop(block, side) for side in range(2)]
@@ -144,6 +148,7 @@ def _linear(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         problem = "it needs a vector or tokens; put flatten or gap before it, or use conv(out, 1) for every place"
         raise misfit(block, tensor, problem, "[N, C] or [N, T, C]")
     out, channels = block.integer("out"), _channels(tensor, block)
+    builder.count_operations(tensor.values * out * (VECTOR if tensor.layout is Layout.VECTOR else 1))
     weight = _weight(builder, tensor, block, FilterShape(out, 1, channels), (out, channels))
     bias = _bias(builder, block, out, tensor.dtype)
     if tensor.layout is Layout.VECTOR:

@@ -20,6 +20,7 @@ from layertap_server.blocks.builder import (
     maximum_with_nan,
     require_places,
 )
+from layertap_server.blocks.operations import WINDOW, multiply
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,7 @@ def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     columns = builder.op("Reshape", builder.op("Mul", maps.name, maps.name), _as_columns(builder, maps))
     pads = builder.constant([0, 0, (size - 1) // 2, 0, 0, 0, size // 2, 0], "int64")
     padded = builder.op("Pad", columns, pads, builder.constant(0, dtype))
+    builder.count_operations(maps.values * size * WINDOW)
     energy = builder.op("AveragePool", padded, kernel_shape=[size, 1], strides=[1, 1])
     weighted = builder.op("Mul", energy, builder.constant(block.number("alpha"), dtype))
     level = builder.op("Add", weighted, builder.constant(block.number("k"), dtype))
@@ -165,8 +167,10 @@ def _as_columns(builder: Builder, maps: Tensor) -> str:
     return builder.op("Concat", builder.slice(shape, 0, 0, 1), one, builder.slice(shape, 0, 1, 2), rest, axis=0)
 
 
-def _blurred(builder: Builder, plane: str, kernel: Array, dtype: str) -> str:
-    """A plane N×1×H×W weighted by the kernel; at borders the weights of the places inside count alone."""
+def _blurred(builder: Builder, plane: str, kernel: Array, maps: Tensor) -> str:
+    """A plane N×1×H×W of the maps weighted by the kernel; at borders the weights of the places inside count alone."""
+    dtype = maps.dtype
+    builder.count_operations(multiply(2 * maps.with_axis("", 1, 1).values * kernel.size, 1))
     weights = builder.constant(kernel[None, None], dtype)
     before, after = (kernel.shape[0] - 1) // 2, kernel.shape[0] // 2
     pads = [before, before, after, after]
@@ -189,7 +193,7 @@ def _lcn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     kernel = _gaussian(size, sigma)
     # Weights that sum to 1 over the window and all channels: a mean over the channels, then the Gaussian.
     plane = builder.reduce("ReduceMean", maps.name, [1], keepdims=True)
-    surroundings = _blurred(builder, plane, kernel, maps.dtype)
+    surroundings = _blurred(builder, plane, kernel, maps)
     difference = builder.op("Sub", maps.name, surroundings)
     # What rounding alone leaves is no contrast.
     rounding = builder.constant(16 * float(np.finfo(maps.dtype).eps), maps.dtype)
@@ -198,7 +202,7 @@ def _lcn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     difference = builder.op("Where", is_noise, builder.constant(0, maps.dtype), difference)
     square = builder.op("Mul", difference, difference)
     energy = builder.reduce("ReduceMean", square, [1], keepdims=True)
-    local = builder.op("Sqrt", _blurred(builder, energy, kernel, maps.dtype))
+    local = builder.op("Sqrt", _blurred(builder, energy, kernel, maps))
     typical = builder.reduce("ReduceMean", local, [1, 2, 3], keepdims=True)
     divisor = builder.not_zero(builder.op("Max", local, typical), maps.dtype)
     return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", difference, divisor)))
@@ -208,7 +212,7 @@ def _divisive_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tenso
     maps = as_nchw(builder, tensor, block)
     size = block.integer("size")
     plane = builder.reduce("ReduceMean", builder.op("Abs", maps.name), [1], keepdims=True)
-    activity = _blurred(builder, plane, np.full((size, size), 1 / size**2), maps.dtype)
+    activity = _blurred(builder, plane, np.full((size, size), 1 / size**2), maps)
     level = builder.op("Add", activity, builder.constant(block.number("sigma"), maps.dtype))
     divisor = builder.not_zero(level, maps.dtype)
     return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", maps.name, divisor)))

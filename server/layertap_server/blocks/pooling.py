@@ -24,8 +24,11 @@ from layertap_server.blocks.builder import (
     misfit,
     require_places,
 )
+from layertap_server.blocks.operations import ELEMENT, sorting
 from layertap_server.blocks.windows import Windows, gathered, window_mean, windows_of
 
+PASSES_ADAPTIVE = 8
+"""Passes over a map whose overlapping windows are cut out row by row and column by column."""
 WindowPool = Callable[[Builder, Tensor, Windows, BoundBlock], str]
 
 
@@ -42,7 +45,7 @@ def _window_pool(pool: WindowPool) -> Emitter:
 
 def _maximum(builder: Builder, maps: Tensor, windows: Windows, _block: BoundBlock) -> str:
     def maximum(name: str) -> str:
-        return windows.pool(builder, "MaxPool", windows.padded(builder, replace(maps, name=name), -np.inf))
+        return windows.pool(builder, "MaxPool", windows.padded(builder, replace(maps, name=name), -np.inf), maps)
 
     return maximum_with_nan(builder, maps, maximum)
 
@@ -129,6 +132,7 @@ def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock)
         raise misfit(block, maps, problem, f"{windows.area} scores")
     lowest = -np.inf
     values = gathered(builder, maps, windows, block, lowest)
+    builder.count_operations(sorting(windows.pooled(maps, "").values * windows.area, windows.area))
     ordered, _ = builder.outputs("TopK", values, builder.constant([windows.area], "int64"), count=2, axis=2)
     held = windows.held()
     rank = np.arange(windows.area)[:, None, None]
@@ -165,7 +169,7 @@ def _max_unpool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         shape = Tensor("", tensor.dtype, expected, Layout.NCHW).shape_text
         raise misfit(block, tensor, f"the max_pool before it gave {shape}", shape)
     padded = windows.padded(builder, replace(maps, name=builder.nan_as_largest(maps)), -np.inf)
-    places = windows.pool_indices(builder, padded)
+    places = windows.pool_indices(builder, padded, maps)
     shape = builder.op("Shape", padded)
     flat = builder.constant([-1], "int64")
     length = builder.op("Reshape", builder.reduce("ReduceProd", shape, [0], keepdims=False), flat)
@@ -194,6 +198,7 @@ def _known_sides(maps: Tensor, block: BoundBlock) -> tuple[int, int]:
 
 def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[int, int], *, maximum: bool) -> Tensor:
     sides = _known_sides(maps, block)
+    builder.count_operations(maps.values * ELEMENT * PASSES_ADAPTIVE)
     pool = _adaptive_max if maximum else _adaptive_average
     name = pool(builder, maps, sides, output)
     return replace(maps, name=name, shape=(*maps.shape[:2], *output))
@@ -323,6 +328,7 @@ def _largest(builder: Builder, tensor: Tensor, block: BoundBlock, k: int) -> Ten
     if axis == 0 or (isinstance(length, int) and k > length):
         problem = "the batch is no axis to choose from" if axis == 0 else f"{k} of {length} values"
         raise misfit(block, tensor, problem, f"at most {length} along an axis behind the batch")
+    builder.count_operations(sorting(tensor.values, k))
     places = builder.top_places(builder.nan_as_largest(tensor), k, axis)
     largest = builder.op("GatherElements", tensor.name, places, axis=axis)
     return tensor.with_axis(largest, axis, k)

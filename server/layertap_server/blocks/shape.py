@@ -16,11 +16,13 @@ from layertap_server.blocks.builder import (
     Tensor,
     as_nchw,
     back_to,
+    check_numbers,
     maximum_with_nan,
     minimum_with_nan,
     misfit,
     require_places,
 )
+from layertap_server.blocks.operations import RESIZE, sorting
 
 _BY_RANK = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
 _PERMUTED: dict[tuple[Layout, tuple[int, ...]], Layout] = {
@@ -98,6 +100,7 @@ def _top_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor
     axis, places = tensor.channel_axis, tensor.spatial_axes
     strength = _strength(builder, tensor, block.word("by"), places)
     strength = builder.nan_as_largest(replace(tensor, name=strength))
+    builder.count_operations(sorting(channels, k))
     count = builder.constant([k], "int64")
     _, chosen = builder.outputs("TopK", strength, count, count=2, axis=axis, largest=1, sorted=1)
     if places:
@@ -137,6 +140,8 @@ def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     if mode == "cubic":
         name = _resize_cubic(builder, maps, sides, block)
         return back_to(tensor.layout, builder, replace(maps, name=name, shape=(*maps.shape[:2], *sides)))
+    made = maps.with_shape(*maps.shape[:2], *sides)
+    builder.count_operations(RESIZE[mode] * made.values)
     leading = builder.slice(builder.op("Shape", maps.name), 0, 0, 2)
     sizes = builder.op("Concat", leading, builder.constant(sides, "int64"), axis=0)
     name = builder.op(
@@ -149,7 +154,7 @@ def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         coordinate_transformation_mode="asymmetric" if mode == "nearest" else "half_pixel",
         nearest_mode="floor" if mode == "nearest" else None,
     )
-    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(*maps.shape[:2], *sides)))
+    return back_to(tensor.layout, builder, replace(made, name=name))
 
 
 def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: BoundBlock) -> str:
@@ -157,7 +162,10 @@ def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: Bound
     height, width = maps.shape[2:]
     if isinstance(height, str) or isinstance(width, str):
         raise misfit(block, maps, "cubic needs a known height and width", "a known size")
+    check_numbers(max(height * sides[0], width * sides[1]), "the interpolation")
     rows, columns = _cubic_matrix(height, sides[0]), _cubic_matrix(width, sides[1])
+    channels = maps.with_shape(*maps.shape[:2]).values
+    builder.count_operations(channels * sides[0] * width * (height + sides[1]))
     by_rows = builder.op("MatMul", builder.constant(rows, maps.dtype), maps.name)
     return builder.op("MatMul", by_rows, builder.constant(columns.T, maps.dtype))
 
@@ -213,9 +221,10 @@ def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         features = builder.op("Transpose", maps.name, perm=[0, 2, 1])
     else:
         features = builder.op("Reshape", maps.name, builder.constant([0, 0, -1], "int64"))
+    channels = tensor.shape[tensor.channel_axis]
+    builder.count_operations(tensor.values * (channels if isinstance(channels, int) else 1))
     product = builder.op("MatMul", features, builder.op("Transpose", features, perm=[0, 2, 1]))
     name = builder.op("Div", product, builder.count(tensor, places))
-    channels = tensor.shape[tensor.channel_axis]
     return replace(tensor, name=name).with_shape(tensor.shape[0], channels, channels, layout=Layout.OTHER)
 
 

@@ -9,10 +9,13 @@ import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.types import Array
-from layertap_server.blocks.builder import Builder, Dim, Tensor, misfit
+from layertap_server.blocks.builder import Builder, Dim, Tensor, check_numbers, misfit
+from layertap_server.blocks.operations import ELEMENT, NARROW, WINDOW
 
 LARGEST_GATHERED = 1024
 """Elements of a kernel whose values are laid side by side; more would make a graph of as many nodes."""
+PASSES_GATHERED = 8
+"""Passes over values laid side by side: they are cut out, joined, and computed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +57,22 @@ class Windows:
     def held(self, *, padding: bool = False) -> Array:
         """How many values each window holds, H'×W'; with ``padding`` the padded ones count too."""
         rows, columns = (side.inside(padding=padding).sum(axis=1) for side in (self.height, self.width))
+        check_numbers(len(rows) * len(columns), "the sizes of the windows")
         return np.asarray(np.outer(rows, columns), np.float64)
 
-    def pool(self, builder: Builder, op_type: str, name: str) -> str:
+    def pool(self, builder: Builder, op_type: str, name: str, maps: Tensor) -> str:
         """A window operator of ONNX on a map that is padded already."""
+        self._count(builder, maps, WINDOW)
         return builder.op(op_type, name, **self._geometry)
 
-    def pool_indices(self, builder: Builder, name: str) -> str:
+    def pool_indices(self, builder: Builder, name: str, maps: Tensor) -> str:
         """Where MaxPool finds each maximum, as a number in the whole padded tensor."""
+        self._count(builder, maps, WINDOW)
         return builder.outputs("MaxPool", name, count=2, **self._geometry)[1]
+
+    def _count(self, builder: Builder, maps: Tensor, operations: int) -> None:
+        """Add the price of looking at every element of every window."""
+        builder.count_operations(self.pooled(maps, "").values * self.area * operations)
 
     @property
     def _geometry(self) -> dict[str, list[int] | None]:
@@ -102,7 +112,7 @@ def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
     dilations = block.sides("dilation")
     height, width = (side_of(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
     windows = Windows(height, width)
-    if not windows.held().all():
+    if not all(side.inside(padding=False).any(axis=1).all() for side in (height, width)):
         raise misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
     return windows
 
@@ -153,11 +163,13 @@ def window_mean(builder: Builder, maps: Tensor, windows: Windows, block: BoundBl
     """The mean over the whole kernel of each window, padding as zeros."""
     padded = windows.padded(builder, maps, 0.0)
     if windows.height.dilation == windows.width.dilation == 1:
-        return windows.pool(builder, "AveragePool", padded)
+        return windows.pool(builder, "AveragePool", padded, maps)
     # AveragePool has dilation only from opset 19 on; a depthwise convolution is the same sum.
     channels = maps.shape[1]
     if isinstance(channels, str):
         raise misfit(block, maps, "dilation needs a known number of channels", "a known size")
+    builder.count_operations(windows.pooled(maps, "").values * windows.area * NARROW)
+    check_numbers(channels * windows.area, "the windows' weights")
     weight = np.full((channels, 1, windows.height.kernel, windows.width.kernel), 1 / windows.area)
     return builder.op(
         "Conv",
@@ -174,6 +186,7 @@ def gathered(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock
     if windows.area > LARGEST_GATHERED:
         raise misfit(block, maps, f"a kernel of {windows.area} elements", f"at most {LARGEST_GATHERED} elements")
     builder.count_computed(windows.pooled(maps, ""), windows.area)
+    builder.count_operations(windows.pooled(maps, "").values * windows.area * ELEMENT * PASSES_GATHERED)
     padded = windows.padded(builder, maps, fill)
     axis = builder.constant([2], "int64")
     rows = [_every(builder, padded, 2, row, windows.height) for row in range(windows.height.kernel)]

@@ -5,8 +5,10 @@
 
 from onnx import ModelProto
 
+from layertap_server.graph.batch_axis import APART, Mixing, Verdict, mixing_of, worst
 from layertap_server.graph.compile import (
     CompiledPlan,
+    HeadType,
     compile_head,
     compile_inspection,
     compile_plan,
@@ -21,6 +23,7 @@ from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.native import InProcess, Native
+from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
@@ -30,19 +33,23 @@ Proto = ModelProto
 """An ONNX model, for rooms that only hand it on."""
 
 __all__ = [
+    "APART",
     "COLUMNS",
     "INPUT",
     "MOST_BYTES",
     "CompiledPlan",
     "GraphError",
+    "HeadType",
     "ImageInput",
     "InProcess",
+    "Mixing",
     "ModelGraph",
     "Native",
     "Normalization",
     "ObservedType",
     "Operation",
     "Proto",
+    "Verdict",
     "at_size",
     "check_size",
     "compile_head",
@@ -54,7 +61,10 @@ __all__ = [
     "head_type",
     "inexact_layers",
     "load",
+    "mixing_of",
     "operate",
+    "price_of",
+    "prices_of",
     "probe_model",
     "read",
     "read_file",
@@ -63,4 +73,5 @@ __all__ = [
     "tensor_type",
     "whole_with_outputs",
     "with_observed",
+    "worst",
 ]

@@ -51,20 +51,39 @@ class CompiledPlan:
         )
 
 
-def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
-    """What a head on a layer gives (dtype, shape, layout), and how many bytes it computes for one image.
+@dataclass(frozen=True, slots=True)
+class HeadType:
+    """What a head gives and what it costs, as far as the sizes are known."""
+
+    tensor: Tensor
+    """Dtype, shape and layout of the result."""
+    computed_bytes: int
+    """Bytes that it computes for one image."""
+    operations: int
+    """Price of one image; see `blocks.operations`."""
+    dearest: tuple[str, int]
+    """Its block with the highest price, and that."""
+    nodes: int
+    """Operators that it consists of."""
+
+
+def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> HeadType:
+    """Return what a head on a layer gives and costs.
 
     Raises:
         ShapeMismatchError: a block does not fit.
     """
-    builder = Builder(graph.opset)
-    return emit_head(builder, graph.types[layer], head), builder.computed_bytes
+    return _typed(Builder(graph.opset), graph.types[layer], head)
 
 
-def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> tuple[Tensor, int]:
-    """As `head_type`, of a head on a tensor of its own: N×sizes."""
-    builder = Builder(HEAD_OPSET)
-    return emit_head(builder, _given(dtype, sizes, layout), head), builder.computed_bytes
+def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> HeadType:
+    """Return what a head gives and costs on a tensor of its own, N×sizes."""
+    return _typed(Builder(HEAD_OPSET), _given(dtype, sizes, layout), head)
+
+
+def _typed(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
+    result = emit_head(builder, tensor, head)
+    return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest, len(builder.nodes))
 
 
 def _given(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:

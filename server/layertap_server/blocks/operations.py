@@ -1,0 +1,50 @@
+"""What work costs, in operations: one operation is one multiply-accumulate of a dense convolution on the CPU.
+
+Measured by the CPU time of single operators on one thread of onnxruntime (a dense convolution did 80 to 90 thousand
+million a second); `docs/operations.md` says how. The price of a request is an estimate of its time, so that one limit
+serves for all kinds of work.
+"""
+
+from __future__ import annotations
+
+import math
+
+NARROW = 26
+"""A multiply-accumulate where few filters share what they read: depthwise convolutions, one filter on one plane."""
+VECTOR = 16
+"""A multiply-accumulate of a matrix and one vector: the weights come from memory each time."""
+WINDOW = 2
+"""One element of a pool's window."""
+ELEMENT = 32
+"""One value read, computed and written by an elementwise operator or a reduction."""
+POWER = 360
+"""One value raised to a power."""
+SOFTMAX = 800
+"""One value of a softmax along an axis that is not the last."""
+SORT = 500
+"""One comparison of a sort."""
+RESIZE = {"nearest": 40, "linear": 120, "cubic": 4000}
+"""One value of a resized map, by interpolation."""
+SAMPLE = 400
+"""One value that is looked up between four others."""
+
+MANY_FILTERS = 4
+"""From so many filters on that share their inputs, a convolution counts as dense."""
+MOST_PASSES = 48
+"""Passes over a block's values that its operators are counted as, at most: more of them share the values."""
+SLOW = {
+    **dict.fromkeys(("softmax", "log_softmax", "softmin"), SOFTMAX),
+    **dict.fromkeys(("lp_pool", "gem", "global_lp"), 2 * POWER),
+    "lrn": POWER,
+}
+"""Blocks with a slow operator -> operations a value beside the passes."""
+
+
+def sorting(values: int, length: int) -> int:
+    """Return the operations of sorting so many values in rows of this length."""
+    return SORT * values * max(math.ceil(math.log2(max(length, 2))), 1)
+
+
+def multiply(count: int, filters: int) -> int:
+    """Return the operations of a convolution's multiply-accumulates; ``filters`` share what they read."""
+    return count * (1 if filters >= MANY_FILTERS else NARROW)

@@ -1,0 +1,218 @@
+"""Operators that leave the axes where they are: elementwise ones, windows, reductions and normalizations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Verdict, worst
+from layertap_server.graph.batch_axis.node import Node, Rule
+
+
+def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
+    """Elementwise with broadcasting: axes are counted from the last."""
+    which = range(len(node.proto.input)) if inputs is None else inputs
+    used = [index for index in which if node.name(index)]
+    ranks = {index: node.rank(index) for index in used}
+    known = [size for size in ranks.values() if size is not None]
+    if len(known) < len(ranks):
+        return node.unsure(Fact(node.axis))
+    most = max(rank or 0, *known)
+    axes, verdicts = set(), []
+    for index in used:
+        fact = node.fact(index)
+        if fact is None:
+            continue
+        if fact.axis is not None:
+            axes.add(fact.axis.moved(fact.axis.index + most - (ranks[index] or 0)))
+        elif fact.sizes is None or any(fact.sizes):
+            verdicts.append(node.doubt)
+    if len({axis.index for axis in axes}) > 1:
+        return node.mixes("combines each image with every other")
+    if len(axes) != 1:
+        return node.unsure(Fact(next(iter(axes), None)))
+    axis = axes.pop()
+    verdicts += [broadcast(node, index, axis, most) for index in used if node.fact(index) is None]
+    return Fact(axis, worst(verdicts))
+
+
+def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
+    """Return what a constant does that is laid beside the images: one row of its own for each would tell them apart."""
+    shape = node.shape(index) or ()
+    place = axis.index - (rank - len(shape))
+    if place < 0 or shape[place] == 1:
+        return APART
+    if not isinstance(shape[place], int):
+        return node.doubt
+    if shape[place] == axis.multiple:
+        return node.pinned
+    return Verdict(Mixing.REQUEST, f"{node.title} has values of its own for each place of the batch")
+
+
+def first(node: Node) -> Fact:
+    """The first input's axes stay; the others are settings."""
+    fact = node.fact(0)
+    if fact is None or fact.axis is None or others_fed(node, {0}):
+        return node.unsure(Fact(node.axis))
+    return Fact(fact.axis)
+
+
+def others_fed(node: Node, but: set[int]) -> bool:
+    facts = (fact for index, fact in enumerate(node.facts) if index not in but)
+    return any(fact is not None and (fact.sizes is None or any(fact.sizes)) for fact in facts)
+
+
+def _rows(node: Node) -> Fact:
+    """Window operators and the like: axis 0 of all that depends on images is the images, and stays."""
+    axes = {fact.axis for fact in node.fed if fact.sizes is None}
+    if len(axes) != 1 or None in axes or node.fact(0) is None:
+        return node.unsure(Fact(node.axis))
+    axis = next(iter(axes))
+    assert axis is not None  # noqa: S101 - for the type checker: None left above
+    return Fact(axis) if axis.index == 0 else node.along()
+
+
+def _batch_norm(node: Node) -> Fact | list[Fact]:
+    made = _rows(node)
+    if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
+        return made
+    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the run's own statistics")
+    return [made.worse(verdict), *[Fact(None, verdict)] * (len(node.proto.output) - 1)]
+
+
+def _max_pool(node: Node) -> list[Fact]:
+    indices = Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")
+    return [_rows(node), Fact(node.axis, indices)]
+
+
+def _max_unpool(node: Node) -> Fact:
+    """The places that MaxPool counted lead back to the image that they came from."""
+    fact = node.fact(0)
+    return _rows(node) if fact is None else Fact(fact.axis)
+
+
+def _dynamic_quantize(node: Node) -> list[Fact]:
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    return [Fact(node.axis, verdict), Fact(None, verdict), Fact(None, verdict)]
+
+
+def _dynamic_other(node: Node) -> Fact:
+    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")))
+
+
+def _reduction(node: Node) -> Fact:
+    axes = node.integers(1, "axes")
+    if axes is None and node.name(1):
+        return node.unsure()
+    return _without(node, axes, keep=bool(node.attribute("keepdims", 1)))
+
+
+def _arg(node: Node) -> Fact:
+    return _without(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
+
+
+def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
+    fact, rank = node.fact(0), node.rank(0)
+    if fact is None or fact.axis is None or rank is None:
+        return node.unsure()
+    if not axes:
+        return first(node) if node.attribute("noop_with_empty_axes", 0) else node.along()
+    gone = {axis % rank for axis in axes}
+    if fact.axis.index in gone:
+        return node.along()
+    before = 0 if keep else sum(axis < fact.axis.index for axis in gone)
+    return Fact(fact.axis.moved(fact.axis.index - before))
+
+
+def _softmax(node: Node) -> Fact:
+    """One axis since opset 13, and before it all from that axis on, flattened."""
+    old = node.known.opset < 13 and not node.proto.domain  # noqa: PLR2004
+    axis = node.along_axis(node.attribute("axis", 1 if old else -1))
+    return _beside(node, axis, all_after=old)
+
+
+def _last_axes(node: Node) -> Fact:
+    """Normalization over an axis and all that follow it."""
+    return _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True)
+
+
+def _on_axis(default: int) -> Rule:
+    """What works along the axis of an attribute and leaves every axis where it is."""
+
+    def rule(node: Node) -> Fact:
+        return _beside(node, node.along_axis(node.attribute("axis", default)), all_after=False)
+
+    return rule
+
+
+def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
+    fact = node.fact(0)
+    if axis is None or fact is None or fact.axis is None:
+        return node.unsure(Fact(node.axis))
+    if fact.axis.index == axis or (all_after and fact.axis.index > axis):
+        return node.along()
+    return Fact(fact.axis) if not others_fed(node, {0}) else node.unsure(Fact(fact.axis))
+
+
+def _cumulative(node: Node) -> Fact:
+    axis = node.constant(1)
+    return _beside(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
+
+
+def _mean_variance(node: Node) -> Fact:
+    return _without(node, node.attribute("axes", [0, 2, 3]), keep=True)
+
+
+def _reverse_sequence(node: Node) -> Fact:
+    return _beside(node, node.attribute("time_axis", 0), all_after=False)
+
+
+def _trilu(node: Node) -> Fact:
+    fact, rank = node.fact(0), node.rank(0)
+    if fact is None or fact.axis is None or rank is None:
+        return node.unsure()
+    return Fact(fact.axis) if fact.axis.index < rank - 2 else node.along()
+
+
+_ELEMENTWISE = (
+    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot"),
+    *("BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu", "Clip", "Cos", "Cosh", "Div", "Elu", "Equal"),
+    *("Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf"),
+    *("IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not"),
+    *("Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
+    *("Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"),
+)
+_ROWS = (
+    *("Attention", "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "DepthToSpace", "GridSample"),
+    *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN"),
+    *("LpPool", "QLinearConv", "SpaceToDepth"),
+)
+_REDUCTIONS = (
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
+)
+_OF_ONNXRUNTIME = {
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), aligned),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), aligned),
+    **dict.fromkeys(("Attention", "FusedConv", "MultiHeadAttention", "NhwcConv", "NhwcFusedConv"), _rows),
+    **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"), _rows),
+    "DynamicQuantizeLSTM": _dynamic_other,
+}
+RULES: Mapping[tuple[str, str], Rule] = {
+    **{("", name): aligned for name in _ELEMENTWISE},
+    **{("", name): _rows for name in _ROWS},
+    **{("", name): _reduction for name in _REDUCTIONS},
+    **{("", name): _arg for name in ("ArgMax", "ArgMin")},
+    **{("", name): _softmax for name in ("Softmax", "LogSoftmax", "Hardmax")},
+    **{("", name): _last_axes for name in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")},
+    **{("", name): _on_axis(-1) for name in ("TopK", "LpNormalization")},
+    **{("", name): first for name in ("Dropout", "QuantizeLinear", "DequantizeLinear")},
+    ("", "BatchNormalization"): _batch_norm,
+    ("", "MaxPool"): _max_pool,
+    ("", "MaxUnpool"): _max_unpool,
+    ("", "DynamicQuantizeLinear"): _dynamic_quantize,
+    ("", "CumSum"): _cumulative,
+    ("", "MeanVarianceNormalization"): _mean_variance,
+    ("", "ReverseSequence"): _reverse_sequence,
+    ("", "Trilu"): _trilu,
+    **{("com.microsoft", name): rule for name, rule in _OF_ONNXRUNTIME.items()},
+}

@@ -1,0 +1,144 @@
+"""A node as the rules see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import onnx
+from onnx import numpy_helper
+
+from layertap.types import Array
+from layertap_server.graph.batch_axis.facts import Axis, Fact, Mixing, Verdict
+from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.walk import attribute_of, reads
+
+LARGEST_READ = 4096
+"""Numbers of a constant that is read: shapes, axes and indices are small."""
+
+
+class Known:
+    """The graph, and the facts that the walk has found so far."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        self.opset = graph.opset
+        self.facts: dict[str, Fact] = {}
+        self._types = graph.types
+        self._weights = graph.weights
+        size = graph.types[graph.image_input.name].shape[0]
+        self.symbol = size if isinstance(size, str) else None
+        """The name of the number of images in shapes; None where the model fixes it."""
+
+    def shape(self, name: str) -> tuple[int | str, ...] | None:
+        if name in self._weights:
+            return tuple(self._weights[name].dims)
+        tensor = self._types.get(name)
+        return None if tensor is None else tensor.shape
+
+    def constant(self, name: str) -> Array | None:
+        """Return the value of a small constant."""
+        weight = self._weights.get(name)
+        if weight is None or weight.data_location == onnx.TensorProto.EXTERNAL:
+            return None
+        return numpy_helper.to_array(weight) if math.prod(weight.dims) <= LARGEST_READ else None
+
+
+class Node:
+    """One node as the rules see it."""
+
+    def __init__(self, known: Known, proto: onnx.NodeProto) -> None:
+        self.known = known
+        self.proto = proto
+        self.op = proto.op_type
+        self.facts = [known.facts.get(name) if name else None for name in proto.input]
+        names = dict.fromkeys(reads(proto))
+        self.fed = [known.facts[name] for name in names if name in known.facts]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        domain = "" if self.proto.domain in {"", "ai.onnx"} else self.proto.domain
+        return domain, self.op
+
+    @property
+    def has_bodies(self) -> bool:
+        return any(attribute.HasField("g") or attribute.graphs for attribute in self.proto.attribute)
+
+    @property
+    def is_of_sizes(self) -> bool:
+        """Whether it computes from sizes alone."""
+        return all(fact.sizes is not None for fact in self.fed)
+
+    @property
+    def title(self) -> str:
+        return f"{self.op} {self.proto.name or self.proto.output[0]}"
+
+    @property
+    def doubt(self) -> Verdict:
+        return Verdict(Mixing.UNKNOWN, f"the graph does not tell whether {self.title} keeps images apart")
+
+    @property
+    def pinned(self) -> Verdict:
+        return Verdict(Mixing.RUN, f"{self.title} takes one image only")
+
+    @property
+    def axis(self) -> Axis | None:
+        """The batch axis of the first input that has one."""
+        return next((fact.axis for fact in self.facts if fact is not None and fact.axis), None)
+
+    def unsure(self, fact: Fact | None = None) -> Fact:
+        return (fact or Fact()).worse(self.doubt)
+
+    def mixes(self, how: str, fact: Fact | None = None) -> Fact:
+        return (fact or Fact()).worse(Verdict(Mixing.REQUEST, f"{self.title} {how}"))
+
+    def along(self, fact: Fact | None = None) -> Fact:
+        return self.mixes("computes along the batch axis", fact)
+
+    def attribute(self, name: str, default: Any) -> Any:
+        return attribute_of(self.proto, name, default)
+
+    def name(self, index: int) -> str:
+        return self.proto.input[index] if index < len(self.proto.input) else ""
+
+    def fact(self, index: int) -> Fact | None:
+        return self.facts[index] if index < len(self.facts) else None
+
+    def shape(self, index: int) -> tuple[int | str, ...] | None:
+        return self.known.shape(self.name(index)) if self.name(index) else None
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...] | None:
+        return self.known.shape(self.proto.output[0])
+
+    def rank(self, index: int) -> int | None:
+        shape = self.shape(index)
+        return None if shape is None else len(shape)
+
+    def constant(self, index: int) -> Array | None:
+        return self.known.constant(self.name(index)) if self.name(index) else None
+
+    def integers(self, index: int, attribute: str) -> list[int] | None:
+        """Return integers that are an attribute in one opset and an input in another; None where unknown or absent."""
+        given = self.attribute(attribute, None)
+        if given is not None:
+            return list(given)
+        value = self.constant(index)
+        return None if value is None else [int(item) for item in value.reshape(-1)]
+
+    def along_axis(self, axis: int, index: int = 0) -> int | None:
+        """Return an axis counted from the front."""
+        rank = self.rank(index)
+        if axis >= 0:
+            return axis
+        return None if rank is None else axis + rank
+
+
+def product(sizes: Sequence[int | str]) -> int | None:
+    """Return the product of sizes; None where one is not a number."""
+    known = [size for size in sizes if isinstance(size, int)]
+    return math.prod(known) if len(known) == len(sizes) else None
+
+
+Rule: TypeAlias = Callable[[Node], Fact | list[Fact]]
+"""A node -> the fact of all its outputs, or one for each."""

@@ -1,0 +1,87 @@
+"""Sizes as values: which of them depend on the number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from layertap_server.graph.batch_axis.facts import APART, Fact
+from layertap_server.graph.batch_axis.node import Node, Rule
+
+
+def _shape(node: Node) -> Fact:
+    fact, rank = node.fact(0), node.rank(0)
+    if fact is None or rank is None:
+        return node.unsure()
+    start, end = node.attribute("start", 0), node.attribute("end", rank)
+    flags = [fact.axis is None or place == fact.axis.index for place in range(rank)][start:end]
+    return Fact(sizes=tuple(flags), verdict=fact.verdict if fact.axis is None else APART)
+
+
+def _all_sizes(_node: Node) -> Fact:
+    return Fact(sizes=(True,))
+
+
+def _gathered_sizes(node: Node) -> Fact:
+    sizes, indices = node.fact(0), node.constant(1)
+    if sizes is None or sizes.sizes is None or indices is None:
+        return _any_size(node)
+    flags = [sizes.sizes[int(place)] for place in indices.reshape(-1) if -len(sizes.sizes) <= place < len(sizes.sizes)]
+    return Fact(sizes=tuple(flags))
+
+
+def _sliced_sizes(node: Node) -> Fact:
+    sizes = node.fact(0)
+    bounds = [node.constant(index) for index in (1, 2)]
+    steps = node.constant(4) if node.name(4) else np.ones(1, int)
+    if sizes is None or sizes.sizes is None or bounds[0] is None or bounds[1] is None or steps is None:
+        return _any_size(node)
+    start, end = int(bounds[0].reshape(-1)[0]), int(bounds[1].reshape(-1)[0])
+    return Fact(sizes=sizes.sizes[start : end : int(steps.reshape(-1)[0])])
+
+
+def _joined_sizes(node: Node) -> Fact:
+    flags: list[bool] = []
+    for index in range(len(node.proto.input)):
+        fact, shape = node.fact(index), node.shape(index)
+        if fact is not None and fact.sizes is not None:
+            flags += fact.sizes
+        elif shape is not None and len(shape) == 1 and isinstance(shape[0], int):
+            flags += [False] * shape[0]
+        else:
+            return _any_size(node)
+    return Fact(sizes=tuple(flags))
+
+
+def _same_sizes(node: Node) -> Fact:
+    return Fact(sizes=next(fact.sizes for fact in node.fed))
+
+
+def _combined_sizes(node: Node) -> Fact:
+    """Arithmetic, item by item; single numbers go with every item."""
+    flags = [fact.sizes for fact in node.fed if fact.sizes is not None]
+    longest = max(map(len, flags))
+    if any(len(item) not in {1, longest} for item in flags):
+        return _any_size(node)
+    spread = [item * longest if len(item) == 1 else item for item in flags]
+    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))))
+
+
+def _any_size(node: Node) -> Fact:
+    """Sizes of which is known only whether any depends on the number of images."""
+    shape = node.output_shape
+    count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
+    return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * count)
+
+
+RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
+OF_SIZES: Mapping[str, Rule] = {
+    "Gather": _gathered_sizes,
+    "Slice": _sliced_sizes,
+    "Concat": _joined_sizes,
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _same_sizes),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combined_sizes),
+    **dict.fromkeys(("ReduceProd", "ReduceSum", "Sqrt", "Greater", "Less", "Round"), _any_size),
+}
+"""Operators on sizes alone."""

@@ -1,0 +1,179 @@
+"""Models that compute across a batch: nobody's answer depends on another caller's image."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import parser
+
+from layertap import Batching, Client, errors
+from layertap.types import Array
+from tests.models import branching, model_folder
+from tests.paths import ROOT
+from tests.processes import running_server
+
+DATA = ROOT / "tests" / "data"
+MIXED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out) {
+    act = Relu(image)
+    mean = ReduceMean <axes = [0], keepdims = 1> (image)
+    centred = Sub(image, mean)
+    out = Softmax <axis = 0> (centred)
+}
+"""
+PATIENT = "batching: {max_batch: 8, max_delay_ms: 300}\n"
+DYNAMIC = ("dynamic", "emb")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    models = tmp_path_factory.mktemp("models")
+    model_folder(models, "mixed", parser.parse_model(MIXED), PATIENT)
+    model_folder(models, "dynamic", onnx.load(DATA / "dynamic_quantization.onnx"), PATIENT)
+    model_folder(models, "branching", branching(), PATIENT)
+    model_folder(models, "fixed_inside", onnx.load(DATA / "fixed_batch_inside.onnx"))
+    with running_server("--response-cache-bytes", "1000000", models=models) as server, Client(server.address) as opened:
+        yield opened
+
+
+def pictures(count: int, seed: int = 0, side: int = 8) -> Array:
+    random = np.random.default_rng(seed)
+    return (random.normal(size=(count, 3, side, side)) * 2.0 ** np.arange(count)[:, None, None, None]).astype(
+        np.float32
+    )
+
+
+def truth(images: Array, output: str = "out") -> Array:
+    model = parser.parse_model(MIXED)
+    model.graph.output.append(onnx.ValueInfoProto(name="centred"))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([output], {"image": images})[0])
+
+
+def test_a_request_of_a_mixing_model_runs_whole_and_alone(client: Client) -> None:
+    images = pictures(6)
+    features = client.extract(images, model="mixed", taps=["out", "centred | gap -> pooled"])
+    np.testing.assert_allclose(features["out"], truth(images), rtol=1e-5)
+    np.testing.assert_allclose(features["pooled"], truth(images, "centred").mean((2, 3)), atol=1e-5)
+
+
+def test_callers_at_once_get_what_they_get_alone(client: Client) -> None:
+    batches = [pictures(1, seed) + seed for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda images: client.extract(images, model="mixed", taps="out | gap -> v"), batches))
+    for images, features in zip(batches, answers, strict=True):
+        np.testing.assert_allclose(features["v"], truth(images).mean((2, 3)), rtol=1e-5)
+        assert features.batch_size == 1
+
+
+def test_more_images_than_the_model_runs_at_once_are_refused_not_split(client: Client) -> None:
+    with pytest.raises(errors.TooManyImagesError, match="at most 8 at once") as caught:
+        client.extract(pictures(9), model="mixed", taps="out")
+    assert caught.value.metadata["limit"] == "8"
+    with pytest.raises(errors.TooManyImagesError):
+        client.inspect(pictures(9), model="mixed", selectors="out")
+    assert len(client.extract(pictures(9), model="mixed", taps="act")["act"]) == 9
+
+
+def test_layers_before_the_mixing_are_joined_with_other_requests(client: Client) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda seed: client.extract(pictures(2, seed), model="mixed", taps="act"), range(4)))
+    for seed, features in enumerate(answers):
+        np.testing.assert_allclose(features["act"], np.maximum(pictures(2, seed), 0))
+    assert max(features.batch_size for features in answers) > 2
+
+
+def test_a_wider_plan_that_mixes_does_not_serve_one_that_is_joined(client: Client) -> None:
+    images = pictures(3, 7)
+    client.extract(images, model="mixed", taps=["act", "out"])
+    np.testing.assert_allclose(client.extract(images[:1], model="mixed", taps="act")["act"], np.maximum(images[:1], 0))
+    with ThreadPoolExecutor(2) as pool:
+        both = pool.map(lambda index: client.extract(images[index], model="mixed", taps=["act", "out"]), range(2))
+    for index, features in enumerate(both):
+        np.testing.assert_allclose(features["out"], truth(images[index : index + 1]), rtol=1e-5)
+
+
+def test_the_listing_says_which_images_run_together(client: Client) -> None:
+    listed = {layer.name: layer.batching for layer in client.layers("mixed")}
+    assert listed == {
+        "image": Batching.JOINED,
+        "act": Batching.JOINED,
+        "mean": None,
+        "centred": Batching.ONE_REQUEST,
+        "out": Batching.ONE_REQUEST,
+    }
+    dynamic = {layer.name: layer.batching for layer in client.layers("dynamic")}
+    assert dynamic["x"] is Batching.JOINED
+    assert dynamic["emb"] is Batching.ONE_IMAGE
+    tappable = [layer for layer in client.layers("branching") if layer.tappable]
+    assert {layer.batching for layer in tappable} == {Batching.JOINED}
+
+
+def test_dynamic_quantization_gives_each_image_its_own_scale(client: Client) -> None:
+    model, output = DYNAMIC
+    images = pictures(4, side=64)
+    session = onnxruntime.InferenceSession(DATA / "dynamic_quantization.onnx", providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    expected = np.concatenate([session.run([output], {name: image[None]})[0] for image in images])
+    mixed = session.run([output], {name: images})[0]
+    assert not np.allclose(mixed, expected, rtol=1e-3)  # together in a run they are others
+    together = client.extract(images, model=model, taps=output)[output]
+    np.testing.assert_allclose(together, expected, rtol=1e-5)
+    with ThreadPoolExecutor(4) as pool:
+        taps = f"{output} | l2 -> v"
+        beside = pool.map(lambda image: client.extract(image[None], model=model, taps=taps)["v"], images)
+    unit = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.concatenate(list(beside)), unit, rtol=1e-4, atol=1e-6)
+    streamed = [item.features for item in client.extract_many(list(images), model=model, taps=output)]
+    np.testing.assert_allclose(np.concatenate([item[output] for item in streamed if item]), expected, rtol=1e-5)
+
+
+def test_statistics_of_layers_are_those_of_the_images_alone(client: Client) -> None:
+    model, output = DYNAMIC
+    images = pictures(3, side=64)
+    whole = client.inspect(images, model=model, selectors=output)[0]
+    alone = [client.inspect(image[None], model=model, selectors=output)[0] for image in images]
+    assert whole.max == pytest.approx(max(one.max for one in alone), rel=1e-6)
+    assert whole.mean == pytest.approx(np.mean([one.mean for one in alone]), rel=1e-5)
+
+
+def test_a_block_across_images_does_not_go_on_a_layer_of_one_image_a_run(client: Client) -> None:
+    with pytest.raises(errors.InvalidRequestError, match="ApplyBlocks"):
+        client.extract(pictures(3, side=64), model="dynamic", taps="emb | z_score(column)")
+
+
+def test_a_batch_of_one_inside_the_graph_does_not_harm_the_layers_before_it(client: Client) -> None:
+    listed = client.layers("fixed_inside")
+    size = client.model("fixed_inside").inputs[0].shape
+    images = np.random.default_rng(0).normal(size=(4, *[max(side, 1) for side in size[1:]])).astype(np.float32)
+    stem = client.extract(images, model="fixed_inside", taps="stem")["stem"]
+    alone = [client.extract(image[None], model="fixed_inside", taps="stem")["stem"] for image in images]
+    np.testing.assert_allclose(stem, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+    assert {layer.name: layer.tappable for layer in listed}["out"] is False
+
+
+def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:
+    """An operator of onnxruntime's own that no rule knows: the trial decides."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    g (float[batch, 3, 4, 4] image) => (float[batch, 3, 4, 4] out, float[batch, 3, 4, 4] other) {
+        out = com.microsoft.Inverse(image)
+        sizes = Size(image)
+        count = Cast<to = 1>(sizes)
+        other = Div(image, count)
+    }
+    """
+    model_folder(tmp_path, "custom", parser.parse_model(text))
+    with running_server(models=tmp_path) as server, Client(server.address) as opened:
+        listed = {layer.name: layer.batching for layer in opened.layers("custom")}
+    assert listed["out"] is Batching.JOINED
+    assert listed["other"] is Batching.ONE_REQUEST
+    shutil.rmtree(tmp_path / "custom")

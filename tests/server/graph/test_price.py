@@ -1,0 +1,100 @@
+"""Prices of plans: every block and every operator has one, and it grows with the work."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import parser
+
+from layertap import blocks
+from layertap.expression import parse_head
+from layertap.types import Layout
+from layertap_server.blocks.operations import ELEMENT, WINDOW
+from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
+from tests import cases
+from tests.models import branching, vision_transformer
+
+CASES = [
+    case for name in dir(cases) for case in (getattr(cases, name) if name.isupper() else []) if hasattr(case, "head")
+]
+
+
+def priced(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType:
+    return tensor_type("float32", sizes, layout, [blocks.bind(block) for block in parse_head(head)])
+
+
+@pytest.mark.parametrize("head", sorted({case.head for case in CASES if case.head != "identity"}))
+def test_every_block_has_a_price_that_grows(head: str) -> None:
+    small, large = priced(head, 4, 12, 12), priced(head, 4, 48, 48)
+    assert 0 < small.operations < large.operations
+    assert large.dearest[1] > 0
+
+
+@given(
+    kernel=st.integers(1, 40),
+    stride=st.integers(1, 5),
+    side=st.integers(40, 90),
+    pool=st.sampled_from(["max_pool", "average_pool", "sum_pool", "lp_pool", "min_pool", "mixed_pool"]),
+)
+def test_a_price_is_at_least_that_of_the_windows(kernel: int, stride: int, side: int, pool: str) -> None:
+    count = (side - kernel) // stride + 1
+    assert priced(f"{pool}({kernel}, stride={stride})", 3, side, side).operations >= 3 * count**2 * kernel**2 * WINDOW
+
+
+@given(st.lists(st.integers(1, 65536), min_size=2, max_size=2))
+def test_prices_are_whole_numbers_of_any_size(sides: list[int]) -> None:
+    height, width = sides
+    price = priced(f"resize({height}, {width}) | max_pool(1)", 4096, 7, 7).operations
+    assert isinstance(price, int)
+    assert price >= 4096 * height * width * ELEMENT
+
+
+def test_a_head_costs_the_sum_of_its_blocks() -> None:
+    first, second = priced("max_pool(5, stride=1)", 8, 40, 40), priced("relu", 8, 36, 36)
+    both = priced("max_pool(5, stride=1) | relu", 8, 40, 40)
+    assert both.operations == first.operations + second.operations
+    assert both.dearest == ("max_pool", first.operations)
+
+
+def test_a_model_costs_the_nodes_that_its_layers_need(tmp_path: Path) -> None:
+    graph = read(branching(), tmp_path)
+    prices = prices_of(graph)
+    early, late = (price_of(graph, prices, [layer]) for layer in ("act", "scores"))
+    convolution = 6 * 8 * 8 * 3 * 9
+    assert convolution + 6 * 8 * 8 * ELEMENT <= early < late
+    assert late == sum(prices.values()) - prices["sizes"]
+
+
+def test_windows_of_an_image_along_the_batch_axis_are_all_counted(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 8, 8, 4] image) => (float[m, 4, 4] out) <int64[3] shape = {-1, 4, 4}> {
+        windows = Reshape(image, shape)
+        turned = Transpose<perm = [0, 2, 1]>(windows)
+        out = MatMul(windows, turned)
+    }
+    """
+    graph = read(parser.parse_model(text), tmp_path)
+    assert prices_of(graph)["out"] >= 16 * 4 * 4 * 4
+
+
+def test_sizes_of_the_image_at_hand_are_priced(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 3, height, width] image) => (float[batch, 3, a, b] out) {
+        out = MaxPool<kernel_shape = [9, 9], pads = [4, 4, 4, 4]>(image)
+    }
+    """
+    graph = read(parser.parse_model(text), tmp_path)
+    small, large = (prices_of(at_size(graph, (side, side)))["out"] for side in (32, 320))
+    assert large == 100 * small
+
+
+def test_attention_is_priced(tmp_path: Path) -> None:
+    graph = read(vision_transformer(), tmp_path)
+    assert prices_of(graph)["products"] >= 13 * 13 * 16
+    assert math.prod((13, 16, 16)) <= prices_of(graph)["query"]
