@@ -19,7 +19,7 @@ from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, as_images, to_payloads
+from layertap.images import ImageLike, as_images, is_one_image, to_payloads
 from layertap.types import (
     Array,
     Block,
@@ -90,7 +90,8 @@ class AsyncClient:
     ) -> AsyncGenerator[ExtractedItem]:
         """The features of any number of images, one by one, over one stream; ``images`` may be asynchronous too."""
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
-        several = images if isinstance(images, AsyncIterable) else as_images(images)
+        is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # a file may be iterated over
+        several = images if is_asynchronous else as_images(images)
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 

@@ -14,7 +14,7 @@ from itertools import islice
 from layertap import wire
 from layertap._calls import expressions
 from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
-from layertap.images import ImageLike, describe, to_payloads
+from layertap.images import ImageLike, describe, parts_of, to_payloads
 from layertap.types import ExtractedItem, ExtractRequest, Features
 
 UNDER_WAY = 32
@@ -265,7 +265,8 @@ async def _asynchronous(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) 
     """The images one by one; what an ordinary iterator does for the next one happens on another thread."""
     if isinstance(images, AsyncIterable):
         async for image in images:
-            yield image
+            for part in parts_of(image):
+                yield part
         return
     iterator = iter(images)
     while one := await asyncio.to_thread(lambda: list(islice(iterator, 1))):

@@ -91,8 +91,10 @@ class Client:
         """The features of the images, all or nothing.
 
         Args:
-            images: a path, bytes, a Pillow image, a uint8 H×W×C array, a float array in the model's own input layout,
-                or several of these.
+            images: one image or several. An image is a path; the bytes of an image file; an open file, which is read
+                from its current position; a Pillow image, which is turned as its EXIF says; a uint8 array H×W or H×W×C;
+                or a float array in the model's own input layout. Several are a uint8 array N×H×W×C, an array of
+                paths, or an ordered iterable of images. An array may be any library's.
             model: the model's name.
             taps: tap expressions or `Tap`s; none for the model's default taps.
             version: the model's version; without it the newest.
