@@ -72,7 +72,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     timing: Timing = features.timing
     layout: Layout = small.layout
     assert signature.shape == (2, 112)
-    assert set(as_mapping) == {"mean", "signature", "small", "blocks.2"}
+    assert set(as_mapping) == {"mean", "signature", "small", "stage:2"}
     assert quantization is not None
     assert quantization.scale.shape == quantization.zero_point.shape
     assert layout is Layout.NCHW
@@ -80,7 +80,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     assert small.dequantized().dtype == np.float32
     features.save(photo_features := out / "features.npz")
     assert Features.load(photo_features)["signature"].shape == (2, 112)
-    vectors: Features = client.extract(photo, model=MODEL, taps="embedding -> embedding")
+    vectors: Features = client.extract(photo, model=MODEL, taps="embedding")
     assert vectors.to_pandas()["embedding_0"].shape == (1,)
     if find_spec("torch"):
         assert features.to_torch()["signature"].shape == (2, 112)

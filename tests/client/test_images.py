@@ -146,7 +146,7 @@ class WithInterface(OfAnotherLibrary):
         return self._array.__array_interface__
 
 
-KINDS = [np.asarray, WithArray, WithDlpack, WithInterface, lambda array: memoryview(array)]
+KINDS = [np.asarray, WithArray, WithDlpack, WithInterface, memoryview]
 
 
 @pytest.mark.parametrize("kind", KINDS)
