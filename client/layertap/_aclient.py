@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from layertap import _calls
+from layertap._assumptions import Assumptions
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
@@ -59,6 +60,7 @@ class AsyncClient:
     ) -> None:
         """As `layertap.Client`; connects when the first call is made, to the loop that runs then."""
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
+        self._assumptions = Assumptions()
         self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
         self._opened: grpc.aio.Channel | None = None
         self._is_closed = False
@@ -76,7 +78,9 @@ class AsyncClient:
         """The features of the images, all or nothing; files are read on another thread."""
         payloads = await asyncio.to_thread(to_payloads, images)
         request = ExtractRequest(model, payloads, as_sequence(taps), version, inputs or {})
-        return await self._drive(self._routes.extract(request), timeout_seconds)
+        features = await self._drive(self._routes.extract(request), timeout_seconds)
+        self._assumptions.warn(model, features.assumed_preprocessing)
+        return features
 
     def extract_many(
         self,
@@ -103,6 +107,8 @@ class AsyncClient:
                     async for message in stream:
                         for item in bulk.answered(message):
                             feed.wake()
+                            if item.features is not None:
+                                self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except grpc.RpcError as error:
                     await asyncio.sleep(bulk.failed(_calls.error_of(error)))
@@ -145,7 +151,9 @@ class AsyncClient:
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         payloads = await asyncio.to_thread(to_payloads, images)
         request = InspectRequest(model, payloads, names, version, inputs or {})
-        return await self._call(_calls.inspect(request), timeout_seconds)
+        statistics, assumed = await self._call(_calls.inspect(request), timeout_seconds)
+        self._assumptions.warn(model, assumed)
+        return statistics
 
     async def apply_blocks(
         self,

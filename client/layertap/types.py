@@ -249,9 +249,8 @@ class FeatureMap:
 class Features(Mapping[str, Array]):
     """The answer to one request: a mapping of result names to arrays, batch first.
 
-    A result is called as its tap was written (``stage:2``), by the tap's own name (``-> name``), or, of a tap that names
-    several layers, by its layer. It is also found by the expression that asked for it and by its layer, where these
-    gave one result.
+    A result is named as its tap was written (``stage:2``), by the tap's own name (``-> name``), or, of a tap that names
+    several layers, by its layer. It is also found by its expression and by its layer, where these gave one result.
     """
 
     maps: tuple[FeatureMap, ...]
@@ -264,6 +263,8 @@ class Features(Mapping[str, Array]):
     """The expressions that were asked for, in order."""
     paths: tuple[str, ...] = ()
     """The image of each row, where a file that was loaded tells."""
+    assumed_preprocessing: str = ""
+    """The line of ``model.yaml`` that would settle how pictures are preprocessed; empty where nothing was assumed."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """The arrays as PyTorch tensors by result name, on the CPU; nothing is copied.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from layertap import (
     Layout,
     ModelInfo,
     ModelState,
+    PreprocessingAssumedWarning,
     Quantization,
     ReceptiveField,
     Tap,
@@ -207,6 +209,7 @@ def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
 
 
 def main(address: str, photo: Path, drawing: Path) -> None:
+    warnings.simplefilter("error", PreprocessingAssumedWarning)
     with Client(
         address, timeout_seconds=30, grpc_options=[("grpc.enable_http_proxy", 0)], shared_memory=False
     ) as client:
