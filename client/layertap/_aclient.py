@@ -94,8 +94,9 @@ class AsyncClient:
     ) -> AsyncGenerator[ExtractedItem]:
         """The features of any number of images, one by one, over one stream; ``images`` may be asynchronous too."""
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
+        given: Any = images
         is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # a file may be iterated over
-        several = images if is_asynchronous else as_images(images)
+        several = given if is_asynchronous else as_images(given)
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 

@@ -82,7 +82,7 @@ def as_images(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     return (part for image in images for part in parts_of(image))
 
 
-def parts_of(image: ImageLike) -> list[ImageLike]:
+def parts_of(image: Any) -> list[ImageLike]:
     """Return the single images of a batch or of an array of paths or images; any other image is one."""
     if not _is_array(image):
         return [image]

@@ -37,8 +37,8 @@ def test_one_image_of_each_kind(tmp_path: Path) -> None:
     (entry,) = os.scandir(tmp_path)
     for image in (path, str(path), entry, b"jpeg"):
         assert to_payloads(image) == (EncodedImage(b"jpeg"),)
-    for image in (np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 2), np.float32), Image.new("P", (3, 2))):
-        assert len(arrays(image)) == 1
+    for pixels in (np.zeros((2, 3, 3), np.uint8), np.zeros((3, 2, 2), np.float32), Image.new("P", (3, 2))):
+        assert len(arrays(pixels)) == 1
 
 
 def in_a_zip() -> Any:
@@ -67,7 +67,7 @@ class Response:
 @pytest.mark.parametrize(
     "make",
     [
-        *(lambda: io.BytesIO(DATA), lambda: io.BufferedReader(io.BytesIO(DATA)), in_a_zip, mapped, Response),  # type: ignore[arg-type]
+        *(lambda: io.BytesIO(DATA), lambda: io.BufferedReader(io.BytesIO(DATA)), in_a_zip, mapped, Response),
         *(lambda: bytearray(DATA), lambda: memoryview(DATA), lambda: memoryview(b"-" + DATA + b"-")[1:-1]),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_file_that_may_be_in_memory() -> None:
         with tempfile.SpooledTemporaryFile(max_size=memory) as file:
             file.write(DATA)
             file.seek(0)
-            assert to_payloads(file) == (EncodedImage(DATA),)  # type: ignore[arg-type]
+            assert to_payloads(file) == (EncodedImage(DATA),)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

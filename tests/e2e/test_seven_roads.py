@@ -193,7 +193,7 @@ def test_every_orientation_is_the_same_picture(client: Client, folder: Path) -> 
 def test_the_first_frame_counts(client: Client, folder: Path) -> None:
     for name in ("WEBP animated.webp", "TIFF pages.tiff", "GIF animated.gif"):
         with Image.open(folder / name) as image:
-            assert image.n_frames == 3
+            assert getattr(image, "n_frames", 1) == 3
             first = np.asarray(image.convert("RGB"))
         expected = client.extract(first, model=SMALL, taps="input")["input"]
         np.testing.assert_array_equal(client.extract(folder / name, model=SMALL, taps="input")["input"], expected)
