@@ -67,8 +67,8 @@ def test_several(client: Client, paths: list[Path], expected: Array, kind: str) 
 
 @pytest.mark.parametrize("make", [io.BytesIO, bytearray, memoryview])
 def test_a_single_one_is_no_list_of_its_parts(client: Client, expected: Array, make: Callable[[bytes], Any]) -> None:
-    for call in (client.extract, lambda images, **what: next(client.extract_many(images, **what)).features):
-        features = call(make(png(0)), model=MODEL, taps=TAP)
+    (item,) = client.extract_many(make(png(0)), model=MODEL, taps=TAP)
+    for features in (client.extract(make(png(0)), model=MODEL, taps=TAP), item.features):
         assert features is not None
         np.testing.assert_array_equal(features[TAP], expected[:1])
 
