@@ -26,7 +26,7 @@ SECTIONS: dict[str, list[Any]] = {
     "Connections": [layertap.Tls],
     "Answers": [
         *(types.Features, types.FeatureMap, types.Quantization, types.Timing, types.ExtractedItem),
-        *(types.Preview, types.PreviewedFeature, types.LayerStatistics),
+        *(types.Preview, types.PreviewedFeature, types.LayerStatistics, layertap.PreprocessingAssumedWarning),
     ],
     "Models and layers": [
         *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout),
@@ -45,8 +45,9 @@ INTRODUCTION = """# SDK reference
 
 Generated from the docstrings by `make generated`. `import layertap` needs grpcio, protobuf and NumPy only.
 
-An `ImageLike` is a path, the bytes of an image file, a uint8 H×W×C array, a float array in the model's own input layout,
-or a Pillow image. An `Array` is a NumPy array of any dtype.
+An `ImageLike` is a path; the bytes of an image file (`bytes`, `bytearray`, `memoryview`); an open file, which is read from
+its current position; a Pillow image; a uint8 array H×W or H×W×C, or N×H×W×C for a batch; or a float array in the model's own
+input layout. Its arrays may be of any library with `__array__` or `__dlpack__`. An `Array` is a NumPy array of any dtype.
 """
 
 BLOCKS = """### Blocks
@@ -87,6 +88,8 @@ def body(member: Any) -> list[str]:
         return [indented(call(member.__name__, member)), "", prose(member)]
     if issubclass(member, enum.Enum):
         return [prose(member), "", ", ".join(f"`{item.name} = {item.value!r}`" for item in member) + "."]
+    if issubclass(member, Warning):
+        return [prose(member)]
     if dataclasses.is_dataclass(member):
         return [prose(member), "", *fields(member)]
     return [prose(member), "", indented(call(member.__name__, member)), "", prose(member.__init__)]
@@ -209,6 +212,8 @@ def api_of(member: Any) -> Iterator[str]:
     name = public_name(member)
     if inspect.isclass(member) and issubclass(member, enum.Enum):
         yield from (f"{name}.{item.name} = {item.value!r}" for item in member)
+    elif inspect.isclass(member) and issubclass(member, Warning):
+        yield name
     else:
         yield name + call_of(member)
     for attribute_name, attribute in own_attributes(member):

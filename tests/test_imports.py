@@ -11,7 +11,10 @@ import pytest
 from tests.paths import ROOT
 
 SERVER = "layertap_server"
-VOCABULARY = {"layertap.types", "layertap.expression", "layertap.errors", "layertap.blocks", "layertap._nearest"}
+VOCABULARY = {
+    *("layertap.types", "layertap.expression", "layertap.errors", "layertap.blocks", "layertap._nearest"),
+    "layertap._pixels",
+}
 
 # Each room of the server with the rooms below it that it may look into.
 BELOW = {

@@ -4,6 +4,7 @@ from layertap import errors
 from layertap._aclient import AsyncClient
 from layertap._client import Client
 from layertap._connection import Tls
+from layertap.errors import PreprocessingAssumedWarning
 from layertap.expression import format_tap, parse_tap
 from layertap.types import (
     Batching,
@@ -39,6 +40,7 @@ __all__ = [
     "Layout",
     "ModelInfo",
     "ModelState",
+    "PreprocessingAssumedWarning",
     "Preview",
     "Quantization",
     "ReceptiveField",

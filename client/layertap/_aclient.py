@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from layertap import _calls, _routes
+from layertap._assumptions import Assumptions
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
@@ -19,7 +20,7 @@ from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, as_images, to_payloads
+from layertap.images import ImageLike, as_images, is_one_image, to_payloads
 from layertap.types import (
     ApplyRequest,
     Array,
@@ -60,6 +61,7 @@ class AsyncClient:
     ) -> None:
         """As `layertap.Client`; connects when the first call is made, to the loop that runs then."""
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
+        self._assumptions = Assumptions()
         self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
         self._opened: grpc.aio.Channel | None = None
         self._is_closed = False
@@ -77,7 +79,9 @@ class AsyncClient:
         """The features of the images, all or nothing; files are read on another thread."""
         payloads = await asyncio.to_thread(to_payloads, images)
         request = ExtractRequest(model, payloads, as_sequence(taps), version, inputs or {})
-        return await self._drive(self._routes.extract(request), timeout_seconds)
+        features = await self._drive(self._routes.extract(request), timeout_seconds)
+        self._assumptions.warn(model, features.assumed_preprocessing)
+        return features
 
     def extract_many(
         self,
@@ -91,7 +95,9 @@ class AsyncClient:
     ) -> AsyncGenerator[ExtractedItem]:
         """The features of any number of images, one by one, over one stream; ``images`` may be asynchronous too."""
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
-        several = images if isinstance(images, AsyncIterable) else as_images(images)
+        given: Any = images
+        is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # a file may be iterated over
+        several = given if is_asynchronous else as_images(given)
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 
@@ -112,6 +118,8 @@ class AsyncClient:
                     async for message in stream:
                         for item in bulk.answered(message):
                             feed.wake()
+                            if item.features is not None:
+                                self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except grpc.RpcError as error:
                     await asyncio.sleep(bulk.failed(_calls.error_of(error)))
@@ -154,7 +162,9 @@ class AsyncClient:
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         payloads = await asyncio.to_thread(to_payloads, images)
         request = InspectRequest(model, payloads, names, version, inputs or {})
-        return await self._call(_calls.inspect(request), timeout_seconds)
+        statistics, assumed = await self._call(_calls.inspect(request), timeout_seconds)
+        self._assumptions.warn(model, assumed)
+        return statistics
 
     async def apply_blocks(
         self,

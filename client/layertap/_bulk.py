@@ -15,7 +15,7 @@ from layertap import blocks, wire
 from layertap._calls import expressions
 from layertap.errors import LayertapError, RequestTooLargeError, TooFewImagesError, UnavailableError
 from layertap.expression import format_block, parse_tap
-from layertap.images import ImageLike, describe, to_payloads
+from layertap.images import ImageLike, describe, parts_of, to_payloads
 from layertap.types import ExtractedItem, ExtractRequest, Features, Preview, PreviewRequest, Tap
 
 UNDER_WAY = 32
@@ -303,7 +303,8 @@ async def _asynchronous(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) 
     """The images one by one; what an ordinary iterator does for the next one happens on another thread."""
     if isinstance(images, AsyncIterable):
         async for image in images:
-            yield image
+            for part in parts_of(image):
+                yield part
         return
     iterator = iter(images)
     while one := await asyncio.to_thread(lambda: list(islice(iterator, 1))):

@@ -97,9 +97,12 @@ def preview(request: PreviewRequest) -> Call[Preview]:
     return Call(f"{_FEATURES}PreviewExtract", wire.encode_preview_request(request).SerializeToString(), decode)
 
 
-def inspect(request: InspectRequest) -> Call[tuple[LayerStatistics, ...]]:
-    def decode(data: bytes) -> tuple[LayerStatistics, ...]:
-        return wire.decode_statistics(feature_pb.InspectLayersResponse.FromString(data))
+def inspect(request: InspectRequest) -> Call[tuple[tuple[LayerStatistics, ...], str]]:
+    """Its answer is the statistics, and the preprocessing that was assumed."""
+
+    def decode(data: bytes) -> tuple[tuple[LayerStatistics, ...], str]:
+        message = feature_pb.InspectLayersResponse.FromString(data)
+        return wire.decode_statistics(message), message.assumed_preprocessing
 
     return Call(f"{_FEATURES}InspectLayers", wire.encode_inspect_request(request).SerializeToString(), decode)
 

@@ -12,6 +12,7 @@ import grpc
 
 from layertap import _calls, _routes
 from layertap._answers import Answers
+from layertap._assumptions import Assumptions
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
@@ -77,6 +78,7 @@ class Client:
         """
         self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
         self._channel = self._connection.open(grpc.insecure_channel, grpc.secure_channel)
+        self._assumptions = Assumptions()
         self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
 
     def extract(
@@ -92,8 +94,10 @@ class Client:
         """The features of the images, all or nothing.
 
         Args:
-            images: a path, bytes, a Pillow image, a uint8 H×W×C array, a float array in the model's own input layout,
-                or several of these.
+            images: one image or several. An image is a path; the bytes of an image file; an open file, which is read
+                from its current position; a Pillow image, which is turned as its EXIF says; a uint8 array H×W or H×W×C;
+                or a float array in the model's own input layout. Several are a uint8 array N×H×W×C, an array of
+                paths, or an ordered iterable of images. An array may be any library's.
             model: the model's name.
             taps: tap expressions or `Tap`s; none for the model's default taps.
             version: the model's version; without it the newest.
@@ -104,7 +108,9 @@ class Client:
             Arrays by result name, batch first.
         """
         request = ExtractRequest(model, to_payloads(images), as_sequence(taps), version, inputs or {})
-        return self._drive(self._routes.extract(request), timeout_seconds)
+        features = self._drive(self._routes.extract(request), timeout_seconds)
+        self._assumptions.warn(model, features.assumed_preprocessing)
+        return features
 
     def extract_many(
         self,
@@ -152,6 +158,8 @@ class Client:
                     for message in stream:
                         for item in bulk.answered(message):
                             feed.wake()
+                            if item.features is not None:
+                                self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except LayertapError as error:
                     time.sleep(bulk.failed(error))
@@ -202,7 +210,9 @@ class Client:
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         request = InspectRequest(model, to_payloads(images), names, version, inputs or {})
-        return self._call(_calls.inspect(request), timeout_seconds)
+        statistics, assumed = self._call(_calls.inspect(request), timeout_seconds)
+        self._assumptions.warn(model, assumed)
+        return statistics
 
     def apply_blocks(
         self,

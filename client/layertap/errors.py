@@ -47,6 +47,10 @@ from typing import ClassVar
 MetadataValue = str | int | float | Sequence[str] | Sequence[int]
 
 
+class PreprocessingAssumedWarning(UserWarning):
+    """Pictures were preprocessed as the server assumes, since the model does not say how. Features may be wrong."""
+
+
 class LayertapError(Exception):
     """The root. ``status`` is a gRPC status name, ``reason`` the finer word of the error table."""
 

@@ -70,6 +70,14 @@ def format_tap(tap: Tap) -> str:
     return f"{_format_bare(tap.selector)}{head}{name}"
 
 
+def canonical(text: str) -> str:
+    """Return the expression as `format_tap` writes it; text that is no expression as it is."""
+    try:
+        return format_tap(parse_tap(text))
+    except LayertapError:
+        return text
+
+
 def format_block(block: Block) -> str:
     """The block as an expression writes it; the catalogue's first parameter goes unnamed."""
     first = _first_parameter(block.name)

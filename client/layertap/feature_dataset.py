@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch  # noqa: TID251 - this is the place
@@ -12,11 +11,12 @@ from torch.utils.data import IterableDataset, get_worker_info  # noqa: TID251
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap._conversions import tensor_of
+from layertap.images import ImageLike, as_images, describe
 from layertap.types import Tap, as_sequence
 
 
 class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
-    """The path and the results of each image, without the batch axis: ``("cat.jpg", {"signature": tensor of C})``.
+    """The path (or number) and results of each image, without batch axis: ``("cat.jpg", {"signature": tensor of C})``.
 
     A `torch.utils.data.DataLoader` makes batches of them: a list of paths and N×C tensors by result name. Each of its
     workers has a connection of its own and every ``num_workers``-th image. gRPC may hang in a process that is forked
@@ -25,7 +25,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]],
+        paths: ImageLike | Iterable[ImageLike],
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
@@ -38,7 +38,8 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         """Connects when it is iterated.
 
         Args:
-            paths: image files, as the workers see them.
+            paths: image files, as the workers see them, or any other images of `Client.extract`. Workers that are
+                spawned get them pickled, which open files cannot be.
             model: the model's name.
             taps: tap expressions or `Tap`s; none for the model's default taps.
             version: the model's version; without it the newest.
@@ -47,7 +48,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
             token: as of `Client`.
             on_error: what an image without features does: raise its `layertap.errors.LayertapError`, or be left out.
         """
-        self._paths = [os.fspath(path) for path in paths]
+        self._images = list(as_images(paths))
         self._model = model
         self._taps = as_sequence(taps)
         self._version = version
@@ -57,15 +58,19 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         self._on_error = on_error
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        numbers = self._numbers()
+        mine = [self._images[number] for number in numbers]
         with Client(self._address, tls=self._tls, token=self._token) as client:
-            items = client.extract_many(self._mine(), model=self._model, taps=self._taps, version=self._version)
-            for item in items:
+            items = client.extract_many(mine, model=self._model, taps=self._taps, version=self._version)
+            for number, item in zip(numbers, items, strict=True):
                 if item.features is not None:
-                    yield item.id, {name: tensor_of(array)[0] for name, array in item.features.items()}
+                    name = describe(self._images[number], number)
+                    yield name, {name: tensor_of(array)[0] for name, array in item.features.items()}
                 elif item.error is not None and self._on_error == "raise":
                     raise item.error
 
-    def _mine(self) -> list[str]:
-        """The images of this worker; of a process that is none, all."""
+    def _numbers(self) -> range:
+        """Return the numbers of this worker's images; outside a worker, of all."""
         worker = get_worker_info()
-        return self._paths if worker is None else self._paths[worker.id :: worker.num_workers]
+        count = len(self._images)
+        return range(count) if worker is None else range(worker.id, count, worker.num_workers)

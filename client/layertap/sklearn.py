@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
-from layertap.images import is_pillow
+from layertap.images import as_array, as_images, is_image_like, is_one_image
 from layertap.types import Array, Features, Tap
 
 try:
@@ -26,8 +26,8 @@ TABLE = 2
 class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Images to the features of a model's layers, N×F.
 
-    ``X`` is images as `Client.extract` takes them (paths, bytes, Pillow images, arrays), one array of them (uint8 N×H×W
-    or N×H×W×C, float in the model's own input layout), a single column of paths, or a table of numbers whose rows are
+    ``X`` is images as `Client.extract` takes them (paths, bytes, open files, Pillow images, arrays), one array of them
+    (uint8 N×H×W or N×H×W×C, float in the model's own input layout), a single column of paths, or a table whose rows are
     pictures written in a line, as scikit-learn's digits are. ``image_shape`` and ``pixel_range`` tell how such a row
     becomes a picture; it travels with 8 bits a pixel, so that the model's own resizing and normalization apply.
 
@@ -76,7 +76,9 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
             ValueError: a result is not a vector, or ``X`` is not images.
             LayertapError: what the server says.
         """
-        (first,) = self._vectors(self._images(X, fitting=True)[:1])
+        images = self._images(X, fitting=True)[:1]
+        with _at_its_position(*images):
+            (first,) = self._vectors(images)
         names = [f"{name}_{number}" for name, vector in first.items() for number in range(len(vector))]
         self.feature_names_out_ = np.asarray(names, object)
         return self
@@ -132,17 +134,25 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
 
 
 def _one_by_one(given: Any) -> list[Any] | None:
-    """The images of ``X``; None where it is a table of numbers."""
-    items = given if isinstance(given, list | tuple) else np.asarray(given)
+    """Return the images of ``X``, or None if it is a table of numbers."""
+    if is_one_image(given):
+        return list(as_images(given))
+    items = list(given) if isinstance(given, list | tuple) else as_array(given, 0)
     if isinstance(items, np.ndarray) and items.ndim == TABLE and items.shape[1] == 1:
         items = items[:, 0]
     if isinstance(items, np.ndarray) and items.ndim == 0:  # a sparse matrix: scikit-learn says that it is none of ours
         return None
-    return list(items) if len(items) and _is_image(items[0]) else None
+    return list(items) if len(items) and is_image_like(items[0]) else None
 
 
-def _is_image(item: object) -> bool:
-    return isinstance(item, str | os.PathLike | bytes) or is_pillow(item) or getattr(item, "ndim", 0) >= TABLE
+@contextlib.contextmanager
+def _at_its_position(image: Any) -> Iterator[None]:
+    """Put an open file back to where it was: ``fit`` reads the image that ``transform`` reads again."""
+    can_seek = getattr(image, "seekable", None)
+    position = image.tell() if can_seek is not None and can_seek() else None
+    yield
+    if position is not None:
+        image.seek(position)
 
 
 def _pictures(table: Array, shape: tuple[int, ...], pixel_range: tuple[float, float]) -> Array:

@@ -270,8 +270,8 @@ class FeatureMap:
 class Features(Mapping[str, Array]):
     """The answer to one request: a mapping of result names to arrays, batch first.
 
-    A result is also found by the expression that asked for it, where that gave one result:
-    ``features["stage:2"]`` is the array whose name is that layer's.
+    A result is named as its tap was written (``stage:2``), by the tap's own name (``-> name``), or, of a tap that names
+    several layers, by its layer. It is also found by its expression and by its layer, where these gave one result.
     """
 
     maps: tuple[FeatureMap, ...]
@@ -284,6 +284,8 @@ class Features(Mapping[str, Array]):
     """The expressions that were asked for, in order."""
     paths: tuple[str, ...] = ()
     """The image of each row, where a file that was loaded tells."""
+    assumed_preprocessing: str = ""
+    """The line of ``model.yaml`` that would settle how pictures are preprocessed; empty where nothing was assumed."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """The arrays as PyTorch tensors by result name, on the CPU; nothing is copied.
@@ -342,19 +344,28 @@ class Features(Mapping[str, Array]):
         return storage.load(path)
 
     def map(self, name: str) -> FeatureMap:
-        """The result of this name or expression, with its layer and layout.
+        """Return the result of this name, expression or layer, with its layer and layout.
+
+        A name comes first, then an expression as it was sent or written otherwise (``stage:2|gap``), then a layer.
 
         Raises:
-            KeyError: there is none, or the expression gave several results.
+            KeyError: there is none, or the expression or the layer gave several results.
         """
         for feature in self.maps:
             if feature.name == name:
                 return feature
-        for index, tap in enumerate(self.taps):
-            answers = [feature for feature in self.maps if feature.tap_index == index]
-            if tap == name and len(answers) == 1:
+        for answers in (self._of_tap(name), [feature for feature in self.maps if feature.layer == name]):
+            if len(answers) == 1:
                 return answers[0]
         raise KeyError(name)
+
+    def _of_tap(self, text: str) -> list[FeatureMap]:
+        """Return the results of the tap that the text says, however it is spaced or quoted."""
+        from layertap.expression import canonical  # noqa: PLC0415 - it is made of this module
+
+        wanted = canonical(text)
+        taps = {index for index, tap in enumerate(self.taps) if canonical(tap) == wanted}
+        return [item for item in self.maps if item.tap_index in taps or (not taps and canonical(item.name) == wanted)]
 
     def __getitem__(self, name: str) -> Array:
         return self.map(name).array

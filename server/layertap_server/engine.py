@@ -129,6 +129,7 @@ class Engine:
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
             batch_size=ran_with,
+            assumed_preprocessing=assumed_preprocessing(model, request.images),
         )
 
     def preview(self, model: LoadedModel, request: PreviewRequest) -> Preview:
@@ -368,6 +369,13 @@ class Engine:
             if model.graph.image_size is None:  # it took the model when it was loaded, so it is the images' size
                 raise ShapeMismatchError(f"{message}; send images of another size", why=why) from error
             raise ModelFailedError(message, model=model.info.name, why=why) from error
+
+
+def assumed_preprocessing(model: LoadedModel, images_: Sequence[ImagePayload]) -> str:
+    """Return the line of ``model.yaml`` that would settle how these images are preprocessed; empty if it is known."""
+    if not model.preprocessing.assumed or is_own_input(images_):
+        return ""
+    return model.preprocessing.settling_line()
 
 
 def _front(model: LoadedModel, input_: PlanInput) -> tuple[Normalization | None, tuple[int, int] | None]:

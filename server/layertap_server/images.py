@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import math
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError  # noqa: TID251 - this is the place
 
+from layertap import _pixels
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
 from layertap_server.picture_memory import check_memory
@@ -22,18 +22,6 @@ Size: TypeAlias = tuple[int, int]
 """Width and height, as Pillow has them."""
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom."""
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF's orientation -> what makes the image upright."""
-_ON_ITS_SIDE = {_TURNS[number] for number in (5, 6, 7, 8)}
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -42,26 +30,28 @@ FILTERS = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
-_STEPPED = {"nearest", "box"}
-"""Their results jump where a coordinate's last digit changes."""
-_LONGEST_SUPPORT = 3
-"""How far the widest filter (lanczos) looks, in pixels of the smaller of both images."""
+_FAST_MARGIN = 2
+"""A reduced JPEG has at least this factor times the pixels per side that it is resized to."""
+_ON_ITS_SIDE, _FLIPPED_ACROSS, _FLIPPED_DOWN = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
+"""EXIF orientations whose turning swaps the sides, mirrors across, mirrors down."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A decoded image as it is stored: perhaps at a reduced scale, and on its side."""
+    """An upright image of mode L, RGB or RGBA, perhaps decoded at a reduced scale."""
 
     image: Image.Image
     size: Size
-    """What it has when it is neither."""
+    """Width and height at full scale."""
     box: Box | None = None
-    """What of the reduced image is the image; the rest is padding of its last blocks."""
-    turn: Image.Transpose | None = None
+    """The part of a reduced image that holds the picture; the rest is padding. None for all of it."""
 
 
 def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max_pixels: int) -> Array:
-    """One image as the model's pixels: uint8 H×W×3, RGB, or H×W×1, luminance.
+    """Return one image as the model's pixels: uint8 H×W×3, RGB, or H×W×1, luminance.
+
+    The steps are always these: decode, turn upright, put transparency on the background, convert the colours, resize,
+    crop. A file and an array of its upright pixels therefore give the same result to the last bit.
 
     Raises:
         ImageDecodeError: the bytes are no image of a known format, or a damaged one.
@@ -71,16 +61,12 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
     if isinstance(payload, EncodedImage):
         picture = _decode(payload.data, preprocessing, index, max_pixels)
     else:
-        image = _from_array(payload.array, preprocessing, index, max_pixels)
+        image = _from_array(payload.array, index, max_pixels)
         picture = _Picture(image, image.size)
         check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
     target = _target(picture.size, preprocessing)
     _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
-    crop = preprocessing.center_crop
-    if crop and _is_part_of_resized(crop, picture, target, preprocessing):
-        image = _resize_centre(picture, target, crop, preprocessing.filter)
-    else:
-        image = _crop(_resize(picture, target, preprocessing), preprocessing)
+    image = _resize(_in_color(picture.image, preprocessing), target, picture.box, preprocessing)
     pixels = np.asarray(image)
     return pixels[:, :, None] if preprocessing.channels == GRAY else pixels
 
@@ -92,16 +78,13 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
             _check_pixels(image.width, image.height, index, max_pixels)
             # Before the orientation is read, for which Pillow decodes a PNG.
             check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
-            turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-            size = _turned(image.size, turn)
-            # A large JPEG is decoded at a half, a quarter or an eighth of its size, no smaller than it is resized to,
-            # by scaling its DCT: a fifth of the time for a photograph of some megapixels.
-            drafted = image.draft(None, _turned(_target(size, preprocessing), turn))
-            image.load()
-            return _Picture(_in_color(image, preprocessing), size, drafted[1] if drafted else None, turn)
-    except UnidentifiedImageError as error:
-        cause = "samples" if "bits" in str(error) else "no_image"
-        why = str(error) if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
+            if preprocessing.fast and image.format in {"JPEG", "MPO"}:
+                return _decode_reduced(image, preprocessing)
+            upright = _pixels.upright(image)
+            return _Picture(upright, upright.size)
+    except (UnidentifiedImageError, _pixels.UnknownRangeError) as error:
+        cause = "samples" if isinstance(error, _pixels.UnknownRangeError) else "no_image"
+        why = f"{error}; send a float array" if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
         raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS), cause=cause) from error
     except (ImageTooLargeError, MemoryError):
@@ -111,37 +94,48 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
         raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
 
-def _turned(size: Size, turn: Image.Transpose | None) -> Size:
-    return size[::-1] if turn in _ON_ITS_SIDE else size
+def _decode_reduced(image: Image.Image, preprocessing: Preprocessing) -> _Picture:
+    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size by scaling its DCT, where that leaves enough pixels."""
+    orientation = _pixels.orientation_of(image)
+    is_on_its_side = orientation in _ON_ITS_SIDE
+    size = image.size[::-1] if is_on_its_side else image.size
+    wanted = [_FAST_MARGIN * side for side in _target(size, preprocessing)]
+    drafted = image.draft(None, (wanted[1], wanted[0]) if is_on_its_side else (wanted[0], wanted[1]))
+    upright = _pixels.upright(image)
+    return _Picture(upright, size, _turned_box(drafted[1], upright.size, orientation) if drafted else None)
+
+
+def _turned_box(box: Box, size: Size, orientation: int) -> Box:
+    """Return where the box of a stored image lies in the upright one, whose size is given."""
+    x0, y0, x1, y1 = (box[1], box[0], box[3], box[2]) if orientation in _ON_ITS_SIDE else box
+    if orientation in _FLIPPED_ACROSS:
+        x0, x1 = size[0] - x1, size[0] - x0
+    if orientation in _FLIPPED_DOWN:
+        y0, y1 = size[1] - y1, size[1] - y0
+    return x0, y0, x1, y1
 
 
 def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """In 8 bits: RGB or luminance (ITU-R 601), without transparency."""
-    if image.mode in {"I", "F"}:
-        raise UnidentifiedImageError("its samples have 32 bits, of which nobody knows the range; send a float array")
-    if image.mode.startswith("I;16"):  # Pillow itself would cut them off at 255
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        above = image if image.mode == "RGBA" else image.convert("RGBA")
-        image = Image.new("RGB", image.size, preprocessing.background)
-        image.paste(above, mask=above.getchannel("A"))
+    """Return the image in RGB or luminance (ITU-R 601), its transparency on the background."""
+    if image.mode == "RGBA":
+        background = Image.new("RGB", image.size, preprocessing.background)
+        background.paste(image, mask=image.getchannel("A"))
+        image = background
     mode = "L" if preprocessing.channels == GRAY else "RGB"
     return image if image.mode == mode else image.convert(mode)  # which would be a copy
 
 
-def _from_array(array: Array, preprocessing: Preprocessing, index: int, max_pixels: int) -> Image.Image:
+def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
     field = f"images[{index}]"
     if array.dtype != np.uint8:
         message = f"{field}: pixels are uint8, not {array.dtype}; a model's own input is a float array"
         raise BadTensorError(message, field=field, expected="uint8 or float", got=array.dtype.name)
-    is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in {1, 3, 4})  # noqa: PLR2004 - H×W, H×W×C
-    if not is_picture or 0 in array.shape:
+    if not _pixels.is_picture(array.shape):
         shape = list(array.shape)
-        message = f"{field}: uint8 pixels are H×W or H×W×C with 1, 3 or 4 channels, not {shape}"
+        message = f"{field}: expected uint8 pixels of shape {_pixels.PICTURE_SHAPES}, got {shape}"
         raise BadTensorError(message, field=field, expected="[H, W, 1 | 3 | 4]", got=str(shape))
     _check_pixels(array.shape[1], array.shape[0], index, max_pixels)
-    plain = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array  # noqa: PLR2004 - H×W×1
-    return _in_color(Image.fromarray(plain), preprocessing)
+    return Image.fromarray(array[:, :, 0] if array.shape[2:] == (1,) else array)
 
 
 def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
@@ -155,56 +149,43 @@ def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
         )
 
 
-def _is_part_of_resized(crop: tuple[int, int], picture: _Picture, target: Size, preprocessing: Preprocessing) -> bool:
-    """Whether the crop lies in a picture that is resized, neither turned nor boxed, by a filter that takes parts."""
-    if picture.turn is not None or isinstance(preprocessing.resize, Letterbox) or preprocessing.filter in _STEPPED:
-        return False
-    return picture.image.size != target and crop[0] <= target[1] and crop[1] <= target[0]
+def _resize(image: Image.Image, target: Size, box: Box | None, preprocessing: Preprocessing) -> Image.Image:
+    """Resize the image to the target, then letterbox or crop it."""
+    columns = None
+    if preprocessing.center_crop and not isinstance(preprocessing.resize, Letterbox):
+        columns = _kept(target[0], preprocessing.center_crop[1])
+    if target != image.size or box:
+        image = _resample(image, target, preprocessing.filter, box or (0, 0, *image.size), columns or (0, target[0]))
+    elif columns:
+        image = image.crop((columns[0], 0, columns[1], image.height))
+    if isinstance(preprocessing.resize, Letterbox):
+        image = _boxed(image, preprocessing.resize)
+    return _crop(image, preprocessing)
 
 
-def _resize_centre(picture: _Picture, target: Size, crop: tuple[int, int], name: str) -> Image.Image:
-    """What `_crop` leaves of the resized image, without computing the rest: half the work for 224 of 256 pixels."""
-    height, width = crop
-    left, top = _centre(target, (width, height))
-    x0, y0, x1, y1 = picture.box or (0, 0, *picture.image.size)
-    across, down = (x1 - x0) / target[0], (y1 - y0) / target[1]
-    right, bottom = min(x0 + (left + width) * across, x1), min(y0 + (top + height) * down, y1)
-    return _resample(picture.image, (width, height), name, (x0 + left * across, y0 + top * down, right, bottom))
+def _kept(size: int, crop: int) -> tuple[int, int]:
+    """Return the first and last column that a centre crop leaves of this many."""
+    left = max((size - crop) // 2, 0)
+    return left, min(left + crop, size)
 
 
-def _resize(picture: _Picture, target: Size, preprocessing: Preprocessing) -> Image.Image:
-    """As it is stored, which is less to turn, and then upright."""
-    image, stored = picture.image, _turned(target, picture.turn)
-    if stored != image.size or picture.box:
-        image = _resample(image, stored, preprocessing.filter, picture.box or (0, 0, *image.size))
-    if picture.turn is not None:
-        image = image.transpose(picture.turn)
-    return _boxed(image, preprocessing.resize) if isinstance(preprocessing.resize, Letterbox) else image
+def _resample(image: Image.Image, size: Size, name: str, box: Box, columns: tuple[int, int]) -> Image.Image:
+    """Resize the box to this size and return these columns of the result.
 
-
-def _resample(image: Image.Image, size: Size, name: str, box: Box) -> Image.Image:
-    """The box at this size: horizontally and then vertically, but for strips that are much too long.
-
-    Pillow keeps 8 bits between the two, and from version 13 on it chooses which comes first by the sizes of the box: a
-    part of an image would get other pixels than the whole.
+    Pillow keeps 8 bits between the two directions, and from version 13 on it chooses which comes first by the sizes.
+    Here it is the horizontal one, as before that version, but for strips of which it would make gigabytes. Columns do
+    not depend on each other vertically, so leaving some out does not change a bit of the others.
     """
-    if name in _STEPPED:
-        return image.resize(size, FILTERS[name], box)
-    columns = _needed(box[0], box[2], size[0], image.width)
-    rows = _needed(box[1], box[3], size[1], image.height)
-    part = image.crop((columns[0], rows[0], columns[1], rows[1]))
-    left, right, top, bottom = box[0] - columns[0], box[2] - columns[0], box[1] - rows[0], box[3] - rows[0]
-    if (bottom - top) / size[1] > 2 * (right - left) / size[0]:
-        down = part.resize((part.width, size[1]), FILTERS[name], (0, top, part.width, bottom))
-        return down.resize(size, FILTERS[name], (left, 0, right, size[1]))
-    across = part.resize((size[0], part.height), FILTERS[name], (left, 0, right, part.height))
-    return across.resize(size, FILTERS[name], (0, top, size[0], bottom))
-
-
-def _needed(start: float, end: float, count: int, size: int) -> tuple[int, int]:
-    """Which of an axis' pixels the filter looks at when it makes so many of those between start and end."""
-    reach = _LONGEST_SUPPORT * max((end - start) / count, 1) + 1
-    return max(int(start - reach), 0), min(math.ceil(end + reach), size)
+    left, right = columns
+    if name == "nearest":
+        return image.resize(size, FILTERS[name], box).crop((left, 0, right, size[1]))
+    x0, y0, x1, y1 = box
+    if (y1 - y0) / size[1] > 2 * (x1 - x0) / size[0]:
+        down = image.resize((image.width, size[1]), FILTERS[name], (0, y0, image.width, y1))
+        return down.resize(size, FILTERS[name], (x0, 0, x1, size[1])).crop((left, 0, right, size[1]))
+    across = image.resize((size[0], image.height), FILTERS[name], (x0, 0, x1, image.height))
+    part = across.crop((left, 0, right, image.height))
+    return part.resize((right - left, size[1]), FILTERS[name], (0, y0, right - left, y1))
 
 
 def _target(size: Size, preprocessing: Preprocessing) -> Size:
@@ -230,7 +211,7 @@ def _boxed(image: Image.Image, box: Letterbox) -> Image.Image:
 
 
 def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """The centre; an image that is smaller is put on black."""
+    """Return the centre of the image; a smaller image is put on black."""
     if preprocessing.center_crop is None:
         return image
     height, width = preprocessing.center_crop

@@ -118,7 +118,7 @@ def _file_name(section: Section | None, key: str, default: str) -> str:
 def _preprocessing(section: Section | None) -> Preprocessing:
     if section is None:
         return Preprocessing(assumed=True)
-    section.known("name", "resize", "crop", "color", "background", "normalize", "layout")
+    section.known("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
         crop.known("center")
@@ -134,6 +134,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
         normalization=_normalization(section),
         input=section.text("name"),
         layout=Layout[layout.upper()] if layout else None,
+        fast=section.choice("decode", ("exact", "fast"), "exact") == "fast",
     )
 
 

@@ -417,10 +417,11 @@ def _checked_text(tap: Tap) -> str:
 
 
 def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:
+    """Return the name that the tap gives, else the tap as it was written; of a tap of several layers the layer's."""
     if tap.name:
         if "{" not in tap.name:
             return tap.name
         if "{layer}" in tap.name:
             return tap.name.replace("{layer}", layer.name)
         raise InvalidRequestError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)
-    return text if tap.blocks and single else layer.name
+    return text if single else layer.name

@@ -67,6 +67,8 @@ class Preprocessing:
     """The model's input that takes images, where it has several that could."""
     layout: Layout | None = None
     """Of that input, where its shape does not tell."""
+    fast: bool = False
+    """Whether a large JPEG is decoded at a reduced scale, which changes features a little."""
     assumed: bool = False
     """The model says nothing; this is a guess."""
 
@@ -83,14 +85,27 @@ class Preprocessing:
         return self.resize.height, self.resize.width
 
     def describe(self) -> str:
-        """In words, for a person."""
-        steps = [f"{self.resize} ({self.filter})"] if self.resize else []
+        """Return the steps in words, for a person."""
+        steps = ["decode large JPEGs at a reduced scale" if self.fast else "decode exactly"]
+        steps += [f"{self.resize} ({self.filter})"] if self.resize else []
         if self.center_crop:
             steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
         color = "BGR" if self.normalization.bgr else "RGB"
         steps.append("luminance" if self.channels == GRAY else color)
         steps.append(f"(pixel − {_numbers(self.normalization.mean)}) / {_numbers(self.normalization.std)}")
         return ", ".join(steps)
+
+    def settling_line(self) -> str:
+        """Return the line of ``model.yaml`` that states an assumed preprocessing, for its author to correct."""
+        size = f"{{size: [{self.resize.height}, {self.resize.width}]}}" if isinstance(self.resize, Exact) else "none"
+        mean, std = self.normalization.mean, self.normalization.std
+        color = "gray" if self.channels == GRAY else "rgb"
+        normalize = f"{{mean: {_listed(mean)}, std: {_listed(std)}}}" if any(mean) or set(std) != {1.0} else "none"
+        return f"input: {{resize: {size}, color: {color}, normalize: {normalize}}}"
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from layertap import (
     Layout,
     ModelInfo,
     ModelState,
+    PreprocessingAssumedWarning,
     Quantization,
     ReceptiveField,
     Tap,
@@ -72,7 +74,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     timing: Timing = features.timing
     layout: Layout = small.layout
     assert signature.shape == (2, 112)
-    assert set(as_mapping) == {"mean", "signature", "small", "blocks.2"}
+    assert set(as_mapping) == {"mean", "signature", "small", "stage:2"}
     assert quantization is not None
     assert quantization.scale.shape == quantization.zero_point.shape
     assert layout is Layout.NCHW
@@ -80,7 +82,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     assert small.dequantized().dtype == np.float32
     features.save(photo_features := out / "features.npz")
     assert Features.load(photo_features)["signature"].shape == (2, 112)
-    vectors: Features = client.extract(photo, model=MODEL, taps="embedding -> embedding")
+    vectors: Features = client.extract(photo, model=MODEL, taps="embedding")
     assert vectors.to_pandas()["embedding_0"].shape == (1,)
     if find_spec("torch"):
         assert features.to_torch()["signature"].shape == (2, 112)
@@ -207,6 +209,7 @@ def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
 
 
 def main(address: str, photo: Path, drawing: Path) -> None:
+    warnings.simplefilter("error", PreprocessingAssumedWarning)
     with Client(
         address, timeout_seconds=30, grpc_options=[("grpc.enable_http_proxy", 0)], shared_memory=False
     ) as client:

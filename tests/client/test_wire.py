@@ -111,9 +111,12 @@ def test_extract_response(count: int) -> None:
     feature = FeatureMap("n", array, "conv", Layout.VECTOR, 3, inexact=True, quantization=quantization)
     empty = FeatureMap("e", np.zeros((1, 0), np.float32), "conv", Layout.VECTOR, 0)
     numbers = FeatureMap("f", np.arange(count, dtype=np.float32).reshape(1, count), "odd", Layout.VECTOR, 0)
-    features = Features((feature, empty, numbers), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",))
+    features = Features(
+        (feature, empty, numbers), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",), assumed_preprocessing="i"
+    )
     got = wire.read_extract_response(wire.encode_extract_response(features), ("a",))
     assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
+    assert got.assumed_preprocessing == "i"
     map_, empty_, numbers_ = got.maps
     assert empty_.array.shape == (1, 0)
     assert numbers_.array.flags.aligned
@@ -199,6 +202,7 @@ def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: i
         "m",
         "1",
         Timing(1, 2, 3, 6),
+        assumed_preprocessing="input: none",
     )
     messages = list(wire.stream_answer(id_, features, chunk_bytes))
     assembler = wire.Assembler()
@@ -206,6 +210,7 @@ def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: i
     assert [end[0] for end in ends] == [id_]
     answer = ends[0][1]
     assert isinstance(answer, Features)
+    assert answer.assumed_preprocessing == "input: none"
     for got, expected in zip(answer.maps, arrays, strict=True):
         np.testing.assert_array_equal(got.array, expected)
     for message in messages:

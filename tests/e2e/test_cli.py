@@ -39,7 +39,7 @@ def test_extract(server: ServerProcess, tmp_path: Path) -> None:
     )  # fmt: skip
     with np.load(out) as saved:
         shapes = {name: saved[name].shape for name in saved}
-        assert shapes == {"signature": (2, 112), "blocks.0": (2, 16, 112, 112), "path": (2,)}
+        assert shapes == {"signature": (2, 112), "stage:1": (2, 16, 112, 112), "path": (2,)}
         assert saved["path"].tolist() == [str(EXAMPLE_PHOTO)] * 2
     assert "signature" in text
     assert "2×112" in text
@@ -59,7 +59,7 @@ def test_extract_one_array(server: ServerProcess, tmp_path: Path) -> None:
         "--json",
     ]
     (row,) = json.loads(layertap(*arguments, "-o", out))
-    assert row == {"name": "pooled", "shape": "1×1280", "dtype": "float32", "layer": "pooled"}
+    assert row == {"name": "embedding", "shape": "1×1280", "dtype": "float32", "layer": "pooled"}
     assert np.load(out).shape == (1, 1280)
 
 

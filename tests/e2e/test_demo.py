@@ -20,6 +20,6 @@ def test_the_demo() -> None:
     with np.load(ROOT / "build" / "demo" / "features.npz") as saved:
         shapes = {name: saved[name].shape for name in saved}
     assert shapes["signature"] == (1, 112)
-    assert shapes["blocks.0"] == (1, 16, 112, 112)
+    assert shapes["stage:1"] == (1, 16, 112, 112)
     with Image.open(ROOT / "build" / "demo" / "maps.png") as picture:
         assert picture.height > 1000

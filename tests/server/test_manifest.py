@@ -56,7 +56,21 @@ def test_colours_and_layout(tmp_path: Path) -> None:
     assert preprocessing == Preprocessing(
         normalization=Normalization((0.0,), (1.0,)), layout=Layout.NHWC, background=(0, 0, 0)
     )
-    assert preprocessing.describe() == "luminance, (pixel − 0) / 1"
+    assert preprocessing.describe() == "decode exactly, luminance, (pixel − 0) / 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "fast", "words"),
+    [
+        ("input: {}", False, "decode exactly"),
+        ("input: {decode: exact}", False, "decode exactly"),
+        ("input: {decode: fast}", True, "decode large JPEGs at a reduced scale"),
+    ],
+)
+def test_decoding(tmp_path: Path, text: str, fast: bool, words: str) -> None:
+    preprocessing = read(tmp_path, text).preprocessing
+    assert preprocessing.fast == fast
+    assert preprocessing.describe().startswith(f"{words}, ")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +86,7 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("input: {decode: quick}", "decode must be one of exact, fast"),
         ("labels: a.txt\ndefault_tap: [x]", "line 2: unknown key 'default_tap' (did you mean default_taps?)"),
         ("input:\n  resize: {shorter: 3}", "line 2: unknown key 'shorter'"),
         ("input: {resize: {filter: cubic}}", "line 1: filter must be one of nearest, bilinear, bicubic"),

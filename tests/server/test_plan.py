@@ -41,8 +41,44 @@ def names(resolution: Resolution) -> list[str]:
 
 def test_result_names(planner: Planner) -> None:
     taps = ["conv", "embedding", "act|gap", "down | gap -> d", "op:Conv | gmp", 'op:Conv | gap -> "{layer}_pooled"']
-    assert names(resolve(planner, *taps[:4])) == ["conv", "vector", "act|gap", "d"]
+    assert names(resolve(planner, *taps[:4])) == ["conv", "embedding", "act|gap", "d"]
     assert names(resolve(planner, taps[4], taps[5])) == ["conv", "left", "conv_pooled", "left_pooled"]
+
+
+@pytest.mark.parametrize(
+    ("tap", "name", "layers"),
+    [
+        ("embedding", "embedding", ["vector"]),
+        (" stage:1 ", "stage:1", ["act"]),
+        ("#0", "#0", ["image"]),
+        ('"conv"', '"conv"', ["conv"]),
+        (Tap("stage:1"), "stage:1", ["act"]),
+        (Tap("conv"), "conv", ["conv"]),
+    ],
+)
+def test_a_tap_of_one_layer_is_called_as_it_was_written(
+    planner: Planner, tap: Tap | str, name: str, layers: list[str]
+) -> None:
+    results = resolve(planner, tap).results
+    assert [result.layer for result in results] == layers
+    assert [result.name for result in results] == [name]
+
+
+@pytest.mark.parametrize("tap", ["op:Gemm", "vec*", "op:Conv | gap"])
+def test_a_tap_of_a_form_that_may_name_several_gives_layer_names(planner: Planner, tap: str) -> None:
+    """Though it may name one: what its results are called does not hang on the model."""
+    results = resolve(planner, tap).results
+    assert [result.name for result in results] == [result.layer for result in results]
+
+
+def test_one_layer_twice_under_two_names(planner: Planner) -> None:
+    resolution = resolve(planner, "embedding", "vector", "stage:1", "act")
+    assert names(resolution) == ["embedding", "vector", "stage:1", "act"]
+    assert len(resolution.plan.heads) == 2
+    with pytest.raises(DuplicateNameError, match="'embedding'"):
+        resolve(planner, "embedding", "embedding ")
+    with pytest.raises(DuplicateNameError, match="'conv'"):
+        resolve(planner, "op:Conv", "conv")
 
 
 def test_a_tap_in_parts_is_the_expression(planner: Planner) -> None:
@@ -60,7 +96,7 @@ def test_a_named_head_and_more_behind_it(planner: Planner) -> None:
 
 
 def test_no_taps_are_the_default_ones(planner: Planner, tmp_path: Path) -> None:
-    assert names(resolve(planner)) == ["vector"]
+    assert names(resolve(planner)) == ["embedding"]
     graph = read(branching(), tmp_path)
     with pytest.raises(NoTapsError, match="no default_taps"):
         Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ()).resolve((), INPUT)

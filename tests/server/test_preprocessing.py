@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -9,6 +10,7 @@ import pytest
 
 from layertap.types import Layout
 from layertap_server.graph import ImageInput, Normalization, read
+from layertap_server.manifest import FILE_NAME, read_manifest
 from layertap_server.preprocessing import (
     IMAGENET,
     Exact,
@@ -48,6 +50,17 @@ def test_what_is_not_said_is_read_off_the_graph(
     proto: onnx.ModelProto, given: Preprocessing, expected: Preprocessing, tmp_path: Path
 ) -> None:
     assert fitted(given, read(proto, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [model("N", 3, 8, 9), model("N", 1, "h", "w"), model("N", 3, 8, 8, dtype="uint8"), model("N", 1, 4, 4)],
+    ids=["colours", "luminance of any size", "bytes", "luminance"],
+)
+def test_the_line_that_would_settle_a_guess_says_the_same(proto: onnx.ModelProto, tmp_path: Path) -> None:
+    guess = fitted(Preprocessing(assumed=True), read(proto, tmp_path))
+    (tmp_path / FILE_NAME).write_text(guess.settling_line())
+    assert read_manifest(tmp_path / FILE_NAME).preprocessing == replace(guess, assumed=False)
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import layertap
 from layertap.cli import bench, compare, completion, extract, inspect, listing, serve, show
 from layertap.cli._output import CommandError
 from layertap.cli._style import RED, styled
-from layertap.errors import LayertapError
+from layertap.errors import LayertapError, PreprocessingAssumedWarning
 
 ERROR = 1
 INTERRUPTED = 128 + signal.SIGINT
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _let_terminals_replace()
     parsed = make_parser().parse_args(arguments)
     try:
-        parsed.run(parsed)
+        with _warnings_as_lines():
+            parsed.run(parsed)
         sys.stdout.flush()
     except CommandError as error:
         _complain(str(error))
@@ -73,6 +77,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain("interrupted")
         return INTERRUPTED
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_as_lines() -> Iterator[None]:
+    """Print what a server assumed as one line on standard error, each line once."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, PreprocessingAssumedWarning):
+            show_as_python_does(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            _complain(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PreprocessingAssumedWarning)
+        show_as_python_does, warnings.showwarning = warnings.showwarning, show
+        yield
 
 
 def _open_what_is_closed() -> None:

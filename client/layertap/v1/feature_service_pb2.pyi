@@ -23,18 +23,20 @@ class ExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("features", "model", "version", "timing", "batch_size")
+    __slots__ = ("features", "model", "version", "timing", "batch_size", "assumed_preprocessing")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
     model: str
     version: str
     timing: _types_pb2.Timing
     batch_size: int
-    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    assumed_preprocessing: str
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class ExtractStreamRequest(_message.Message):
     __slots__ = ("open", "image", "batch")
@@ -121,12 +123,14 @@ class FeatureChunk(_message.Message):
     def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ExtractStreamDone(_message.Message):
-    __slots__ = ("timing", "batch_size")
+    __slots__ = ("timing", "batch_size", "assumed_preprocessing")
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     timing: _types_pb2.Timing
     batch_size: int
-    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    assumed_preprocessing: str
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class ExtractStreamError(_message.Message):
     __slots__ = ("code", "message", "reason", "metadata")
@@ -208,14 +212,16 @@ class InspectLayersRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., selectors: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class InspectLayersResponse(_message.Message):
-    __slots__ = ("model", "version", "layers")
+    __slots__ = ("model", "version", "layers", "assumed_preprocessing")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     layers: _containers.RepeatedCompositeFieldContainer[LayerStatistics]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerStatistics, _Mapping]]] = ...) -> None: ...
+    assumed_preprocessing: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., layers: _Optional[_Iterable[_Union[LayerStatistics, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class LayerStatistics(_message.Message):
     __slots__ = ("layer", "min", "max", "mean", "standard_deviation", "zero_fraction", "saturated_fraction", "dead_channels", "nan_count", "inf_count", "l2_norm")

@@ -104,6 +104,7 @@ def encode_extract_response(features: Features, places: Sequence[tuple[int, int]
         version=features.version,
         timing=encode_timing(features.timing),
         batch_size=features.batch_size,
+        assumed_preprocessing=features.assumed_preprocessing,
     )
     if places is not None:
         rest.features.extend(
@@ -167,6 +168,7 @@ def decode_extract_response(
         timing=decode_timing(message.timing),
         batch_size=message.batch_size,
         taps=taps,
+        assumed_preprocessing=message.assumed_preprocessing,
     )
 
 

@@ -90,9 +90,13 @@ def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
     return InspectRequest(message.model, images, tuple(message.selectors), message.version, inputs)
 
 
-def encode_statistics(layers: tuple[LayerStatistics, ...], model: str, version: str) -> pb.InspectLayersResponse:
+def encode_statistics(
+    layers: tuple[LayerStatistics, ...], model: str, version: str, assumed_preprocessing: str = ""
+) -> pb.InspectLayersResponse:
     messages = [pb.LayerStatistics(**dataclasses.asdict(layer)) for layer in layers]
-    return pb.InspectLayersResponse(model=model, version=version, layers=messages)
+    return pb.InspectLayersResponse(
+        model=model, version=version, layers=messages, assumed_preprocessing=assumed_preprocessing
+    )
 
 
 def decode_statistics(message: pb.InspectLayersResponse) -> tuple[LayerStatistics, ...]:

@@ -159,7 +159,11 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
         yield pb.ExtractStreamResponse(id=id_, header=header).SerializeToString()
         for offset in range(0, len(data), chunk_bytes):
             yield _chunk(id_, index, offset, data[offset : offset + chunk_bytes])
-    done = pb.ExtractStreamDone(timing=encode_timing(features.timing), batch_size=features.batch_size)
+    done = pb.ExtractStreamDone(
+        timing=encode_timing(features.timing),
+        batch_size=features.batch_size,
+        assumed_preprocessing=features.assumed_preprocessing,
+    )
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
 
@@ -263,4 +267,12 @@ class Assembler:
     def _done(self, id_: str, done: pb.ExtractStreamDone) -> Features:
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
-        return Features(tuple(item.maps), self.model, self.version, timing, done.batch_size, self.taps)
+        return Features(
+            tuple(item.maps),
+            self.model,
+            self.version,
+            timing,
+            done.batch_size,
+            self.taps,
+            assumed_preprocessing=done.assumed_preprocessing,
+        )

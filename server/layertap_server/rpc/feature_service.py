@@ -9,7 +9,7 @@ from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server import request_record
 from layertap_server.apply import Applier
-from layertap_server.engine import Engine
+from layertap_server.engine import Engine, assumed_preprocessing
 from layertap_server.repository import Repository
 from layertap_server.rpc.dispatch import Call, Chunked, Context, Messages, Method, Stream, StreamTools
 from layertap_server.rpc.lookup import found
@@ -88,7 +88,8 @@ class FeatureService:
         model = found(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
         with record.stage("encode"):
-            return wire.encode_statistics(layers, model.info.name, model.info.version).SerializeToString()
+            assumed = assumed_preprocessing(model, inspect.images)
+            return wire.encode_statistics(layers, model.info.name, model.info.version, assumed).SerializeToString()
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
         feature = self._applied(lambda: wire.decode_apply_request(request), inline=True)

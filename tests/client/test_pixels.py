@@ -1,0 +1,96 @@
+"""Upright 8-bit pixels of Pillow images."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layertap._pixels import UnknownRangeError, is_batch, is_picture, upright
+from layertap.types import Array
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, ...]) -> Image.Image:
+    """A PNG of one row as a program that is not Pillow writes it: any depth, one colour that is transparent."""
+    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
+    hidden = struct.pack(f">{len(transparent)}H", *transparent)
+    chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
+    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)))
+
+
+def pixels(image: Image.Image) -> Array:
+    return np.asarray(upright(image))
+
+
+@pytest.mark.parametrize(
+    ("image", "gray", "alpha"),
+    [
+        (png(1, 0, 4, bytes([0b01010000]), (1,)), [0, 255, 0, 255], [255, 0, 255, 0]),
+        (png(2, 0, 4, bytes([0b00011011]), (2,)), [0, 85, 170, 255], [255, 255, 0, 255]),
+        (png(4, 0, 2, bytes([0x3F]), (15,)), [51, 255], [255, 0]),
+        (png(8, 0, 2, bytes([3, 15]), (15,)), [3, 15], [255, 0]),
+        (png(16, 0, 3, struct.pack(">3H", 771, 770, 65535), (771,)), [3, 2, 255], [0, 255, 255]),
+        (png(8, 2, 2, bytes([7, 7, 7, 9, 9, 9]), (9, 9, 9)), [7, 9], [255, 0]),
+        (png(16, 2, 2, struct.pack(">6H", *[0x0102] * 3, *[0x0900] * 3), (0x0102,) * 3), [1, 9], [0, 255]),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "colours", "colours of 16 bits"],
+)
+def test_a_transparent_value_of_any_depth(image: Image.Image, gray: list[int], alpha: list[int]) -> None:
+    """PNG gives it as it is stored; the pixels are scaled to 8 bits."""
+    assert pixels(image)[0].tolist() == [[value, value, value, seen] for value, seen in zip(gray, alpha, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [
+        *(("L", (2, 3)), ("1", (2, 3)), ("I;16", (2, 3)), ("RGB", (2, 3, 3)), ("P", (2, 3, 3)), ("CMYK", (2, 3, 3))),
+        *(("YCbCr", (2, 3, 3)), ("LA", (2, 3, 4)), ("RGBA", (2, 3, 4)), ("PA", (2, 3, 4)), ("La", (2, 3, 4))),
+    ],
+)
+def test_every_mode_becomes_one_of_three(mode: str, shape: tuple[int, ...]) -> None:
+    array = pixels(Image.new(mode, (3, 2)))
+    assert array.shape == shape
+    assert array.dtype == np.uint8
+
+
+def test_the_image_itself_is_left_as_it_is() -> None:
+    image = png(4, 0, 2, bytes([0x3F]), (15,))
+    upright(image)
+    assert image.info["transparency"] == 15
+    assert image.mode == "L"
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_samples_of_unknown_range(mode: str) -> None:
+    with pytest.raises(UnknownRangeError, match=f"mode {mode}"):
+        upright(Image.new(mode, (3, 2)))
+
+
+@pytest.mark.parametrize("value", [0, 9, "6", None])
+def test_an_orientation_that_is_none(value: object) -> None:
+    image = Image.new("RGB", (3, 2))
+    image.getexif()[0x0112] = value
+    assert upright(image).size == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "picture", "batch"),
+    [
+        ((2, 3), True, False),
+        *(((2, 3, channels), True, False) for channels in (1, 3, 4)),
+        *(((2, 3, channels), False, False) for channels in (0, 2, 5)),
+        *(((5, 2, 3, channels), False, True) for channels in (1, 3, 4)),
+        *((shape, False, False) for shape in ((2,), (), (0, 3), (3, 0, 3), (5, 3, 2, 2), (1, 5, 2, 3, 3))),
+    ],
+)
+def test_what_a_shape_is(shape: tuple[int, ...], picture: bool, batch: bool) -> None:
+    assert is_picture(shape) == picture
+    assert is_batch(shape) == batch
