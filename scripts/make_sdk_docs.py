@@ -26,7 +26,7 @@ SECTIONS: dict[str, list[Any]] = {
     "Connections": [layertap.Tls],
     "Answers": [
         *(types.Features, types.FeatureMap, types.Quantization, types.Timing, types.ExtractedItem),
-        *(types.Preview, types.PreviewedFeature, types.LayerStatistics),
+        *(types.Preview, types.PreviewedFeature, types.SkippedLayer, types.LayerStatistics),
     ],
     "Models and layers": [
         *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout),

@@ -22,6 +22,7 @@
       ModelFailedError            FAILED_PRECONDITION
       UnavailableError            UNAVAILABLE         .retry_after
         ModelLoadingError, DrainingError
+      WrongServerError            UNIMPLEMENTED
       ControlDisabledError        PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
@@ -59,6 +60,15 @@ class LayertapError(Exception):
     def located(self, field: str) -> LayertapError:
         """The same error, saying which field of the request it is about, such as ``taps[0]``."""
         self.metadata = {"field": field, **self.metadata}
+        return self
+
+    def about_image(self, name: str) -> LayertapError:
+        """Name the image that the error is about, such as ``cat.jpg`` in place of ``images[0]``, and return it."""
+        if name not in self.message:
+            place = f"images[{self.index}]"
+            is_placed = place in self.message
+            self.message = self.message.replace(place, name) if is_placed else f"{name}: {self.message}"
+            self.args = (self.message,)
         return self
 
     @property
@@ -204,6 +214,13 @@ class DrainingError(UnavailableError):
     """The server is stopping and takes no new work."""
 
     reason = "DRAINING"
+
+
+class WrongServerError(LayertapError):
+    """What answers at the address is no Layertap server of this version, or does not connect in this way (TLS)."""
+
+    status = "UNIMPLEMENTED"
+    reason = "WRONG_SERVER"
 
 
 class ControlDisabledError(LayertapError):

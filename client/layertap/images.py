@@ -48,7 +48,7 @@ def _to_payload(image: ImageLike, index: int) -> ImagePayload:
     if isinstance(image, bytes):
         return EncodedImage(image)
     if isinstance(image, str | os.PathLike):
-        return EncodedImage(_read(Path(image), index))
+        return EncodedImage(_read(Path(image), index), os.fspath(image))
     if isinstance(image, np.ndarray):
         return PixelImage(_checked(image, index))
     if is_pillow(image):

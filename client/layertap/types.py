@@ -85,6 +85,8 @@ class EncodedImage:
     """The bytes of an image file."""
 
     data: bytes
+    name: str = field(default="", compare=False)
+    """The file's path, for messages; it does not travel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +159,15 @@ class PreviewedFeature:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedLayer:
+    """A layer that a tap of several layers left out: its head does not fit it."""
+
+    layer: str
+    reason: str
+    """Message of the error that a tap of this layer alone would raise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a request would give and cost; nothing was run."""
 
@@ -168,6 +179,8 @@ class Preview:
     """Whether its plan is compiled."""
     model: str = ""
     version: str = ""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers that a tap of several layers leaves out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,6 +276,8 @@ class Features(Mapping[str, Array]):
     """The expressions that were asked for, in order."""
     paths: tuple[str, ...] = ()
     """The image of each row, where a file that was loaded tells."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers that a tap of several layers left out, since its head does not fit them."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """The arrays as PyTorch tensors by result name, on the CPU; nothing is copied.

@@ -124,6 +124,7 @@ class Engine:
             version=model.info.version,
             timing=_timing(queue_ms, start, decoded, end),
             batch_size=ran_with,
+            skipped=prepared.resolved.skipped,
         )
 
     def preview(self, model: LoadedModel, request: PreviewRequest) -> Preview:
@@ -143,6 +144,7 @@ class Engine:
             warm=resolution.plan in self._sessions or self._wider(model, resolution.plan) is not None,
             model=model.info.name,
             version=model.info.version,
+            skipped=resolution.skipped,
         )
 
     def check(self, model: LoadedModel, taps: tuple[Tap | str, ...]) -> Resolution:

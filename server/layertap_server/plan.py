@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import (
+    BadParameterError,
     DuplicateNameError,
     InvalidRequestError,
     LayertapError,
@@ -19,11 +20,11 @@ from layertap.errors import (
     TooManyTapsError,
 )
 from layertap.expression import LONGEST, format_tap, parse_tap
-from layertap.types import LayerInfo, Tap
+from layertap.types import LayerInfo, SkippedLayer, Tap
 from layertap_server.blocks import Tensor
 from layertap_server.graph import GraphError, ModelGraph, at_size, cost_of, head_type, inexact_layers
 from layertap_server.limits import check_head
-from layertap_server.selectors import Selectors, check_name
+from layertap_server.selectors import Selection, Selectors, check_name
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
@@ -99,6 +100,8 @@ class Resolution:
     """What the heads compute for one image, as far as the sizes are known."""
     inexact: frozenset[str] = frozenset()
     """Layers of a quantized model that the taps change by a rounding."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers of selectors of several that their heads do not fit."""
 
 
 @dataclass(slots=True)
@@ -109,6 +112,7 @@ class _Draft:
     names: set[str] = field(default_factory=set)
     heads: dict[tuple[str, Head], int] = field(default_factory=dict)
     computed_bytes: int = 0
+    skipped: list[SkippedLayer] = field(default_factory=list)
 
 
 class Planner:
@@ -211,7 +215,7 @@ class Planner:
                 raise error.located(f"taps[{index}]") from None
         plan = Plan(self._model_key, tuple(draft.heads), input_)
         inexact = inexact_layers(graph.proto.graph, {layer for layer, _ in draft.heads})
-        return Resolution(plan, tuple(draft.results), draft.computed_bytes, inexact)
+        return Resolution(plan, tuple(draft.results), draft.computed_bytes, inexact, tuple(draft.skipped))
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)
@@ -219,7 +223,7 @@ class Planner:
         check_head(tap.blocks)
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
-        for layer in selection.layers:
+        for layer, (tensor, computed_bytes) in _fitting(graph, selection, head, draft.skipped):
             name = _result_name(tap, layer, text, single=selection.single)
             if name in draft.names:
                 message = f"two results would be called {name!r}; give one of them a name of its own with '-> name'"
@@ -227,7 +231,6 @@ class Planner:
             if len(draft.names) == MOST_RESULTS:
                 message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
-            tensor, computed_bytes = head_type(graph, layer.name, head)
             head_index = draft.heads.setdefault((layer.name, head), len(draft.heads))
             draft.names.add(name)
             draft.results.append(Result(name, layer.name, head_index, index, tensor))
@@ -273,6 +276,27 @@ def _checked_text(tap: Tap) -> str:
     if not tap.selector:
         raise TapSyntaxError("the tap has no selector", position=0)
     return format_tap(tap)
+
+
+def _fitting(
+    graph: ModelGraph, selection: Selection, head: Head, skipped: list[SkippedLayer]
+) -> Iterator[tuple[LayerInfo, tuple[Tensor, int]]]:
+    """Yield the layers that the head fits, with its type on each; append the others to ``skipped``.
+
+    Raises:
+        ShapeMismatchError, BadParameterError: it fits none, or not the one that the selector names.
+    """
+    unfit: list[SkippedLayer] = []
+    for layer in selection.layers:
+        try:
+            head_on_layer = head_type(graph, layer.name, head)
+        except (ShapeMismatchError, BadParameterError) as error:
+            unfit.append(SkippedLayer(layer.name, error.message))
+            if len(unfit) == len(selection.layers):
+                raise
+            continue
+        yield layer, head_on_layer
+    skipped.extend(unfit)
 
 
 def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:

@@ -23,18 +23,28 @@ class ExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("features", "model", "version", "timing", "batch_size")
+    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
     model: str
     version: str
     timing: _types_pb2.Timing
     batch_size: int
-    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ...) -> None: ...
+
+class SkippedLayer(_message.Message):
+    __slots__ = ("layer", "reason")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    reason: str
+    def __init__(self, layer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ExtractStreamRequest(_message.Message):
     __slots__ = ("open", "image", "batch")
@@ -121,12 +131,14 @@ class FeatureChunk(_message.Message):
     def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ExtractStreamDone(_message.Message):
-    __slots__ = ("timing", "batch_size")
+    __slots__ = ("timing", "batch_size", "skipped")
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     timing: _types_pb2.Timing
     batch_size: int
-    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ...) -> None: ...
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamError(_message.Message):
     __slots__ = ("code", "message", "reason", "metadata")
@@ -160,20 +172,22 @@ class PreviewExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
-    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm")
+    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "skipped")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     MACS_PER_IMAGE_FIELD_NUMBER: _ClassVar[int]
     WARM_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     features: _containers.RepeatedCompositeFieldContainer[PreviewedFeature]
     total_bytes: int
     macs_per_image: int
     warm: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ...) -> None: ...
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ...) -> None: ...
 
 class PreviewedFeature(_message.Message):
     __slots__ = ("name", "layer", "dtype", "shape", "bytes")

@@ -7,7 +7,7 @@ import dataclasses
 from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
-from layertap.wire._features import decode_image, decode_tap_at, encode_image
+from layertap.wire._features import decode_image, decode_skipped, decode_tap_at, encode_image, encode_skipped
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 
@@ -43,6 +43,7 @@ def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
         total_bytes=preview.total_bytes,
         macs_per_image=preview.macs_per_image,
         warm=preview.warm,
+        skipped=encode_skipped(preview.skipped),
     )
 
 
@@ -51,7 +52,15 @@ def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
         PreviewedFeature(item.name, item.layer, decode_dtype(item.dtype), tuple(item.shape), item.bytes)
         for item in message.features
     )
-    return Preview(features, message.total_bytes, message.macs_per_image, message.warm, message.model, message.version)
+    return Preview(
+        features=features,
+        total_bytes=message.total_bytes,
+        macs_per_image=message.macs_per_image,
+        warm=message.warm,
+        model=message.model,
+        version=message.version,
+        skipped=decode_skipped(message.skipped),
+    )
 
 
 def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:

@@ -20,11 +20,13 @@ from layertap.wire._features import (
     decode_extract_response,
     decode_feature_header,
     decode_image,
+    decode_skipped,
     decode_tap_at,
     decode_timing,
     encode_extract_response,
     encode_feature_header,
     encode_image,
+    encode_skipped,
     encode_timing,
 )
 from layertap.wire._tensors import decode_tensor, encode_tensor
@@ -140,7 +142,11 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
         yield pb.ExtractStreamResponse(id=id_, header=header).SerializeToString()
         for offset in range(0, len(data), chunk_bytes):
             yield _chunk(id_, index, offset, data[offset : offset + chunk_bytes])
-    done = pb.ExtractStreamDone(timing=encode_timing(features.timing), batch_size=features.batch_size)
+    done = pb.ExtractStreamDone(
+        timing=encode_timing(features.timing),
+        batch_size=features.batch_size,
+        skipped=encode_skipped(features.skipped),
+    )
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
 
@@ -215,4 +221,12 @@ class Assembler:
     def _done(self, id_: str, done: pb.ExtractStreamDone) -> Features:
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
-        return Features(tuple(item.maps), self.model, self.version, timing, done.batch_size, self.taps)
+        return Features(
+            maps=tuple(item.maps),
+            model=self.model,
+            version=self.version,
+            timing=timing,
+            batch_size=done.batch_size,
+            taps=self.taps,
+            skipped=decode_skipped(done.skipped),
+        )
