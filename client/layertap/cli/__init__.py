@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     _let_terminals_replace()
-    parsed = make_parser().parse_args(arguments)
     try:
+        parsed = make_parser().parse_args(arguments)
         parsed.run(parsed)
         sys.stdout.flush()
     except CommandError as error:
