@@ -1,6 +1,6 @@
 """Layertap: feature maps and activations of any layer of any ONNX model, over gRPC."""
 
-from layertap import _grpc_log  # noqa: F401, I001 - before whatever imports gRPC
+from layertap import _startup  # noqa: F401, I001 - before whatever imports gRPC
 from layertap import errors
 from layertap._aclient import AsyncClient
 from layertap._client import Client

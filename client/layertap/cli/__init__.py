@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import layertap
+from layertap import _startup
 from layertap.cli import bench, compare, completion, extract, inspect, listing, serve, show
+from layertap.cli._connection import is_still_working
 from layertap.cli._output import CommandError
 from layertap.cli._style import RED, styled
 from layertap.errors import LayertapError
@@ -44,12 +46,26 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
+    """Run one command; return 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     _let_terminals_replace()
     try:
-        parsed = make_parser().parse_args(arguments)
+        _startup.raise_at_interrupts()
+        status = _run(arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        status = INTERRUPTED
+    if _startup.is_command:
+        _startup.end_at_interrupts()
+    if is_still_working():
+        _leave_at_once(status)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parsed = make_parser().parse_args(arguments)
+    try:
         parsed.run(parsed)
         sys.stdout.flush()
     except CommandError as error:
@@ -69,10 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         _complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         return ERROR
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
     return 0
+
+
+def _leave_at_once(status: int) -> None:
+    """End the process without Python's own clearing up, which aborts where a thread is in the middle of native code."""
+    from layertap_server.scratch import remove_scratch
+
+    remove_scratch()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _open_what_is_closed() -> None:

@@ -7,11 +7,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap._waiting import check_wait
 from layertap.cli._output import CommandError
+
+if TYPE_CHECKING:
+    from layertap_server.embedded import EmbeddedServer
 
 
 def seconds(text: str) -> float:
@@ -109,7 +113,18 @@ def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
         embedded = EmbeddedServer(
             Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1, log_level="error")
         )
+        address = embedded.__enter__()
     except (SettingsError, StartError) as error:
-        raise CommandError(str(error)) from error
-    with embedded as address:
+        raise CommandError(str(error)) from None
+    _embedded.append(embedded)
+    with contextlib.ExitStack() as stack:
+        stack.push(embedded)
         yield address
+
+
+def is_still_working() -> bool:
+    """Whether a server of this process still computes what nobody waits for."""
+    return any(embedded.has_work for embedded in _embedded)
+
+
+_embedded: list[EmbeddedServer] = []
