@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from layertap.errors import DeadlineError, LayertapError
 
 LONGEST_ATTEMPT_SECONDS = 5.0
+SHORTEST_ATTEMPT_SECONDS = 1.0
+"""In less gRPC does not find out why there is no connection."""
 PAUSE_SECONDS = 0.2
 
 
@@ -33,7 +35,7 @@ class Wait:
     @property
     def attempt_seconds(self) -> float:
         """Deadline of the next attempt."""
-        return min(max(self._end - time.monotonic(), PAUSE_SECONDS), LONGEST_ATTEMPT_SECONDS)
+        return min(max(self._end - time.monotonic(), SHORTEST_ATTEMPT_SECONDS), LONGEST_ATTEMPT_SECONDS)
 
     def pause_after(self, error: LayertapError) -> float:
         """Return the seconds to wait before the next attempt.

@@ -21,8 +21,7 @@
       UnknownModelError           NOT_FOUND           .suggestions
       ModelFailedError            FAILED_PRECONDITION
       UnavailableError            UNAVAILABLE         .retry_after
-        ModelLoadingError, DrainingError
-      WrongServerError            UNIMPLEMENTED
+        ModelLoadingError, DrainingError, WrongServerError
       ControlDisabledError        PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
@@ -63,11 +62,9 @@ class LayertapError(Exception):
         return self
 
     def about_image(self, name: str) -> LayertapError:
-        """Name the image that the error is about, such as ``cat.jpg`` in place of ``images[0]``, and return it."""
+        """Begin the message with the name of the image that the error is about, such as ``cat.jpg``, and return it."""
         if name not in self.message:
-            place = f"images[{self.index}]"
-            is_placed = place in self.message
-            self.message = self.message.replace(place, name) if is_placed else f"{name}: {self.message}"
+            self.message = f"{name}: {self.message}"
             self.args = (self.message,)
         return self
 
@@ -216,10 +213,9 @@ class DrainingError(UnavailableError):
     reason = "DRAINING"
 
 
-class WrongServerError(LayertapError):
+class WrongServerError(UnavailableError):
     """What answers at the address is no Layertap server of this version, or does not connect in this way (TLS)."""
 
-    status = "UNIMPLEMENTED"
     reason = "WRONG_SERVER"
 
 

@@ -63,7 +63,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
                 if item.features is not None:
                     yield item.id, {name: tensor_of(array)[0] for name, array in item.features.items()}
                 elif item.error is not None and self._on_error == "raise":
-                    raise item.error
+                    raise item.error.about_image(item.id)
 
     def _mine(self) -> list[str]:
         """The images of this worker; of a process that is none, all."""

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError  # noqa: TID251 - this is the plac
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
 from layertap_server.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
+from layertap_server.truncation import is_truncated
 
 Image.MAX_IMAGE_PIXELS = None  # the operator's limit counts, and is asked before anything is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -96,6 +97,7 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
             image.load()
             return _Picture(_in_color(image, preprocessing), size, drafted[1] if drafted else None, turn)
     except UnidentifiedImageError as error:
+        _refuse_truncated(data, error, index)
         cause = "samples" if "bits" in str(error) else "no_image"
         why = str(error) if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
@@ -103,7 +105,19 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
     except (ImageTooLargeError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
+        _refuse_truncated(data, error, index)
         message = f"{field}: the image is damaged ({type(error).__name__})"
+        raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
+
+
+def _refuse_truncated(data: bytes, error: Exception, index: int) -> None:
+    """Raise `ImageDecodeError` where the file is empty or ends too soon; ``error`` is Pillow's."""
+    field = f"images[{index}]"
+    if not data:
+        message = f"{field}: the image is empty: 0 bytes"
+        raise ImageDecodeError(message, field=field, index=index, cause="empty") from error
+    if is_truncated(data, error):
+        message = f"{field}: the image is truncated: it ends after {len(data)} bytes; was it copied completely?"
         raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
 

@@ -46,7 +46,8 @@ class VersionAction(argparse.Action):
         option_string: str | None = None,  # noqa: ARG002 - argparse's name
     ) -> None:
         if values is None:
-            parser.exit(message=f"{VERSION}\n")
+            print(VERSION)
+            parser.exit()
         setattr(namespace, self.dest, values)
 
 
