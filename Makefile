@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models bench overload stubs check-stubs
+.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models check-local bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -57,6 +57,9 @@ check-soak: env  ## 20,000 mixed requests and 400 streams at once: no incident, 
 
 check-fuzz-models: env  ## 3,000 damaged model files, loaded and used by a real server: no traceback, no death
 	PYTHONPATH=. $(BIN)/python scripts/check_fuzz_models.py
+
+check-local: env  ## --local 50 times for each kind of command, and Ctrl-C at 50 moments: no word that is not one's own
+	RUNS=50 $(BIN)/python -m pytest tests/e2e/test_local.py -p no:xdist --timeout 3600 $(ARGS)
 
 bench: env  ## every scenario of docs/performance.md beside plain onnxruntime
 	$(BIN)/python -m benchmarks $(ARGS)

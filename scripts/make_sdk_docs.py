@@ -26,7 +26,8 @@ SECTIONS: dict[str, list[Any]] = {
     "Connections": [layertap.Tls],
     "Answers": [
         *(types.Features, types.FeatureMap, types.Quantization, types.Timing, types.ExtractedItem),
-        *(types.Preview, types.PreviewedFeature, types.LayerStatistics, layertap.PreprocessingAssumedWarning),
+        *(types.Preview, types.PreviewedFeature, types.SkippedLayer, types.LayerStatistics),
+        layertap.PreprocessingAssumedWarning,
     ],
     "Models and layers": [
         *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout),

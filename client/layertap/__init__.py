@@ -1,5 +1,6 @@
 """Layertap: feature maps and activations of any layer of any ONNX model, over gRPC."""
 
+from layertap import _startup  # noqa: F401, I001 - before whatever imports gRPC
 from layertap import errors
 from layertap._aclient import AsyncClient
 from layertap._client import Client
@@ -20,6 +21,7 @@ from layertap.types import (
     Preview,
     Quantization,
     ReceptiveField,
+    SkippedLayer,
     Tap,
     TensorInfo,
     Timing,
@@ -44,6 +46,7 @@ __all__ = [
     "Preview",
     "Quantization",
     "ReceptiveField",
+    "SkippedLayer",
     "Tap",
     "TensorInfo",
     "Timing",

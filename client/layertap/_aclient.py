@@ -14,10 +14,11 @@ from layertap import _calls, _routes
 from layertap._assumptions import Assumptions
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
-from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._progress import length_of, with_async_progress
 from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
+from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, as_images, is_one_image, to_payloads
@@ -44,7 +45,9 @@ Reply = TypeVar("Reply")
 
 
 class AsyncClient:
-    """A connection to a Layertap server from one event loop; use it with ``async with``, or `close` it.
+    """A connection to a Layertap server for asyncio; use it with ``async with``, or `close` it.
+
+    It has a connection for each event loop that it is used in.
 
     Every method takes, returns and raises what the method of `layertap.Client` of the same name does.
     """
@@ -58,13 +61,27 @@ class AsyncClient:
         token: str = "",
         grpc_options: Sequence[tuple[str, str | int]] = (),
         shared_memory: bool = True,
+        wait_seconds: float = 0.0,
     ) -> None:
-        """As `layertap.Client`; connects when the first call is made, to the loop that runs then."""
-        self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
+        """As `layertap.Client`, but that ``async with``, or else the first call, waits for the server."""
+        check_wait(wait_seconds)
+        self._open(Connection(address, timeout_seconds, tls, token, grpc_options), shared_memory)
+        self._wait_seconds = wait_seconds
+
+    def _open(self, connection: Connection, shared_memory: bool) -> None:
+        self._connection = connection
+        self._shared_memory = shared_memory
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
-        self._opened: grpc.aio.Channel | None = None
+        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._channels: dict[asyncio.AbstractEventLoop, grpc.aio.Channel] = {}
+        self._wait_seconds = 0.0
         self._is_closed = False
+
+    def __getstate__(self) -> tuple[Connection, bool]:
+        return self._connection, self._shared_memory
+
+    def __setstate__(self, state: tuple[Connection, bool]) -> None:
+        self._open(*state)
 
     async def extract(
         self,
@@ -110,6 +127,7 @@ class AsyncClient:
         bulk.check(preview)
 
     async def _run_bulk(self, bulk: Bulk, feed: AsyncFeed) -> AsyncGenerator[ExtractedItem]:
+        await self._wait()
         await self._check_bulk(bulk)
         try:
             while True:
@@ -122,7 +140,7 @@ class AsyncClient:
                                 self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except grpc.RpcError as error:
-                    await asyncio.sleep(bulk.failed(_calls.error_of(error)))
+                    await asyncio.sleep(bulk.failed(self._error_of(error)))
                 else:
                     if not bulk.has_unanswered:
                         break
@@ -219,12 +237,15 @@ class AsyncClient:
         """Closes the connection; calls under way end with `CancelledError`."""
         with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
             for parting in self._routes.close():
-                await self._call(parting, PARTING_SECONDS)
+                await self._send(parting, PARTING_SECONDS)
         self._is_closed = True
-        if self._opened is not None:
-            await self._opened.close()
+        channel = self._channels.pop(asyncio.get_running_loop(), None)
+        self._channels.clear()  # those of other loops close when nothing refers to them
+        if channel is not None:
+            await channel.close()
 
     async def __aenter__(self) -> Self:
+        await self._wait()
         return self
 
     async def __aexit__(
@@ -232,14 +253,27 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    async def _wait(self) -> None:
+        """Return when the server is ready, or at once without ``wait_seconds``."""
+        wait = Wait(self._wait_seconds)
+        while self._wait_seconds:
+            try:
+                await self._send(_calls.health(), wait.attempt_seconds)
+            except LayertapError as error:
+                await asyncio.sleep(wait.pause_after(error))
+            else:
+                self._wait_seconds = 0.0
+
     @property
     def _channel(self) -> grpc.aio.Channel:
-        """Made when it is first needed: it belongs to the loop that runs then."""
+        """The running loop's, made when it is first needed."""
         if self._is_closed:
-            raise UnavailableError("the client is closed")
-        if self._opened is None:
-            self._opened = self._connection.open(grpc.aio.insecure_channel, grpc.aio.secure_channel)
-        return self._opened
+            raise UnavailableError(CLOSED)
+        loop = asyncio.get_running_loop()
+        if loop not in self._channels:
+            self._channels = {other: channel for other, channel in self._channels.items() if not other.is_closed()}
+            self._channels[loop] = self._connection.open(grpc.aio.insecure_channel, grpc.aio.secure_channel)
+        return self._channels[loop]
 
     async def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
         """Does what a route asks for, until it has what was wanted."""
@@ -264,16 +298,20 @@ class AsyncClient:
         return await self._call(step, timeout_seconds)
 
     async def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
+        await self._wait()
+        return await self._send(call, timeout_seconds)
+
+    async def _send(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
         method: Any = self._channel.unary_unary(call.method)
+        timeout = self._connection.timeout(timeout_seconds)
         try:
-            answer: bytes = await method(
-                call.request, timeout=self._connection.timeout(timeout_seconds), metadata=self._connection.metadata
-            )
+            answer: bytes = await method(call.request, timeout=timeout, metadata=self._connection.metadata)
         except grpc.RpcError as error:
-            raise _calls.error_of(error) from error
+            raise self._error_of(error, call.images) from None
         return call.decode(answer)
 
     async def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        await self._wait()
         stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
         answer: Reply | None = None
         try:
@@ -282,7 +320,7 @@ class AsyncClient:
                     answer = whole
         except grpc.RpcError as error:
             if answer is None:
-                raise _calls.error_of(error) from error
+                raise self._error_of(error) from None
         finally:
             stream.cancel()
         if answer is None:
@@ -297,3 +335,6 @@ class AsyncClient:
     ) -> Any:
         method: Any = self._channel.stream_stream(path)
         return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
+
+    def _error_of(self, error: grpc.RpcError, images: tuple[str, ...] = ()) -> LayertapError:
+        return _calls.error_of(error, self._connection.place.shown, images)

@@ -33,8 +33,9 @@ class Answers(Iterator[bytes]):
         LayertapError: the stream breaks.
     """
 
-    def __init__(self, stream: Any) -> None:
-        """``stream`` is the call as gRPC gives it; nobody else keeps it."""
+    def __init__(self, stream: Any, address: str = "the server") -> None:
+        """``stream`` is the call to ``address`` as gRPC gives it; nobody else keeps it."""
+        self._address = address
         self._stream: Any = stream
         self._arrived: SimpleQueue[bytes | Exception] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()
@@ -73,7 +74,7 @@ class Answers(Iterator[bytes]):
         except StopIteration:
             end: Exception = StopIteration()  # a new one: where an exception was raised it knows the stream
         except grpc.RpcError as error:  # the stream itself
-            end = error_of(error)
+            end = error_of(error, self._address)
             error.__traceback__ = None
         except Exception as error:  # noqa: BLE001 - raised where the messages are read
             end = error.with_traceback(None)

@@ -6,7 +6,7 @@ The two clients send them; what a call means is written here once.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,15 +14,18 @@ import grpc
 
 from layertap import wire
 from layertap._connection import LARGEST_MESSAGE_BYTES
+from layertap._unreachable import explain
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
 from layertap.expression import format_tap
 from layertap.types import (
     ApplyRequest,
     Array,
+    EncodedImage,
     ExtractRequest,
     FeatureMap,
     Features,
+    ImagePayload,
     InspectRequest,
     LayerInfo,
     LayerStatistics,
@@ -39,6 +42,9 @@ _SEND_FAILED = "Internal error from Core"
 """What grpc.aio says by itself, as INTERNAL, where the other side ended a stream before it had taken all."""
 _TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
 """gRPC's own words. The limit is the server's, of requests, or that of the client's channel."""
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SERVING = b"\x08\x01"
+"""The HealthCheckResponse of a server that is ready: its one field is 1."""
 _FEATURES, _MODELS, _MEMORY = (
     f"/layertap.v1.{name}/" for name in ("FeatureService", "ModelService", "SharedMemoryService")
 )
@@ -53,6 +59,8 @@ class Call(Generic[Reply]):
     """gRPC's path of it."""
     request: bytes
     decode: Callable[[bytes], Reply]
+    images: tuple[str, ...] = ()
+    """What messages call the request's images; an empty name for one that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +80,20 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
     def decode(data: bytes) -> Features:
         return wire.read_extract_response(data, expressions(request), memory)
 
-    return Call(f"{_FEATURES}Extract", wire.encode_extract_request(request).SerializeToString(), decode)
+    message = wire.encode_extract_request(request).SerializeToString()
+    return Call(f"{_FEATURES}Extract", message, decode, names_of(request.images))
 
 
 def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
     messages = (wire.encode_stream_open(request), wire.encode_stream_batch("0", request))
-    assembler = wire.Assembler(expressions(request))
+    assembler, images = wire.Assembler(expressions(request)), names_of(request.images)
 
     def add(message: bytes) -> Features | None:
         if (ended := assembler.add(message)) is None:
             return None
         _, answer = ended
         if isinstance(answer, LayertapError):
-            raise answer
+            raise _about_image(answer, images)
         return answer
 
     return Exchange(EXTRACT_STREAM, messages, add)
@@ -104,7 +113,8 @@ def inspect(request: InspectRequest) -> Call[tuple[tuple[LayerStatistics, ...], 
         message = feature_pb.InspectLayersResponse.FromString(data)
         return wire.decode_statistics(message), message.assumed_preprocessing
 
-    return Call(f"{_FEATURES}InspectLayers", wire.encode_inspect_request(request).SerializeToString(), decode)
+    message = wire.encode_inspect_request(request).SerializeToString()
+    return Call(f"{_FEATURES}InspectLayers", message, decode, names_of(request.images))
 
 
 def apply_blocks(request: ApplyRequest) -> Call[FeatureMap]:
@@ -158,6 +168,16 @@ def unload_model(name: str) -> Call[None]:
     return Call(f"{_MODELS}UnloadModel", model_pb.UnloadModelRequest(model=name).SerializeToString(), _nothing)
 
 
+def health() -> Call[None]:
+    """The question whether the server is ready; its answer raises `UnavailableError` where it is not."""
+
+    def decode(data: bytes) -> None:
+        if data != _SERVING:
+            raise UnavailableError("the server is there and not ready")
+
+    return Call(_HEALTH, b"", decode)
+
+
 def register_region(key: str, byte_size: int) -> Call[str]:
     def decode(data: bytes) -> str:
         return str(memory_pb.RegisterRegionResponse.FromString(data).region)
@@ -180,8 +200,20 @@ def expressions(request: ExtractRequest) -> tuple[str, ...]:
     return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
 
 
-def error_of(error: grpc.RpcError) -> LayertapError:
-    """The error that the server raised, or the one that says why there was no answer."""
+def names_of(images: Sequence[ImagePayload]) -> tuple[str, ...]:
+    """Return what messages call the images: the path of a file, and nothing for any other."""
+    return tuple(image.name if isinstance(image, EncodedImage) else "" for image in images)
+
+
+def _about_image(error: LayertapError, images: tuple[str, ...]) -> LayertapError:
+    """Name the file that the error is about, if it is about one."""
+    index = -1 if error.index is None else error.index
+    name = images[index] if 0 <= index < len(images) else ""
+    return error.about_image(name) if name else error
+
+
+def error_of(error: grpc.RpcError, address: str = "the server", images: tuple[str, ...] = ()) -> LayertapError:
+    """Return the error that the server raised, or the one that says why nothing at ``address`` answered."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return LayertapError(str(error))
     details = error.details() or error.code().name
@@ -195,4 +227,6 @@ def error_of(error: grpc.RpcError) -> LayertapError:
         )
         return RequestTooLargeError(message, limit=int(sizes[2]), bytes=int(sizes[1]))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}
-    return wire.decode_error(error.code().name, details, trailers.get("grpc-status-details-bin", b""))
+    trailer, status = trailers.get("grpc-status-details-bin", b""), error.code().name
+    reason = None if trailer else explain(status, details, address)
+    return _about_image(reason or wire.decode_error(status, details, trailer), images)

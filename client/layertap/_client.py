@@ -15,10 +15,11 @@ from layertap._answers import Answers
 from layertap._assumptions import Assumptions
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
-from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._progress import length_of, with_progress
 from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
+from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, as_images, to_payloads
@@ -60,26 +61,61 @@ class Client:
         token: str = "",
         grpc_options: Sequence[tuple[str, str | int]] = (),
         shared_memory: bool = True,
+        wait_seconds: float = 0.0,
     ) -> None:
-        """Connects when the first call is made.
+        """Connects when the first call is made, or before, where it waits for the server.
+
+        A client can be pickled and copied: the other one has the same parameters and a connection of its own.
 
         Args:
-            address: ``host:port``, or any gRPC target; where a name has several hosts, they share the calls.
+            address: ``host``, ``host:port`` (8001 without a port; an IPv6 address in brackets), ``http://host:port``,
+                ``https://host:port`` for TLS, or any gRPC target; where a name has several hosts, they share the calls.
             timeout_seconds: the deadline of every call that gives none of its own.
             tls: encrypt: `Tls` says which authorities are trusted and as whom the client shows itself; True trusts
                 those that gRPC brings. Without it the connection is plain.
             token: is sent with every call; the server's ``--tokens`` says what it allows.
             grpc_options: channel arguments that go to gRPC as they are.
-            shared_memory: take large answers through memory that is shared with a server on this host which offers it.
+            shared_memory: take large answers through memory that is shared with a server on this host which offers it;
+                on other systems than Linux it has no effect.
+            wait_seconds: wait up to so long for a server that is reachable and ready.
 
         Raises:
             OSError: a file of ``tls`` cannot be read.
-            ValueError: ``tls`` has a certificate without its key; the deadline is no number above 0.
+            ValueError: ``address`` is none; ``tls`` has a certificate without its key; the deadline is no number above
+                0, or ``wait_seconds`` none from 0 on.
+            LayertapError: the server was not ready in ``wait_seconds``; it is the last attempt's error.
         """
-        self._connection = Connection(address, timeout_seconds, tls, token, grpc_options)
-        self._channel = self._connection.open(grpc.insecure_channel, grpc.secure_channel)
+        check_wait(wait_seconds)
+        self._open(Connection(address, timeout_seconds, tls, token, grpc_options), shared_memory)
+        if wait_seconds:
+            try:
+                self._wait(wait_seconds)
+            except BaseException:
+                self.close()
+                raise
+
+    def _open(self, connection: Connection, shared_memory: bool) -> None:
+        self._connection = connection
+        self._shared_memory = shared_memory
+        self._channel = connection.open(grpc.insecure_channel, grpc.secure_channel)
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(address))
+        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._is_closed = False
+
+    def __getstate__(self) -> tuple[Connection, bool]:
+        return self._connection, self._shared_memory
+
+    def __setstate__(self, state: tuple[Connection, bool]) -> None:
+        self._open(*state)
+
+    def _wait(self, seconds: float) -> None:
+        """Return when the server is ready."""
+        wait = Wait(seconds)
+        while True:
+            try:
+                return self._call(_calls.health(), wait.attempt_seconds)
+            except LayertapError as error:
+                time.sleep(wait.pause_after(error))
 
     def extract(
         self,
@@ -280,6 +316,7 @@ class Client:
         with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
             for parting in self._routes.close():
                 self._call(parting, PARTING_SECONDS)
+        self._is_closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -311,14 +348,16 @@ class Client:
         return self._call(step, timeout_seconds)
 
     def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
-        method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(call.method)
+        self._check_open()
         timeout = self._connection.timeout(timeout_seconds)
         try:
+            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(call.method)
             answer = method(call.request, timeout=timeout, metadata=self._connection.metadata)
         except grpc.RpcError as error:
-            raise _calls.error_of(error) from error
-        except ValueError as error:  # gRPC's way of saying that the channel is closed
-            raise UnavailableError(str(error)) from error
+            raise _calls.error_of(error, self._connection.place.shown, call.images) from None
+        except ValueError as error:  # gRPC's way of saying that another thread has closed the channel
+            self._check_open()
+            raise UnavailableError(str(error)) from None
         return call.decode(answer)
 
     def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
@@ -336,8 +375,16 @@ class Client:
     def _stream(
         self, messages: Iterator[bytes], timeout_seconds: float | None, path: str = _calls.EXTRACT_STREAM
     ) -> Answers:
-        method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
+        self._check_open()
         try:
-            return Answers(method(messages, timeout=timeout_seconds, metadata=self._connection.metadata))
+            method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
+            stream = method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
         except ValueError as error:
-            raise UnavailableError(str(error)) from error
+            self._check_open()
+            raise UnavailableError(str(error)) from None
+        return Answers(stream, self._connection.place.shown)
+
+    def _check_open(self) -> None:
+        """Raise where the client was closed."""
+        if self._is_closed:
+            raise UnavailableError(CLOSED)

@@ -11,6 +11,8 @@ from typing import TypeAlias, TypeVar
 
 import grpc
 
+from layertap._address import Address, parse_address
+
 DEFAULT_ADDRESS = "localhost:8001"
 DEFAULT_TIMEOUT_SECONDS = 30.0
 PARTING_SECONDS = 1.0
@@ -18,6 +20,7 @@ PARTING_SECONDS = 1.0
 LONGEST_SECONDS = 1e8
 LARGEST_MESSAGE_BYTES = 512 * 2**20
 """Above the server's own limit on answers, so that it is the server that says what is too large."""
+CLOSED = "the client is closed; make a new one, or keep its calls inside its 'with' block"
 
 _RETRY = {
     "maxAttempts": 4,
@@ -88,7 +91,14 @@ class Connection:
     grpc_options: Sequence[tuple[str, str | int]] = ()
 
     def __post_init__(self) -> None:
-        """Raises `ValueError` for a token that cannot be sent, and for a deadline that is none."""
+        """Check what can be checked before anything is sent.
+
+        Raises:
+            ValueError: an address that is none, or whose scheme contradicts ``tls``; a deadline that is none; a token
+                that cannot be sent.
+        """
+        if self.place.tls is False and self.tls:
+            raise ValueError(f"{self.address} means no TLS and tls= asks for it; write https://{self.place.shown}")
         _deadline(self.timeout_seconds)
         if not (self.token.isascii() and self.token.isprintable()):
             raise ValueError("a token is plain ASCII without control characters; is there a line end in it?")
@@ -99,13 +109,18 @@ class Connection:
         secure: Callable[[str, grpc.ChannelCredentials, list[tuple[str, str | int]]], Channel],
     ) -> Channel:
         """A channel, made by the functions of `grpc` or of `grpc.aio`; errors as of `Tls.credentials`."""
-        target, options = _target(self.address), self._channel_options()
-        if not self.tls:
-            return insecure(target, options)
-        tls = Tls() if self.tls is True else self.tls
+        place, options = self.place, self._channel_options()
+        if not (self.tls or place.tls):
+            return insecure(place.target, options)
+        tls = self.tls if isinstance(self.tls, Tls) else Tls()
         if tls.server_name:
             options.append(("grpc.ssl_target_name_override", tls.server_name))
-        return secure(target, tls.credentials(), options)
+        return secure(place.target, tls.credentials(), options)
+
+    @property
+    def place(self) -> Address:
+        """The address, read."""
+        return parse_address(self.address)
 
     def timeout(self, seconds: float | None) -> float | None:
         """A call's deadline: its own, or the connection's; None, which is without end, from some years on.
@@ -134,11 +149,7 @@ class Connection:
             ("grpc.keepalive_timeout_ms", 20_000),
             # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
             ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
+            # The environment's proxy is for other hosts; gRPC itself would send a call to localhost through it.
+            *([("grpc.enable_http_proxy", 0)] if self.place.is_this_host else []),
             *self.grpc_options,
         ]
-
-
-def _target(address: str) -> str:
-    """gRPC's name for the address: all hosts behind a name share the calls."""
-    has_scheme = "://" in address or address.split(":", 1)[0] in {"unix", "dns", "ipv4", "ipv6", "xds"}
-    return address if has_scheme else f"dns:///{address}"

@@ -73,11 +73,12 @@ class Routes:
             features: Features = yield _calls.extract(replace(request, region=region.name), memory)
         except BadRegionError:  # the server was started anew
             self._regions.forget()
-            return (yield from _in_chunks(request))
         except BaseException:
             region.is_spoiled = True
             raise
-        return features
+        else:
+            return features
+        return (yield from _in_chunks(request))
 
 
 def apply_blocks(request: ApplyRequest) -> Steps[FeatureMap]:
@@ -89,10 +90,10 @@ def apply_blocks(request: ApplyRequest) -> Steps[FeatureMap]:
 
 def _in_chunks(request: ExtractRequest) -> Steps[Features]:
     """Asks again where the server went away in the middle: gRPC itself does that only before the first chunk."""
-    try:
+    with contextlib.suppress(UnavailableError):
         features: Features = yield _calls.extract_in_chunks(request)
-    except UnavailableError:
-        features = yield _calls.extract_in_chunks(request)
+        return features
+    features = yield _calls.extract_in_chunks(request)  # outside of the handler: one exception, not two
     return features
 
 

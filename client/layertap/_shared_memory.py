@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from layertap._address import parse_address
 from layertap.types import Array
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where shared memory lies on Linux
@@ -120,7 +121,5 @@ class RegionPool:
 
 
 def may_share_with(address: str) -> bool:
-    """Whether a server at this address may be on the same host."""
-    host = address.removeprefix("dns:///").removeprefix("ipv4:").rpartition(":")[0].strip("[]")
-    is_here = address.startswith("unix:") or host in {"localhost", "::1"} or host.startswith("127.")
-    return is_here and sys.platform == "linux" and _FOLDER.is_dir()
+    """Return whether a server at this address may be on the same host, and this system shares memory as Linux does."""
+    return sys.platform == "linux" and _FOLDER.is_dir() and parse_address(address).is_this_host

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layertap.errors import LayertapError
 from layertap.similarity import Difference, LayerSimilarity, cka_matrix, linear_cka
 from layertap.types import Array, Block, LayerInfo, Layout, Tap
 
@@ -106,16 +105,9 @@ def _each(client: Client, images: Sequence[ImageLike], model: str, taps: Sequenc
     """The results of each image, one image after the other."""
     for item in client.extract_many(images, model=model, taps=taps):
         if item.error is not None:
-            raise _naming(item.id, item.error)
+            raise item.error.about_image(item.id)
         if item.features is not None:
             yield [feature.dequantized() for feature in item.features.maps]
-
-
-def _naming(image: str, error: LayertapError) -> LayertapError:
-    """The error, saying which image it is about."""
-    if image in error.message:
-        return error
-    return type(error)(f"{image}: {error.message}", **error.metadata)
 
 
 def _features(client: Client, images: Sequence[ImageLike], model: str, layers: Sequence[LayerInfo]) -> dict[str, Array]:

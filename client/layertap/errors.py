@@ -23,7 +23,7 @@
       UnknownModelError           NOT_FOUND           .suggestions
       ModelFailedError            FAILED_PRECONDITION
       UnavailableError            UNAVAILABLE         .retry_after
-        ModelLoadingError, DrainingError
+        ModelLoadingError, DrainingError, WrongServerError
       ControlDisabledError        PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
@@ -66,6 +66,13 @@ class LayertapError(Exception):
     def located(self, field: str) -> LayertapError:
         """The same error, saying which field of the request it is about, such as ``taps[0]``."""
         self.metadata = {"field": field, **self.metadata}
+        return self
+
+    def about_image(self, name: str) -> LayertapError:
+        """Begin the message with the name of the image that the error is about, such as ``cat.jpg``, and return it."""
+        if name not in self.message:
+            self.message = f"{name}: {self.message}"
+            self.args = (self.message,)
         return self
 
     @property
@@ -233,6 +240,12 @@ class DrainingError(UnavailableError):
     """The server is stopping and takes no new work."""
 
     reason = "DRAINING"
+
+
+class WrongServerError(UnavailableError):
+    """What answers at the address is no Layertap server of this version, or does not connect in this way (TLS)."""
+
+    reason = "WRONG_SERVER"
 
 
 class ControlDisabledError(LayertapError):

@@ -67,7 +67,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
                     name = describe(self._images[number], number)
                     yield name, {name: tensor_of(array)[0] for name, array in item.features.items()}
                 elif item.error is not None and self._on_error == "raise":
-                    raise item.error
+                    raise item.error.about_image(item.id)
 
     def _numbers(self) -> range:
         """Return the numbers of this worker's images; outside a worker, of all."""

@@ -165,7 +165,7 @@ def _is_http_response(image: object) -> bool:
 
 def _to_payload(image: Any, index: int) -> ImagePayload:
     if isinstance(image, str | os.PathLike):
-        return EncodedImage(_read_path(image, index))
+        return EncodedImage(_read_path(image, index), os.fsdecode(image))
     if is_pillow(image):
         return PixelImage(_pixels_of(image, index))
     if _is_bytes(image):

@@ -96,6 +96,8 @@ class EncodedImage:
     """The bytes of an image file."""
 
     data: bytes
+    name: str = field(default="", compare=False)
+    """The file's path, for messages; it does not travel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,6 +170,15 @@ class PreviewedFeature:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedLayer:
+    """A layer that a tap of several layers left out: its head does not fit it."""
+
+    layer: str
+    reason: str
+    """Message of the error that a tap of this layer alone would raise."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preview:
     """What a request would give and cost; nothing was run."""
 
@@ -184,6 +195,8 @@ class Preview:
     requests (``--max-operations``)."""
     looks_across_images: bool = False
     """Whether a block takes its statistics from all images of a request, which then needs several."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers that a tap of several layers leaves out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -286,6 +299,8 @@ class Features(Mapping[str, Array]):
     """The image of each row, where a file that was loaded tells."""
     assumed_preprocessing: str = ""
     """The line of ``model.yaml`` that would settle how pictures are preprocessed; empty where nothing was assumed."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers that a tap of several layers left out, since its head does not fit them."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """The arrays as PyTorch tensors by result name, on the CPU; nothing is copied.

@@ -130,6 +130,7 @@ class Engine:
             timing=_timing(queue_ms, start, decoded, end),
             batch_size=ran_with,
             assumed_preprocessing=assumed_preprocessing(model, request.images),
+            skipped=prepared.resolved.skipped,
         )
 
     def preview(self, model: LoadedModel, request: PreviewRequest) -> Preview:
@@ -151,6 +152,7 @@ class Engine:
             version=model.info.version,
             operations=resolution.operations * _computed_images(model, request.image_count),
             looks_across_images=bool(resolution.across),
+            skipped=resolution.skipped,
         )
 
     def check(self, model: LoadedModel, taps: tuple[Tap | str, ...]) -> Resolution:

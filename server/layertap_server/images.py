@@ -14,6 +14,7 @@ from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePayload
 from layertap_server.picture_memory import check_memory
 from layertap_server.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
+from layertap_server.truncation import is_truncated
 
 Image.MAX_IMAGE_PIXELS = None  # the operator's limit counts, and is asked before anything is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -83,6 +84,7 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
             upright = _pixels.upright(image)
             return _Picture(upright, upright.size)
     except (UnidentifiedImageError, _pixels.UnknownRangeError) as error:
+        _refuse_truncated(data, error, index)
         cause = "samples" if isinstance(error, _pixels.UnknownRangeError) else "no_image"
         why = f"{error}; send a float array" if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
         message = f"{field}: {len(data)} bytes: {why}"
@@ -90,6 +92,7 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
     except (ImageTooLargeError, MemoryError):
         raise
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
+        _refuse_truncated(data, error, index)
         message = f"{field}: the image is damaged ({type(error).__name__})"
         raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
@@ -113,6 +116,17 @@ def _turned_box(box: Box, size: Size, orientation: int) -> Box:
     if orientation in _FLIPPED_DOWN:
         y0, y1 = size[1] - y1, size[1] - y0
     return x0, y0, x1, y1
+
+
+def _refuse_truncated(data: bytes, error: Exception, index: int) -> None:
+    """Raise `ImageDecodeError` where the file is empty or ends too soon; ``error`` is Pillow's."""
+    field = f"images[{index}]"
+    if not data:
+        message = f"{field}: the image is empty: 0 bytes"
+        raise ImageDecodeError(message, field=field, index=index, cause="empty") from error
+    if is_truncated(data, error):
+        message = f"{field}: the image is truncated: it ends after {len(data)} bytes; was it copied completely?"
+        raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
 
 def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:

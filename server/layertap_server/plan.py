@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeAlias, TypeVar
 
 from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import (
+    BadParameterError,
     DuplicateNameError,
     InvalidRequestError,
     LayertapError,
@@ -20,7 +21,7 @@ from layertap.errors import (
     TooManyTapsError,
 )
 from layertap.expression import LONGEST, format_block, format_tap, parse_tap
-from layertap.types import Batching, Block, LayerInfo, Tap
+from layertap.types import Batching, Block, LayerInfo, SkippedLayer, Tap
 from layertap_server import cancellation
 from layertap_server.blocks import Tensor, check_nodes
 from layertap_server.blocks.operations import ELEMENT
@@ -41,7 +42,7 @@ from layertap_server.graph import (
     worst,
 )
 from layertap_server.limits import check_head
-from layertap_server.selectors import Selectors, check_name
+from layertap_server.selectors import Selection, Selectors, check_name
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
@@ -137,6 +138,8 @@ class Resolution:
     """Price of one image: the model's nodes and the heads; see `blocks.operations`."""
     dearest: str = ""
     """What costs most of it, in words."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers of selectors of several that their heads do not fit."""
 
 
 @dataclass(slots=True)
@@ -152,13 +155,16 @@ class _Draft:
     dearest: tuple[str, int] = ("", 0)
     types: dict[tuple[str, Head], HeadType] = field(default_factory=dict)
     nodes: int = 0
+    skipped: list[SkippedLayer] = field(default_factory=list)
 
     def add(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
-        """Add a head that no earlier tap has.
+        """Add a head, if no earlier tap has it.
 
         Raises:
             RequestTooLargeError: all heads together are too many operators, as when they are compiled.
         """
+        if (layer, head) in self.heads:
+            return
         self.types[layer, head] = type_
         self.heads[layer, head] = len(self.heads)
         self.operations += type_.operations
@@ -328,8 +334,17 @@ class Planner:
         name, price = draft.dearest
         dearest = name if price > own else "the model's own layers"
         operations = own + draft.operations
-        results = tuple(draft.results)
-        return Resolution(plan, results, draft.computed_bytes, inexact, mixing, draft.across, operations, dearest)
+        return Resolution(
+            plan=plan,
+            results=tuple(draft.results),
+            computed_bytes=draft.computed_bytes,
+            inexact=inexact,
+            mixing=mixing,
+            across=draft.across,
+            operations=operations,
+            dearest=dearest,
+            skipped=tuple(draft.skipped),
+        )
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
         text = given.strip() if isinstance(given, str) else _checked_text(given)
@@ -340,7 +355,7 @@ class Planner:
         head = tuple(blocks.bind(block) for block in tap.blocks)
         if not draft.across and (across := across_images(tap.blocks, head)):
             draft.across = f"{across} (taps[{index}])"
-        for layer in selection.layers:
+        for layer, type_ in _fitting(graph, selection, head, draft):
             job.check()
             name = _result_name(tap, layer, text, single=selection.single)
             if name in draft.names:
@@ -349,13 +364,9 @@ class Planner:
             if len(draft.names) == MOST_RESULTS:
                 message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
-            type_ = draft.types.get((layer.name, head))
-            if type_ is None:
-                type_ = head_type(graph, layer.name, head)
-                draft.add(layer.name, head, type_, index)
-            head_index = draft.heads[layer.name, head]
+            draft.add(layer.name, head, type_, index)
             draft.names.add(name)
-            draft.results.append(Result(name, layer.name, head_index, index, type_.tensor))
+            draft.results.append(Result(name, layer.name, draft.heads[layer.name, head], index, type_.tensor))
             draft.computed_bytes += type_.computed_bytes
 
     def _expanded(self, tap: Tap) -> Tap:
@@ -414,6 +425,27 @@ def _checked_text(tap: Tap) -> str:
     if not tap.selector:
         raise TapSyntaxError("the tap has no selector", position=0)
     return format_tap(tap)
+
+
+def _fitting(
+    graph: ModelGraph, selection: Selection, head: Head, draft: _Draft
+) -> Iterator[tuple[LayerInfo, HeadType]]:
+    """Yield the layers that the head fits, with its type on each; append the others to the draft's ``skipped``.
+
+    Raises:
+        ShapeMismatchError, BadParameterError: it fits none, or not the one that the selector names.
+    """
+    unfit: list[SkippedLayer] = []
+    for layer in selection.layers:
+        try:
+            type_ = draft.types.get((layer.name, head)) or head_type(graph, layer.name, head)
+        except (ShapeMismatchError, BadParameterError) as error:
+            unfit.append(SkippedLayer(layer.name, error.message))
+            if len(unfit) == len(selection.layers):
+                raise
+            continue
+        yield layer, type_
+    draft.skipped.extend(unfit)
 
 
 def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:

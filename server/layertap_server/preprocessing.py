@@ -92,7 +92,7 @@ class Preprocessing:
             steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
         color = "BGR" if self.normalization.bgr else "RGB"
         steps.append("luminance" if self.channels == GRAY else color)
-        steps.append(f"(pixel − {_numbers(self.normalization.mean)}) / {_numbers(self.normalization.std)}")
+        steps.append(_formula(self.normalization))
         return ", ".join(steps)
 
     def settling_line(self) -> str:
@@ -106,6 +106,18 @@ class Preprocessing:
 
 def _listed(values: tuple[float, ...]) -> str:
     return f"[{', '.join(f'{value:g}' for value in values)}]"
+
+
+def _formula(normalization: Normalization) -> str:
+    """``(pixel − 127.5) / 127.5``, without what changes nothing: ``pixel / 255``, ``pixel − 128``, ``pixel``."""
+    mean, std = normalization.mean, normalization.std
+    if all(value <= 0 for value in mean):
+        shift = f" + {_numbers(tuple(-value for value in mean))}" if any(mean) else ""
+    else:
+        shift = f" − {_numbers(mean)}"
+    if set(std) == {1.0}:
+        return f"pixel{shift}"
+    return f"(pixel{shift}) / {_numbers(std)}" if shift else f"pixel / {_numbers(std)}"
 
 
 def _numbers(values: tuple[float, ...]) -> str:

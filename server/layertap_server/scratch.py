@@ -6,16 +6,18 @@ They lie in one folder of the process, which holds a lock on it. Whoever was kil
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
-import os
 import shutil
 import tempfile
 import weakref
 from pathlib import Path
 
+import filelock
+
 PREFIX = "layertap-"
 LOCK = "lock"
+_held: list[filelock.BaseFileLock] = []
+"""The lock of this process's folder, until it ends."""
 
 
 class ScratchFolder:
@@ -36,18 +38,16 @@ def _home() -> Path:
     for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         _remove_if_left(other)
     home = Path(tempfile.mkdtemp(prefix=PREFIX))
-    file = os.open(home / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(file, fcntl.LOCK_EX)  # held until the process ends
+    _held.append(filelock.FileLock(home / LOCK))
+    _held[-1].acquire()
     weakref.finalize(ScratchFolder, shutil.rmtree, home, ignore_errors=True)
     return home
 
 
 def _remove_if_left(home: Path) -> None:
-    """Only where its lock can be had: those without one are not ours, or not finished."""
-    with contextlib.suppress(OSError):
-        file = os.open(home / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(home, ignore_errors=True)
-        finally:
-            os.close(file)
+    """Remove the folder of a process that is gone; one without a lock's file is not ours, or not finished."""
+    lock = home / LOCK
+    if lock.is_symlink() or not lock.is_file():
+        return
+    with contextlib.suppress(OSError), filelock.FileLock(lock, timeout=0):  # Timeout is an OSError
+        shutil.rmtree(home, ignore_errors=True)

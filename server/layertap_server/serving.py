@@ -18,19 +18,19 @@ from layertap_server.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings) -> None:
-    """Runs a server until SIGTERM or SIGINT.
+def serve(settings: Settings, *, quiet: bool = False) -> None:
+    """Runs a server until SIGTERM or SIGINT; ``quiet`` leaves out the banner and all log lines but errors.
 
     Raises:
         StartError: it cannot start.
     """
     # Until it serves: without a handler the first process of a container does not hear the signal at all.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with logs.configured(settings.log_level, settings.log_format):
+    with logs.configured("error" if quiet else settings.log_level, settings.log_format):
         # Loading the models may take long; that an address is taken is told before.
         for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
             _check_address(settings.host, port, purpose)
-        ended = asyncio.run(_serve(Server(settings)))
+        ended = asyncio.run(_serve(Server(settings), quiet=quiet))
         if not ended:
             log.warning("requests that outlasted the grace were cut off")
     if not ended:
@@ -49,7 +49,7 @@ def _check_address(host: str, port: int, purpose: str) -> None:
         raise StartError(f"cannot listen on {host}:{port}{purpose}: {error.strerror or error}") from error
 
 
-async def _serve(server: Server) -> bool:
+async def _serve(server: Server, *, quiet: bool) -> bool:
     await server.start()
     stop = asyncio.Event()
 
@@ -61,9 +61,12 @@ async def _serve(server: Server) -> bool:
             os._exit(128 + number)
         stop.set()
 
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
+        # The loop's own add_signal_handler is not there on Windows.
+        signal.signal(number, lambda received, _: loop.call_soon_threadsafe(on_signal, received))
+    if not quiet:
+        print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
     await stop.wait()
     log.info("stopping; requests under way may end")
     return await server.stop(

@@ -24,8 +24,11 @@ from layertap.types import (
     ModelInfo,
     ModelState,
     PixelImage,
+    Preview,
+    PreviewedFeature,
     Quantization,
     ReceptiveField,
+    SkippedLayer,
     Tap,
     TensorInfo,
     Timing,
@@ -111,12 +114,12 @@ def test_extract_response(count: int) -> None:
     feature = FeatureMap("n", array, "conv", Layout.VECTOR, 3, inexact=True, quantization=quantization)
     empty = FeatureMap("e", np.zeros((1, 0), np.float32), "conv", Layout.VECTOR, 0)
     numbers = FeatureMap("f", np.arange(count, dtype=np.float32).reshape(1, count), "odd", Layout.VECTOR, 0)
-    features = Features(
-        (feature, empty, numbers), "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",), assumed_preprocessing="i"
-    )
+    skipped = (SkippedLayer("vector", "gap needs N×C×H×W"), SkippedLayer("scores", ""))
+    maps = (feature, empty, numbers)
+    features = Features(maps, "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",), skipped=skipped, assumed_preprocessing="i")
     got = wire.read_extract_response(wire.encode_extract_response(features), ("a",))
     assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
-    assert got.assumed_preprocessing == "i"
+    assert (got.skipped, got.assumed_preprocessing) == (skipped, "i")
     map_, empty_, numbers_ = got.maps
     assert empty_.array.shape == (1, 0)
     assert numbers_.array.flags.aligned
@@ -124,6 +127,32 @@ def test_extract_response(count: int) -> None:
     assert (map_.name, map_.layer, map_.layout, map_.tap_index, map_.inexact) == ("n", "conv", Layout.VECTOR, 3, True)
     np.testing.assert_array_equal(map_.array, feature.array)
     np.testing.assert_array_equal(map_.dequantized(), (array - 7.0) / 2)
+
+
+def test_preview() -> None:
+    preview = Preview(
+        features=(PreviewedFeature("n", "conv", "float32", (2, -1), 0),),
+        total_bytes=5,
+        macs_per_image=7,
+        warm=True,
+        model="m",
+        version="1",
+        skipped=(SkippedLayer("vector", "gap needs N×C×H×W"),),
+    )
+    assert wire.decode_preview(wire.encode_preview(preview)) == preview
+
+
+@pytest.mark.parametrize("chunk_bytes", [2**20, 1024])
+def test_a_streamed_answer_tells_what_was_skipped(chunk_bytes: int) -> None:
+    """In one message where it is small, with its end where it comes in chunks."""
+    features = Features(
+        (FeatureMap("n", np.zeros((1, 2000), np.float32), "conv"),), "m", "1", skipped=(SkippedLayer("vector", "why"),)
+    )
+    assembler = wire.Assembler(("n",))
+    answers = [assembler.add(message) for message in wire.stream_answer("7", features, chunk_bytes)]
+    ((id_, got),) = [answer for answer in answers if answer is not None]
+    assert isinstance(got, Features)
+    assert (id_, got.skipped) == ("7", features.skipped)
 
 
 @pytest.mark.parametrize("spec", blocks.CATALOGUE, ids=lambda spec: spec.name)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
-from tests.processes import ServerProcess
+from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS, ROOT
+from tests.processes import ServerProcess, free_port
 
 
 def layertap(*arguments: str | Path, status: int = 0) -> str:
@@ -249,3 +249,106 @@ def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: 
     assert json.loads(layertap("inspect", tmp_path, *address, "--layers", "stage:1", "--json"))
     (layer,) = json.loads(layertap("compare", tmp_path, *address, "--layers", "stage:1", "--json"))
     assert layer["relative_l2"] == 0
+
+
+def told(*arguments: str | Path, status: int = 0) -> str:
+    """What a command writes to standard error."""
+    got, _, error = command_line(*map(str, arguments))
+    assert got == status, error
+    return error
+
+
+def test_layers_that_a_head_does_not_fit_are_told(server: ServerProcess, tmp_path: Path) -> None:
+    address = ["-m", MODEL, "--server", server.address]
+    expected = "layertap: 2 layers skipped, which the head does not fit"
+    for words in (
+        ["extract", EXAMPLE_PHOTO, "-t", "all | gap", "-o", tmp_path / "x.npz"],
+        ["extract", tmp_path, "-t", "all | gap", "-o", tmp_path / "x.zarr"],
+        ["preview", "-t", "all | gap"],
+    ):
+        Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+        error = told(*words, *address)
+        assert expected in error
+        assert "  pooled, logits: gap needs" in error or ("  pooled: gap needs" in error and "  logits: " in error)
+        assert "skipped, which" not in told(*words, *address, "--quiet")
+    (found,) = (json.loads(layertap("preview", "-t", "all | gap", *address, "--json"))["skipped"],)
+    assert [item["layer"] for item in found] == ["pooled", "logits"]
+    error = layertap("extract", EXAMPLE_PHOTO, "-t", "logits | gap", *address, status=1)
+    assert "gap needs" in error
+
+
+def test_quiet_leaves_results_and_errors(server: ServerProcess, tmp_path: Path) -> None:
+    address = ["-m", MODEL, "--server", server.address]
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "notes.txt").write_text("none")
+    one = ["extract", EXAMPLE_PHOTO, "-t", "stage:1", "-o", tmp_path / "x.npz", *address]
+    bulk = ["extract", tmp_path / "photos", "-t", "stage:1 | gap", "-o", tmp_path / "x.zarr", *address]
+    figure = ["show", tmp_path / "photos", "-t", "stage:1", "-o", tmp_path / "maps.png", *address]
+    for words in (one, bulk, figure):
+        assert command_line(*map(str, words), "-q") == (0, "", "")
+    assert "1 without an image's first bytes" in told(*bulk)
+    assert "multiply-accumulates" not in layertap("layers", MODEL, "--server", server.address, "-q")
+    assert "stem.conv" in layertap("layers", MODEL, "--server", server.address, "-q")
+    assert told("models", "nothing", "--server", server.address, "-q", status=1).startswith("layertap: ")
+
+
+def test_every_command_names_the_image_that_is_bad(server: ServerProcess, tmp_path: Path) -> None:
+    bad = tmp_path / "half.jpg"
+    bad.write_bytes(EXAMPLE_PHOTO.read_bytes()[:20_000])
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    address = ["-m", MODEL, "--server", server.address]
+    for file, words in ((bad, "the image is truncated: it ends after 20000 bytes"), (empty, "empty")):
+        for command in (
+            ["extract", EXAMPLE_PHOTO, file, "-t", "stage:1"],
+            ["show", EXAMPLE_PHOTO, file, "-t", "stage:1", "-o", tmp_path / "maps.png"],
+            ["bench", EXAMPLE_PHOTO, file, "-t", "stage:1", "--count", "2", "--callers", "2"],
+            ["inspect", EXAMPLE_PHOTO, file],
+            ["compare", EXAMPLE_PHOTO, file],
+            ["compare", EXAMPLE_PHOTO, file, "-m", MODEL],
+        ):
+            error = layertap(*command, *address, status=1)
+            assert error.startswith(f"layertap: {file}: ")
+            assert words in error
+    layertap("extract", tmp_path, "-t", "stage:1 | gap", "-o", tmp_path / "x.zarr", *address, status=1)
+    rows = [json.loads(line) for line in (tmp_path / "x.zarr.errors.jsonl").read_text().splitlines()]
+    assert {Path(row["path"]).name: "truncated" in row["message"] for row in rows} == {
+        "half.jpg": True,
+        "empty.jpg": False,
+    }
+
+
+def test_inspect_of_too_many_images_says_what_to_do(server: ServerProcess) -> None:
+    error = layertap("inspect", ROOT / "examples/images/digits", "-m", MODEL, "--server", server.address, status=1)
+    assert "has at most 64 images, and these are 100" in error
+    assert "--max-images 100" in error
+
+
+def test_the_cost_of_a_few_layers(server: ServerProcess) -> None:
+    address = ["-m", MODEL, "--server", server.address]
+    assert "10.8 million multiply-accumulates" in layertap("preview", "-t", "#1", *address)
+    assert ", 0 multiply-accumulates an image" in layertap("preview", "-t", "#0", *address)
+
+
+def test_the_preprocessing_of_a_model_says_no_more_than_it_does(server: ServerProcess) -> None:
+    assert "pixel / 255" in layertap("models", "gabor_energy", "--server", server.address)
+
+
+def test_serve_quietly(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*command_of_server(tmp_path), "--quiet"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        port = tmp_path.joinpath("port").read_text()
+        layertap("models", "--server", f"127.0.0.1:{port}", "--wait", "60")
+        process.terminate()
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == 0
+
+
+def command_of_server(folder: Path) -> list[str]:
+    """``layertap serve`` on a free port, whose number it leaves in the folder."""
+    port = str(free_port())
+    folder.joinpath("port").write_text(port)
+    ports = ["--port", port, "--metrics-port", "-1"]
+    return [sys.executable, "-m", "layertap.cli", "serve", "--models", str(MODELS), "--device", "cpu", *ports]

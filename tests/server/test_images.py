@@ -201,10 +201,22 @@ def test_what_is_no_image(data: bytes) -> None:
     assert caught.value.metadata["field"] == "images[2]"
 
 
-def test_a_truncated_image_is_damaged() -> None:
+def test_a_truncated_image_is_called_so() -> None:
     data = (PHOTOS / "chelsea.png").read_bytes()
-    with pytest.raises(ImageDecodeError, match="damaged"):
+    with pytest.raises(ImageDecodeError, match=f"truncated: it ends after {len(data) // 2} bytes"):
         decode(EncodedImage(data[: len(data) // 2]))
+
+
+def test_a_damaged_image_is_called_so() -> None:
+    data = bytearray((PHOTOS / "chelsea.png").read_bytes())
+    data[len(data) // 2] ^= 255
+    with pytest.raises(ImageDecodeError, match="damaged"):
+        decode(EncodedImage(bytes(data)))
+
+
+def test_an_empty_file_is_called_so() -> None:
+    with pytest.raises(ImageDecodeError, match="is empty"):
+        decode(EncodedImage(b""))
 
 
 def test_too_many_pixels_are_refused_before_decoding() -> None:

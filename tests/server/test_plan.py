@@ -137,3 +137,32 @@ def test_an_error_says_which_tap(planner: Planner, taps: list[str], error: type[
 
 def test_resolutions_are_kept(planner: Planner) -> None:
     assert resolve(planner, "conv | gap") is resolve(planner, "conv | gap")
+
+
+def test_a_selector_of_several_leaves_out_what_the_head_does_not_fit(planner: Planner) -> None:
+    resolution = resolve(planner, "all | gap")
+    assert [item.layer for item in resolution.skipped] == ["vector", "scores"]
+    assert "gap needs" in resolution.skipped[0].reason
+    assert "vector" not in names(resolution)
+    assert names(resolution)
+
+
+def test_nothing_is_left_out_where_all_fit(planner: Planner) -> None:
+    assert resolve(planner, "op:Conv | gap").skipped == ()
+    assert resolve(planner, "all").skipped == ()
+
+
+@pytest.mark.parametrize("tap", ["vector | gap", "embedding | gap", "all | gap | gap", "op:Conv | max_pool(99)"])
+def test_a_head_that_fits_none_is_an_error(planner: Planner, tap: str) -> None:
+    with pytest.raises(ShapeMismatchError):
+        resolve(planner, tap)
+
+
+def test_a_parameter_that_fits_some_layers_only(planner: Planner) -> None:
+    """`select` past a layer's channels is a misfit of that layer, and not of the others."""
+    every = {layer.name: layer.channels for layer in planner.layers("all")}
+    most = max(channels or 0 for channels in every.values())
+    resolution = resolve(planner, f"all | select([{most - 1}])")
+    fitting = {name for name, channels in every.items() if channels == most}
+    assert {result.layer for result in resolution.results} == fitting
+    assert {item.layer for item in resolution.skipped} == set(every) - fitting

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import layertap
+from layertap import _startup
 from layertap.cli import bench, compare, completion, extract, inspect, listing, serve, show
+from layertap.cli._connection import is_still_working
 from layertap.cli._output import CommandError
 from layertap.cli._style import RED, styled
 from layertap.errors import LayertapError, PreprocessingAssumedWarning
@@ -47,10 +49,24 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
+    """Run one command; return 0, 1 after one line on stderr, 130 after Ctrl-C. Wrong usage exits with 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _open_what_is_closed()
     _let_terminals_replace()
+    try:
+        _startup.raise_at_interrupts()
+        status = _run(arguments)
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        status = INTERRUPTED
+    if _startup.is_command:
+        _startup.end_at_interrupts()
+    if is_still_working():
+        _leave_at_once(status)
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     parsed = make_parser().parse_args(arguments)
     try:
         with _warnings_as_lines():
@@ -73,9 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         _complain(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
         return ERROR
-    except KeyboardInterrupt:
-        _complain("interrupted")
-        return INTERRUPTED
     return 0
 
 
@@ -95,6 +108,16 @@ def _warnings_as_lines() -> Iterator[None]:
         warnings.simplefilter("always", PreprocessingAssumedWarning)
         show_as_python_does, warnings.showwarning = warnings.showwarning, show
         yield
+
+
+def _leave_at_once(status: int) -> None:
+    """End the process without Python's own clearing up, which aborts where a thread is in the middle of native code."""
+    from layertap_server.scratch import remove_scratch
+
+    remove_scratch()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _open_what_is_closed() -> None:

@@ -18,7 +18,7 @@ from layertap._client import Client
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
 from layertap.cli._find_images import spelled_out
-from layertap.cli._output import CommandError, InterruptedRunError, print_json
+from layertap.cli._output import CommandError, InterruptedRunError, print_json, print_skipped
 from layertap.errors import (
     ForbiddenError,
     LayertapError,
@@ -30,7 +30,7 @@ from layertap.errors import (
 from layertap.storage import RowMismatchError
 from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
-from layertap.types import ExtractedItem
+from layertap.types import ExtractedItem, SkippedLayer
 
 OF_THE_RUN = (UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError)
 """Errors that every other image would have too, such as that of a model that was unloaded."""
@@ -70,7 +70,7 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Cal
         StorageError: the output is of another run, or of a format that cannot grow.
     """
     with connect(arguments) as client:
-        version = client.model(arguments.model, version=arguments.version).version
+        version = client.model(arguments.model, version=arguments.model_version).version
         _check_taps(client, arguments, version)
         run = Run(arguments.model, version, tuple(arguments.taps))
         with (
@@ -81,7 +81,7 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Cal
             _telling_how_far(writer, len(images), arguments.out),
         ):
             before = writer.rows
-            _go_through(images, client, run, writer, errors)
+            _go_through(images, client, run, writer, errors, quiet=arguments.quiet)
     return lambda: _tell(arguments, writer.rows, writer.rows - before, errors)
 
 
@@ -101,14 +101,22 @@ def errors_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.errors.jsonl")
 
 
-def _go_through(images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList) -> None:
+def _go_through(
+    images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList, *, quiet: bool
+) -> None:
     folder = _other_folder(writer)
     earlier = {spelled_out(str(Path(folder, path))) for path in writer.earlier}
     left = [image for image in images if spelled_out(image) not in earlier]
     named = [image for image in left if _has_a_name(image, errors)]
     items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
-    with contextlib.closing(items):
-        for item in with_progress(items, len(images), before=len(images) - len(named), also_plain=True):
+    before = len(images) - len(named)
+    shown = items if quiet else with_progress(items, len(images), before=before, also_plain=True)
+    skipped: tuple[SkippedLayer, ...] = ()
+    with contextlib.closing(shown):
+        for item in shown:
+            if item.features is not None and item.features.skipped and not skipped:  # the same of every image
+                skipped = item.features.skipped
+                print_skipped(skipped, quiet=quiet)
             _store(item, _named_from(folder, item.id), writer, errors)
 
 
@@ -166,7 +174,7 @@ def _tell(arguments: argparse.Namespace, rows: int, new: int, errors: ErrorList)
         raise CommandError(f"none of the {errors.count} images could be extracted; {errors.path} says why")
     if arguments.json:
         print_json({"out": str(arguments.out), "images": rows, "new": new, "errors": errors.count})
-    else:
+    elif not arguments.quiet:
         print(f"{rows} images in {arguments.out}, {new} of them new")
     if errors.count:
         print(f"layertap: {errors.count} images could not be extracted; {errors.path} says why", file=sys.stderr)

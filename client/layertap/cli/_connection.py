@@ -7,10 +7,15 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
+from layertap._waiting import check_wait
 from layertap.cli._output import CommandError
+
+if TYPE_CHECKING:
+    from layertap_server.embedded import EmbeddedServer
 
 
 def seconds(text: str) -> float:
@@ -20,10 +25,23 @@ def seconds(text: str) -> float:
     return value
 
 
+def waiting_seconds(text: str) -> float:
+    """The type of ``--wait``."""
+    value = float(text)
+    try:
+        check_wait(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text}") from None
+    return value
+
+
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument(
-        "--server", metavar="HOST:PORT", default=DEFAULT_ADDRESS, help=f"address (default: {DEFAULT_ADDRESS})"
+        "--server",
+        metavar="HOST:PORT",
+        default=DEFAULT_ADDRESS,
+        help=f"address, also as http://… or https://… for TLS (default: {DEFAULT_ADDRESS})",
     )
     group.add_argument("--local", action="store_true", help="run a server in this process, for this command alone")
     group.add_argument("--models", metavar="DIR", default="models", help="with --local: folder of models")
@@ -33,6 +51,13 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-certificate", metavar="FILE", help="the client's own certificate (PEM), for mTLS")
     group.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
     group.add_argument("--token", metavar="FILE", type=Path, help="file of the token; or the variable LAYERTAP_TOKEN")
+    group.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=waiting_seconds,
+        default=0.0,
+        help="wait up to so long for a server that is reachable and ready (default: 0)",
+    )
     group.add_argument("--timeout", metavar="SECONDS", type=seconds, default=30.0, help="deadline (default: 30)")
 
 
@@ -47,7 +72,13 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
         address = stack.enter_context(_local_server(arguments)) if arguments.local else arguments.server
         tls = False if arguments.local else _tls(arguments)
         try:
-            client = Client(address, timeout_seconds=arguments.timeout, tls=tls, token=_token(arguments))
+            client = Client(
+                address,
+                timeout_seconds=arguments.timeout,
+                tls=tls,
+                token=_token(arguments),
+                wait_seconds=arguments.wait,
+            )
         except (OSError, ValueError) as error:
             raise CommandError(str(error)) from error
         yield stack.enter_context(client)
@@ -77,12 +108,23 @@ def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
     except ImportError as error:
         raise CommandError(
             f"--local needs the server ({error.name} is missing): pip install 'layertap[server]'"
-        ) from error
+        ) from None
     try:
         embedded = EmbeddedServer(
             Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1, log_level="error")
         )
+        address = embedded.__enter__()
     except (SettingsError, StartError) as error:
-        raise CommandError(str(error)) from error
-    with embedded as address:
+        raise CommandError(str(error)) from None
+    _embedded.append(embedded)
+    with contextlib.ExitStack() as stack:
+        stack.push(embedded)
         yield address
+
+
+def is_still_working() -> bool:
+    """Whether a server of this process still computes what nobody waits for."""
+    return any(embedded.has_work for embedded in _embedded)
+
+
+_embedded: list[EmbeddedServer] = []

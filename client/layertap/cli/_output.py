@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from layertap.cli._style import BOLD, styled
+from layertap.types import SkippedLayer
 
+MOST_NAMED = 5
+"""Skipped layers that are named for each reason."""
 NO_STYLES: Mapping[str, str] = MappingProxyType({})
 
 
@@ -66,6 +71,45 @@ def _can_be_shown(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def amount(number: float, unit: str = "") -> str:
+    """``940``, ``12.3 thousand``, ``385 million``, ``1.25 billion``, and the unit; three digits of it."""
+    words = ("", "thousand", "million", "billion", "trillion", "quadrillion")
+    power = 0
+    while number >= 999.5 and power < len(words) - 1:  # noqa: PLR2004 - 999.5 would be shown as 1e+03
+        number, power = number / 1000, power + 1
+    digits = f"{number:.3g}" if power else f"{number:.0f}"
+    return " ".join(part for part in (digits, words[power], unit) if part)
+
+
+def output_path(text: str) -> Path:
+    """The type of an argument that names a file to write.
+
+    Raises:
+        argparse.ArgumentTypeError: ``-``; what is written is no stream.
+    """
+    if text == "-":
+        raise argparse.ArgumentTypeError("standard output cannot take it; name a file, such as -o features.npz")
+    return Path(text)
+
+
+def print_skipped(skipped: Sequence[SkippedLayer], *, quiet: bool) -> None:
+    """One line on standard error for the layers that a tap of several left out, and one for each reason."""
+    if not skipped or quiet:
+        return
+    print(f"layertap: {counted(len(skipped), 'layer')} skipped, which the head does not fit", file=sys.stderr)
+    reasons: dict[str, list[str]] = {}
+    for item in skipped:
+        reasons.setdefault(item.reason, []).append(item.layer)
+    for reason, layers in reasons.items():
+        more = f" and {len(layers) - MOST_NAMED} more" if len(layers) > MOST_NAMED else ""
+        print(f"  {', '.join(layers[:MOST_NAMED])}{more}: {reason}", file=sys.stderr)
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 image``, ``12 images``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def shape_text(shape: Sequence[object]) -> str:

@@ -18,6 +18,8 @@ FIGURE_NAMES = ".png, .pdf or .svg"
 
 def figure_path(text: str) -> Path:
     """An argument that names a figure's file: wrong ones are told before anything is computed."""
+    if text == "-":
+        raise argparse.ArgumentTypeError(f"a figure is a file whose name ends in {FIGURE_NAMES}, not standard output")
     if Path(text).suffix.lower() not in {"", ".png", ".pdf", ".svg"}:
         raise argparse.ArgumentTypeError(f"a figure's name ends in {FIGURE_NAMES}, not {Path(text).suffix}")
     return Path(text)
@@ -51,8 +53,3 @@ def save_figure(draw: Callable[[], Figure], out: Path) -> None:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{out}: {error.strerror or error}") from error
-
-
-def counted(count: int, noun: str) -> str:
-    """``1 image``, ``12 images``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

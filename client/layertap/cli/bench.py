@@ -14,8 +14,6 @@ from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import images_in
 from layertap.cli._output import print_json, print_table
 from layertap.cli._parser import add_command, positive
-from layertap.images import to_payloads
-from layertap.types import EncodedImage
 
 EXAMPLES = """
 layertap bench cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap"
@@ -55,7 +53,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
-    images = [payload.data for payload in to_payloads(images_in(arguments.images)) if isinstance(payload, EncodedImage)]
+    images = images_in(arguments.images, quiet=arguments.quiet)
     with connect(arguments) as client:
         measured = _measure(client, images, arguments)
     if arguments.json:
@@ -70,7 +68,7 @@ def _bench(arguments: argparse.Namespace) -> None:
     print_table(("callers", "calls", "calls/s", "p50 ms", "p99 ms", "server p50 ms"), [row])
 
 
-def _measure(client: Client, images: list[bytes], arguments: argparse.Namespace) -> Measured:
+def _measure(client: Client, images: list[str], arguments: argparse.Namespace) -> Measured:
     def ask(number: int) -> tuple[float, float]:
         began = time.perf_counter()
         features = client.extract(images[number % len(images)], model=arguments.model, taps=arguments.taps)

@@ -10,9 +10,9 @@ from layertap import comparison
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import images_in
-from layertap.cli._output import CommandError, UsageError, print_json, print_table
-from layertap.cli._parser import add_command
-from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
+from layertap.cli._output import CommandError, UsageError, counted, print_json, print_table
+from layertap.cli._parser import add_command, add_images_and_layers, check_images_and_layers
+from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 from layertap.comparison import CkaMatrix
 from layertap.similarity import LayerSimilarity
 
@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
         notes=NOTES,
         examples=EXAMPLES,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
+    add_images_and_layers(parser)
     parser.add_argument(
         "--model",
         "-m",
@@ -46,9 +46,6 @@ def add_commands(commands: Any) -> None:
         dest="compared",
         metavar="MODEL",
         help="given twice: compare the two",
-    )
-    parser.add_argument(
-        "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
     )
     parser.add_argument("--matrix", action="store_true", help="every layer with every layer, though names are common")
     parser.add_argument("--figure", type=figure_path, metavar="FILE", help=f"draw it too, as {FIGURE_NAMES}")
@@ -61,7 +58,8 @@ def _compare(arguments: argparse.Namespace) -> None:
     compare = {1: _images, 2: _models}.get(len(arguments.compared))
     if compare is None:
         raise UsageError("--model is given once, to compare two images, or twice")
-    images = images_in(arguments.images)
+    check_images_and_layers(arguments)
+    images = images_in(arguments.images, quiet=arguments.quiet)
     if compare is _images and (len(images) != 2 or arguments.matrix):  # noqa: PLR2004 - one and the other
         raise UsageError("one model compares two images; for two models give --model twice")
     if arguments.figure:

@@ -6,13 +6,17 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from layertap._client import Client
+from layertap._connection import LARGEST_MESSAGE_BYTES
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import images_in
-from layertap.cli._output import print_json, print_table, shape_text
-from layertap.cli._parser import add_command, positive
-from layertap.cli._pictures import FIGURE_NAMES, counted, figure_path, import_viz, save_figure
+from layertap.cli._output import CommandError, amount, counted, print_json, print_skipped, print_table, shape_text
+from layertap.cli._parser import add_command, add_images_and_layers, check_images_and_layers, positive
+from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
+from layertap.errors import RequestTooLargeError, TooManyImagesError
 from layertap.types import LayerStatistics
 
 FEWEST_CHARACTERS = 24
@@ -33,10 +37,7 @@ def add_commands(commands: Any) -> None:
     preview.add_argument("--count", type=positive, default=1, metavar="N", help="for so many images (default: 1)")
     preview.set_defaults(run=_preview)
     inspect = _command(commands, "inspect", "activation statistics of layers", INSPECT_EXAMPLES)
-    inspect.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
-    inspect.add_argument(
-        "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
-    )
+    add_images_and_layers(inspect)
     inspect.add_argument("--figure", type=figure_path, metavar="FILE", help=f"draw them too, as {FIGURE_NAMES}")
     inspect.set_defaults(run=_inspect)
 
@@ -57,17 +58,20 @@ def _preview(arguments: argparse.Namespace) -> None:
         return
     rows = [(item.name, shape_text(item.shape), item.dtype, item.layer, item.bytes) for item in preview.features]
     print_table(("result", "shape", "dtype", "layer", "bytes"), rows)
+    print_skipped(preview.skipped, quiet=arguments.quiet)
     warm = "its plan is compiled" if preview.warm else "its plan is not compiled yet"
-    millions = preview.macs_per_image / 1e6
-    print(f"\n{preview.total_bytes} bytes, {millions:.0f} million multiply-accumulates an image; {warm}")
-    print(f"price: {preview.operations:.3g} operations")
+    if not arguments.quiet:
+        macs = amount(preview.macs_per_image, "multiply-accumulates")
+        print(f"\n{preview.total_bytes} bytes, {macs} an image; {warm}")
+        print(f"price: {amount(preview.operations, 'operations')}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    check_images_and_layers(arguments)
     viz = import_viz("--figure") if arguments.figure else None
-    images = images_in(arguments.images)
+    images = images_in(arguments.images, quiet=arguments.quiet)
     with connect(arguments) as client:
-        layers = client.inspect(images, model=arguments.model, selectors=arguments.layers)
+        layers = _inspected(client, images, arguments)
         labels = viz.labels_of(client, arguments.model) if viz else {}
     if viz:
         heading = f"{arguments.model}, {counted(len(images), 'image')}"
@@ -102,6 +106,27 @@ def fit_names(
 def _shorten(name: str, room: int) -> str:
     tail = (room - 1) // 2
     return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def _inspected(client: Client, images: list[str], arguments: argparse.Namespace) -> tuple[LayerStatistics, ...]:
+    """Inspect the images in one request: of two, the dead channels could not be joined to those of all images.
+
+    Raises:
+        CommandError: they are more than one request takes.
+    """
+    size = sum(Path(image).stat().st_size for image in images if Path(image).is_file())
+    try:
+        if size < LARGEST_MESSAGE_BYTES:
+            return client.inspect(images, model=arguments.model, selectors=arguments.layers)
+        limit = f"{amount(LARGEST_MESSAGE_BYTES, 'bytes')}, and these have {amount(size)}"
+    except TooManyImagesError as error:
+        limit = f"{error.metadata.get('limit', 'fewer')} images, and these are {len(images)}"
+    except RequestTooLargeError as error:
+        limit = f"{error.metadata.get('limit', 'fewer')} bytes, and these have {amount(size)}"
+    raise CommandError(
+        f"inspect asks for all images in one request, which has at most {limit}; name fewer files, or start the server "
+        f"with --max-images {len(images)}"
+    )
 
 
 def _row(layer: LayerStatistics) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from layertap import blocks
 from layertap.blocks import BlockSpec, Parameter
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import UsageError, print_json, print_table, shape_text
+from layertap.cli._output import UsageError, amount, counted, print_json, print_table, shape_text
 from layertap.cli._parser import add_command
 from layertap.cli._style import GREEN, RED, YELLOW
 from layertap.expression import format_value
@@ -110,7 +110,8 @@ def _layers(arguments: argparse.Namespace) -> None:
     headings = ("#", "layer", "op", "shape", "dtype", "stride", "sees", "params", "MACs", "bytes/image", "")
     print_table(headings, [_layer_row(layer) for layer in layers])
     total = sum(layer.macs or 0 for layer in layers)
-    print(f"\n{len(layers)} layers, {total / 1e6:.0f} million multiply-accumulates an image")
+    if not arguments.quiet:
+        print(f"\n{counted(len(layers), 'layer')}, {amount(total, 'multiply-accumulates')} an image")
 
 
 def _sees(layer: LayerInfo) -> str:

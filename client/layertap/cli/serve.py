@@ -47,6 +47,6 @@ def _serve(arguments: argparse.Namespace) -> None:
         if arguments.show_config:
             print(shown(arguments))
         else:
-            serve(settings_from(arguments))
+            serve(settings_from(arguments), quiet=arguments.quiet)
     except (SettingsError, StartError) as error:
         raise CommandError(str(error)) from error

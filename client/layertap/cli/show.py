@@ -87,7 +87,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _show(arguments: argparse.Namespace) -> None:
     if not arguments.taps and arguments.kind != "strip":
         raise UsageError(f"--tap tells what to draw as {arguments.kind}, such as --tap stage:1")
-    images = images_in(arguments.images)
+    images = images_in(arguments.images, quiet=arguments.quiet)
     if arguments.kind == "strip" and len(images) > 1:
         raise UsageError("a strip shows one image")
     if len(images) > MOST_IMAGES:
@@ -108,5 +108,5 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.json:
         drawn = [{"name": item.name, "shape": item.shape} for item in pictures[0].results]
         print_json({"file": str(arguments.out), "images": len(pictures), "results": drawn})
-    else:
+    elif not arguments.quiet:
         print(arguments.out)

@@ -18,13 +18,11 @@ One process writes at a time: it holds a lock on ``features.zarr.lock``, which t
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
 import numpy as np
@@ -235,20 +233,40 @@ def _kind(column: Column, shape: tuple[int, ...]) -> str:
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Nobody else writes this output.
+    """Keep other processes from writing this output.
 
     Raises:
-        StorageError: somebody does.
+        StorageError: another one does.
+        ImportError: filelock is not installed.
     """
+    filelock = _import_filelock()
     path = out.with_name(f"{out.name}.lock")
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StorageError(f"another process is writing {out}") from error
-        if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+    path.touch()
+    before = path.stat().st_ino
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise StorageError(f"another process is writing {out}") from None
+    with contextlib.ExitStack() as stack:
+        stack.callback(lock.release)
+        # Who held the lock before may have removed its file after this process opened it: others then lock a new one.
+        if not (path.exists() and path.stat().st_ino == before):
             raise StorageError(f"another process was writing {out} just now; try again")
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        stack.callback(_remove, path)
+        yield
+
+
+def _remove(path: Path) -> None:
+    """Remove the lock's file while it is held; Windows does not let it go and keeps it."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _import_filelock() -> ModuleType:
+    try:
+        import filelock  # noqa: PLC0415 - an extra, as the formats' own libraries are
+    except ImportError as error:
+        message = "an output that grows needs filelock: pip install 'layertap[storage]'"
+        raise ImportError(message, name=error.name) from None
+    return filelock

@@ -23,20 +23,30 @@ class ExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("features", "model", "version", "timing", "batch_size", "assumed_preprocessing")
+    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped", "assumed_preprocessing")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
     model: str
     version: str
     timing: _types_pb2.Timing
     batch_size: int
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
-    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
+
+class SkippedLayer(_message.Message):
+    __slots__ = ("layer", "reason")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    reason: str
+    def __init__(self, layer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ExtractStreamRequest(_message.Message):
     __slots__ = ("open", "image", "batch")
@@ -123,14 +133,16 @@ class FeatureChunk(_message.Message):
     def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ExtractStreamDone(_message.Message):
-    __slots__ = ("timing", "batch_size", "assumed_preprocessing")
+    __slots__ = ("timing", "batch_size", "skipped", "assumed_preprocessing")
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     timing: _types_pb2.Timing
     batch_size: int
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
-    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class ExtractStreamError(_message.Message):
     __slots__ = ("code", "message", "reason", "metadata")
@@ -164,7 +176,7 @@ class PreviewExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
-    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images")
+    __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images", "skipped")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +185,7 @@ class PreviewExtractResponse(_message.Message):
     WARM_FIELD_NUMBER: _ClassVar[int]
     OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     LOOKS_ACROSS_IMAGES_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     features: _containers.RepeatedCompositeFieldContainer[PreviewedFeature]
@@ -181,7 +194,8 @@ class PreviewExtractResponse(_message.Message):
     warm: bool
     operations: int
     looks_across_images: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ..., operations: _Optional[int] = ..., looks_across_images: bool = ...) -> None: ...
+    skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., features: _Optional[_Iterable[_Union[PreviewedFeature, _Mapping]]] = ..., total_bytes: _Optional[int] = ..., macs_per_image: _Optional[int] = ..., warm: bool = ..., operations: _Optional[int] = ..., looks_across_images: bool = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ...) -> None: ...
 
 class PreviewedFeature(_message.Message):
     __slots__ = ("name", "layer", "dtype", "shape", "bytes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from layertap.types import (
     ImagePayload,
     PixelImage,
     Quantization,
+    SkippedLayer,
     Tap,
     Timing,
 )
@@ -105,6 +106,7 @@ def encode_extract_response(features: Features, places: Sequence[tuple[int, int]
         timing=encode_timing(features.timing),
         batch_size=features.batch_size,
         assumed_preprocessing=features.assumed_preprocessing,
+        skipped=encode_skipped(features.skipped),
     )
     if places is not None:
         rest.features.extend(
@@ -169,6 +171,7 @@ def decode_extract_response(
         batch_size=message.batch_size,
         taps=taps,
         assumed_preprocessing=message.assumed_preprocessing,
+        skipped=decode_skipped(message.skipped),
     )
 
 
@@ -225,6 +228,14 @@ def _decode_quantization(message: pb.Quantization) -> Quantization:
     return Quantization(
         np.array(message.scales, np.float32).reshape(shape), np.array(message.zero_points, np.int64).reshape(shape)
     )
+
+
+def encode_skipped(skipped: Iterable[SkippedLayer]) -> list[feature_pb.SkippedLayer]:
+    return [feature_pb.SkippedLayer(layer=item.layer, reason=item.reason) for item in skipped]
+
+
+def decode_skipped(messages: Iterable[feature_pb.SkippedLayer]) -> tuple[SkippedLayer, ...]:
+    return tuple(SkippedLayer(item.layer, item.reason) for item in messages)
 
 
 def encode_timing(timing: Timing) -> pb.Timing:

@@ -7,7 +7,7 @@ import dataclasses
 from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
-from layertap.wire._features import decode_image, decode_tap_at, encode_image
+from layertap.wire._features import decode_image, decode_skipped, decode_tap_at, encode_image, encode_skipped
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 MOST_OPERATIONS = 2**63 - 1
@@ -48,6 +48,7 @@ def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
         warm=preview.warm,
         operations=min(preview.operations, MOST_OPERATIONS),
         looks_across_images=preview.looks_across_images,
+        skipped=encode_skipped(preview.skipped),
     )
 
 
@@ -57,14 +58,15 @@ def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
         for item in message.features
     )
     return Preview(
-        features,
-        message.total_bytes,
-        message.macs_per_image,
-        message.warm,
-        message.model,
-        message.version,
-        message.operations,
-        message.looks_across_images,
+        features=features,
+        total_bytes=message.total_bytes,
+        macs_per_image=message.macs_per_image,
+        warm=message.warm,
+        model=message.model,
+        version=message.version,
+        skipped=decode_skipped(message.skipped),
+        operations=message.operations,
+        looks_across_images=message.looks_across_images,
     )
 
 

@@ -21,11 +21,13 @@ from layertap.wire._features import (
     decode_extract_response,
     decode_feature_header,
     decode_image,
+    decode_skipped,
     decode_tap_at,
     decode_timing,
     encode_extract_response,
     encode_feature_header,
     encode_image,
+    encode_skipped,
     encode_timing,
 )
 from layertap.wire._limits import parse_request
@@ -163,6 +165,7 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
         timing=encode_timing(features.timing),
         batch_size=features.batch_size,
         assumed_preprocessing=features.assumed_preprocessing,
+        skipped=encode_skipped(features.skipped),
     )
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
@@ -268,11 +271,12 @@ class Assembler:
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
         return Features(
-            tuple(item.maps),
-            self.model,
-            self.version,
-            timing,
-            done.batch_size,
-            self.taps,
+            maps=tuple(item.maps),
+            model=self.model,
+            version=self.version,
+            timing=timing,
+            batch_size=done.batch_size,
+            taps=self.taps,
+            skipped=decode_skipped(done.skipped),
             assumed_preprocessing=done.assumed_preprocessing,
         )

@@ -7,11 +7,13 @@ import io
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
+import layertap
 from layertap.cli import main, make_parser
-from layertap.cli._output import print_json, print_table
+from layertap.cli._output import amount, print_json, print_table
 from layertap.cli._style import RED, styled
 
 
@@ -92,3 +94,88 @@ def test_a_table_on_a_terminal_has_the_columns_of_one_in_a_pipe(monkeypatch: pyt
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"values": [float("nan"), (float("inf"), -float("inf")), 1.5]})
     assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"values": [None, [None, None], 1.5]}
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_every_command_has_version_and_quiet(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([name, "--version"], [name, "-q", "--version"], [name, "--quiet", "--version"], ["--version"]):
+        with pytest.raises(SystemExit) as caught:
+            main(words)
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == f"layertap {layertap.__version__}\n"
+
+
+def test_a_version_with_a_value_is_the_model_s() -> None:
+    words = ["extract", "cat.jpg", "-m", "vit"]
+    assert make_parser().parse_args(words).model_version == ""
+    assert make_parser().parse_args([*words, "--version", "2"]).model_version == "2"
+    assert make_parser().parse_args([*words, "--model-version", "2"]).model_version == "2"
+
+
+@pytest.mark.parametrize("name", sorted(set(parsers()) - {"serve", "completion", "blocks"}))
+def test_every_command_that_asks_a_server_can_wait_for_it(name: str) -> None:
+    assert "--wait SECONDS" in parsers()[name].format_help()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["extract", "cat.jpg", "-m", "vit", "-o", "-"], "standard output cannot take it; name a file"),
+        (["show", "cat.jpg", "-m", "vit", "-o", "-"], "not standard output"),
+        (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
+        (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
+        (["models", "--wait", "-1"], "from 0 on, got -1"),
+        (["models", "--wait", "nan"], "from 0 on, got nan"),
+        (["models", "--wait", "soon"], "invalid"),
+    ],
+)
+def test_arguments_that_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["inspect", "compare"])
+@pytest.mark.parametrize("images", [[], ["other.jpg", "second.jpg"]])
+def test_an_image_behind_layers_is_no_layer(
+    command: str, images: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").touch()
+    assert main([command, *images, "-m", "vit", "--layers", "stage:1", "stage:2", "photo.jpg"]) == 2
+    error = capsys.readouterr().err
+    assert "'photo.jpg' would be a layer" in error
+    assert "before --layers" in error
+
+
+def test_images_are_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "-m", "vit", "--layers", "stage:1"]) == 2
+    assert "required: IMAGE|FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["a.jpg", "--layers", "x", "y"], ["--layers", "x", "y", "--", "a.jpg"]])
+def test_images_and_layers_side_by_side(words: list[str]) -> None:
+    parsed = make_parser().parse_args(["inspect", "-m", "vit", *words])
+    assert (parsed.images, parsed.layers) == (["a.jpg"], ["x", "y"])
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (7, "7"),
+        (999, "999"),
+        (1000, "1 thousand"),
+        (12_345, "12.3 thousand"),
+        (999_499, "999 thousand"),
+        (999_999, "1 million"),
+        (384_000_000, "384 million"),
+        (1_250_000_000, "1.25 billion"),
+        (3e12, "3 trillion"),
+        (5e19, "5e+04 quadrillion"),
+    ],
+)
+def test_amounts_have_fitting_units(number: float, text: str) -> None:
+    assert amount(number) == text
+    assert amount(number, "bytes") == f"{text} bytes"

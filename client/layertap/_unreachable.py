@@ -1,0 +1,73 @@
+"""Why a call has no answer of a Layertap server: gRPC's words -> one line that says what to do.
+
+The texts are gRPC's own, of the versions that the SDK supports; what is not known here keeps its text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from layertap._address import parse_address
+from layertap.errors import DeadlineError, LayertapError, UnavailableError, WrongServerError
+
+_NO_TLS = "the server at {address} does not speak TLS; connect without it (no tls=, --tls or https://)"
+_UNTRUSTED = (
+    "the certificate of {address} is not from a trusted authority; name the authority with tls=Tls(roots=FILE) or "
+    "--tls-roots FILE"
+)
+_OTHER_NAME = "the certificate of {address} is for another name; connect by that one, or give Tls(server_name=NAME)"
+_NO_GRPC = "what answers at {address} is no gRPC server; is it the port of a web server, or that of the metrics?"
+_NO_LAYERTAP = "what answers at {address} is no Layertap server, or one of another version (it says: {details})"
+_NO_HOST = "the name of the host in {address} cannot be resolved; is it spelled right?"
+_NO_WAY = "the proxy before {address} refused the connection ({last}); no_proxy names the hosts that need none"
+_CLOSES = "{address} closes each connection; does it want TLS (tls=True, --tls, https://) or a client's certificate?"
+_NOBODY = "no server answers at {address} ({last}); start one with 'layertap serve', or correct the address{proxy}"
+_LATE = "no answer from {address} before the deadline; allow more time with timeout_seconds or --timeout"
+_RULES: tuple[tuple[str, str, type[LayertapError], str], ...] = (
+    (
+        "UNAVAILABLE",
+        r"address lookup failed|DNS resolution failed|Name or service not known|errors resolving",
+        UnavailableError,
+        _NO_HOST,
+    ),
+    ("UNAVAILABLE", r"WRONG_VERSION_NUMBER", WrongServerError, _NO_TLS),
+    ("UNAVAILABLE", r"CERTIFICATE_VERIFY_FAILED", WrongServerError, _UNTRUSTED),
+    ("UNAVAILABLE", r"Hostname Verification Check failed", WrongServerError, _OTHER_NAME),
+    ("UNAVAILABLE", r"Failed parsing HTTP/2|Expected SETTINGS frame|http1\.x server", WrongServerError, _NO_GRPC),
+    ("UNIMPLEMENTED", r"", WrongServerError, _NO_LAYERTAP),
+    ("UNAVAILABLE", r"HTTP proxy", UnavailableError, _NO_WAY),
+    (
+        "UNAVAILABLE",
+        r"last error: .*(Socket closed|onnection reset|onnection closed|GOAWAY)",
+        UnavailableError,
+        _CLOSES,
+    ),
+    ("UNAVAILABLE", r"last error: ", UnavailableError, _NOBODY),
+    ("DEADLINE_EXCEEDED", r"^Deadline Exceeded$", DeadlineError, _LATE),
+)
+"""gRPC's status, a pattern of its text, and the error that stands for both; the first that fits counts."""
+_PREAMBLE = re.compile(
+    r"^.*last error: (?:[A-Z_]+: )?(?:(?:ipv4|ipv6|unix)\S*: )?(?:Failed to connect to remote host: )?"
+)
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+"""Variables that gRPC reads, in its order."""
+
+
+def explain(status: str, details: str, address: str) -> LayertapError | None:
+    """Return the error that says why no Layertap server answered; None where the server itself raised one."""
+    for of_status, pattern, error, message in _RULES:
+        if status == of_status and re.search(pattern, details):
+            last = _PREAMBLE.sub("", details)
+            return error(message.format(address=address, details=details, last=last, proxy=_proxy_note(address)))
+    return None
+
+
+def _proxy_note(address: str) -> str:
+    """Name the proxy that gRPC may have asked in the server's place."""
+    variable = next((name for name in _PROXIES if os.environ.get(name)), None)
+    try:
+        is_proxied = variable is not None and not parse_address(address).is_this_host
+    except ValueError:  # the caller has no address to tell
+        is_proxied = False
+    return f"; {variable} is set, and gRPC goes through that proxy" if is_proxied else ""
