@@ -20,6 +20,7 @@ from tests.processes import running_server
 COUNT = int(os.environ.get("LAYERTAP_CHECK_FILES", "3000"))
 SEED = int(os.environ.get("LAYERTAP_CHECK_SEED", "0"))
 SHOWN = 20
+ENDED = "failed: the process that reads models"
 
 
 def main() -> int:
@@ -32,7 +33,9 @@ def main() -> int:
             log = server.log.read_text(errors="replace")
     outcome.faults += re.findall(r".*(?:incident|Traceback)(?:.*\n +.*)*", log)
     failed = sum(outcome.reasons.values())
+    ended = sum(count for reason, count in outcome.reasons.items() if ENDED in reason)
     print(f"{COUNT} files in {time.monotonic() - begun:.0f} s: {outcome.ready} models, {failed} failed with a reason")
+    print(f"{ended} of these ended the process that read them")
     for reason, count in sorted(outcome.reasons.items(), key=lambda item: -item[1])[:SHOWN]:
         print(f"{count:>6}  {reason}")
     print(f"{len(outcome.faults)} faults", *outcome.faults[:SHOWN], sep="\n")

@@ -103,6 +103,7 @@ def _used(client: Client, outcome: Outcome) -> Iterator[str]:
         lambda: client.layers("fuzz"),
         lambda: client.preview(taps="all | gap", model="fuzz"),
         lambda: client.preview(taps="all", model="fuzz"),
+        lambda: client.inspect(picture, model="fuzz", selectors="all"),
         lambda: client.extract(picture, model="fuzz", taps="stage:-1"),
         lambda: client.extract(np.zeros((1, 3, 8, 8), np.float32), model="fuzz", taps="stage:-1 | gap"),
     )

@@ -93,6 +93,7 @@ BELOW = {
     "healthcheck": {"settings"},
     "monitoring_port": set(),
 }
+NATIVE = {"checker", "shape_inference", "version_converter", "compose", "parser", "external_data_helper"}
 COMPOSITION = {"app", "embedded", "serving", "__main__", "__init__"}
 LIBRARIES = {
     "onnx": {"blocks", "build", "graph", "sandbox"},
@@ -135,6 +136,13 @@ def test_rooms_look_down_only(room: str, path: Path) -> None:
             assert parts[1] in BELOW[room], f"{room} imports {name}"
         if parts[0] == "layertap" and room != "rpc":
             assert any(name.startswith(allowed) for allowed in VOCABULARY), f"{room} imports {name}"
+
+
+@pytest.mark.parametrize(("room", "path"), FILES)
+def test_native_code_meets_models_in_one_place(room: str, path: Path) -> None:
+    """`graph.native` is what servers run in child processes; whoever else called these could end the server."""
+    names = {name for name in imported(path) if name.rpartition(".")[2] in NATIVE}
+    assert not names or path.name in {"native.py", "normal_form.py"}, f"{room} imports {names}"
 
 
 @pytest.mark.parametrize(("room", "path"), FILES)

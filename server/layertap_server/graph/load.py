@@ -11,7 +11,6 @@ from pathlib import Path
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
-from onnx import shape_inference
 
 from layertap.errors import LayertapError
 from layertap_server.file_kinds import mistaken_model, mistaken_text
@@ -33,7 +32,7 @@ def explained(action: str) -> Iterator[None]:
     """Turn an unexpected exception about a model into a `GraphError`; its traceback goes to the log at debug level."""
     try:
         yield
-    except (GraphError, LayertapError, shape_inference.InferenceError, MemoryError):
+    except (GraphError, LayertapError, MemoryError):
         raise
     except Exception as error:
         log.debug("%s failed", action, exc_info=True)

@@ -54,11 +54,11 @@ class InProcess:
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
         """See `Native`."""
-        try:
-            with explained("the inference of its shapes"):
+        with explained("the inference of its shapes"):
+            try:
                 inferred = shape_inference.infer_shapes(proto, data_prop=True).graph
-        except shape_inference.InferenceError as error:
-            raise GraphError(f"its shapes contradict each other: {str(error).splitlines()[0]}") from error
+            except shape_inference.InferenceError as error:
+                raise GraphError(f"its shapes contradict each other: {str(error).splitlines()[0]}") from error
         return [*inferred.value_info, *inferred.output, *inferred.input]
 
     def for_requests(self) -> Native:

@@ -85,28 +85,30 @@ def _answer(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], byt
 
 @contextlib.contextmanager
 def _memory_limit(size: int) -> Iterator[None]:
-    """Let the process take this many bytes more than it has, where the system can limit that.
+    """Let the process take this many bytes more than it has, where the system can limit that."""
+    undo = _set_memory_limit(size)
+    try:
+        yield
+    finally:
+        if undo is not None:
+            undo()
 
-    The limit counts memory that is written to (RLIMIT_DATA), not addresses: threads and mapped files reserve many.
+
+def _set_memory_limit(size: int) -> Callable[[], None] | None:
+    """Set the limit and return what undoes it; None where there is no such limit.
+
+    It counts memory that is written to (RLIMIT_DATA), not addresses: threads and mapped files reserve many.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows
 
         used = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (_least(used + size, before[1]), before[1]))
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = used + size if hard == resource.RLIM_INFINITY else min(used + size, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     except (ImportError, OSError, ValueError):
-        yield
-        return
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
-
-
-def _least(wanted: int, hard: int) -> int:
-    """The wanted limit, or the hard one where that is less; -1 is none."""
-    return wanted if hard < 0 else min(wanted, hard)
+        return None
+    return lambda: resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def _read(header: Mapping[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
