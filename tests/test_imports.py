@@ -72,6 +72,7 @@ BELOW = {
     "metrics": {"nvml", "request_record"},
     "nvml": set(),
     "logs": {"request_record"},
+    "native_lines": set(),
     "tracing": {"request_record"},
     "settings": {"document"},
     "allowance": set(),

@@ -10,7 +10,7 @@ import socket
 import sys
 
 from layertap.types import ModelState
-from layertap_server import logs
+from layertap_server import logs, native_lines
 from layertap_server.app import Server, StartError
 from layertap_server.scratch import remove_scratch
 from layertap_server.settings import Settings
@@ -26,7 +26,8 @@ def serve(settings: Settings, *, quiet: bool = False) -> None:
     """
     # Until it serves: without a handler the first process of a container does not hear the signal at all.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with logs.configured("error" if quiet else settings.log_level, settings.log_format):
+    level = "error" if quiet else settings.log_level
+    with native_lines.redirected(settings.log_format), logs.configured(level, settings.log_format):
         # Loading the models may take long; that an address is taken is told before.
         for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
             _check_address(settings.host, port, purpose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,27 @@ def test_a_library_s_warning_is_a_line_as_all_others() -> None:
         assert call.code() is grpc.StatusCode.OK
         entries = [json.loads(line) for line in stopped(server).read_text().splitlines()]
     assert [entry for entry in entries if entry["logger"] == "py.warnings"]
+
+
+def test_what_native_libraries_write_is_a_line_as_all_others() -> None:
+    """Damaged TIFFs make libtiff write to stderr by itself."""
+    with running_server("--log-format", "json") as server, grpc.insecure_channel(server.address) as channel:
+        for seed in range(40):
+            asked = ExtractRequest(MODEL, (EncodedImage(damaged_tiff(seed)),), ("stage:1 | gap",))
+            called(channel, wire.encode_extract_request(asked).SerializeToString())
+        entries = [json.loads(line) for line in stopped(server).read_text().splitlines()]
+    assert any(entry["logger"] == "native" for entry in entries)
+
+
+def damaged_tiff(seed: int) -> bytes:
+    file, chosen = io.BytesIO(), random.Random(seed)
+    Image.new("RGB", (80, 60), (9, 99, 200)).save(
+        file, "TIFF", compression="tiff_lzw" if seed % 2 else "tiff_adobe_deflate"
+    )
+    data = bytearray(file.getvalue())
+    for _ in range(4):
+        data[chosen.randrange(8, len(data))] = chosen.randrange(256)
+    return bytes(data)
 
 
 def test_request_ids_come_back(server: ServerProcess) -> None:
