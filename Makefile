@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models check-local bench overload stubs check-stubs
+.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models check-local measure-operations bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -48,6 +48,9 @@ check-blocks: env  ## the table of every block in every use, against its referen
 
 check-models: env  ## the table of real architectures, each layer against the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
+
+measure-operations: env  ## the price of heads and models over their CPU time: what --max-operations is set by
+	PYTHONPATH=. $(BIN)/python scripts/measure_operations.py
 
 check-bulk: env  ## 20,000 images through layertap extract, killed in the middle: complete, memory bounded
 	PYTHONPATH=. $(BIN)/python scripts/check_bulk.py $(ARGS)

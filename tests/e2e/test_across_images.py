@@ -82,7 +82,6 @@ def test_a_folder_on_the_command_line_is_refused_before_anything_is_written(
     for number in range(70):
         shutil.copy(EXAMPLE_PHOTO, photos / f"{number}.jpg")
     out = tmp_path / "features.zarr"
-    address = client._connection.address
     arguments = ["extract", str(photos), "-m", MODEL, "-t", ACROSS[0], "-o", str(out), "--server", server.address]
     assert main(arguments) == 1
     assert "takes its statistics from all images" in capsys.readouterr().err
