@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models check-bulk check-soak bench overload stubs check-stubs
+.PHONY: env demo serve test lint docs generated check-blocks check-models check-bulk check-soak bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -32,10 +32,14 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 
-generated: env  ## writes constructors, docs/blocks.md, docs/sdk.md, the public API's pin and the dashboard
+docs: env  ## builds the documentation site into build/docs; a warning is an error
+	$(BIN)/sphinx-build -W -n --keep-going -q -E -d build/docs-cache docs build/docs
+
+generated: env  ## writes constructors, docs/blocks.md, the public API's pin, the figures and the dashboard
 	$(BIN)/python scripts/make_constructors.py
 	$(BIN)/python scripts/make_block_docs.py
-	$(BIN)/python scripts/make_sdk_docs.py
+	$(BIN)/python scripts/make_public_api.py
+	$(BIN)/python scripts/make_figures.py
 	$(BIN)/python scripts/make_dashboard.py
 
 check-blocks: env  ## the table of every block in every use, against its reference
