@@ -3,18 +3,23 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
+# The versions to install: constraints-oldest.txt has the oldest that are supported.
+CONSTRAINTS ?= constraints.txt
 # Generated code of this version runs with protobuf 5, 6 and 7: it is the oldest that the SDK supports.
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
+# Where `make breaking` finds the contract to compare with.
+BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test node lint generated check-blocks check-models check-bulk check-soak check-fuzz-models check-local measure-operations bench overload stubs check-stubs
-.PHONY: container-test scale-test clean
+.PHONY: env demo serve test node lint docs generated stubs check-stubs breaking coverage clean
+.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local measure-operations bench overload
+.PHONY: container-test scale-test
 
 env: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[server,viz,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[server,viz,dev]'
 	touch $@
 
 demo: env  ## starts the service, extracts features of a photograph, draws them
@@ -37,10 +42,14 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/buf lint protos
 
-generated: env  ## writes constructors, docs/blocks.md, docs/sdk.md, the public API's pin and the dashboard
+docs: env  ## builds the documentation site into build/docs; a warning is an error
+	$(BIN)/sphinx-build -W -n --keep-going -q -E -d build/docs-cache docs build/docs
+
+generated: env  ## writes constructors, docs/blocks.md, the public API's pin, the figures and the dashboard
 	$(BIN)/python scripts/make_constructors.py
 	$(BIN)/python scripts/make_block_docs.py
-	$(BIN)/python scripts/make_sdk_docs.py
+	$(BIN)/python scripts/make_public_api.py
+	$(BIN)/python scripts/make_figures.py
 	$(BIN)/python scripts/make_dashboard.py
 
 check-blocks: env  ## the table of every block in every use, against its reference
@@ -81,11 +90,17 @@ check-stubs: stubs  ## fails where the committed stubs are not those of protos/
 	@test -z "$$(git status --porcelain client/layertap/v1)" || \
 		(git status --short client/layertap/v1; echo 'the stubs are not up to date: run make stubs'; exit 1)
 
+breaking: env  ## lists what breaks callers in protos/ since this branch left BASE; never fails before 1.0
+	@base=$$(git merge-base HEAD $(BASE)) || { echo 'no common commit with $(BASE): name another by BASE=…'; exit 0; }; \
+	$(BIN)/buf breaking protos --against ".git#ref=$$base,subdir=protos" \
+		&& echo "protos/ breaks nothing since $$base" \
+		|| echo 'these changes break callers: allowed before 1.0, name them in CHANGELOG.md'
+
 container-test: env  ## docker-compose up for real; needs a Docker engine and, offline, BASE_IMAGE
 	$(BIN)/python -m pytest tests/container -p no:xdist $(ARGS)
 
 scale-test: env  ## three replicas behind a real Envoy, under load while they die and return
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[scale-test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[scale-test]'
 	$(BIN)/python -m pytest tests/scale -p no:xdist $(ARGS)
 
 clean:

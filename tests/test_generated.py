@@ -33,22 +33,22 @@ def test_the_docs_are_up_to_date() -> None:
     assert script["document"]() == (ROOT / "docs" / "blocks.md").read_text(), "run make generated"
 
 
-def test_the_reference_of_the_sdk_is_up_to_date() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "make_sdk_docs.py"))
-    assert script["document"]() == (ROOT / "docs" / "sdk.md").read_text(), "run make generated"
+def test_the_figures_are_up_to_date() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "make_figures.py"))
+    for name, figure in script["FIGURES"].items():
+        assert (ROOT / "docs" / "images" / name).read_text() == script["svg"](figure), "run make generated"
 
 
 def test_the_public_api_is_what_it_was() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "make_sdk_docs.py"))
+    script = runpy.run_path(str(ROOT / "scripts" / "make_public_api.py"))
     pinned = (ROOT / "tests" / "client" / "public_api.txt").read_text().splitlines()
     difference = [line for line in difflib.ndiff(pinned, script["public_api"]().splitlines()) if line[0] in "-+"]
     assert not difference, "the public API changed; if you mean it, run make generated and tell users in CHANGELOG.md"
 
 
-def test_every_public_name_has_its_place_in_the_reference() -> None:
-    sections = runpy.run_path(str(ROOT / "scripts" / "make_sdk_docs.py"))["SECTIONS"]
-    placed = {member.__name__ for members in sections.values() for member in members}
-    assert set(layertap.__all__) - {"errors"} <= placed, "name it in SECTIONS of scripts/make_sdk_docs.py"
+def test_every_public_name_is_pinned() -> None:
+    pinned = {member.__name__ for member in runpy.run_path(str(ROOT / "scripts" / "make_public_api.py"))["PUBLIC"]}
+    assert set(layertap.__all__) - {"errors"} <= pinned, "name it in PUBLIC of scripts/make_public_api.py"
 
 
 @pytest.mark.parametrize("spec", blocks.CATALOGUE, ids=lambda spec: spec.name)

@@ -102,6 +102,7 @@ LIBRARIES = {
     "PIL": {"images"},
     "prometheus_client": {"metrics", "monitoring_port"},
     "opentelemetry": {"tracing"},
+    "pynvml": {"nvml"},
     "yaml": {"document", "settings"},
     "safetensors": {"build"},
     "grpc": {"app", "entrance", "healthcheck", "rpc", "tls"},

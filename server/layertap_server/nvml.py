@@ -1,76 +1,73 @@
-"""What NVIDIA's own library, which comes with the driver, tells of its devices. It needs no package.
+"""Figures of NVIDIA devices, from the driver's management library (NVML) through ``nvidia-ml-py``.
 
-The functions and structures are those of the NVML API reference (``nvmlDeviceGetMemoryInfo`` and so on).
+The package comes with the extra ``server`` on Linux. Without the package or without a driver, `Nvml` raises `OSError`
+and the server reports no figures of devices.
 """
 
 from __future__ import annotations
 
-import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-LIBRARY = "libnvidia-ml.so.1"
-LONGEST_UUID = 96
-ON_THE_CHIP = 0
-"""``NVML_TEMPERATURE_GPU``."""
-
-
-class _Memory(ctypes.Structure):
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
-
-
-class _Utilization(ctypes.Structure):
-    _fields_ = (("gpu", ctypes.c_uint), ("memory", ctypes.c_uint))
+try:
+    import pynvml
+except ImportError:
+    pynvml = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceFigures:
-    """One device; None where it does not tell."""
+    """Figures of one device; None where the device does not report one."""
 
     uuid: str
     memory_total_bytes: int | None
     memory_used_bytes: int | None
     utilization: float | None
-    """The part of the last sampling period in which a kernel ran, 0 to 1."""
+    """Fraction of the last sampling period in which a kernel ran, 0 to 1."""
     power_watts: float | None
     temperature_celsius: int | None
 
 
 class Nvml:
-    """The library, opened once."""
+    """The library, initialized once."""
 
     def __init__(self) -> None:
-        """Raises ``OSError`` where there is no library, or it does not work."""
-        self._library = ctypes.CDLL(LIBRARY)
-        if self._library.nvmlInit_v2() != 0:
-            raise OSError(f"{LIBRARY} does not start")
+        """Initialize the library.
+
+        Raises:
+            OSError: the package or the driver is missing.
+        """
+        if pynvml is None:
+            raise OSError("nvidia-ml-py is not installed: pip install 'layertap[server]'")
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            raise OSError(f"NVML does not start: {error}") from error
 
     def devices(self) -> list[DeviceFigures]:
-        """The figures of every device that this process may see."""
-        count = ctypes.c_uint()
-        self._ask("DeviceGetCount_v2", count)
-        return [self._figures(index) for index in range(count.value)]
+        """Return the figures of every device that this process can see."""
+        return [_figures(index) for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
 
-    def _figures(self, index: int) -> DeviceFigures:
-        handle, memory, utilization = ctypes.c_void_p(), _Memory(), _Utilization()
-        power, temperature = ctypes.c_uint(), ctypes.c_uint()
-        uuid = ctypes.create_string_buffer(LONGEST_UUID)
-        self._ask("DeviceGetHandleByIndex_v2", ctypes.c_uint(index), handle)
-        known = self._library.nvmlDeviceGetUUID(handle, uuid, ctypes.c_uint(LONGEST_UUID)) == 0
-        has_memory = self._ask("DeviceGetMemoryInfo", handle, memory)
-        return DeviceFigures(
-            uuid=uuid.value.decode(errors="replace") if known else str(index),
-            memory_total_bytes=memory.total if has_memory else None,
-            memory_used_bytes=memory.used if has_memory else None,
-            utilization=utilization.gpu / 100 if self._ask("DeviceGetUtilizationRates", handle, utilization) else None,
-            power_watts=power.value / 1000 if self._ask("DeviceGetPowerUsage", handle, power) else None,
-            temperature_celsius=(
-                temperature.value
-                if self._ask("DeviceGetTemperature", handle, ctypes.c_uint(ON_THE_CHIP), temperature)
-                else None
-            ),
-        )
 
-    def _ask(self, function: str, *arguments: ctypes._SimpleCData[int] | ctypes.c_void_p | ctypes.Structure) -> bool:
-        """Whether the function answered; the last argument is where it writes."""
-        *given, answer = arguments
-        return bool(getattr(self._library, f"nvml{function}")(*given, ctypes.byref(answer)) == 0)
+def _figures(index: int) -> DeviceFigures:
+    handle = _ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    utilization = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    return DeviceFigures(
+        uuid=_ask(pynvml.nvmlDeviceGetUUID, handle) or str(index),
+        memory_total_bytes=memory and memory.total,
+        memory_used_bytes=memory and memory.used,
+        utilization=utilization and utilization.gpu / 100,
+        power_watts=None if milliwatts is None else milliwatts / 1000,
+        temperature_celsius=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+    )
+
+
+def _ask(function: Callable[..., Any], *arguments: object) -> Any:
+    """Return what the function reports, or None where the device or the driver does not support it."""
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError:
+        return None

@@ -33,7 +33,8 @@ from tests.processes import running_server
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(MODELS.rglob("*.md"))]
+AT_THE_ROOT = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+LINKING = [*PAGES, *AT_THE_ROOT, *sorted(MODELS.rglob("*.md"))]
 SQUEEZENET = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / "light_squeezenet.onnx"
 NOT_ALWAYS_THERE = ("torch", "onnxscript")
 NEEDS_MORE = re.compile(r"^\s*(docker|kubectl)", re.MULTILINE)

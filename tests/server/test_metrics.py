@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import NoReturn
+
+import pynvml
 import pytest
 from prometheus_client import generate_latest
 
@@ -188,6 +192,40 @@ def test_without_the_drivers_library_no_device_is_told_of() -> None:
         raise OSError
 
     assert list(DeviceCollector(absent).collect()) == []
+
+
+def test_a_figure_that_a_device_does_not_report_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> NoReturn:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+    answers = {
+        "nvmlInit": None,
+        "nvmlDeviceGetCount": 1,
+        "nvmlDeviceGetHandleByIndex": "handle",
+        "nvmlDeviceGetUUID": "GPU-c",
+        "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=80, used=20),
+        "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=50),
+        "nvmlDeviceGetTemperature": 60,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetPowerUsage", unsupported)
+    assert Nvml().devices() == [DeviceFigures("GPU-c", 80, 20, 0.5, None, 60)]
+    for name in answers.keys() - {"nvmlInit", "nvmlDeviceGetCount"}:
+        monkeypatch.setattr(pynvml, name, unsupported)
+    assert Nvml().devices() == [DeviceFigures("0", None, None, None, None, None)]
+
+
+def test_without_a_driver_or_without_the_package_nvml_is_an_os_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> NoReturn:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", missing)
+    with pytest.raises(OSError, match="NVML does not start: "):
+        Nvml()
+    monkeypatch.setattr("layertap_server.nvml.pynvml", None)
+    with pytest.raises(OSError, match="nvidia-ml-py is not installed"):
+        Nvml()
 
 
 def test_tritons_names_are_exact() -> None:
