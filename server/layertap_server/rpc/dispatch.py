@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -82,6 +82,19 @@ class Writer(Protocol):
     """What sending needs of gRPC's context."""
 
     def write(self, message: bytes) -> Awaitable[None]: ...
+
+
+class _Received(AsyncIterator[bytes]):
+    """The messages of a stream; gRPC's own iterator keeps the last one as long as the call lasts, and longer."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __anext__(self) -> bytes:
+        message = await self._context.read()
+        if not isinstance(message, bytes):
+            raise StopAsyncIteration
+        return message
 
 
 class _Service(grpc.ServiceRpcHandler):
@@ -186,7 +199,7 @@ class Dispatcher:
         try:
             self._work.check_room()
         except OverloadedError as error:
-            _forget_frames(error)
+            forget_frames(error)
             return error
         return None
 
@@ -205,7 +218,8 @@ class Dispatcher:
                 reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
                 del request  # an answer in chunks may wait long for its reader
                 return await self._reply(reply, context, record)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
+                forget_frames(error)
                 _tell_late_from_gone(record, context)
                 self.ended(record)
                 raise
@@ -237,16 +251,17 @@ class Dispatcher:
         return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
-        async def handle(messages: Messages, context: Context) -> None:
+        async def handle(_messages: Messages, context: Context) -> None:
             record = record_of(service, name, context, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
                 self._enter()
                 self._check_streams()
-                await stream(messages, context, self._tools(record))
+                await stream(_Received(context), context, self._tools(record))
                 record.succeed()
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as error:
+                forget_frames(error)
                 _tell_late_from_gone(record, context)
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
@@ -349,7 +364,7 @@ def _job(
 def _failure(record: RequestRecord, error: Exception) -> LayertapError:
     """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
     if isinstance(error, LayertapError | DecodeError):
-        _forget_frames(error)
+        forget_frames(error)
     if isinstance(error, LayertapError):
         return error
     if isinstance(error, DecodeError):
@@ -377,16 +392,20 @@ def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def _forget_frames(error: BaseException) -> None:
+def forget_frames(error: BaseException) -> None:
     """Drop the tracebacks of the error and of those that led to it.
 
     Their frames hold the request, its images and arrays; the record of the request, the log and gRPC hold the error.
     """
-    link: BaseException | None = error
-    while link is not None:
-        next_link = link.__cause__ or link.__context__
-        link.__traceback__ = link.__cause__ = link.__context__ = None
-        link = next_link
+    links: list[BaseException | None] = [error]
+    while links:
+        if link := links.pop():
+            links += [link.__cause__, link.__context__, *(link.exceptions if _is_group(link) else ())]
+            link.__traceback__ = link.__cause__ = link.__context__ = None
+
+
+def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    return isinstance(error, BaseExceptionGroup)
 
 
 def fail(context: Context, error: LayertapError, record: RequestRecord) -> None:

@@ -16,7 +16,7 @@ from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request_record import RequestRecord
-from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
+from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, forget_frames, write
 
 LARGEST_CHUNK = 2**20
 SMALLEST_CHUNK = 2**10
@@ -57,13 +57,19 @@ class ExtractStream:
             LayertapError: the opening is wrong, or the caller gone; items answer for themselves.
         """
         opening = await self._open(messages, context)
+        is_gone = is_complete = False
         try:
             async with asyncio.TaskGroup() as items:
                 is_complete = await self._take(
                     messages, lambda data: items.create_task(self._item(data, opening, context))
                 )
-        except* CancelledError:
-            raise CancelledError("the caller is gone") from None
+        except ExceptionGroup as failures:
+            if failures.subgroup(CancelledError) is None:
+                raise
+            forget_frames(failures)  # the task group's own frame holds them, and all that the stream held
+            is_gone = True
+        if is_gone:
+            raise CancelledError("the caller is gone")
         if not is_complete:
             raise draining_error()
 
@@ -84,6 +90,7 @@ class ExtractStream:
                 if data is None or (stop.done() and not is_first):
                     return False
                 begin(data)
+                del data  # the next message may be long in coming
                 is_first = False
         finally:
             stop.cancel()

@@ -1,0 +1,157 @@
+"""What a call that failed leaves behind: nothing, also where Python's collector of cycles never runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from layertap import wire
+from layertap.errors import InvalidRequestError
+from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
+from layertap.v1 import feature_service_pb2 as pb
+from layertap_server.rpc.dispatch import Call, Context, Dispatcher, Messages, StreamTools
+from layertap_server.rpc.lane import Room
+from layertap_server.rpc.stream import ExtractStream
+
+SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"]
+SIZE = 4 * 2**20
+CALLS = 12
+MOST_LEFT = 3
+"""Requests that may still be on their way out when memory is measured."""
+
+
+class Refusing:
+    """A service that takes its requests apart and refuses each, from deep inside, or has large answers."""
+
+    def unary(self, request: bytes, _call: Call) -> bytes:
+        self.extract(wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request)), 0)
+        raise AssertionError("it refuses")
+
+    def extract(self, request: ExtractRequest, _queue_ms: float) -> Features:
+        if request.model == "large":
+            array = np.ones((1, SIZE // 4), np.float32)
+            return Features((FeatureMap("x", array, "x"),), "m", "1", Timing(0, 0, 0, 0))
+        kept = None
+        try:
+            (image,) = request.images
+            int(str(image))
+        except ValueError as error:
+            kept = InvalidRequestError("refused")
+            raise kept from error
+
+    async def stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
+        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).answer(messages, context)
+
+
+@contextlib.asynccontextmanager
+async def serving(dispatcher: Dispatcher) -> AsyncIterator[Any]:
+    """A channel to a server of this process, whose service refuses everything."""
+    service = Refusing()
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+    methods = {"Extract": service.unary}
+    handler = dispatcher.service(SERVICE, methods, {"ExtractStream": service.stream}, quick=False)
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+    dispatcher.close()
+
+
+@pytest.fixture
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.enable()
+
+
+IMAGE = ExtractRequest("m", (EncodedImage(bytes(SIZE)),), ("stage:1",))
+REQUEST = wire.encode_extract_request(IMAGE).SerializeToString()
+OPENING, ITEM = wire.encode_stream_open(IMAGE), wire.encode_stream_batch("a", IMAGE)
+NONSENSE = b"\xff" * SIZE
+"""Made once, so that what the client of these tests keeps of them does not count."""
+
+
+async def fail(channel: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def send_nonsense(channel: Any) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(NONSENSE)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def go_away(channel: Any) -> None:
+    call = channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST, timeout=0.003)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+
+
+async def fail_in_a_stream(channel: Any) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        yield OPENING
+        yield ITEM
+
+    answers = [answer async for answer in channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())]
+    assert pb.ExtractStreamResponse.FromString(answers[-1]).error.message == "refused"
+
+
+async def leave_a_stream(channel: Any) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        yield OPENING
+        yield ITEM
+        await asyncio.sleep(3600)
+
+    call = channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())
+    await call.read()
+    await call.read()
+    call.cancel()
+
+
+async def leave_answers_unread(channel: Any) -> None:
+    async def messages() -> AsyncIterator[bytes]:
+        yield wire.encode_stream_open(ExtractRequest("large", (), ("stage:1",)))
+        for _ in range(4):
+            yield ITEM
+        await asyncio.sleep(3600)
+
+    call = channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())
+    await call.read()
+    await call.read()
+    call.cancel()
+
+
+FAILURES = [leave_answers_unread, fail, send_nonsense, go_away, fail_in_a_stream, leave_a_stream]
+
+
+@pytest.mark.usefixtures("_no_collector")
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
+def test_refused_requests_leave_nothing(failure: Callable[[Any], Awaitable[None]]) -> None:
+    async def main() -> None:
+        dispatcher = Dispatcher(1, Room(8, 2**30))
+        async with serving(dispatcher) as channel:
+            await failure(channel)
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(CALLS):
+                await failure(channel)
+            while dispatcher.is_busy:  # noqa: ASYNC110 - it has no event for it
+                await asyncio.sleep(0.01)
+            after, _ = tracemalloc.get_traced_memory()
+            assert after - before < MOST_LEFT * SIZE, f"{(after - before) / SIZE:.1f} of {CALLS} requests are left"
+
+    asyncio.run(main())
