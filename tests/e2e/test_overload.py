@@ -174,3 +174,23 @@ def test_a_large_result_comes_in_chunks_or_not_at_all(server: ServerProcess, cli
     error = refusal(server, "ApplyBlocks", request.SerializeToString())
     assert type(error) is errors.ResponseTooLargeError
     assert "ApplyBlocksStream" in error.message
+
+
+@pytest.mark.parametrize("size", [10, 50 * 10**6], ids=["small", "large"])
+def test_a_full_queue_refuses_before_it_reads(size: int, cat: Array) -> None:
+    """The message of the request stays with its caller, who is told OVERLOADED all the same."""
+    refused = pb.ExtractRequest(model=MODEL, images=[types.Image(encoded=bytes(size))]).SerializeToString()
+    slow = "stage:1 | " + "lcn(31) | " * 4 + "gap"
+    with (
+        running_server("--workers", "1", "--max-waiting", "0") as server,
+        Client(server.address) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        work = pool.submit(client.extract, [cat] * 32, model=MODEL, taps=slow, timeout_seconds=SECONDS)
+        server.wait_until_busy()
+        error = refusal(server, "Extract", refused)
+        assert not work.done()
+        assert type(error) is errors.OverloadedError
+        assert error.retry_after
+        work.cancel()
+        work.result(timeout=SECONDS)
