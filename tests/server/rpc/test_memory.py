@@ -46,6 +46,7 @@ class Refusing:
         except ValueError as error:
             kept = InvalidRequestError("refused")
             raise kept from error
+        raise AssertionError("an image is no number")
 
     async def stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
         await ExtractStream(self.extract, lambda _: ("m", "1"), tools).answer(messages, context)
