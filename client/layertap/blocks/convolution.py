@@ -27,7 +27,7 @@ _GROUPS = Parameter(
 _WEIGHT = Parameter(
     "weight",
     ParameterType.WEIGHT,
-    longest=4_000_000,
+    longest=2**18,
     doc="its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file",
 )
 _BIAS = Parameter(

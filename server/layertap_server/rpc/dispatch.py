@@ -85,6 +85,19 @@ class Writer(Protocol):
     def write(self, message: bytes) -> Awaitable[None]: ...
 
 
+class _Received(AsyncIterator[bytes]):
+    """The messages of a stream; gRPC's own iterator keeps the last one as long as the call lasts, and longer."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __anext__(self) -> bytes:
+        message = await self._context.read()
+        if not isinstance(message, bytes):
+            raise StopAsyncIteration
+        return message
+
+
 class _Service(grpc.ServiceRpcHandler):
     """A service whose calls can be refused when they begin, before gRPC reads the message of the request."""
 
@@ -239,14 +252,14 @@ class Dispatcher:
         return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
-        async def handle(messages: Messages, context: Context) -> None:
+        async def handle(_messages: Messages, context: Context) -> None:
             record = record_of(service, name, context, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
                 self._enter()
                 self._check_streams()
-                await stream(messages, context, self._tools(record))
+                await stream(_Received(context), context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError as error:
                 forget_frames(error)
