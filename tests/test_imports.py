@@ -35,7 +35,7 @@ BELOW = {
     "observation": {"graph", "runtime"},
     "scratch": set(),
     "loading": {"build", "document", "graph", "manifest", "plan", "preprocessing", "scratch", "selectors"},
-    "repository": {"document", "graph", "loading", "manifest"},
+    "repository": {"document", "graph", "loading", "manifest", "shortage"},
     "limits": set(),
     "inputs": {"graph"},
     "apply": {"graph", "limits", "request_record", "runtime", "sessions"},

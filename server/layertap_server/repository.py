@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, UnknownModelError
+from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, OutOfResourcesError, UnknownModelError
 from layertap.types import ModelInfo, ModelState
 from layertap_server.document import ManifestError
 from layertap_server.graph import MOST_BYTES, GraphError
 from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, Observe, load_model
 from layertap_server.manifest import FILE_NAME
+from layertap_server.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
@@ -240,11 +241,15 @@ class Repository:
             self._hooks.try_out(model)
         except (ManifestError, GraphError, TryOutError) as error:
             reason = str(error)
+        except OutOfResourcesError as error:
+            reason = error.message
         except LayertapError as error:
             reason = f"{FILE_NAME}: {error.message}"
-        except Exception:
-            log.exception("model %s", home.name)
-            reason = "it cannot be read; the server's log tells more"
+        except Exception as error:
+            shortage = shortage_in(error)
+            if shortage is None:
+                log.exception("model %s", home.name)
+            reason = shortage.message if shortage else "it cannot be read; the server's log tells more"
         else:
             log.info("model %s: version %s, %d layers, on %s", home.name, version, model.info.layer_count, self._device)
             return model
