@@ -43,7 +43,7 @@ BELOW = {
     "folder": {"document", "manifest"},
     "scratch": set(),
     "loading": {"build", "document", "graph", "manifest", "plan", "preprocessing", "scratch", "selectors"},
-    "repository": {"document", "folder", "graph", "loading", "manifest"},
+    "repository": {"document", "folder", "graph", "loading", "manifest", "shortage"},
     "limits": set(),
     "inputs": {"graph"},
     "apply": {"graph", "limits", "plan", "request_record", "runtime", "sessions"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 from pathlib import Path
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
@@ -40,8 +39,17 @@ def available_threads(group: Path = CONTROL_GROUP) -> int:
         *(_words(group / "pids.max") or _words(group / "pids/pids.max")),
     ]
     counts = [int(word) for word in limits if word.isdigit()]  # else it is "max"
+    return min([*counts, *_user_limit()], default=MANY_THREADS)
+
+
+def _user_limit() -> list[int]:
+    """Return the limit of processes and threads of this user, if there is one."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return []
     soft, _ = resource.getrlimit(resource.RLIMIT_NPROC)
-    return min([*counts, *([] if soft == resource.RLIM_INFINITY else [soft])], default=MANY_THREADS)
+    return [] if soft == resource.RLIM_INFINITY else [soft]
 
 
 def _words(file: Path) -> list[str]:

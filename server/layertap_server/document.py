@@ -161,19 +161,19 @@ class _Builder:
     def _list(self, depth: int) -> _List:
         result = _List()
         while not isinstance(event := self._loader.get_event(), yaml.SequenceEndEvent):
-            result.lines.append(event.start_mark.line + 1)
+            result.lines.append(_line(event))
             result.append(self._value(event, depth + 1))
         return result
 
     def _map(self, start: Any, depth: int) -> _Map:
-        result = _Map(start.start_mark.line + 1)
+        result = _Map(_line(start))
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
                 raise _refused("a key must be text", event)
             key = event.value
             if key in result:
                 raise _refused("a key is there twice", event)
-            result.lines[key] = event.start_mark.line + 1
+            result.lines[key] = _line(event)
             result[key] = self._value(self._loader.get_event(), depth + 1)
         return result
 
@@ -190,6 +190,10 @@ class _Builder:
             return _SCALARS[kind](yaml.ScalarNode(tag, event.value))
         except (ArithmeticError, LookupError, ValueError):
             raise _refused(f"a value cannot be read as !!{kind}", event) from None
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _refused(problem: str, event: Any) -> _RefusedError:

@@ -63,6 +63,8 @@ from layertap_server.statistics import summarized
 Resolved = TypeVar("Resolved")
 log = logging.getLogger(__name__)
 
+MOST_BYTES = 2**63
+"""Bytes of a preview's results that its message cannot hold."""
 MOST_EXTRA = 1.1
 """A compiled plan that computes more than was asked serves if it costs at most so many times as much."""
 
@@ -143,6 +145,9 @@ class Engine:
             raise InvalidRequestError("image_count is at least 1", field="image_count")
         resolution = self.check(model, request.taps)
         features = tuple(_previewed(result, request.image_count) for result in resolution.results)
+        if sum(feature.bytes for feature in features) >= MOST_BYTES:
+            message = f"{request.image_count} images have results of more than {MOST_BYTES} bytes; ask for fewer"
+            raise InvalidRequestError(message, field="image_count")
         return Preview(
             features=features,
             total_bytes=sum(feature.bytes for feature in features),

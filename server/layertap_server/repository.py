@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, UnknownModelError
+from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, OutOfResourcesError, UnknownModelError
 from layertap.types import ModelInfo, ModelState
 from layertap_server.document import ManifestError
 from layertap_server.folder import ignored_files
 from layertap_server.graph import GraphError, first_line
 from layertap_server.loading import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, LoadOptions, load_model
 from layertap_server.manifest import FILE_NAME
+from layertap_server.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
@@ -269,11 +270,15 @@ class Repository:
             self._hooks.try_out(model)
         except (ManifestError, GraphError, TryOutError) as error:
             reason = str(error)
+        except OutOfResourcesError as error:
+            reason = error.message
         except LayertapError as error:
             reason = f"{FILE_NAME}: {error.message}"
         except Exception as error:
-            log.debug("model %s", home.name, exc_info=True)
-            reason = f"it cannot be used: {first_line(error)}"
+            shortage = shortage_in(error)
+            if shortage is None:
+                log.debug("model %s", home.name, exc_info=True)
+            reason = shortage.message if shortage else f"it cannot be used: {first_line(error)}"
         else:
             log.info("model %s: version %s, %d layers, on %s", home.name, version, model.info.layer_count, self._device)
             return model

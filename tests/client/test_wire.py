@@ -246,3 +246,10 @@ def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: i
         parsed = feature_service_pb2.ExtractStreamResponse.FromString(message)
         assert parsed.id == id_
         assert len(parsed.chunk.data) <= chunk_bytes
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 10**6000], ids=["large", "small", "huge"])
+def test_a_whole_number_that_no_message_holds(value: int) -> None:
+    request = ExtractRequest("model", (), (Tap("a", (Block("gap", {"k": (1, value)}),)),))
+    with pytest.raises(errors.BadParameterError, match="at most 64 bits"):
+        wire.encode_extract_request(request)

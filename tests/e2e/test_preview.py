@@ -47,6 +47,35 @@ def test_a_preview_compiles_nothing(cat: Array) -> None:
         assert client.preview(model=MODEL, taps="stage:2").warm
 
 
+@pytest.mark.parametrize(
+    "count", [0, -1, 2**31, 99999999999999999999, 10**6000, 2.5, True, "3"], ids=lambda count: type(count).__name__
+)
+def test_a_number_of_images_that_no_message_holds(client: Client, count: int) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=r"from 1 to 2147483647, not") as caught:
+        client.preview(model=MODEL, taps="stage:1", image_count=count)
+    assert caught.value.metadata["field"] == "image_count"
+    assert len(str(caught.value)) < 150
+
+
+def test_the_most_images_have_a_price_or_a_reason(client: Client) -> None:
+    most = 2**31 - 1
+    assert client.preview(model=MODEL, taps="stage:1 | gap", image_count=most).features[0].shape[0] == most
+    largest = max(client.layers(MODEL), key=lambda layer: layer.bytes_per_image or 0)
+    taps = [f"{largest.name} | leaky_relu({number / 1024})" for number in range(1024)]
+    with pytest.raises(errors.InvalidRequestError, match="images have results of more than 9223372036854775808 bytes"):
+        client.preview(model=MODEL, taps=taps, image_count=most)
+
+
+@pytest.mark.parametrize("count", ["3000000000", "99999999999999999999"])
+def test_the_command_line_says_it_in_one_line(server: ServerProcess, count: str) -> None:
+    command = [sys.executable, "-m", "layertap.cli", "preview", "-m", MODEL, "-t", "stage:1", "--count", count]
+    done = subprocess.run(
+        [*command, "--server", server.address], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"layertap: image_count is a whole number from 1 to 2147483647, not {count}\n"
+
+
 def test_a_wrong_tap_says_which(client: Client) -> None:
     with pytest.raises(errors.UnknownLayerError) as caught:
         client.preview(model=MODEL, taps=["stage:1", "stage:9"])

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from layertap import AsyncClient, Client, Tls, errors
 from layertap_server.healthcheck import check
 from tests.paths import EXAMPLE_PHOTO, MODEL
-from tests.processes import ServerProcess, resident_bytes, running_server
+from tests.processes import ServerProcess, resident_bytes, running_server, until
 
 SECRET, CONTROL = "a-token-for-extraction", "a-token-for-everything"
 TOKENS = f"""
@@ -237,3 +237,17 @@ def test_a_message_that_inflates_past_the_limit(server: ServerProcess) -> None:
     assert resident_bytes(server) < before + 300 * 2**20
     with Client(server.address) as client:
         assert client.models()
+
+
+def test_a_tokens_file_that_turns_bad_leaves_its_callers_in(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.yaml"
+    tokens.write_text("team: {token: a-token-for-extraction, roles: [extract]}")
+    with (
+        running_server("--tokens", str(tokens)) as server,
+        Client(server.address, token="a-token-for-extraction") as client,
+    ):
+        assert client.models()
+        tokens.write_text('a: !!int ""\n')
+        until(lambda: client.models() and server.gauge("layertap_tokens_stale"))
+        assert client.models()
+        assert server.log.read_text().count("the old ones count: tokens.yaml, line 1, column 4") == 1

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -83,7 +84,7 @@ def test_a_key_of_merging_is_a_key(tmp_path: Path) -> None:
 
 
 def test_without_libyaml_the_same_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(document, "_LOADER", document.yaml.SafeLoader)
+    monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
     (tmp_path / "x.yaml").write_text("a: [1, {b: 2}]\nc: x\n")
     assert dict(read_document(tmp_path / "x.yaml").values) == {"a": [1, {"b": 2}], "c": "x"}
 

@@ -40,6 +40,8 @@ def encode_value(value: Value) -> pb.BlockParameter:
     if isinstance(value, bool):
         return pb.BlockParameter(boolean=value)
     if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise BadParameterError(f"a whole number of a block has at most 64 bits, got one of {value.bit_length()}")
         return pb.BlockParameter(integer=value)
     if isinstance(value, float):
         return pb.BlockParameter(number=value)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+import reprlib
 
+from layertap.errors import InvalidRequestError
 from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
@@ -13,14 +16,36 @@ from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, en
 MOST_OPERATIONS = 2**63 - 1
 """Largest price that the field holds; a higher one is sent as this."""
 
+MOST_IMAGES = 2**31 - 1
+"""Of a preview: what the message's field holds."""
+
+LONGEST_SHOWN = 128
+"""Bits of a number that is written in a message."""
+
 
 def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
+    """Return the message.
+
+    Raises:
+        InvalidRequestError: the number of images is no whole number of this range.
+    """
+    count = request.image_count
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool) or not 1 <= count <= MOST_IMAGES:
+        message = f"image_count is a whole number from 1 to {MOST_IMAGES}, not {_shown(count)}"
+        raise InvalidRequestError(message, field="image_count")
     return pb.PreviewExtractRequest(
         model=request.model,
         version=request.version,
         taps=[encode_tap(tap) for tap in request.taps],
-        image_count=request.image_count,
+        image_count=int(count),
     )
+
+
+def _shown(count: object) -> str:
+    """Return the number as text, but for those whose digits Python refuses to write."""
+    if isinstance(count, int) and count.bit_length() > LONGEST_SHOWN:
+        return f"one of {count.bit_length()} bits"
+    return reprlib.repr(count)
 
 
 def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
