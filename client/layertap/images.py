@@ -87,7 +87,7 @@ def _read(path: Path, index: int) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # a path may hold what no file's name can
         message = f"{path}: {getattr(error, 'strerror', None) or error}"
-        raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=str(path)) from error
+        raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=str(path)) from None
 
 
 def _checked(array: Array, index: int) -> Array:
