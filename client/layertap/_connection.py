@@ -81,7 +81,7 @@ def _read(name: str, file: File | None) -> bytes | None:
     if file is None:
         return None
     data = file if isinstance(file, bytes) else Path(file).read_bytes()
-    if b"-----BEGIN" not in data:
+    if b"-----BEGIN" not in data and file != b"":
         shown = "the given bytes" if isinstance(file, bytes) else os.fspath(file)
         raise ValueError(f"expected PEM ('-----BEGIN …') as {name} of tls, got {len(data)} bytes without it: {shown}")
     return data
