@@ -60,12 +60,12 @@ class Tls:
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: a certificate without its key, or a key without its certificate.
+            ValueError: a certificate without its key, a key without its certificate, or a file that is no PEM.
         """
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key belong together: give both, or neither")
         return grpc.ssl_channel_credentials(
-            *(None if file is None else _read(file) for file in (self.roots, self.key, self.certificate))
+            *(_read(name, getattr(self, name)) for name in ("roots", "key", "certificate"))
         )
 
 
@@ -76,8 +76,15 @@ def _deadline(seconds: float) -> float | None:
     return seconds if seconds < LONGEST_SECONDS else None
 
 
-def _read(file: File) -> bytes:
-    return file if isinstance(file, bytes) else Path(file).read_bytes()
+def _read(name: str, file: File | None) -> bytes | None:
+    """Return what a file of `Tls` holds."""
+    if file is None:
+        return None
+    data = file if isinstance(file, bytes) else Path(file).read_bytes()
+    if b"-----BEGIN" not in data and file != b"":
+        shown = "the given bytes" if isinstance(file, bytes) else os.fspath(file)
+        raise ValueError(f"expected PEM ('-----BEGIN …') as {name} of tls, got {len(data)} bytes without it: {shown}")
+    return data
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ _RULES: tuple[tuple[str, str, type[LayertapError], str], ...] = (
         _CLOSES,
     ),
     ("UNAVAILABLE", r"last error: ", UnavailableError, _NOBODY),
-    ("DEADLINE_EXCEEDED", r"^Deadline Exceeded$", DeadlineError, _LATE),
+    ("DEADLINE_EXCEEDED", r"^(Stream removed \()?Deadline Exceeded\)?$", DeadlineError, _LATE),
 )
 """gRPC's status, a pattern of its text, and the error that stands for both; the first that fits counts."""
 _PREAMBLE = re.compile(

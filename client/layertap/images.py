@@ -206,7 +206,7 @@ def _read_path(path: str | os.PathLike[str], index: int) -> bytes:
     except (OSError, ValueError) as error:  # a path may hold what no file's name can
         shown = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
         message = f"{shown}: {getattr(error, 'strerror', None) or error}{_way_out(text, error)}"
-        raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=shown) from error
+        raise ImageDecodeError(message, field=f"images[{index}]", index=index, path=shown) from None
 
 
 def _way_out(path: str, error: Exception) -> str:

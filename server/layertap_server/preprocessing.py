@@ -112,7 +112,7 @@ def _formula(normalization: Normalization) -> str:
     """``(pixel − 127.5) / 127.5``, without what changes nothing: ``pixel / 255``, ``pixel − 128``, ``pixel``."""
     mean, std = normalization.mean, normalization.std
     if all(value <= 0 for value in mean):
-        shift = f" + {_numbers(tuple(-value for value in mean))}" if any(mean) else ""
+        shift = f" + {_numbers(tuple(abs(value) for value in mean))}" if any(mean) else ""
     else:
         shift = f" − {_numbers(mean)}"
     if set(std) == {1.0}:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from layertap.types import ModelState
 from layertap_server import logs, native_lines
@@ -62,10 +63,8 @@ async def _serve(server: Server, *, quiet: bool) -> bool:
             os._exit(128 + number)
         stop.set()
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # The loop's own add_signal_handler is not there on Windows.
-        signal.signal(number, lambda received, _: loop.call_soon_threadsafe(on_signal, received))
+        _handle(number, on_signal)
     if not quiet:
         print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
     await stop.wait()
@@ -73,6 +72,15 @@ async def _serve(server: Server, *, quiet: bool) -> bool:
     return await server.stop(
         drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds
     )
+
+
+def _handle(number: int, on_signal: Callable[[int], None]) -> None:
+    """Let the running loop call ``on_signal`` when the signal arrives."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, on_signal, number)
+    except NotImplementedError:  # on Windows
+        signal.signal(number, lambda received, _: loop.call_soon_threadsafe(on_signal, received))
 
 
 def _banner(server: Server) -> str:

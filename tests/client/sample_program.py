@@ -25,6 +25,7 @@ from layertap import (
     PreprocessingAssumedWarning,
     Quantization,
     ReceptiveField,
+    SkippedLayer,
     Tap,
     TensorInfo,
     Timing,
@@ -102,6 +103,8 @@ def extract_many(client: Client, photo: Path) -> None:
 def look_before(client: Client, photo: Path) -> None:
     preview: Preview = client.preview(model=MODEL, taps=taps(), image_count=10)
     first: PreviewedFeature = preview.features[0]
+    skipped: tuple[SkippedLayer, ...] = preview.skipped
+    assert skipped == ()
     statistics: tuple[LayerStatistics, ...] = client.inspect(photo, model=MODEL, selectors="stage:1")
     assert first.shape == (10, 112)
     assert statistics[0].min < statistics[0].max

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,3 +146,13 @@ def test_no_proxy_for_this_host(address: str) -> None:
 def test_grpc_s_own_way_with_proxies_for_others() -> None:
     options = [name for name, _ in Connection("example.com:1")._channel_options()]
     assert "grpc.enable_http_proxy" not in options
+
+
+@pytest.mark.parametrize("name", ["roots", "certificate"])
+def test_a_file_that_is_no_pem(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.pem").write_bytes(b"no certificate")
+    pem = b"-----BEGIN CERTIFICATE-----"
+    for file, shown in ((b"no certificate", "the given bytes"), (tmp_path / "x.pem", str(tmp_path / "x.pem"))):
+        files: dict[str, Any] = {"key": pem, "certificate": pem, name: file}
+        with pytest.raises(ValueError, match=f"PEM .* as {name} of tls, got 14 bytes without it: {shown}"):
+            Client("localhost", tls=Tls(**files))

@@ -28,3 +28,15 @@ def test_nothing_is_imported_beyond_what_it_depends_on() -> None:
     started_with = {name.split(".")[0] for name in json.loads(before.stdout)}
     imported = set(json.loads(done.stdout)) - set(sys.stdlib_module_names) - started_with
     assert {name for name in imported if not name.startswith("_")} <= ALLOWED | BY_GRPC_ITSELF
+
+
+def test_commands_that_need_the_server_say_so_in_one_line() -> None:
+    """Also where other packages have brought a part of what it imports."""
+    program = "import sys; sys.modules['grpc_health'] = None; from layertap.cli import main; sys.exit(main({words!r}))"
+    for words in (["serve"], ["models", "--local"]):
+        command = [sys.executable, "-c", program.format(words=words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("layertap: ")
+        assert "pip install 'layertap[server]'" in done.stderr
+        assert done.stderr.count("\n") == 1

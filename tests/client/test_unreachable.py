@@ -42,6 +42,12 @@ def test_another_service() -> None:
     assert type(explain("UNIMPLEMENTED", "Method not found!", "box:1")) is errors.WrongServerError
 
 
+@pytest.mark.parametrize("details", ["Deadline Exceeded", "Stream removed (Deadline Exceeded)"])
+def test_too_late(details: str) -> None:
+    with pytest.raises(errors.DeadlineError, match="no answer from box:1 before the deadline"):
+        raise explain("DEADLINE_EXCEEDED", details, "box:1") or AssertionError
+
+
 def test_what_a_server_says_itself_is_left_alone() -> None:
     assert explain("UNAVAILABLE", "the server is draining", "box:1") is None
     assert explain("DEADLINE_EXCEEDED", "the request waited too long", "box:1") is None

@@ -261,11 +261,12 @@ def told(*arguments: str | Path, status: int = 0) -> str:
 def test_layers_that_a_head_does_not_fit_are_told(server: ServerProcess, tmp_path: Path) -> None:
     address = ["-m", MODEL, "--server", server.address]
     expected = "layertap: 2 layers skipped, which the head does not fit"
-    for words in (
+    commands: list[list[str | Path]] = [
         ["extract", EXAMPLE_PHOTO, "-t", "all | gap", "-o", tmp_path / "x.npz"],
         ["extract", tmp_path, "-t", "all | gap", "-o", tmp_path / "x.zarr"],
         ["preview", "-t", "all | gap"],
-    ):
+    ]
+    for words in commands:
         Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
         error = told(*words, *address)
         assert expected in error
@@ -282,9 +283,17 @@ def test_quiet_leaves_results_and_errors(server: ServerProcess, tmp_path: Path) 
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (20, 20), "red").save(tmp_path / "photos" / "a.png")
     (tmp_path / "photos" / "notes.txt").write_text("none")
-    one = ["extract", EXAMPLE_PHOTO, "-t", "stage:1", "-o", tmp_path / "x.npz", *address]
-    bulk = ["extract", tmp_path / "photos", "-t", "stage:1 | gap", "-o", tmp_path / "x.zarr", *address]
-    figure = ["show", tmp_path / "photos", "-t", "stage:1", "-o", tmp_path / "maps.png", *address]
+    one: list[str | Path] = ["extract", EXAMPLE_PHOTO, "-t", "stage:1", "-o", tmp_path / "x.npz", *address]
+    bulk: list[str | Path] = [
+        "extract",
+        tmp_path / "photos",
+        "-t",
+        "stage:1 | gap",
+        "-o",
+        tmp_path / "x.zarr",
+        *address,
+    ]
+    figure: list[str | Path] = ["show", tmp_path / "photos", "-t", "stage:1", "-o", tmp_path / "maps.png", *address]
     for words in (one, bulk, figure):
         assert command_line(*map(str, words), "-q") == (0, "", "")
     assert "1 without an image's first bytes" in told(*bulk)
@@ -294,20 +303,20 @@ def test_quiet_leaves_results_and_errors(server: ServerProcess, tmp_path: Path) 
 
 
 def test_every_command_names_the_image_that_is_bad(server: ServerProcess, tmp_path: Path) -> None:
-    bad = tmp_path / "half.jpg"
+    bad, empty = tmp_path / "half.jpg", tmp_path / "empty.jpg"
     bad.write_bytes(EXAMPLE_PHOTO.read_bytes()[:20_000])
-    empty = tmp_path / "empty.jpg"
     empty.touch()
     address = ["-m", MODEL, "--server", server.address]
     for file, words in ((bad, "the image is truncated: it ends after 20000 bytes"), (empty, "empty")):
-        for command in (
+        commands: list[list[str | Path]] = [
             ["extract", EXAMPLE_PHOTO, file, "-t", "stage:1"],
             ["show", EXAMPLE_PHOTO, file, "-t", "stage:1", "-o", tmp_path / "maps.png"],
             ["bench", EXAMPLE_PHOTO, file, "-t", "stage:1", "--count", "2", "--callers", "2"],
             ["inspect", EXAMPLE_PHOTO, file],
             ["compare", EXAMPLE_PHOTO, file],
             ["compare", EXAMPLE_PHOTO, file, "-m", MODEL],
-        ):
+        ]
+        for command in commands:
             error = layertap(*command, *address, status=1)
             assert error.startswith(f"layertap: {file}: ")
             assert words in error

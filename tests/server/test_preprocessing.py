@@ -75,3 +75,21 @@ def test_the_line_that_would_settle_a_guess_says_the_same(proto: onnx.ModelProto
 def test_contradictions_are_refused(proto: onnx.ModelProto, given: Preprocessing, words: str, tmp_path: Path) -> None:
     with pytest.raises(PreprocessingError, match=words):
         fitted(given, read(proto, tmp_path, ImageInput(layout=given.layout)))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "words"),
+    [
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB, pixel"),
+        ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0), "RGB, pixel / 255"),
+        ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), "RGB, (pixel − 127.5) / 127.5"),
+        ((128.0, 128.0, 128.0), (1.0, 1.0, 1.0), "RGB, pixel − 128"),
+        ((1.0, 2.0, 3.0), (1.0, 1.0, 2.0), "RGB, (pixel − [1, 2, 3]) / [1, 1, 2]"),
+        ((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0), "RGB, pixel + 1"),
+        ((0.0, -1.0, 0.0), (2.0, 2.0, 2.0), "RGB, (pixel + [0, 1, 0]) / 2"),
+        ((0.0, -1.0, 2.0), (2.0, 2.0, 2.0), "RGB, (pixel − [0, -1, 2]) / 2"),
+        ((0.0,), (255.0,), "luminance, pixel / 255"),
+    ],
+)
+def test_the_formula_says_no_more_than_it_does(mean: tuple[float, ...], std: tuple[float, ...], words: str) -> None:
+    assert Preprocessing(normalization=Normalization(mean, std)).describe() == words

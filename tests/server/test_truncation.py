@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,10 @@ from PIL import Image
 from layertap_server.truncation import is_truncated
 
 FORMATS = ["JPEG", "progressive JPEG", "PNG", "WEBP", "TIFF", "TIFF of LZW", "GIF", "BMP"]
-OPTIONS = {"progressive JPEG": {"progressive": True}, "TIFF of LZW": {"compression": "tiff_lzw"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "progressive JPEG": {"progressive": True},
+    "TIFF of LZW": {"compression": "tiff_lzw"},
+}
 
 
 def file_of(format_: str) -> bytes:

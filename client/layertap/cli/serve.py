@@ -39,10 +39,14 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from layertap_server.app import StartError
-    from layertap_server.serving import serve
-    from layertap_server.settings import SettingsError, settings_from, shown
-
+    try:
+        from layertap_server.app import StartError
+        from layertap_server.serving import serve
+        from layertap_server.settings import SettingsError, settings_from, shown
+    except ImportError as error:  # another package may have brought what the settings alone need
+        raise CommandError(
+            f"serve needs the server ({error.name} is missing): pip install 'layertap[server]'"
+        ) from None
     try:
         if arguments.show_config:
             print(shown(arguments))
