@@ -38,21 +38,21 @@ def main() -> None:
     try:
         with Client(address) as client:
             features = client.extract([PHOTO], model=MODEL, taps=TAPS)
-            labels = client.model(MODEL).labels
+            model = client.model(MODEL)
     finally:
         server.terminate()
         server.wait()
     print(f"\n{PHOTO.name}")
     classes = features["classes"][0]
     for number in np.argsort(-classes)[:5]:
-        print(f"  {classes[number]:6.1%}  {number:3d}  {labels[number]}")
+        print(f"  {classes[number]:6.1%}  {number:3d}  {model.labels[number]}")
     print()
     for item in features.maps:
         print(f"  {item.name:<16} {item.array.dtype} {list(item.array.shape)}  from {item.layer}")
     timing = features.timing
     print(f"\n  decoded in {timing.decode_ms:.1f} ms, computed in {timing.compute_ms:.1f} ms (its plan compiled first)")
     np.savez(OUT / "features.npz", **dict(features))  # type: ignore[arg-type]
-    draw_maps(PHOTO, features, OUT / "maps.png")
+    draw_maps(PHOTO, features, OUT / "maps.png", model=model)
     for name in ("features.npz", "maps.png"):
         print(f"  wrote {os.path.relpath(OUT / name)}")
 

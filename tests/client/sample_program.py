@@ -192,6 +192,7 @@ def draw(client: Client, photo: Path, out: Path) -> None:
     pictures: list[Picture] = collect(client, [photo], model=MODEL, taps=["stage:2"])
     results: tuple[Result, ...] = pictures[0].results
     assert results[0].on_picture(np.ones((56, 56), np.float32), 224, 224).shape == (224, 224)
+    assert results[0].planes is not None
     assert pictures[0].height_by_width == 1
     for figure in (maps_figure(pictures), overlay_figure(pictures), components_figure(pictures)):
         save(figure, out)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from layertap import cli
+from layertap import Client, cli, viz
 from layertap.types import Array
+from tests.client.viz.drawing import assert_readable, visible_texts
 from tests.paths import ROOT
 from tests.processes import ServerProcess, running_server
 
@@ -145,3 +146,63 @@ def test_its_python(both: ServerProcess, tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_files_it_links_to_exist() -> None:
     for path in re.findall(r"\]\(([^)#:]+)\)", DOC):
         assert (ROOT / "docs" / path).exists(), path
+
+
+TAPS = {
+    "efficientnet_lite0": ["stage:1", "stage:3 | stats", "blocks.10.expand_activation", "pooled", "logits | softmax"],
+    "digits_vit": ["blocks.1", "blocks.1.attention.softmax", "blocks.3 | stats", "logits", "blocks.1 | tokens(cls)"],
+}
+PHOTOS = {
+    "efficientnet_lite0": ["examples/images/chelsea.jpg", "examples/images/coffee.jpg"],
+    "digits_vit": ["examples/images/digits/3_0.png", "examples/images/digits/8_1.png"],
+}
+
+
+@pytest.mark.parametrize("model", TAPS)
+def test_no_text_of_a_real_network_overlaps_or_is_cut_off(
+    both: ServerProcess, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with Client(both.address) as client:
+        pictures = viz.collect(client, PHOTOS[model], model=model, taps=TAPS[model])
+        (network,) = viz.collect(client, PHOTOS[model][:1], model=model, taps=["all:activations"])
+        statistics = client.inspect(PHOTOS[model], model=model)
+        labels = viz.labels_of(client, model)
+    assert_readable(viz.maps_figure(pictures, channels=7))
+    assert_readable(viz.maps_figure(pictures, channels=7, scale="channel"))
+    assert_readable(viz.overlay_figure(pictures))
+    assert_readable(viz.components_figure(pictures))
+    assert_readable(viz.strip_figure(network))
+    assert_readable(viz.statistics_figure(statistics, model, labels))
+
+
+def test_a_transformer_s_attention_and_classes_are_drawn_as_such(
+    both: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with Client(both.address) as client:
+        taps = ["blocks.1.attention.softmax", "logits | softmax", "blocks.3 | stats"]
+        (picture,) = viz.collect(client, PHOTOS["digits_vit"][:1], model="digits_vit", taps=taps)
+    attention, classes, summary = picture.results
+    assert attention.maps is not None
+    np.testing.assert_array_equal(attention.maps, attention.values[:, 0, 1:].reshape(4, 8, 8))
+    assert attention.note == "attention from the class token to the 8×8 tokens"
+    assert classes.names == tuple(str(digit) for digit in range(10))
+    assert summary.is_summary
+    shown = [text.get_text() for text in visible_texts(viz.maps_figure([picture]))]
+    assert shown.index("3") < shown.index("Euclidean norm")
+    assert "Euclidean norm" in shown
+
+
+def test_the_scale_of_the_command(
+    both: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "images" / "digits")
+    command = ["show", "3_0.png", "-m", "digits_vit", "-t", "blocks.0", "--server", both.address]
+    for scale in ("common", "channel"):
+        assert cli.main([*command, "--scale", scale, "-o", str(tmp_path / f"{scale}.png")]) == 0
+    common, own = (pixels(tmp_path / f"{scale}.png") for scale in ("common", "channel"))
+    assert common.shape == own.shape
+    assert np.abs(common - own).mean() > 2
+    assert cli.main([*command, "--channels", "2000", "-o", str(tmp_path / "x.png")]) == 0  # it has 48
+    capsys.readouterr()

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
-from layertap.types import Array, Features
+from layertap.types import Array, Features, ModelInfo
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result, results_of
 from layertap.viz.scale import GREY_REMARK, colours, draw_bar, masked, scale_of
@@ -106,16 +106,23 @@ def maps_figure(
 
 
 def draw_maps(
-    image: str | os.PathLike[str], features: Features, out: str | os.PathLike[str], *, channels: int = 12
+    image: str | os.PathLike[str],
+    features: Features,
+    out: str | os.PathLike[str],
+    *,
+    channels: int = 12,
+    model: ModelInfo | None = None,
 ) -> None:
     """Draw the first image's maps (`maps_figure`) beside the image file, and save them.
+
+    With the model's information (`Client.model`) class scores have their names.
 
     Raises:
         ValueError: there is no result.
     """
     with Image.open(image) as opened:
         pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    picture = Picture(Path(image).name, pixels, results_of(features, {}))
+    picture = Picture(Path(image).name, pixels, results_of(features, {}, model))
     save(maps_figure([picture], channels=channels), out)
 
 

@@ -18,7 +18,7 @@ from layertap.viz.scale import COLOURS, DIVERGING, GREY_REMARK, colours, draw_ba
 from layertap.viz.style import finite, limits, show_picture, styled
 from layertap.viz.text import height_of
 
-SIDE, GAP = 1.6, 0.12
+SIDE, GAP = 1.5, 0.12
 """Width of a picture and the distance of two, in inches."""
 ROW_TITLE = 0.2
 BAR, BAR_LABELS = 0.08, 0.4

@@ -123,7 +123,7 @@ def _draw_components(page: Page, pictures: Sequence[Picture], results: Sequence[
     heights = [SIDE * cell_ratio(*picture.pixels.shape[:2]) for picture in pictures]
     for index, (planes, shades) in enumerate(zip(maps, as_colours(components.scores), strict=True)):
         axes = page.axes(_left(index), top, SIDE, heights[index])
-        is_known = np.isfinite(planes).all(axis=0)
+        is_known: Array = np.asarray(np.isfinite(planes).all(axis=0))
         axes.imshow(np.where(is_known[..., None], shades, colors.to_rgb(NOT_FINITE)), interpolation="nearest")
         axes.set_aspect("auto")
         axes.set_axis_off()

@@ -40,19 +40,21 @@ def masked(plane: Array) -> Array:
     return np.ma.masked_array(np.where(np.isfinite(plane), plane, 0), ~np.isfinite(plane))
 
 
-def draw_bar(axes: Axes, scale: Normalize, colour_map: Colormap, *, horizontal: bool = False, **style: float) -> None:
+def draw_bar(
+    axes: Axes, scale: Normalize, colour_map: Colormap, *, horizontal: bool = False, alpha: float = 1.0
+) -> None:
     """Draw the colour bar of a scale with its ends and its middle as ticks."""
     orientation = "horizontal" if horizontal else "vertical"
-    bar = axes.figure.colorbar(ScalarMappable(scale, colour_map), cax=axes, orientation=orientation, **style)
-    bar.solids.set_edgecolor("face")
+    bar = axes.figure.colorbar(ScalarMappable(scale, colour_map), cax=axes, orientation=orientation, alpha=alpha)
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
     ticks = [low, (low + high) / 2, high]
     bar.set_ticks(ticks, labels=_distinct(ticks))
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=7, length=2, pad=2)
     if horizontal:
-        for label, side in zip(bar.ax.get_xticklabels(), ("left", "center", "right"), strict=True):
-            label.set_horizontalalignment(side)
+        left, _, right = bar.ax.get_xticklabels()
+        left.set_horizontalalignment("left")
+        right.set_horizontalalignment("right")
 
 
 def _distinct(ticks: Sequence[float]) -> list[str]:

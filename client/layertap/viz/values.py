@@ -31,7 +31,8 @@ def scores_height(count: int) -> float:
 def draw_scores(page: Page, classes: Sequence[str], scores: Array, left: float, top: float, width: float) -> None:
     """Draw the five highest scores as bars between the names of their classes and their values."""
     order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[:MOST_SCORES]
-    names = [page.notes.fit(f"{classes[index]}  ({index})", LABEL_WIDTH, SCORE_SIZE) for index in order]
+    called = [f"{classes[index]} ({index})" if classes[index] != str(index) else str(index) for index in order]
+    names = [page.notes.fit(name, LABEL_WIDTH, SCORE_SIZE) for name in called]
     room = max(width_of(name, SCORE_SIZE) for name in names) + 0.1
     axes = page.axes(left + room, top, width - room - NUMBER_WIDTH, SCORE_HEIGHT * len(order))
     known = finite(scores[order])

@@ -63,8 +63,8 @@ def assert_readable(figure: Figure) -> None:
     figure.set_dpi(DOTS_PER_INCH)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        canvas.draw()
-    renderer = canvas.get_renderer()
+        canvas.draw()  # type: ignore[no-untyped-call]
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in visible_texts(figure)]
     for text, box in boxes:
         assert box.x0 >= -1, f"{text!r} is cut off at the left"

@@ -38,6 +38,21 @@ def test_fewer_channels_than_components() -> None:
     assert (found.scores[0][2] == 0).all()
 
 
+def test_more_channels_than_places() -> None:
+    found = principal_components([maps(0, 200, 3, 4)])
+    samples = maps(0, 200, 3, 4).reshape(200, -1).T
+    _, s, _ = np.linalg.svd(samples - samples.mean(axis=0), full_matrices=False)
+    np.testing.assert_allclose(found.explained, (s**2 / (s**2).sum())[:3], atol=1e-9)
+
+
+def test_places_that_are_not_finite_are_no_samples() -> None:
+    array = maps(1, 4, 5, 6)
+    broken = array.copy()
+    broken[2, 1, 3] = np.nan
+    without = np.delete(array.reshape(4, 1, -1), 1 * 6 + 3, axis=2)
+    assert principal_components([broken]).explained == pytest.approx(principal_components([without]).explained)
+
+
 def test_no_variance_explains_nothing() -> None:
     found = principal_components([np.ones((4, 3, 3))])
     assert found.explained == (0, 0, 0)

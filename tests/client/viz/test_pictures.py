@@ -9,8 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layertap.types import Array, FeatureMap, Features, LayerInfo, Layout, ReceptiveField, TokenGrid
+from layertap.types import (
+    Array,
+    FeatureMap,
+    Features,
+    LayerInfo,
+    Layout,
+    ModelInfo,
+    ModelState,
+    ReceptiveField,
+    TokenGrid,
+)
 from layertap.viz import Result, results_of
+from layertap.viz.labels import label_of
 
 LAYER = LayerInfo(
     "maps", "node", "Relu", "blocks.0", 3, "float32", ("N", "2", "3", "4"), (-1, 2, 3, 4), Layout.NCHW,
@@ -115,3 +126,51 @@ def test_what_is_constant_stays_so(height: int, width: int, first: float, step: 
     array = np.full((1, 1, height, width), 2.5, np.float32)
     plane = only(array, Layout.NCHW, layer).on_picture(array[0, 0], 30, 20, smooth=smooth)
     np.testing.assert_allclose(plane, np.full((30, 20), 2.5))
+
+
+def test_maps_of_one_place_are_a_vector_and_classes_if_they_are_as_many() -> None:
+    feature = FeatureMap("maps", counted(1, 3, 1, 1), "maps", Layout.NCHW)
+    (vector,) = results_of(Features((feature,)), {"maps": LAYER})
+    assert vector.maps is None
+    assert vector.matrices is None
+    model = ModelInfo("m", "1", ModelState.READY, labels=("cat", "dog", "cup"))
+    (scores,) = results_of(Features((feature,)), {"maps": LAYER}, model)
+    assert scores.names == ("cat", "dog", "cup")
+
+
+def test_axes_before_the_last_two_become_indices() -> None:
+    (result,) = results_of(Features((FeatureMap("x", counted(1, 2, 3, 4, 5), "x"),)), {})
+    assert result.matrices is not None
+    assert result.matrices.shape == (6, 4, 5)
+    assert result.indices == ("0, 0", "0, 1", "0, 2", "1, 0", "1, 1", "1, 2")
+    np.testing.assert_array_equal(result.matrices[4], result.values[1, 1])
+
+
+@pytest.mark.parametrize("expression", ["maps | stats", "summary", "maps | gap -> stats"])
+def test_a_summary_is_known_by_its_block_or_by_the_head_of_the_model(expression: str) -> None:
+    model = ModelInfo("m", "1", ModelState.READY, heads={"summary": "maps | relu | stats"})
+    feature = FeatureMap(expression, counted(1, 6), "maps", Layout.VECTOR)
+    (result,) = results_of(Features((feature,), taps=(expression,)), {"maps": LAYER}, model)
+    assert result.is_summary == ("gap" not in expression)
+
+
+def test_a_result_that_is_called_as_it_was_written_keeps_its_places() -> None:
+    free = replace(LAYER, shape=(-1, 2, -1, -1))
+    feature = FeatureMap("stage:1", counted(1, 2, 9, 9), "maps", Layout.NCHW)
+    (result,) = results_of(Features((feature,), taps=("stage:1",)), {"maps": free})
+    assert result.places is not None
+    assert (result.name, result.source) == ("stage:1", "blocks.0 (maps)")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "label"),
+    [
+        ("/blocks/blocks.3/attn/Softmax_output_0", "blocks.3.attn", "blocks.3.attn (Softmax_output_0)"),
+        ("/stem/conv/Conv_output_0", "blocks.0", "blocks.0 (/stem/conv/Conv_output_0)"),
+        ("gelu_1", "blocks.0.mlp.1", "blocks.0.mlp.1 (gelu_1)"),
+        ("blocks.0", "blocks.0", "blocks.0"),
+        ("relu", "", "relu"),
+    ],
+)
+def test_a_label_says_what_the_path_does_not(name: str, path: str, label: str) -> None:
+    assert label_of(replace(LAYER, name=name, module_path=path)) == label
