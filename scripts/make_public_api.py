@@ -52,6 +52,8 @@ def api_of(member: Any) -> Iterator[str]:
     name = public_name(member)
     if inspect.isclass(member) and issubclass(member, enum.Enum):
         yield from (f"{name}.{item.name} = {item.value!r}" for item in member)
+    elif inspect.isclass(member) and issubclass(member, Warning):
+        yield f"{name}({member.__bases__[0].__name__})"
     else:
         yield name + call_of(member)
     for attribute_name, attribute in own_attributes(member):

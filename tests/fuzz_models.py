@@ -187,7 +187,8 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
         case AttributeProto.STRING:
             attribute.s = b"\xff\xfe"
         case _:
-            attribute.type = AttributeProto.AttributeType.Name(int(random.integers(15)))
+            kind = AttributeProto.AttributeType.Name(int(random.integers(15)))
+            attribute.type = AttributeProto.AttributeType.Value(kind)
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:

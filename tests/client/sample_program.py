@@ -199,7 +199,9 @@ def draw(client: Client, photo: Path, out: Path) -> None:
     save(strip_figure(pictures[0]), out)
     save(statistics_figure(client.inspect(photo, model=MODEL), "layers", labels_of(client, MODEL)), out)
     layers = {layer.name: layer for layer in client.layers(MODEL, "stage:2")}
-    assert results_of(client.extract(photo, model=MODEL, taps="stage:2"), layers)[0].maps is not None
+    (drawable,) = results_of(client.extract(photo, model=MODEL, taps="stage:2"), layers)
+    assert drawable.maps is not None
+    assert drawable.planes is not None
 
 
 def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
