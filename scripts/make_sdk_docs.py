@@ -30,6 +30,7 @@ SECTIONS: dict[str, list[Any]] = {
     ],
     "Models and layers": [
         *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout),
+        types.Batching,
         *(types.ReceptiveField, types.TokenGrid),
     ],
     "Taps": [types.Tap, types.Block, layertap.parse_tap, layertap.format_tap],

@@ -15,9 +15,9 @@ from layertap_server.blocks.operations import (
     SAMPLE,
     SOFTMAX,
     VECTOR,
-    WINDOW,
     multiply,
     sorting,
+    window,
 )
 from layertap_server.graph.batch_axis import facts_of
 from layertap_server.graph.model_graph import ModelGraph
@@ -133,8 +133,8 @@ def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    area = int(math.prod(attribute_of(node, "kernel_shape", [1])))
-    return sizes.values(node.output[0]) * (area * WINDOW + ELEMENT)
+    kernel = list(attribute_of(node, "kernel_shape", [1]))
+    return sizes.values(node.output[0]) * (window(kernel) + ELEMENT)
 
 
 def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:
