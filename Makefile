@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made
 STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==1.64.3
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test lint generated check-blocks check-models check-bulk measure-operations bench overload stubs check-stubs
+.PHONY: env demo serve test lint generated check-blocks check-models check-bulk check-batching measure-operations bench overload stubs check-stubs
 .PHONY: container-test scale-test clean
 
 env: $(STAMP)
@@ -43,6 +43,9 @@ check-blocks: env  ## the table of every block in every use, against its referen
 
 check-models: env  ## the table of real architectures, each layer against the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
+
+check-batching: env  ## many random graphs: layers that may be joined give together what they give apart
+	BATCHING_EXAMPLES=5000 $(BIN)/python -m pytest tests/server/graph/test_batch_axis.py -q -p no:xdist $(ARGS)
 
 measure-operations: env  ## the price of heads and models over their CPU time: what --max-operations is set by
 	PYTHONPATH=. $(BIN)/python scripts/measure_operations.py

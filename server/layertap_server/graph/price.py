@@ -72,7 +72,11 @@ def _key(node: onnx.NodeProto) -> str:
 def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
     inner = [one for attribute in node.attribute for body in (attribute.g, *attribute.graphs) for one in body.node]
     rounds = 1 if node.op_type == "If" else BODY
-    return _PRICES.get(node.op_type, _elementwise)(node, sizes) + rounds * sum(_price(one, sizes) for one in inner)
+    try:
+        own = _PRICES.get(node.op_type, _elementwise)(node, sizes)
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # attributes that contradict the shapes
+        own = _elementwise(node, sizes)
+    return max(own, 0) + rounds * sum(_price(one, sizes) for one in inner)
 
 
 def _moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
