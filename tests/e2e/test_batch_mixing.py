@@ -14,6 +14,7 @@ import pytest
 from onnx import parser
 
 from layertap import Batching, Client, errors
+from layertap.cli import main
 from layertap.types import Array
 from tests.models import branching, model_folder
 from tests.paths import ROOT
@@ -176,6 +177,17 @@ def test_four_images_through_a_shape_of_one_give_the_results_of_one_each(client:
     assert {layer.name: layer.batching for layer in client.layers("pinned")}["out"] is Batching.ONE_IMAGE
     together = client.extract(images, model="pinned", taps="out")["out"]
     np.testing.assert_allclose(together, images - images.reshape(4, -1).max(1)[:, None, None, None], rtol=1e-6)
+
+
+def test_the_command_line_shows_it_and_the_price(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model_folder(tmp_path, "mixed", parser.parse_model(MIXED))
+    local = ["--local", "--models", str(tmp_path)]
+    assert main(["layers", "mixed", *local]) == 0
+    rows = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()}
+    assert "one request a run" in rows["out"]
+    assert "one request a run" not in rows["act"]
+    assert main(["preview", "-m", "mixed", "-t", "out", *local]) == 0
+    assert "price: " in capsys.readouterr().out
 
 
 def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:
