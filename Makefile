@@ -12,7 +12,7 @@ BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking coverage clean
-.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local measure-operations bench overload
+.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
 env: $(STAMP)
@@ -57,6 +57,9 @@ check-blocks: env  ## the table of every block in every use, against its referen
 
 check-models: env  ## the table of real architectures, each layer against the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
+
+check-batching: env  ## many random graphs: layers that may be joined give together what they give apart
+	BATCHING_EXAMPLES=5000 $(BIN)/python -m pytest tests/server/graph/test_batch_axis.py -q -p no:xdist $(ARGS)
 
 measure-operations: env  ## the price of heads and models over their CPU time: what --max-operations is set by
 	PYTHONPATH=. $(BIN)/python scripts/measure_operations.py

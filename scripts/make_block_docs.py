@@ -51,7 +51,10 @@ keep both signs. Saturating blocks (`sigmoid`, `tanh`) make large values alike; 
 differences back. Every window pool trades place for tolerance of small shifts.
 
 **Across images.** `batch_norm(stats=batch)`, the scopes `batch` and `column`, and `mean_variance` with axis 0 look at
-all images *of the request*. Every other block gives an image the same answer whatever came with it.
+all images *of the request*. Every other block gives an image the same answer whatever came with it. A request of one
+image with such a block is refused (`TOO_FEW_IMAGES`), since it would compare the image with itself. So is a bulk run
+(`extract_many`, a folder on the command line), where each image is a request of its own: send the images together in one
+request, or extract without the block and give all vectors to `ApplyBlocks`.
 """
 
 CAPTIONS = {

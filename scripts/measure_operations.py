@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,13 @@ HEADS = (
     "relu", "gelu", "softmax", "softmax(-1)", "max_pool(3, stride=1)", "max_pool(31, stride=1)",
     "average_pool(61, stride=1, padding=same)", "lp_pool(3, p=3)", "sort_pool(2, scores=[1, 2, 3, 4])", "k_max(8)",
     "lcn(31)", "lrn(5)", "gram", "gem", "z_score", "resize(224, 224)", "resize(224, 224, mode=cubic)",
-    "resize(448, 448) | max_pool(101, stride=1)", "spatial_pyramid", "quantize", "stats",
+    "max_pool(61, stride=1)", "spatial_pyramid", "quantize", "stats",
 )  # fmt: skip
 RUNS = 3
 
 
 def main() -> None:
-    for name, operations, seconds in (*heads(), *models()):
+    for name, operations, seconds in chain(heads(), models()):
         rate = operations / seconds / 1e9
         print(
             f"{name:<45} {operations:>12.3g} operations  {seconds * 1e3:>8.1f} ms  {rate:>7.1f} thousand million a second"

@@ -188,7 +188,7 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
             attribute.s = b"\xff\xfe"
         case _:
             kind = AttributeProto.AttributeType.Name(int(random.integers(15)))
-            attribute.type = AttributeProto.AttributeType.Value(kind)
+            attribute.type = AttributeProto.AttributeType.Value(kind)  # type: ignore[assignment] # the stubs say int
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:

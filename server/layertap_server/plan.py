@@ -351,6 +351,7 @@ class Planner:
         tap = self._expanded(parse_tap(text))
         check_head(tap.blocks)
         job = cancellation.current()
+        job.check()
         selection = self._selectors.find(tap.selector)
         head = tuple(blocks.bind(block) for block in tap.blocks)
         if not draft.across and (across := across_images(tap.blocks, head)):

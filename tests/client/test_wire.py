@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import quote
 
 import numpy as np
@@ -14,6 +15,7 @@ from layertap import blocks, errors, wire
 from layertap.errors import BadTensorError, LayertapError, error_classes
 from layertap.types import (
     Array,
+    Batching,
     Block,
     EncodedImage,
     ExtractRequest,
@@ -34,7 +36,7 @@ from layertap.types import (
     Timing,
     TokenGrid,
 )
-from layertap.v1 import feature_service_pb2
+from layertap.v1 import feature_service_pb2, model_service_pb2
 from layertap.v1 import types_pb2 as pb
 
 DTYPES = [
@@ -169,6 +171,25 @@ def test_layer(is_known: bool) -> None:
         known, None if known is None else 2.5, field, grid, known, known, known, "no", 2,
     )  # fmt: skip
     assert wire.decode_layer(wire.encode_layer(layer)) == layer
+    for batching in Batching:
+        layer = replace(layer, batching=batching)
+        assert wire.decode_layer(wire.encode_layer(layer)) == layer
+
+
+def test_a_batching_that_a_newer_server_knows_is_left_open() -> None:
+    assert wire.decode_layer(model_service_pb2.Layer(name="a", batching=99)).batching is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("operations", [0, 10**12, 2**63 - 1])
+def test_a_preview_travels_with_its_price(operations: int) -> None:
+    feature = PreviewedFeature("v", "a", "float32", (2, 8), 64)
+    preview = Preview((feature,), 64, 5, warm=False, operations=operations, looks_across_images=True)
+    assert wire.decode_preview(wire.encode_preview(preview)) == preview
+
+
+def test_a_price_beyond_the_field_is_sent_as_its_largest() -> None:
+    preview = Preview((), 0, 0, warm=True, operations=10**30)
+    assert wire.decode_preview(wire.encode_preview(preview)).operations == 2**63 - 1
 
 
 def test_model() -> None:

@@ -14,6 +14,7 @@ import pytest
 from onnx import parser
 
 from layertap import Batching, Client, errors
+from layertap.cli import main
 from layertap.types import Array
 from tests.models import branching, model_folder
 from tests.paths import ROOT
@@ -29,6 +30,16 @@ g (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out) {
     out = Softmax <axis = 0> (centred)
 }
 """
+PINNED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out)
+<int64[2] one = {1, 192}, int64[4] back = {-1, 3, 8, 8}, int64[4] ones = {-1, 1, 1, 1}> {
+    flat = Reshape(image, one)
+    largest = ReduceMax <axes = [1], keepdims = 1> (flat)
+    scale = Reshape(largest, ones)
+    out = Sub(image, scale)
+}
+"""
 PATIENT = "batching: {max_batch: 8, max_delay_ms: 300}\n"
 DYNAMIC = ("dynamic", "emb")
 
@@ -39,6 +50,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     model_folder(models, "mixed", parser.parse_model(MIXED), PATIENT)
     model_folder(models, "dynamic", onnx.load(DATA / "dynamic_quantization.onnx"), PATIENT)
     model_folder(models, "branching", branching(), PATIENT)
+    model_folder(models, "pinned", parser.parse_model(PINNED), PATIENT)
     model_folder(models, "fixed_inside", onnx.load(DATA / "fixed_batch_inside.onnx"))
     with running_server("--response-cache-bytes", "1000000", models=models) as server, Client(server.address) as opened:
         yield opened
@@ -158,6 +170,24 @@ def test_a_batch_of_one_inside_the_graph_does_not_harm_the_layers_before_it(clie
     alone = [client.extract(image[None], model="fixed_inside", taps="stem")["stem"] for image in images]
     np.testing.assert_allclose(stem, np.concatenate(alone), rtol=1e-5, atol=1e-6)
     assert {layer.name: layer.tappable for layer in listed}["out"] is False
+
+
+def test_four_images_through_a_shape_of_one_give_the_results_of_one_each(client: Client) -> None:
+    images = pictures(4)
+    assert {layer.name: layer.batching for layer in client.layers("pinned")}["out"] is Batching.ONE_IMAGE
+    together = client.extract(images, model="pinned", taps="out")["out"]
+    np.testing.assert_allclose(together, images - images.reshape(4, -1).max(1)[:, None, None, None], rtol=1e-6)
+
+
+def test_the_command_line_shows_it_and_the_price(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model_folder(tmp_path, "mixed", parser.parse_model(MIXED))
+    local = ["--local", "--models", str(tmp_path)]
+    assert main(["layers", "mixed", *local]) == 0
+    rows = {line.split()[1]: line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()}
+    assert "one request a run" in rows["out"]
+    assert "one request a run" not in rows["act"]
+    assert main(["preview", "-m", "mixed", "-t", "out", *local]) == 0
+    assert "price: " in capsys.readouterr().out
 
 
 def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:

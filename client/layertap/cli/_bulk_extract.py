@@ -23,6 +23,7 @@ from layertap.errors import (
     ForbiddenError,
     LayertapError,
     ModelFailedError,
+    TooFewImagesError,
     UnauthenticatedError,
     UnavailableError,
     UnknownModelError,
@@ -32,7 +33,10 @@ from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
 from layertap.types import ExtractedItem, SkippedLayer
 
-OF_THE_RUN = (UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError)
+OF_THE_RUN = (
+    *(UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError),
+    TooFewImagesError,
+)
 """Errors that every other image would have too, such as that of a model that was unloaded."""
 
 

@@ -20,7 +20,7 @@ from layertap_server.blocks.builder import (
     maximum_with_nan,
     require_places,
 )
-from layertap_server.blocks.operations import WINDOW, multiply
+from layertap_server.blocks.operations import multiply, window
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     columns = builder.op("Reshape", builder.op("Mul", maps.name, maps.name), _as_columns(builder, maps))
     pads = builder.constant([0, 0, (size - 1) // 2, 0, 0, 0, size // 2, 0], "int64")
     padded = builder.op("Pad", columns, pads, builder.constant(0, dtype))
-    builder.count_operations(maps.values * size * WINDOW)
+    builder.count_operations(maps.values * window([size]))
     energy = builder.op("AveragePool", padded, kernel_shape=[size, 1], strides=[1, 1])
     weighted = builder.op("Mul", energy, builder.constant(block.number("alpha"), dtype))
     level = builder.op("Add", weighted, builder.constant(block.number("k"), dtype))

@@ -8,13 +8,17 @@ serves for all kinds of work.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 NARROW = 26
 """A multiply-accumulate where few filters share what they read: depthwise convolutions, one filter on one plane."""
 VECTOR = 16
 """A multiply-accumulate of a matrix and one vector: the weights come from memory each time."""
 WINDOW = 2
-"""One element of a pool's window."""
+"""One element of a pool's window of at most `SMALL_WINDOW` a side."""
+SMALL_WINDOW = 32
+LARGE_WINDOW = 80
+"""One element of a larger window: onnxruntime's vector code does not take it."""
 ELEMENT = 32
 """One value read, computed and written by an elementwise operator or a reduction."""
 POWER = 360
@@ -38,6 +42,11 @@ SLOW = {
     "lrn": POWER,
 }
 """Blocks with a slow operator -> operations a value beside the passes."""
+
+
+def window(kernel: Sequence[int]) -> int:
+    """Return the operations of looking at each element of a pool's window."""
+    return math.prod(kernel) * (WINDOW if max(kernel, default=1) <= SMALL_WINDOW else LARGE_WINDOW)
 
 
 def sorting(values: int, length: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from layertap.blocks import BoundBlock
 from layertap.types import Array
 from layertap_server.blocks.builder import Builder, Dim, Tensor, check_numbers, misfit
-from layertap_server.blocks.operations import ELEMENT, NARROW, WINDOW
+from layertap_server.blocks.operations import ELEMENT, NARROW, window
 
 LARGEST_GATHERED = 1024
 """Elements of a kernel whose values are laid side by side; more would make a graph of as many nodes."""
@@ -62,17 +62,18 @@ class Windows:
 
     def pool(self, builder: Builder, op_type: str, name: str, maps: Tensor) -> str:
         """A window operator of ONNX on a map that is padded already."""
-        self._count(builder, maps, WINDOW)
+        self._count(builder, maps)
         return builder.op(op_type, name, **self._geometry)
 
     def pool_indices(self, builder: Builder, name: str, maps: Tensor) -> str:
         """Where MaxPool finds each maximum, as a number in the whole padded tensor."""
-        self._count(builder, maps, WINDOW)
+        self._count(builder, maps)
         return builder.outputs("MaxPool", name, count=2, **self._geometry)[1]
 
-    def _count(self, builder: Builder, maps: Tensor, operations: int) -> None:
+    def _count(self, builder: Builder, maps: Tensor) -> None:
         """Add the price of looking at every element of every window."""
-        builder.count_operations(self.pooled(maps, "").values * self.area * operations)
+        kernel = (self.height.kernel, self.width.kernel)
+        builder.count_operations(self.pooled(maps, "").values * window(kernel))
 
     @property
     def _geometry(self) -> dict[str, list[int] | None]:

@@ -15,9 +15,9 @@ from layertap_server.blocks.operations import (
     SAMPLE,
     SOFTMAX,
     VECTOR,
-    WINDOW,
     multiply,
     sorting,
+    window,
 )
 from layertap_server.graph.batch_axis import facts_of
 from layertap_server.graph.model_graph import ModelGraph
@@ -72,7 +72,11 @@ def _key(node: onnx.NodeProto) -> str:
 def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
     inner = [one for attribute in node.attribute for body in (attribute.g, *attribute.graphs) for one in body.node]
     rounds = 1 if node.op_type == "If" else BODY
-    return _PRICES.get(node.op_type, _elementwise)(node, sizes) + rounds * sum(_price(one, sizes) for one in inner)
+    try:
+        own = _PRICES.get(node.op_type, _elementwise)(node, sizes)
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # attributes that contradict the shapes
+        own = _elementwise(node, sizes)
+    return max(own, 0) + rounds * sum(_price(one, sizes) for one in inner)
 
 
 def _moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
@@ -133,8 +137,8 @@ def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    area = int(math.prod(attribute_of(node, "kernel_shape", [1])))
-    return sizes.values(node.output[0]) * (area * WINDOW + ELEMENT)
+    kernel = list(attribute_of(node, "kernel_shape", [1]))
+    return sizes.values(node.output[0]) * (window(kernel) + ELEMENT)
 
 
 def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:

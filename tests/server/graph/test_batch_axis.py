@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper, parser
 
 from layertap.types import Array
-from layertap_server.graph import APART, Mixing, ModelGraph, Verdict, at_size, mixing_of, read
+from layertap_server.graph import APART, Mixing, ModelGraph, Verdict, at_size, mixing_of, prices_of, read
 from tests import odd_models
 from tests.light_models import LIGHT
 from tests.models import branching, built_model, vision_transformer
@@ -277,7 +278,7 @@ def chains(draw: st.DrawFn) -> str:
     return "\n".join([*lines, f"out = Identity({name})"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=int(os.environ.get("BATCHING_EXAMPLES", "150")), deadline=None)
 @given(chains())
 def test_joined_layers_give_together_what_they_give_apart(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
     check_chain(tmp_path_factory, body)
@@ -295,3 +296,14 @@ def check_chain(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
         return
     if verdict.mixing is Mixing.NONE:
         np.testing.assert_allclose(together(runnable, images(3)), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("body", ["out = Transpose<perm=[3,3,3,3]>(image)", "out = Gather<axis=9>(image, one)"])
+def test_nodes_that_contradict_themselves_are_unknown(body: str, tmp_path: Path) -> None:
+    graph = graph_of(model_of("out = Relu(image)", WEIGHTS), tmp_path)
+    model = model_of(body, WEIGHTS)
+    del graph.proto.graph.node[:]
+    graph.proto.graph.node.extend(model.graph.node)
+    graph.proto.graph.initializer.extend(model.graph.initializer)
+    assert mixing_of(graph)["out"].mixing is Mixing.UNKNOWN
+    assert prices_of(graph)["out"] > 0

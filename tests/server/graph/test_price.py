@@ -13,7 +13,7 @@ from onnx import parser
 from layertap import blocks
 from layertap.expression import parse_head
 from layertap.types import Layout
-from layertap_server.blocks.operations import ELEMENT, WINDOW
+from layertap_server.blocks.operations import ELEMENT, LARGE_WINDOW, WINDOW
 from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
 from tests import cases
 from tests.models import branching, vision_transformer
@@ -43,6 +43,13 @@ def test_every_block_has_a_price_that_grows(head: str) -> None:
 def test_a_price_is_at_least_that_of_the_windows(kernel: int, stride: int, side: int, pool: str) -> None:
     count = (side - kernel) // stride + 1
     assert priced(f"{pool}({kernel}, stride={stride})", 3, side, side).operations >= 3 * count**2 * kernel**2 * WINDOW
+
+
+def test_large_windows_cost_more_an_element() -> None:
+    """onnxruntime takes them element by element."""
+    small, large = (priced(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
+    assert small >= 32**2 * WINDOW
+    assert large - small >= 33**2 * LARGE_WINDOW - 32**2 * WINDOW
 
 
 @given(st.lists(st.integers(1, 65536), min_size=2, max_size=2))

@@ -72,9 +72,11 @@ def _made(node: Node) -> Fact | list[Fact] | None:
         return None
     if node.has_bodies or node.key not in RULES:
         return node.unsure(Fact(node.axis))
-    if node.is_of_sizes and node.op in sizes.OF_SIZES:
-        return sizes.OF_SIZES[node.op](node)
-    return RULES[node.key](node)
+    rule = sizes.OF_SIZES.get(node.op) if node.is_of_sizes else None
+    try:
+        return (rule or RULES[node.key])(node)
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # attributes that contradict the shapes
+        return node.unsure()
 
 
 def _checked(node: Node, name: str, fact: Fact) -> Fact:

@@ -127,11 +127,11 @@ class Node:
         return None if value is None else [int(item) for item in value.reshape(-1)]
 
     def along_axis(self, axis: int, index: int = 0) -> int | None:
-        """Return an axis counted from the front."""
+        """Return an axis counted from the front; None where the input has no such axis."""
         rank = self.rank(index)
-        if axis >= 0:
-            return axis
-        return None if rank is None else axis + rank
+        if rank is None:
+            return axis if axis >= 0 else None
+        return axis % rank if -rank <= axis < rank else None
 
 
 def product(sizes: Sequence[int | str]) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from layertap_server.graph.batch_axis.facts import APART, Fact
-from layertap_server.graph.batch_axis.node import Node, Rule
+from layertap_server.graph.batch_axis.node import LARGEST_READ, Node, Rule
 
 
 def _shape(node: Node) -> Fact:
@@ -47,7 +47,7 @@ def _joined_sizes(node: Node) -> Fact:
         fact, shape = node.fact(index), node.shape(index)
         if fact is not None and fact.sizes is not None:
             flags += fact.sizes
-        elif shape is not None and len(shape) == 1 and isinstance(shape[0], int):
+        elif shape is not None and len(shape) == 1 and isinstance(shape[0], int) and shape[0] <= LARGEST_READ:
             flags += [False] * shape[0]
         else:
             return _any_size(node)
@@ -72,7 +72,7 @@ def _any_size(node: Node) -> Fact:
     """Sizes of which is known only whether any depends on the number of images."""
     shape = node.output_shape
     count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
-    return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * count)
+    return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * min(max(count, 1), LARGEST_READ))
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
