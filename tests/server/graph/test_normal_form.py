@@ -78,7 +78,7 @@ def test_weights_that_do_not_hold_what_they_say(change: dict[str, list[int]], wo
 def test_packed_and_text_weights_stay_in_the_model(tmp_path: Path) -> None:
     odd = model("y = Relu (x)")
     odd.graph.initializer.append(helper.make_tensor("packed", onnx.TensorProto.INT4, [2048], [1] * 2048))
-    odd.graph.initializer.append(helper.make_tensor("text", onnx.TensorProto.STRING, [1], [b"x" * 2048]))
+    odd.graph.initializer.append(numpy_helper.from_array(np.array(["x" * 2048], object), "text"))
     odd.ir_version, odd.opset_import[0].version = 10, 21
     normal = in_normal_form(odd, tmp_path)
     assert {tensor.data_location for tensor in normal.graph.initializer} == {onnx.TensorProto.DEFAULT}
