@@ -93,6 +93,20 @@ check-stubs: stubs  ## fails where the committed stubs are not those of protos/
 	@test -z "$$(git status --porcelain client/layertap/v1)" || \
 		(git status --short client/layertap/v1; echo 'the stubs are not up to date: run make stubs'; exit 1)
 
+# What must be covered by the unit tests to FLOOR percent, branches included, each by itself.
+COVERED := graph/* blocks/* plan.py
+FLOOR := 95
+
+coverage: env  ## measures the unit tests, and the servers that they start; fails below the floors
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/client tests/server tests/test_generated.py) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=75
+	@set -f; for part in $(COVERED); do \
+		$(BIN)/coverage report --include="*/layertap_server/$$part" --format=total | { read total; \
+		echo "$$part: $$total %"; test $$total -ge $(FLOOR); } || exit 1; \
+	done
+
 breaking: env  ## lists what breaks callers in protos/ since this branch left BASE; never fails before 1.0
 	@base=$$(git merge-base HEAD $(BASE)) || { echo 'no common commit with $(BASE): name another by BASE=…'; exit 0; }; \
 	$(BIN)/buf breaking protos --against ".git#ref=$$base,subdir=protos" \

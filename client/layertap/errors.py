@@ -116,6 +116,8 @@ class TapSyntaxError(InvalidRequestError):
 
 
 class UnknownLayerError(InvalidRequestError):
+    """No layer of the model matches the selector."""
+
     reason = "UNKNOWN_LAYER"
 
 
@@ -126,6 +128,8 @@ class AmbiguousLayerError(InvalidRequestError):
 
 
 class UnknownBlockError(InvalidRequestError):
+    """No block has this name."""
+
     reason = "UNKNOWN_BLOCK"
 
 
@@ -142,6 +146,8 @@ class ShapeMismatchError(InvalidRequestError):
 
 
 class NotTappableError(InvalidRequestError):
+    """The layer cannot be tapped, for example because its first axis is not the batch."""
+
     reason = "NOT_TAPPABLE"
 
 
@@ -170,6 +176,8 @@ class TooManyTapsError(InvalidRequestError):
 
 
 class NoImagesError(InvalidRequestError):
+    """The request has no images."""
+
     reason = "NO_IMAGES"
 
 
@@ -180,14 +188,20 @@ class TooFewImagesError(InvalidRequestError):
 
 
 class TooManyImagesError(InvalidRequestError):
+    """The request has more images than the server accepts."""
+
     reason = "TOO_MANY_IMAGES"
 
 
 class ImageDecodeError(InvalidRequestError):
+    """An image file cannot be read or decoded."""
+
     reason = "IMAGE_DECODE_FAILED"
 
 
 class ImageTooLargeError(InvalidRequestError):
+    """An image has more pixels than the server accepts."""
+
     reason = "IMAGE_TOO_LARGE"
 
 
@@ -214,6 +228,8 @@ class TooExpensiveError(InvalidRequestError):
 
 
 class UnknownModelError(LayertapError):
+    """No model has this name or version."""
+
     status = "NOT_FOUND"
     reason = "UNKNOWN_MODEL"
 
@@ -233,6 +249,8 @@ class UnavailableError(LayertapError):
 
 
 class ModelLoadingError(UnavailableError):
+    """The model is still being loaded."""
+
     reason = "MODEL_LOADING"
 
 
@@ -295,6 +313,8 @@ class OverloadedError(ResourceError):
 
 
 class DeviceMemoryError(ResourceError):
+    """The GPU has too little free memory for the run."""
+
     reason = "DEVICE_MEMORY"
 
 
@@ -315,6 +335,8 @@ class DeadlineError(LayertapError):
 
 
 class CancelledError(LayertapError):
+    """The call was cancelled."""
+
     status = "CANCELLED"
     reason = "CANCELLED"
 
