@@ -13,7 +13,7 @@ from onnx import numpy_helper, parser
 from layertap.types import Array, LayerStatistics, Layout
 from layertap_server.graph import ModelGraph, compile_inspection, read
 from layertap_server.graph.compile import whole_with_outputs
-from layertap_server.graph.inspect import ends_of
+from layertap_server.graph.saturation import Saturation, saturation_of
 from layertap_server.statistics import summarized
 
 MODEL = """
@@ -76,11 +76,12 @@ def test_saturation_is_within_a_hundredth_of_an_end(graph: ModelGraph) -> None:
     assert statistics(graph, "image", images).saturated_fraction == 0
 
 
-def test_the_ends_of_a_layer(graph: ModelGraph) -> None:
-    assert ends_of(graph, "clipped") == pytest.approx((-0.98, 0.98))
-    assert ends_of(graph, "soft") == pytest.approx((0.01, 0.99))
-    assert ends_of(graph, "above") == (None, None)
-    assert ends_of(graph, "image") == (None, None)
+def test_the_thresholds_of_a_layer(graph: ModelGraph) -> None:
+    clipped, soft = saturation_of(graph, "clipped"), saturation_of(graph, "soft")
+    assert (clipped.low, clipped.high) == pytest.approx((-0.98, 0.98))
+    assert (soft.low, soft.high) == pytest.approx((0.01, 0.99))
+    assert saturation_of(graph, "above") == Saturation(low=-1)
+    assert saturation_of(graph, "image") == Saturation()
 
 
 def test_the_whole_model_with_other_outputs(graph: ModelGraph, tmp_path: Path) -> None:
