@@ -343,9 +343,9 @@ def out_of_memory() -> grpc.RpcError:
 
 
 def no_memory_for_a_picture() -> grpc.RpcError:
-    """A small file that becomes 48 MB of pixels."""
+    """Send a small file that becomes 256 MB of pixels, more than the server can have kept free."""
     file = io.BytesIO()
-    Image.new("RGB", (4000, 4000)).save(file, "PNG")
+    Image.new("RGB", (8000, 8000)).save(file, "PNG")
     with running_server() as server:
         with Client(server.address) as client:
             client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap")

@@ -82,12 +82,10 @@ def test_an_async_client_takes_the_same(server: ServerProcess, paths: list[Path]
         items = [item async for item in client.extract_many(images, model=MODEL, taps=TAP)]
         return [item.features[TAP] for item in items if item.features]
 
-    kinds: list[Callable[[Any], Any]] = [*SEVERAL.values(), lambda _: batches()]
-
     async def check() -> None:
         async with AsyncClient(server.address) as client:
-            for make in kinds:
-                np.testing.assert_array_equal(np.concatenate(await rows(client, make(paths))), expected)
+            for images in (*(make(paths) for make in SEVERAL.values()), batches()):
+                np.testing.assert_array_equal(np.concatenate(await rows(client, images)), expected)
             assert len(await rows(client, io.BytesIO(png(0)))) == 1
             assert (await client.extract(io.BytesIO(png(0)), model=MODEL, taps=TAP))[TAP].shape[0] == 1
 

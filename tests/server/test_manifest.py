@@ -28,7 +28,7 @@ def test_the_shipped_model() -> None:
     assert preprocessing.normalization == Normalization((127.0,) * 3, (128.0,) * 3)
     assert not preprocessing.assumed
     assert manifest.stages == ("blocks.0", "blocks.2", "blocks.4", "blocks.10", "blocks.15")
-    assert manifest.default_taps == ("embedding -> embedding",)
+    assert manifest.default_taps == ("embedding",)
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
