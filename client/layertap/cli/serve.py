@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layertap.cli._output import CommandError
 from layertap.cli._parser import add_command
+
+if TYPE_CHECKING:
+    from layertap_server.settings import Settings
 
 EXAMPLES = """
 layertap serve --models models
@@ -39,14 +42,26 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> None:
-    from layertap_server.app import StartError
-    from layertap_server.serving import serve
     from layertap_server.settings import SettingsError, settings_from, shown
 
     try:
         if arguments.show_config:
             print(shown(arguments))
-        else:
-            serve(settings_from(arguments))
-    except (SettingsError, StartError) as error:
+            return
+        settings = settings_from(arguments)
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+    _run(settings)
+
+
+def _run(settings: Settings) -> None:
+    from layertap_server.sandbox.worker import start_spare
+
+    start_spare()  # it imports what it needs while this process does
+    from layertap_server.app import StartError
+    from layertap_server.serving import serve
+
+    try:
+        serve(settings)
+    except StartError as error:
         raise CommandError(str(error)) from error
