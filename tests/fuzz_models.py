@@ -187,7 +187,7 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
         case AttributeProto.STRING:
             attribute.s = b"\xff\xfe"
         case _:
-            attribute.type = AttributeProto.AttributeType.Name(int(random.integers(15)))
+            attribute.type = _pick(AttributeProto.AttributeType.values(), random) or AttributeProto.UNDEFINED
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:
