@@ -16,6 +16,7 @@ from layertap import Client, errors
 from layertap.types import ModelState
 from tests.light_models import LIGHT
 from tests.models import branching, vision_transformer
+from tests.native_models import negative_slice, too_small, wide_kernel
 from tests.odd_models import MODELS
 from tests.processes import ServerProcess
 
@@ -56,7 +57,14 @@ class Outcome:
 
 def sources() -> list[bytes]:
     """The files that are damaged."""
-    protos = [branching(), vision_transformer(), *(odd.make() for odd in MODELS.values())]
+    protos = [
+        branching(),
+        vision_transformer(),
+        wide_kernel(),
+        too_small(),
+        negative_slice(),
+        *(odd.make() for odd in MODELS.values()),
+    ]
     light = [LIGHT / f"light_{name}.onnx" for name in SMALL_LIGHT]
     return [proto.SerializeToString() for proto in protos] + [path.read_bytes() for path in light if path.is_file()]
 
@@ -187,8 +195,8 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
         case AttributeProto.STRING:
             attribute.s = b"\xff\xfe"
         case _:
-            kind = AttributeProto.AttributeType.Name(int(random.integers(15)))
-            attribute.type = AttributeProto.AttributeType.Value(kind)  # type: ignore[assignment] # the stubs say int
+            types = (AttributeProto.INT, AttributeProto.FLOATS, AttributeProto.GRAPH, AttributeProto.TENSOR)
+            attribute.type = types[int(random.integers(len(types)))]
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:

@@ -41,7 +41,7 @@ from layertap_server.rpc.lane import Room
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
 from layertap_server.runtime import Crowd, DeviceError, Runtime, devices_for
-from layertap_server.sandbox import FirstSessionError, Sandbox, SandboxLimits
+from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxLimits
 from layertap_server.sessions import SessionCache
 from layertap_server.settings import Settings
 from layertap_server.shared_memory import Regions

@@ -24,7 +24,7 @@ LONGEST_SECONDS = 20.0
 
 
 class TryModel(Protocol):
-    """Opens a session of a model and runs it, where that can do no harm; see `sandbox.Sandbox.try_model`."""
+    """Opens a session of a model and runs it, where that can do no harm; see `sandbox.jobs.Sandbox`."""
 
     def __call__(self, model: bytes, weights_folder: Path, trial: Trial) -> Runs:
         """Return the outputs of the first attempt that succeeds.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from layertap.cli._output import CommandError
 from layertap.cli._parser import add_command
+
+if TYPE_CHECKING:
+    from layertap_server.settings import Settings
 
 EXAMPLES = """
 layertap serve --models models
@@ -40,17 +43,29 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     try:
-        from layertap_server.app import StartError
-        from layertap_server.serving import serve
         from layertap_server.settings import SettingsError, settings_from, shown
+
+        if arguments.show_config:
+            print(shown(arguments))
+            return
+        settings = settings_from(arguments)
+        _run(settings, quiet=arguments.quiet)
     except ImportError as error:  # another package may have brought what the settings alone need
         raise CommandError(
             f"serve needs the server ({error.name} is missing): pip install 'layertap[server]'"
         ) from None
+    except SettingsError as error:
+        raise CommandError(str(error)) from error
+
+
+def _run(settings: Settings, *, quiet: bool) -> None:
+    from layertap_server.sandbox.worker import start_spare
+
+    start_spare()  # it imports what it needs while this process does
+    from layertap_server.app import StartError
+    from layertap_server.serving import serve
+
     try:
-        if arguments.show_config:
-            print(shown(arguments))
-        else:
-            serve(settings_from(arguments), quiet=arguments.quiet)
-    except (SettingsError, StartError) as error:
+        serve(settings, quiet=quiet)
+    except StartError as error:
         raise CommandError(str(error)) from error

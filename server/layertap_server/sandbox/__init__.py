@@ -1,8 +1,5 @@
 """Child processes in which native code meets models of unknown origin.
 
-`Sandbox` gives them jobs, each with limits of time and memory. A model that ends its process cannot be used.
+`jobs.Sandbox` gives them jobs, each with limits of time and memory. A model that ends its process cannot be used.
+Nothing is imported here: `worker` starts a first child before the server has imported what it needs itself.
 """
-
-from layertap_server.sandbox.sandbox import FirstSessionError, Sandbox, SandboxError, SandboxLimits
-
-__all__ = ["FirstSessionError", "Sandbox", "SandboxError", "SandboxLimits"]

@@ -86,7 +86,7 @@ class Worker:
             raise WorkerLostError("ended with the server")
         if self._process is None or not self._process.is_alive:
             self.stop()
-            self._process = _Process()
+            self._process = _take_spare() or _Process()
         return self._process
 
     def stop(self) -> None:
@@ -192,6 +192,22 @@ class _Process:
                 if self._lines_left > 0:
                     self._lines_left -= 1
                     log.warning("the process that reads models wrote: %s", line.decode(errors="replace").rstrip())
+
+
+_spare: list[_Process] = []
+
+
+def start_spare() -> None:
+    """Start a child for the first worker that needs one, while this process still imports the server."""
+    with contextlib.suppress(WorkerDiedError):  # the first job reports it
+        _spare.append(_Process())
+
+
+def _take_spare() -> _Process | None:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return None
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -17,7 +17,8 @@ import pytest
 from layertap_server import graph
 from layertap_server.graph import GraphError, InProcess, ModelGraph
 from layertap_server.observation import observed
-from layertap_server.sandbox import FirstSessionError, Sandbox, SandboxError, SandboxLimits, worker
+from layertap_server.sandbox import worker
+from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxError, SandboxLimits
 from tests.children import children, kill_when_busy, runs
 from tests.models import branching
 from tests.native_models import endless_loop, greedy, hanging, negative_slice, wide_kernel
@@ -208,7 +209,7 @@ def test_close_ends_a_job_and_refuses_others(tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, signal, sys, threading
-from layertap_server.sandbox import Sandbox
+from layertap_server.sandbox.jobs import Sandbox
 from tests.native_models import hanging
 sandbox = Sandbox()
 threading.Thread(target=lambda: sandbox.infer_types(hanging()), daemon=True).start()
