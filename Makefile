@@ -94,7 +94,7 @@ check-stubs: stubs  ## fails where the committed stubs are not those of protos/
 		(git status --short client/layertap/v1; echo 'the stubs are not up to date: run make stubs'; exit 1)
 
 # What must be covered by the unit tests to FLOOR percent, branches included, each by itself.
-COVERED := graph/* blocks/* plan.py
+COVERED := graph/* blocks/* planning/*
 FLOOR := 95
 
 coverage: env  ## measures the unit tests, and the servers that they start; fails below the floors

@@ -24,8 +24,8 @@ from benchmarks.callers import MODEL, Callers
 from benchmarks.processes import ROOT, Remote, cpu_seconds, resident_bytes, server
 from benchmarks.twin import Twin
 from layertap import Client
-from layertap_server.build import build, load_weights
-from layertap_server.manifest import read_manifest
+from layertap_server.models.manifest import read_manifest
+from layertap_server.models.network import build, load_weights
 
 EMBED = ["pooled | flatten -> v"]
 EARLY = ["stage:2 -> maps"]

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "build" / "examples"

@@ -21,8 +21,8 @@ from onnx import ModelProto, TensorProto, helper
 from layertap import Client
 from layertap.errors import LayertapError
 from layertap.types import Array, ModelState
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.cases import CASES, Case
 from tests.onnx_cases import onnx_cases
 

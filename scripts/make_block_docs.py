@@ -12,9 +12,9 @@ from layertap import Client, blocks
 from layertap.blocks import BlockKind, BlockSpec, convolution
 from layertap.expression import format_value
 from layertap.types import Array
-from layertap_server.build.composites import COMPOSITES
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
+from layertap_server.models.network.composites import COMPOSITES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -18,7 +18,7 @@ from layertap import blocks
 from layertap.expression import parse_head
 from layertap.types import Array, Layout
 from layertap_server.graph import compile_head, compile_plan, price_of, prices_of, tensor_type
-from layertap_server.repository import Repository
+from layertap_server.models.repository import Repository
 
 MODELS = Path(__file__).parent.parent / "models"
 SHAPE = (32, 112, 112)

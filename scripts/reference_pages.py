@@ -23,7 +23,7 @@ from google.protobuf.descriptor_pb2 import (
 
 from layertap import blocks, errors
 from layertap.blocks import BlockKind
-from layertap_server.settings import MIB, Settings
+from layertap_server.config.settings import MIB, Settings
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"

@@ -18,8 +18,8 @@ import onnxruntime
 
 from layertap import Client
 from layertap.types import Array, LayerInfo
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 GROUP = 48

@@ -10,11 +10,11 @@ import onnxruntime
 from onnx import numpy_helper, parser
 
 from layertap.types import Array
-from layertap_server.build import build, load_weights
 from layertap_server.graph import compile_plan
-from layertap_server.loading import LoadedModel
-from layertap_server.manifest import read_manifest
-from layertap_server.repository import Repository
+from layertap_server.models.loader import LoadedModel
+from layertap_server.models.manifest import read_manifest
+from layertap_server.models.network import build, load_weights
+from layertap_server.models.repository import Repository
 
 BRANCHING = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -18,38 +18,45 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from layertap import __version__
-from layertap_server import logs
-from layertap_server.allowance import available_cores, available_memory_bytes, available_threads
-from layertap_server.apply import Applier
-from layertap_server.batching import Batcher
-from layertap_server.engine import Engine
-from layertap_server.entrance import ExposureError, check_exposure, credentials_for, listen, server_options, tokens_for
+from layertap_server.config.settings import Settings
 from layertap_server.graph import ModelGraph
-from layertap_server.limits import Limits
-from layertap_server.loading import LoadedModel, LoadOptions
-from layertap_server.memory import MemoryReturner
-from layertap_server.metrics import Metrics
-from layertap_server.monitoring_port import start_monitoring
-from layertap_server.observation import observed
-from layertap_server.repository import Hooks, Repository, RepositoryError
-from layertap_server.response_cache import ResponseCache
+from layertap_server.inference.apply_blocks import Applier
+from layertap_server.inference.batching import Batcher
+from layertap_server.inference.engine import Engine
+from layertap_server.models.loader import LoadedModel, LoadOptions
+from layertap_server.models.repository import Hooks, Repository, RepositoryError
+from layertap_server.models.shape_probe import observed
+from layertap_server.planning.plan_store import SessionCache
+from layertap_server.planning.response_cache import ResponseCache
+from layertap_server.request.limits import Limits
 from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.access import Access
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
-from layertap_server.rpc.lane import Room
 from layertap_server.rpc.model_service import ModelService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
-from layertap_server.runtime import Crowd, DeviceError, Runtime, devices_for
+from layertap_server.rpc.shared_regions import Regions
+from layertap_server.rpc.worker_pool import QueueLimits
+from layertap_server.runtime import Contention, DeviceError, Runtime, devices_for
+from layertap_server.runtime.cgroup import available_cores, available_memory_bytes, available_threads
+from layertap_server.runtime.malloc import MemoryReturner
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxLimits
-from layertap_server.sessions import SessionCache
-from layertap_server.settings import Settings
-from layertap_server.shared_memory import Regions
-from layertap_server.tls import TlsError
-from layertap_server.tokens import TokensError
+from layertap_server.security.listener import (
+    ExposureError,
+    check_exposure,
+    credentials_for,
+    listen,
+    server_options,
+    tokens_for,
+)
+from layertap_server.security.tls import TlsError
+from layertap_server.security.tokens import TokensError
+from layertap_server.telemetry import logs
+from layertap_server.telemetry.http_port import start_monitoring
+from layertap_server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from layertap_server.tracing import Traces
+    from layertap_server.telemetry.tracing import Traces
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +108,7 @@ class Server:
         self._metrics = Metrics()
         self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
         observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
-        room = Room(settings.max_waiting, settings.max_waiting_bytes)
+        room = QueueLimits(settings.max_waiting, settings.max_waiting_bytes)
         self._dispatcher = Dispatcher(workers, room, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
@@ -324,12 +331,12 @@ def _runtime(settings: Settings, cores: int) -> Runtime:
     threads = settings.threads or cores
     # With fewer runs in flight than cores, runs of one thread would leave cores idle.
     may_crowd = devices[0].kind == "cpu" and threads > 1 and (settings.runs or cores) >= cores
-    return Runtime(devices, threads, Crowd(cores if may_crowd else 0))
+    return Runtime(devices, threads, Contention(cores if may_crowd else 0))
 
 
 def _traces(endpoint: str) -> Traces:
     try:
-        from layertap_server.tracing import Traces  # noqa: PLC0415 - an extra
+        from layertap_server.telemetry.tracing import Traces  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise StartError(f"traces need {error.name}, which is missing: pip install 'layertap[otel]'") from error
     return Traces(endpoint)

@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 
 from layertap_server.app import Server
-from layertap_server.settings import Settings
+from layertap_server.config.settings import Settings
 
 GRACE_SECONDS = 10.0
 """How long work under way may take to notice that its caller is gone; nodes of a model are not interrupted."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from layertap_server.settings import Settings, SettingsError, settings_from
+from layertap_server.config.settings import Settings, SettingsError, settings_from
 
 TIMEOUT_SECONDS = 3
 LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked of, not listened on

@@ -23,8 +23,8 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from layertap import Client, errors
 from layertap.sklearn import LayertapTransformer
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.models import model_folder
 from tests.odd_models import free_size
 from tests.paths import ROOT

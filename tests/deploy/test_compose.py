@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from layertap_server.settings import Settings, settings_from
+from layertap_server.config.settings import Settings, settings_from
 from tests.paths import ROOT
 
 COMPOSE = shutil.which("docker-compose")

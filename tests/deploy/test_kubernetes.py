@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from layertap_server.settings import Settings
+from layertap_server.config.settings import Settings
 from tests.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"

@@ -11,7 +11,7 @@ import pytest
 from layertap import Client, errors
 from layertap.images import ImageLike
 from layertap.types import Array
-from layertap_server.allowance import available_cores
+from layertap_server.runtime.cgroup import available_cores
 from tests.paths import MODEL, PHOTOS
 from tests.processes import running_server
 
@@ -38,7 +38,7 @@ def test_callers_get_their_own_answers(client: Client, cat: Array) -> None:
 
 
 def test_a_crowd_gets_the_same_bits(cat: Array) -> None:
-    """Runs in a crowd have one thread each, in a session of their own."""
+    """Runs in a contention have one thread each, in a session of their own."""
     with running_server() as server, Client(server.address) as client:
         taps = ["all:activations", "logits | softmax"]
         alone = client.extract(cat, model=MODEL, taps=taps)

@@ -25,7 +25,7 @@ import pytest
 
 from layertap import blocks
 from layertap.blocks import BlockKind
-from layertap_server.manifest import read_manifest
+from layertap_server.models.manifest import read_manifest
 from tests.models import model_folder, vision_transformer
 from tests.odd_models import two_inputs
 from tests.paths import EXAMPLE_PHOTO, MODELS, ROOT

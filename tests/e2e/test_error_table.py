@@ -26,7 +26,7 @@ from layertap.types import EncodedImage, ExtractRequest, PixelImage
 from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import model_service_pb2 as model_pb
 from layertap_server.rpc.dispatch import Call, Dispatcher
-from layertap_server.rpc.lane import Room
+from layertap_server.rpc.worker_pool import QueueLimits
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
 from tests.processes import ServerProcess, running_server, until
@@ -363,7 +363,7 @@ def fault() -> grpc.RpcError:
     """A method with a defect, behind the server's own dispatcher."""
 
     async def asked() -> grpc.RpcError:
-        dispatcher = Dispatcher(1, Room(1, 2**20))
+        dispatcher = Dispatcher(1, QueueLimits(1, 2**20))
         server = grpc.aio.server()
         service = feature_pb.DESCRIPTOR.services_by_name["FeatureService"]
         server.add_generic_rpc_handlers((dispatcher.service(service, {"Extract": defect}, quick=False),))

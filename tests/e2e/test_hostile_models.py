@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from layertap import Client, errors
 from layertap.types import ModelState
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.models import branching, model_folder
 from tests.odd_models import OPSET, of_text
 

@@ -11,8 +11,8 @@ import pytest
 
 from layertap import Client, errors
 from layertap.types import Array
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.odd_models import MODELS, Odd
 
 every_model = pytest.mark.parametrize("name", MODELS)

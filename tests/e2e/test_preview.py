@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from layertap import Client, errors
 from layertap.types import Array, LayerStatistics, Layout
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL
 from tests.processes import ServerProcess, running_server

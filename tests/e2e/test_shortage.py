@@ -12,7 +12,7 @@ from tests.paths import MODEL, MODELS, ROOT
 
 SERVED = """
 from layertap_server.app import Server
-from layertap_server.settings import Settings
+from layertap_server.config.settings import Settings
 server = Server(Settings(models={models!r}, device="cpu", port=0, metrics_port=-1))
 for info in server.repository.infos():
     print(info.name, info.state, info.reason, sep="|")

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from layertap import Client
-from layertap_server.nvml import Nvml
 from layertap_server.runtime import DeviceError, devices_for
+from layertap_server.telemetry.metrics.nvml import Nvml
 from tests.processes import running_server
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layertap_server.manifest import read_manifest
+from layertap_server.models.manifest import read_manifest
 from tests.paths import ROOT
 
 EXAMPLES = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "models.md").read_text(), re.DOTALL)

@@ -16,8 +16,8 @@ from grpc_health.v1 import health, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from layertap_server import healthcheck
-from layertap_server.monitoring_port import start_monitoring
-from layertap_server.settings import Settings, SettingsError
+from layertap_server.config.settings import Settings, SettingsError
+from layertap_server.telemetry.http_port import start_monitoring
 from tests.processes import free_port
 
 TLS = {"LAYERTAP_TLS_CERTIFICATE": "c.pem", "LAYERTAP_TLS_KEY": "k.pem"}

@@ -112,7 +112,7 @@ def _warnings_as_lines() -> Iterator[None]:
 
 def _leave_at_once(status: int) -> None:
     """End the process without Python's own clearing up, which aborts where a thread is in the middle of native code."""
-    from layertap_server.scratch import remove_scratch
+    from layertap_server.models.scratch import remove_scratch
 
     remove_scratch()
     sys.stdout.flush()

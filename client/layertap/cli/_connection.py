@@ -103,8 +103,8 @@ def _token(arguments: argparse.Namespace) -> str:
 def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
     try:
         from layertap_server.app import StartError
+        from layertap_server.config.settings import Settings, SettingsError
         from layertap_server.embedded import EmbeddedServer
-        from layertap_server.settings import Settings, SettingsError
     except ImportError as error:
         raise CommandError(
             f"--local needs the server ({error.name} is missing): pip install 'layertap[server]'"

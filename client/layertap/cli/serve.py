@@ -9,7 +9,7 @@ from layertap.cli._output import CommandError
 from layertap.cli._parser import add_command
 
 if TYPE_CHECKING:
-    from layertap_server.settings import Settings
+    from layertap_server.config.settings import Settings
 
 EXAMPLES = """
 layertap serve --models models
@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
         "(--max-images: LAYERTAP_MAX_IMAGES) and a key of the file that --config names; flags win.",
     )
     try:
-        from layertap_server import settings
+        from layertap_server.config import settings
     except ImportError:
         parser.set_defaults(run=_explain)
     else:
@@ -43,7 +43,7 @@ def _explain(_arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     try:
-        from layertap_server.settings import SettingsError, settings_from, shown
+        from layertap_server.config.settings import SettingsError, settings_from, shown
 
         if arguments.show_config:
             print(shown(arguments))
@@ -63,7 +63,7 @@ def _run(settings: Settings, *, quiet: bool) -> None:
 
     start_spare()  # it imports what it needs while this process does
     from layertap_server.app import StartError
-    from layertap_server.serving import serve
+    from layertap_server.serve import serve
 
     try:
         serve(settings, quiet=quiet)

@@ -15,9 +15,9 @@ from onnx import helper
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head, value_info
-from layertap_server.graph.front import IMAGES, Normalization, emit_front, front_input
 from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
+from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_front, front_input
 from layertap_server.graph.saturation import saturation_of
 from layertap_server.graph.walk import needed_nodes
 

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from layertap.errors import LayertapError
-from layertap_server.file_kinds import mistaken_model, mistaken_text
+from layertap_server.graph.file_kinds import mistaken_model, mistaken_text
 from layertap_server.graph.walk import tensors_of
 
 log = logging.getLogger(__name__)

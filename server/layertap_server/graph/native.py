@@ -13,8 +13,8 @@ from typing import Protocol
 import onnx
 from onnx import shape_inference
 
+from layertap_server.graph.canonicalize import canonicalize, prepare
 from layertap_server.graph.load import GraphError, explained, load
-from layertap_server.graph.normal_form import in_normal_form, prepare
 
 
 class Native(Protocol):
@@ -50,7 +50,7 @@ class InProcess:
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """See `Native`."""
         with explained("checking it"):
-            return in_normal_form(proto)
+            return canonicalize(proto)
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
         """See `Native`."""

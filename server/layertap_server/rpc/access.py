@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
-from layertap_server.request_record import RequestRecord
+from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import refusing
 from layertap_server.rpc.model_service import CONTROL
-from layertap_server.tokens import Role, Tokens
+from layertap_server.security.tokens import Role, Tokens
 
 OPEN = "/grpc.health.v1.Health/"
 """Probes have no tokens, and learn nothing but whether it serves."""
@@ -22,7 +22,7 @@ SCHEME = "bearer "
 class Access(grpc.aio.ServerInterceptor):
     """Asks every call for its token."""
 
-    def __init__(self, tokens: Tokens, ended: Callable[[RequestRecord], None]) -> None:
+    def __init__(self, tokens: Tokens, ended: Callable[[RequestContext], None]) -> None:
         """``ended`` is told of each call that is refused."""
         self._tokens = tokens
         self._ended = ended

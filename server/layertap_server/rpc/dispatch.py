@@ -29,15 +29,15 @@ from layertap.errors import (
     OverloadedError,
     ServerFault,
 )
-from layertap_server.request_record import CANCELLED, RequestRecord
-from layertap_server.rpc.arrival import REQUEST_ID, record_of
-from layertap_server.rpc.lane import RETRY_AFTER_MS, Lane, Room
-from layertap_server.shortage import shortage_in
+from layertap_server.request.context import CANCELLED, RequestContext
+from layertap_server.rpc.call_metadata import REQUEST_ID, context_of
+from layertap_server.rpc.worker_pool import RETRY_AFTER_MS, QueueLimits, WorkerPool
+from layertap_server.runtime.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
 WORKER_NICENESS = 5
-ROOM_FOR_LISTINGS = Room(1000, 2**26)
+LISTING_LIMITS = QueueLimits(1000, 2**26)
 """Whatever an operator leaves to extractions: listings always answer."""
 ON_THE_WAY_SECONDS = 0.05
 DETAILS = "grpc-status-details-bin"
@@ -56,7 +56,7 @@ Chunked: TypeAlias = Callable[[bytes, Call], Iterator[bytes]]
 """A method whose answer is a few messages; they are made one by one as they are sent, so making one must be quick."""
 Messages: TypeAlias = AsyncIterator[bytes]
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-Observer: TypeAlias = Callable[[RequestRecord], None]
+Observer: TypeAlias = Callable[[RequestContext], None]
 """Is told of every request, and of every item of a stream, that has ended; on the event loop, so it must be quick."""
 
 
@@ -71,7 +71,7 @@ class StreamTools:
     failure_of: Callable[[Exception], LayertapError]
     draining: asyncio.Event
     workers: int
-    record: RequestRecord
+    record: RequestContext
     ended: Observer
     """Is to be told of each item."""
 
@@ -125,14 +125,14 @@ class Dispatcher:
     """Runs methods on worker threads, so many at once and so many waiting."""
 
     def __init__(
-        self, workers: int, room: Room, observers: Sequence[Observer] = (), *, most_streams: int = 1024
+        self, workers: int, room: QueueLimits, observers: Sequence[Observer] = (), *, most_streams: int = 1024
     ) -> None:
         """``most_streams``: number of streams that may be open at a time."""
         # The event loop and listings come first: they are short, and somebody waits for each.
-        self._work = Lane(workers, room, "worker", WORKER_NICENESS)
+        self._work = WorkerPool(workers, room, "worker", WORKER_NICENESS)
         # Listings never wait behind extractions, nor either of them behind a model that is loaded.
-        self._listing = Lane(1, ROOM_FOR_LISTINGS, "listing")
-        self._control = Lane(1, ROOM_FOR_LISTINGS, "control")
+        self._listing = WorkerPool(1, LISTING_LIMITS, "listing")
+        self._control = WorkerPool(1, LISTING_LIMITS, "control")
         self._workers = workers
         self._observers = observers
         self._draining = asyncio.Event()
@@ -204,14 +204,14 @@ class Dispatcher:
             return error
         return None
 
-    def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> Lane:
+    def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
         if method in slow:
             return self._control
         return self._listing if quick else self._work
 
-    def _unary(self, service: str, name: str, method: Method | Chunked, lane: Lane) -> Callable[..., Any]:
+    def _unary(self, service: str, name: str, method: Method | Chunked, lane: WorkerPool) -> Callable[..., Any]:
         async def handle(request: bytes, context: Context) -> bytes | None:
-            record = record_of(service, name, context, quick=lane is not self._work)
+            record = context_of(service, name, context, quick=lane is not self._work)
             record.bytes_in = len(request)
             try:
                 if lane is not self._listing:
@@ -230,7 +230,7 @@ class Dispatcher:
 
         return handle
 
-    async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestRecord) -> bytes | None:
+    async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestContext) -> bytes | None:
         """Send an answer in chunks, or return the whole one for gRPC to send; None after chunks."""
         chunks = () if isinstance(reply, bytes) else reply
         for message in chunks:
@@ -245,7 +245,7 @@ class Dispatcher:
         asyncio.get_running_loop().call_soon(self._tell, record)
         return whole
 
-    def _refuse(self, context: Context, failure: LayertapError, record: RequestRecord) -> bytes:
+    def _refuse(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
         record.fail(failure)
         self.ended(record)
         fail(context, failure, record)
@@ -253,7 +253,7 @@ class Dispatcher:
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
         async def handle(_messages: Messages, context: Context) -> None:
-            record = record_of(service, name, context, is_stream=True)
+            record = context_of(service, name, context, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
@@ -278,7 +278,7 @@ class Dispatcher:
 
         return handle
 
-    def _tools(self, record: RequestRecord) -> StreamTools:
+    def _tools(self, record: RequestContext) -> StreamTools:
         return StreamTools(
             turn=self._work.stream_turn,
             run=self._work.run_in_turn,
@@ -289,11 +289,11 @@ class Dispatcher:
             ended=self.ended,
         )
 
-    def ended(self, record: RequestRecord) -> None:
+    def ended(self, record: RequestContext) -> None:
         record.end()
         self._tell(record)
 
-    def _tell(self, record: RequestRecord) -> None:
+    def _tell(self, record: RequestContext) -> None:
         for observer in self._observers:
             observer(record)
 
@@ -328,7 +328,7 @@ async def write(message: bytes, context: Writer) -> None:
         raise CancelledError("the caller is gone") from error
 
 
-def _tell_late_from_gone(record: RequestRecord, context: Context) -> None:
+def _tell_late_from_gone(record: RequestContext, context: Context) -> None:
     """gRPC cancels a call whose deadline passes just as one whose caller goes away.
 
     The caller's clock began earlier, by the time on the way: that it is late may be heard before it is here.
@@ -344,7 +344,7 @@ def draining_error() -> DrainingError:
 
 
 def _job(
-    method: Method | Chunked, request: bytes, remaining: float | None, record: RequestRecord
+    method: Method | Chunked, request: bytes, remaining: float | None, record: RequestContext
 ) -> Callable[[], bytes | Iterator[bytes]]:
     """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
     arrived = time.perf_counter()
@@ -362,7 +362,7 @@ def _job(
     return job
 
 
-def _failure(record: RequestRecord, error: Exception) -> LayertapError:
+def _failure(record: RequestContext, error: Exception) -> LayertapError:
     """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
     if isinstance(error, LayertapError | DecodeError):
         forget_frames(error)
@@ -388,7 +388,7 @@ def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
 
     async def refuse(_messages: Any, context: Any) -> None:
         service, _, name = method.strip("/").partition("/")
-        record = record_of(service, name, context, quick=True)
+        record = context_of(service, name, context, quick=True)
         record.fail(failure)
         ended(record)
         fail(context, failure, record)
@@ -412,7 +412,7 @@ def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExceptio
     return isinstance(error, BaseExceptionGroup)
 
 
-def fail(context: Context, error: LayertapError, record: RequestRecord) -> None:
+def fail(context: Context, error: LayertapError, record: RequestContext) -> None:
     """Set the status with which the call ends, in the words of the error table.
 
     gRPC's own ``abort`` raises instead, and the call then keeps that error, its frames and itself alive.
@@ -423,5 +423,5 @@ def fail(context: Context, error: LayertapError, record: RequestRecord) -> None:
     context.set_trailing_metadata(((DETAILS, details.SerializeToString()), *_trailer(record)))
 
 
-def _trailer(record: RequestRecord) -> tuple[tuple[str, str], ...]:
+def _trailer(record: RequestContext) -> tuple[tuple[str, str], ...]:
     return ((REQUEST_ID, record.request_id),)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from layertap import wire
 from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
-from layertap_server import request_record
-from layertap_server.apply import Applier
-from layertap_server.engine import Engine, assumed_preprocessing
-from layertap_server.repository import Repository
+from layertap_server.inference.apply_blocks import Applier
+from layertap_server.inference.engine import Engine, assumed_preprocessing
+from layertap_server.models.repository import Repository
+from layertap_server.request.context import current_request
 from layertap_server.rpc.dispatch import Call, Chunked, Context, Messages, Method, Stream, StreamTools
 from layertap_server.rpc.lookup import found
+from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size
-from layertap_server.shared_memory import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
 
@@ -47,7 +47,7 @@ class FeatureService:
         return {"ApplyBlocksStream": self._apply_blocks_in_chunks}
 
     def _extract(self, request: bytes, call: Call) -> bytes:
-        record = request_record.current()
+        record = current_request()
         with record.stage("decode"):
             extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
         features = self._features(extract, call.queue_ms)
@@ -60,14 +60,14 @@ class FeatureService:
 
     def _features(self, extract: ExtractRequest, queue_ms: float) -> Features:
         features = self._engine.extract(found(self._repository, extract.model, extract.version), extract, queue_ms)
-        record = request_record.current()
+        record = current_request()
         record.images, record.batch_size = len(features.maps[0].array), features.batch_size
         return features
 
     def _shared(self, region: str, features: Features) -> list[tuple[int, int]] | None:
         """Where the arrays were written in the caller's memory; None where they have no room there."""
         places = self._regions.write(region, [feature.array for feature in features.maps])
-        request_record.current().bytes_shared = sum(size for _, size in places or ())
+        current_request().bytes_shared = sum(size for _, size in places or ())
         return places
 
     def _named(self, request: ExtractRequest) -> tuple[str, str]:
@@ -82,7 +82,7 @@ class FeatureService:
         return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
-        record = request_record.current()
+        record = current_request()
         with record.stage("decode"):
             inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
         model = found(self._repository, inspect.model, inspect.version)
@@ -93,7 +93,7 @@ class FeatureService:
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
         feature = self._applied(lambda: wire.decode_apply_request(request), inline=True)
-        with request_record.current().stage("encode"):
+        with current_request().stage("encode"):
             return wire.encode_apply_response(feature)
 
     def _apply_blocks_in_chunks(self, request: bytes, _call: Call) -> Iterator[bytes]:
@@ -107,6 +107,6 @@ class FeatureService:
         return wire.apply_answer(self._applied(decode), chunk_size(chunk_bytes))
 
     def _applied(self, decode: Callable[[], ApplyRequest], *, inline: bool = False) -> FeatureMap:
-        with request_record.current().stage("decode"):
+        with current_request().stage("decode"):
             apply = decode()
         return self._applier.apply(apply, inline=inline)

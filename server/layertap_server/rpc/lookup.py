@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from layertap_server import request_record
-from layertap_server.loading import LoadedModel
-from layertap_server.repository import Repository
+from layertap_server.models.loader import LoadedModel
+from layertap_server.models.repository import Repository
+from layertap_server.request.context import current_request
 
 
 def found(repository: Repository, name: str, version: str) -> LoadedModel:
     """The model; errors as of `Repository.get`."""
     noted(repository, name)
     model = repository.get(name, version)
-    request_record.current().version = model.info.version
+    current_request().version = model.info.version
     return model
 
 
 def noted(repository: Repository, name: str) -> None:
     """Writes the name down, if the repository has such a model; what a caller made up becomes no label."""
     if name in repository:
-        request_record.current().model = name
+        current_request().model = name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from layertap import blocks, wire
 from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
-from layertap_server.repository import Repository
+from layertap_server.models.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
 from layertap_server.rpc.lookup import found, noted
 

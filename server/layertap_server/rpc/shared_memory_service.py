@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from layertap import wire
 from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
-from layertap_server import request_record
+from layertap_server.request.context import current_request
 from layertap_server.rpc.dispatch import Call, Method
-from layertap_server.shared_memory import Regions
+from layertap_server.rpc.shared_regions import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
 
@@ -24,7 +24,7 @@ class SharedMemoryService:
 
     def _register(self, request: bytes, _call: Call) -> bytes:
         asked = wire.parse_request(pb.RegisterRegionRequest, request)
-        caller = request_record.current().connection
+        caller = current_request().connection
         region = self._regions.register(asked.key, asked.byte_size, caller)
         return pb.RegisterRegionResponse(region=region).SerializeToString()
 

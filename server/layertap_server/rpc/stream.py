@@ -15,7 +15,7 @@ from typing import Any
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
-from layertap_server.request_record import RequestRecord
+from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, forget_frames, write
 
 LARGEST_CHUNK = 2**20
@@ -129,7 +129,7 @@ class ExtractStream:
             self._tools.ended(record)
             self._window.release()
 
-    async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestRecord) -> Iterator[bytes]:
+    async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestContext) -> Iterator[bytes]:
         """The item's answer; its chunks are cut when they are sent."""
         id_ = wire.stream_item_id(data)
 
@@ -185,7 +185,7 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         reading.cancel()
 
 
-def _timed(messages: Iterator[bytes], record: RequestRecord) -> Iterator[bytes]:
+def _timed(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
     """The messages; what making them took, and not what sending them did, is the record's last stage."""
     start = began = time.perf_counter()
     seconds = 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
-from layertap_server.runtime.crowd import Crowd, CrowdCopy
+from layertap_server.runtime.contention import Contention, SingleThreadedReplica
 from layertap_server.runtime.devices import CPU, QUIET, Device, name_of
 from layertap_server.runtime.replica import Replica
 from layertap_server.runtime.session import Session, wrapped
@@ -25,11 +25,13 @@ LARGEST_FOLDED = str(16 * 2**20)
 class Runtime:
     """Opens sessions on the devices that it was given."""
 
-    def __init__(self, devices: Sequence[Device] = (CPU,), threads: int = 0, crowd: Crowd | None = None) -> None:
-        """``threads`` of one run on a CPU, 0 for all cores; in a crowd it is one."""
+    def __init__(
+        self, devices: Sequence[Device] = (CPU,), threads: int = 0, contention: Contention | None = None
+    ) -> None:
+        """``threads`` of one run on a CPU, 0 for all cores; in a contention it is one."""
         ort.disable_telemetry_events()  # what runs here is its owner's business
         self.devices = devices
-        self.crowd = crowd or Crowd()
+        self.contention = contention or Contention()
         self._threads = threads
         self._reserve = ThreadReserve()
         _share_an_arena()
@@ -42,7 +44,7 @@ class Runtime:
     def open(self, model: bytes, weights_folder: Path, may_copy: Callable[[], bool] = lambda: False) -> Session:
         """A session of the model, whose external weights lie in the folder, on each of the devices.
 
-        ``may_copy`` tells, in a crowd, whether there is memory to open it a second time.
+        ``may_copy`` tells, in a contention, whether there is memory to open it a second time.
 
         Raises:
             SessionError: onnxruntime does not take the model.
@@ -51,7 +53,9 @@ class Runtime:
         """
         with wrapped():
             replicas = [self._replica(model, weights_folder, device, self._threads) for device in self.devices]
-        copy = CrowdCopy(self.crowd, lambda: self._replica(model, weights_folder, CPU, threads=1), may_copy)
+        copy = SingleThreadedReplica(
+            self.contention, lambda: self._replica(model, weights_folder, CPU, threads=1), may_copy
+        )
         return Session(replicas, copy)
 
     def _replica(self, model: bytes, weights_folder: Path, device: Device, threads: int) -> Replica:

@@ -10,11 +10,11 @@ import onnxruntime as ort  # noqa: TID251 - this is the place
 
 from layertap.errors import CancelledError, DeviceMemoryError, LayertapError
 from layertap.types import Array
-from layertap_server import cancellation
-from layertap_server.cancellation import Cancellation
-from layertap_server.runtime.crowd import CrowdCopy
+from layertap_server.request import cancellation
+from layertap_server.request.cancellation import Cancellation
+from layertap_server.runtime.contention import SingleThreadedReplica
 from layertap_server.runtime.replica import Replica
-from layertap_server.shortage import shortage_in, shortage_in_text
+from layertap_server.runtime.shortage import shortage_in, shortage_in_text
 
 NO_MEMORY = ("failed to allocate memory", "out of memory", "smaller than requested bytes")
 """How onnxruntime's allocators and CUDA say it."""
@@ -27,10 +27,10 @@ class SessionError(Exception):
 class Session:
     """One opened model; any number of threads may run it at once."""
 
-    def __init__(self, replicas: Sequence[Replica], crowd_copy: CrowdCopy | None = None) -> None:
-        """The same model on one device or on several, and once more for runs in a crowd."""
+    def __init__(self, replicas: Sequence[Replica], single_threaded: SingleThreadedReplica | None = None) -> None:
+        """The same model on one device or on several, and once more for runs in a contention."""
         self._replicas = replicas
-        self._crowd_copy = crowd_copy
+        self._crowd_copy = single_threaded
         self._lock = threading.Lock()
 
     def run(
@@ -66,12 +66,12 @@ class Session:
         return sum(replica.threads for replica in self._replicas)
 
     def when_copied(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called each time a copy for runs in a crowd has been opened."""
+        """Have ``call`` called each time a copy for runs in a contention has been opened."""
         if self._crowd_copy is not None:
             self._crowd_copy.on_open = call
 
     def drop_copy(self) -> Replica | None:
-        """Drop the copy and return it: it is closed with the last reference. The next crowd may open it again."""
+        """Drop the copy and return it: it is closed with the last reference. The next contention may open it again."""
         return self._crowd_copy.drop() if self._crowd_copy is not None else None
 
     @contextlib.contextmanager

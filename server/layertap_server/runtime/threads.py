@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from layertap_server.shortage import Resource, out_of
+from layertap_server.runtime.shortage import Resource, out_of
 
 SPARE = 8
 """Threads that must be left beside those of the session, for what other requests start meanwhile."""

@@ -19,9 +19,9 @@ from typing import IO, Any
 import onnx  # noqa: TID251 - native code runs here
 
 from layertap.errors import DeviceMemoryError
-from layertap_server import trial
 from layertap_server.graph import GraphError, InProcess, first_line
 from layertap_server.runtime import Runtime, SessionError
+from layertap_server.sandbox import trial
 from layertap_server.sandbox.messages import read_message, write_message
 
 PARENT_DEATH_SIGNAL = 1

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import onnx  # noqa: TID251 - protos cross the pipe
 
 from layertap_server.graph import GraphError, Native
+from layertap_server.sandbox.trial import Runs, Trial, to_data
 from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
-from layertap_server.trial import Runs, Trial, to_data
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from layertap.cli._find_images import SUFFIXES, find_images, images_in, is_image
 from layertap.cli._output import CommandError
-from layertap_server.images import FORMATS
+from layertap_server.inference.images import FORMATS
 
 IMAGES = [
     *("h.jfif", "i.JPE", "j.dib", "k.apng", "b.JPG", "a b/c.jpeg", "a b/ü/x.webp", "a b/ü/x.png", "d.bmp", "e.tif"),

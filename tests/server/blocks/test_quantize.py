@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from layertap import Client
 from layertap.errors import ShapeMismatchError
 from layertap.types import Array, FeatureMap
+from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
-from layertap_server.settings import Settings
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
 from tests.running import apply_head
 

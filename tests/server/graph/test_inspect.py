@@ -14,7 +14,7 @@ from layertap.types import Array, LayerStatistics, Layout
 from layertap_server.graph import ModelGraph, compile_inspection, read
 from layertap_server.graph.compile import whole_with_outputs
 from layertap_server.graph.saturation import Saturation, saturation_of
-from layertap_server.statistics import summarized
+from layertap_server.inference.statistics import summarized
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>

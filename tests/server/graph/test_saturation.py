@@ -14,7 +14,7 @@ from onnx import parser
 from layertap.types import Array, LayerStatistics
 from layertap_server.graph import COLUMNS, compile_inspection
 from layertap_server.graph.saturation import NONE, saturation_of
-from layertap_server.statistics import summarized
+from layertap_server.inference.statistics import summarized
 from tests.models import model_folder, open_repository
 
 MODEL = """

@@ -18,8 +18,8 @@ from layertap.errors import InvalidRequestError
 from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
 from layertap.v1 import feature_service_pb2 as pb
 from layertap_server.rpc.dispatch import Call, Context, Dispatcher, Messages, StreamTools
-from layertap_server.rpc.lane import Room
 from layertap_server.rpc.stream import ExtractStream
+from layertap_server.rpc.worker_pool import QueueLimits
 
 SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"]
 SIZE = 4 * 2**20
@@ -144,7 +144,7 @@ FAILURES = [leave_answers_unread, fail, send_nonsense, go_away, fail_in_a_stream
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
 def test_refused_requests_leave_nothing(failure: Callable[[Any], Awaitable[None]]) -> None:
     async def main() -> None:
-        dispatcher = Dispatcher(1, Room(8, 2**30))
+        dispatcher = Dispatcher(1, QueueLimits(8, 2**30))
         async with serving(dispatcher) as channel:
             await failure(channel)
             before, _ = tracemalloc.get_traced_memory()

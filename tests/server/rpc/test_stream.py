@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from layertap import wire
 from layertap.errors import InvalidRequestError, LayertapError, OverloadedError
 from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
-from layertap_server.request_record import RequestRecord
+from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools
-from layertap_server.rpc.lane import Lane, Room
 from layertap_server.rpc.stream import ExtractStream
+from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 from tests.server.rpc.any_order import ORDERS, play
 from tests.server.rpc.test_admission import check, steps
 
@@ -53,7 +53,7 @@ class Caller:
         return sorted(end[0] for message in self.answers if (end := assembler.add(message)))
 
 
-async def work(lane: Lane) -> None:
+async def work(lane: WorkerPool) -> None:
     """Be the lane's worker threads."""
     while True:
         if lane._queue.qsize():
@@ -61,7 +61,7 @@ async def work(lane: Lane) -> None:
         await asyncio.sleep(0)
 
 
-def tools_of(lane: Lane, workers: int) -> StreamTools:
+def tools_of(lane: WorkerPool, workers: int) -> StreamTools:
     def failure_of(error: Exception) -> LayertapError:
         assert isinstance(error, LayertapError), error
         return error
@@ -72,7 +72,7 @@ def tools_of(lane: Lane, workers: int) -> StreamTools:
         failure_of=failure_of,
         draining=asyncio.Event(),
         workers=workers,
-        record=RequestRecord(),
+        record=RequestContext(),
         ended=lambda record: record.end(),
     )
 
@@ -90,7 +90,7 @@ STREAMS = st.lists(
 def test_every_stream_ends(
     order: tuple[list[int], int], streams: list[tuple[list[bytes], int | None]], workers: int, room: int, others: int
 ) -> None:
-    lane = Lane(workers, Room(room, 2**20), "test", start=lambda _work, _name: None)
+    lane = WorkerPool(workers, QueueLimits(room, 2**20), "test", start=lambda _work, _name: None)
     callers = [Caller(images) for images, _ in streams]
 
     async def stream(caller: Caller, gone_after: int | None) -> None:

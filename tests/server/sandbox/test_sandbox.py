@@ -16,7 +16,7 @@ import pytest
 
 from layertap_server import graph
 from layertap_server.graph import GraphError, InProcess, ModelGraph
-from layertap_server.observation import observed
+from layertap_server.models.shape_probe import observed
 from layertap_server.sandbox import worker
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxError, SandboxLimits
 from tests.children import children, kill_when_busy, runs

@@ -1,0 +1,104 @@
+"""A head on a tensor that the caller sends: the same blocks, checks and limits as on a layer, without a model."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from layertap import blocks
+from layertap.blocks import BoundBlock
+from layertap.errors import BadTensorError, InvalidRequestError, LayertapError, ResponseTooLargeError
+from layertap.expression import format_block, parse_head
+from layertap.types import ApplyRequest, Block, FeatureMap, Layout
+from layertap_server.graph import compile_head, tensor_type
+from layertap_server.planning.plan_store import OpenPlan, SessionCache
+from layertap_server.planning.planner import across_images, check_several
+from layertap_server.request.context import current_request
+from layertap_server.request.limits import Limits, check_head
+from layertap_server.runtime import Runtime
+
+RANKS = {Layout.NCHW: 4, Layout.NHWC: 4, Layout.TOKENS: 3, Layout.VECTOR: 2}
+LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+LARGEST_INLINE = 64 * 2**20
+"""Bytes of a result in one message; gRPC copies a message on the event loop, which answers nobody else meanwhile."""
+NOWHERE = Path(tempfile.gettempdir())
+"""Where the weights of a head lie, which has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPlan:
+    """What is compiled: the head on tensors of this dtype, these sizes behind the batch, and this layout."""
+
+    head: tuple[BoundBlock, ...]
+    dtype: str
+    sizes: tuple[int, ...]
+    layout: Layout
+
+
+class Applier:
+    """Answers ApplyBlocks; any number of threads may ask at once."""
+
+    def __init__(self, runtime: Runtime, sessions: SessionCache, limits: Limits) -> None:
+        self._runtime = runtime
+        self._sessions = sessions
+        self._limits = limits
+
+    def apply(self, request: ApplyRequest, *, inline: bool = False) -> FeatureMap:
+        """Return the head's result on the request's tensor, batch first; ``inline`` for a result in one message.
+
+        Raises:
+            BadTensorError: no batch, an empty axis, or a layout of another rank.
+            TapSyntaxError, UnknownBlockError, BadParameterError, ShapeMismatchError: what is wrong with the head.
+            RequestTooLargeError, ResponseTooLargeError: more than the limits allow.
+        """
+        array, layout = request.array, _layout(request)
+        given = _blocks(request)
+        head = tuple(blocks.bind(block) for block in given)
+        plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout)
+        check_several(across_images(given, head), len(array))
+        type_ = tensor_type(plan.dtype, plan.sizes, layout, head)
+        name = " | ".join(format_block(block) for block in given)
+        self._check_size(name, type_.tensor.bytes_for(len(array)) or 0, inline=inline)
+        self._limits.check_computed(type_.computed_bytes * len(array))
+        self._limits.check_operations(type_.operations * len(array), type_.dearest[0])
+        record = current_request()
+        with record.stage("plan"):
+            opened = self._sessions.get(plan, lambda: self._compile(plan))
+        with record.stage("compute"):
+            (output,) = opened.outputs(opened.run(array))
+        self._check_size(name, output.array.nbytes, inline=inline)
+        return FeatureMap(name, output.array, layer="", layout=type_.tensor.layout, quantization=output.quantization)
+
+    def _check_size(self, name: str, size: int, *, inline: bool) -> None:
+        self._limits.check_response({name: size})
+        if inline and size > LARGEST_INLINE:
+            message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; ask for it in chunks"
+            raise ResponseTooLargeError(f"{message}, by ApplyBlocksStream", bytes=size, limit=LARGEST_INLINE)
+
+    def _compile(self, plan: HeadPlan) -> OpenPlan:
+        compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
+        return OpenPlan(self._runtime.open(compiled.model, NOWHERE), compiled)
+
+
+def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
+    try:
+        given = parse_head(request.head) if isinstance(request.head, str) else request.head
+    except LayertapError as error:
+        raise error.located("expression") from None
+    if not given:
+        raise InvalidRequestError("the head has no blocks", field="blocks")
+    check_head(given)
+    return given
+
+
+def _layout(request: ApplyRequest) -> Layout:
+    rank = request.array.ndim
+    if rank < RANKS[Layout.VECTOR] or 0 in request.array.shape:
+        message = f"the tensor needs a batch, something of it and no empty axis, not {list(request.array.shape)}"
+        raise BadTensorError(message, field="tensor", got=str(list(request.array.shape)))
+    layout = request.layout or LAYOUTS.get(rank, Layout.OTHER)
+    if RANKS.get(layout, rank) != rank:
+        message = f"a tensor of layout {layout} has {RANKS[layout]} axes, not {rank}"
+        raise BadTensorError(message, field="layout", expected=RANKS[layout], got=rank)
+    return layout

@@ -1,5 +1,0 @@
-"""What an operator watches, as Prometheus metrics. No label's value comes from a caller's text."""
-
-from layertap_server.metrics.service import Metrics
-
-__all__ = ["Metrics"]

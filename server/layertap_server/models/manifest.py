@@ -1,0 +1,174 @@
+"""``model.yaml`` -> `Manifest`: what a model's folder says about it, checked key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from layertap.types import Layout
+from layertap_server.config.yaml_document import Section, read_document
+from layertap_server.graph import Normalization
+from layertap_server.models.network import NETWORK_KEYS, Network, read_network
+from layertap_server.models.preprocessing import (
+    COLOR,
+    FILTERS,
+    GRAY,
+    Exact,
+    Letterbox,
+    Preprocessing,
+    Resize,
+    ShorterSide,
+)
+
+FILE_NAME = "model.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class SurgeryRule:
+    """One entry of ``surgery``: which layers, the head, and whether it replaces them or comes behind."""
+
+    match: str
+    head: str
+    replaces: bool
+    where: str
+    """The file, the line and the match."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``model.yaml`` says; the defaults are what a bare ``model.onnx`` gets."""
+
+    description: str = ""
+    license: str = ""
+    onnx: str = "model.onnx"
+    network: Network | None = None
+    """The layers of a configured model, which has no ONNX file."""
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(assumed=True))
+    labels: str = ""
+    """The file of class names, one a line."""
+    stages: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
+    """Name -> tap expression."""
+    default_taps: tuple[str, ...] = ()
+    max_batch: int = 8
+    max_delay_ms: int = 0
+    surgery: tuple[SurgeryRule, ...] = ()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a file.
+
+    Raises:
+        ManifestError: no YAML, an unknown key, a value of the wrong kind; says where.
+    """
+    return _manifest(read_document(path))
+
+
+def _manifest(top: Section) -> Manifest:
+    top.known(
+        *("description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads"),
+        *("surgery", "batching"),
+    )
+    source, batching = top.section("source"), top.section("batching")
+    if source:
+        source.known("onnx", *NETWORK_KEYS)
+    if batching:
+        batching.known("max_batch", "max_delay_ms")
+    return Manifest(
+        description=top.text("description"),
+        license=top.text("license"),
+        onnx=_file_name(source, "onnx", "model.onnx"),
+        network=read_network(source) if source and "layers" in source.values else None,
+        preprocessing=_preprocessing(top.section("input")),
+        labels=_file_name(top, "labels", ""),
+        stages=top.texts("stages"),
+        aliases=top.text_map("aliases"),
+        heads=top.text_map("heads"),
+        default_taps=top.texts("default_taps"),
+        max_batch=batching.integer("max_batch", 8, minimum=1) if batching else 8,
+        max_delay_ms=batching.integer("max_delay_ms", 0) if batching else 0,
+        surgery=_surgery(top),
+    )
+
+
+def _surgery(top: Section) -> tuple[SurgeryRule, ...]:
+    if not isinstance(top.values.get("surgery") or [], list):
+        raise top.error("surgery", "surgery must be a list of {match: …, with: …} or {match: …, insert: …}")
+    return tuple(_rule(Section(top.file, rule, "surgery")) for rule in top.values.get("surgery") or ())
+
+
+def _rule(section: Section) -> SurgeryRule:
+    section.known("match", "with", "insert")
+    match, replacement, inserted = (section.text(key) for key in ("match", "with", "insert"))
+    if not match or bool(replacement) == bool(inserted):
+        raise section.error("match", "a surgery has match, and either with or insert")
+    where = f"{section.where()}: surgery of {match!r}"
+    return SurgeryRule(match, replacement or inserted, bool(replacement), where)
+
+
+def _file_name(section: Section | None, key: str, default: str) -> str:
+    name = section.text(key, default) if section else default
+    if section and name and Path(name).name != name:
+        raise section.error(key, f"{key} must name a file in the model's own folder, not {name!r}")
+    return name
+
+
+def _preprocessing(section: Section | None) -> Preprocessing:
+    if section is None:
+        return Preprocessing(assumed=True)
+    section.known("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
+    resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
+    if crop:
+        crop.known("center")
+    background = section.numbers("background", COLOR) or (255.0,) * COLOR
+    if not all(0 <= value <= 255 and value.is_integer() for value in background):
+        raise section.error("background", "background must be [red, green, blue], each 0 to 255")
+    layout = section.choice("layout", ("nchw", "nhwc"), "nchw") if "layout" in section.values else ""
+    return Preprocessing(
+        resize=_resize(resize) if resize else None,
+        filter=resize.choice("filter", FILTERS, "bilinear") if resize else "bilinear",
+        center_crop=crop.size("center") if crop else None,
+        background=(int(background[0]), int(background[1]), int(background[2])),
+        normalization=_normalization(section),
+        input=section.text("name"),
+        layout=Layout[layout.upper()] if layout else None,
+        fast=section.choice("decode", ("exact", "fast"), "exact") == "fast",
+    )
+
+
+def _resize(section: Section) -> Resize | None:
+    section.known("shorter_side", "size", "letterbox", "fill", "filter")
+    named = [key for key in ("shorter_side", "size", "letterbox") if key in section.values]
+    if len(named) > 1:
+        raise section.error(named[1], f"resize has {' and '.join(named)}; it must be one of them")
+    if "fill" in section.values and named != ["letterbox"]:
+        raise section.error("fill", "fill belongs to letterbox")
+    if named == ["shorter_side"]:
+        return ShorterSide(section.integer("shorter_side", 0, minimum=1))
+    if box := section.size("letterbox"):
+        return Letterbox(*box, fill=section.integer("fill", 114, maximum=255))
+    size = section.size("size")
+    return Exact(*size) if size else None
+
+
+def _normalization(section: Section) -> Normalization:
+    color = section.choice("color", ("rgb", "bgr", "gray"), "rgb")
+    count, bgr = GRAY if color == "gray" else COLOR, color == "bgr"
+    normalize = None if section.is_none("normalize") else section.section("normalize")
+    if normalize is None:
+        return Normalization((0.0,) * count, (1.0,) * count, bgr)
+    normalize.known("mean", "std", "range")
+    limits = normalize.numbers("range", 2)
+    if limits:
+        if limits[0] == limits[1]:
+            raise normalize.error("range", "range must have two different ends")
+        # low + pixel / 255 · (high − low), written as (pixel − mean) / std
+        scale = 255 / (limits[1] - limits[0])
+        return Normalization((-limits[0] * scale,) * count, (scale,) * count, bgr)
+    mean = normalize.numbers("mean", count) or (0.0,) * count
+    std = normalize.numbers("std", count) or (1.0,) * count
+    if not all(std):
+        raise normalize.error("std", "std must not be 0")
+    return Normalization(mean, std, bgr)

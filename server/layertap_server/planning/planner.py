@@ -1,0 +1,460 @@
+"""Taps -> a plan: which layers, which heads, which results. Nothing runs here."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeAlias, TypeVar
+
+from layertap import blocks
+from layertap.blocks import BoundBlock
+from layertap.errors import (
+    BadParameterError,
+    DuplicateNameError,
+    InvalidRequestError,
+    LayertapError,
+    NoTapsError,
+    ShapeMismatchError,
+    TapSyntaxError,
+    TooFewImagesError,
+    TooManyTapsError,
+)
+from layertap.expression import LONGEST, format_block, format_tap, parse_tap
+from layertap.types import Batching, Block, LayerInfo, SkippedLayer, Tap
+from layertap_server.blocks import Tensor, check_nodes
+from layertap_server.blocks.operations import ELEMENT
+from layertap_server.graph import (
+    APART,
+    GraphError,
+    HeadType,
+    Mixing,
+    ModelGraph,
+    Verdict,
+    at_size,
+    cost_of,
+    head_type,
+    inexact_layers,
+    mixing_of,
+    price_of,
+    prices_of,
+    worst,
+)
+from layertap_server.planning.selectors import Selection, Selectors, check_name
+from layertap_server.request import cancellation
+from layertap_server.request.limits import check_head
+
+Head: TypeAlias = tuple[BoundBlock, ...]
+
+FRONT = 8 * ELEMENT
+"""Operations a value of the image: it is turned, cast and normalized."""
+INSPECTION = 40 * ELEMENT
+"""Operations a value of a layer for its statistics: about so many passes over it."""
+MOST_TAPS = 1024
+MOST_RESULTS = 4096
+KEPT_RESOLUTIONS = 1024
+KEPT_SIZES = 16
+BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
+"""How the layers of a plan mix images -> which images run together."""
+LONGEST_KEPT_KEY = 16_384
+"""Characters: with the counts above, what the caches may take is bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInput:
+    """What a plan takes: pictures (uint8 N×H×W×3) or the model's own input, of this height and width."""
+
+    pictures: bool
+    size: tuple[int, int] | None
+    """None where nobody knows it yet: good for a preview."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is computed: the resolved layers, the heads and every parameter, on one load of one model.
+
+    It is the key of the session cache and of the batches at once, so that two callers never share what differs.
+    """
+
+    model_key: int
+    """Unique for each load of a model: a reloaded model shares nothing with what it was."""
+    heads: tuple[tuple[str, Head], ...]
+    input: PlanInput
+    batching: Batching = Batching.JOINED
+    """Which images run together, as the model's layers and the blocks of the heads demand."""
+
+    @property
+    def looks_across_images(self) -> bool:
+        """Whether a block takes its statistics from all images of the request."""
+        return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
+
+    def is_part_of(self, other: Plan) -> bool:
+        """Return whether the other plan computes all that this one does, on the same images of a run."""
+        same = (self.model_key, self.input, self.batching) == (other.model_key, other.input, other.batching)
+        return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Layers whose statistics are computed; a key of the session cache, as a plan is."""
+
+    model_key: int
+    layers: tuple[str, ...]
+    input: PlanInput
+    batching: Batching = Batching.JOINED
+    """Which images run together, as the model's layers demand."""
+    operations: int = 0
+    """Price of one image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result of a request."""
+
+    name: str
+    layer: str
+    head_index: int
+    """Which of the plan's heads computes it."""
+    tap_index: int
+    tensor: Tensor
+    """What is known of it before it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """A plan and the results that a request takes from it."""
+
+    plan: Plan
+    results: tuple[Result, ...]
+    computed_bytes: int
+    """What the heads compute for one image, as far as the sizes are known."""
+    inexact: frozenset[str] = frozenset()
+    """Layers of a quantized model that the taps change by a rounding."""
+    mixing: Verdict = APART
+    """How the model itself mixes the images of a run, and why."""
+    across: str = ""
+    """The block that takes its statistics from all images of the request, with its tap."""
+    operations: int = 0
+    """Price of one image: the model's nodes and the heads; see `blocks.operations`."""
+    dearest: str = ""
+    """What costs most of it, in words."""
+    skipped: tuple[SkippedLayer, ...] = ()
+    """Layers of selectors of several that their heads do not fit."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A resolution in the making."""
+
+    results: list[Result] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    heads: dict[tuple[str, Head], int] = field(default_factory=dict)
+    computed_bytes: int = 0
+    across: str = ""
+    operations: int = 0
+    dearest: tuple[str, int] = ("", 0)
+    types: dict[tuple[str, Head], HeadType] = field(default_factory=dict)
+    nodes: int = 0
+    skipped: list[SkippedLayer] = field(default_factory=list)
+
+    def add(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
+        """Add a head, if no earlier tap has it.
+
+        Raises:
+            RequestTooLargeError: all heads together are too many operators, as when they are compiled.
+        """
+        if (layer, head) in self.heads:
+            return
+        self.types[layer, head] = type_
+        self.heads[layer, head] = len(self.heads)
+        self.operations += type_.operations
+        self.nodes += type_.nodes
+        check_nodes(self.nodes)
+        block, price = type_.dearest
+        if price > self.dearest[1]:
+            self.dearest = f"{block} on {layer} (taps[{tap}])", price
+
+
+class Planner:
+    """Makes plans on one loaded model; the resolutions of recent taps are kept."""
+
+    def __init__(
+        self,
+        graph: ModelGraph,
+        layers: tuple[LayerInfo, ...],
+        model_key: int,
+        selectors: Selectors,
+        heads: Mapping[str, str],
+        default_taps: Sequence[str],
+    ) -> None:
+        """``layers`` are listed, ``heads`` are named taps, ``default_taps`` what a request without taps gets.
+
+        Raises:
+            LayertapError: one of these cannot be resolved.
+        """
+        self._graph = graph
+        self._layers = layers
+        self._model_key = model_key
+        self._selectors = selectors
+        self._named = {name: parse_tap(text) for name, text in heads.items()}
+        self._default_taps = tuple(default_taps)
+        self._resolutions: _Recent[Resolution] = _Recent(KEPT_RESOLUTIONS)
+        self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
+        self._mixing: _Recent[Mapping[str, Verdict]] = _Recent(KEPT_SIZES)
+        self._prices: _Recent[Mapping[str, int]] = _Recent(KEPT_SIZES)
+        self._tried: Mapping[str, Verdict] = {}
+        self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
+        for name in self._named:
+            check_name(name)
+        for text in [*self._named, *self._default_taps]:
+            self._add_tap(text, 0, _Draft(), graph)
+
+    def graph_for(self, input_: PlanInput) -> ModelGraph:
+        """The model with shapes for images of this size.
+
+        Raises:
+            ShapeMismatchError: images of this size do not go through the model.
+        """
+        size = input_.size
+        if size is None:
+            return self._graph
+        try:
+            return self._graphs.get(str(size), lambda: at_size(self._graph, size))
+        except GraphError as error:
+            height, width = size
+            message = f"images of {width}×{height} do not go through the model: {error}"
+            raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
+
+    def resolve(self, taps: tuple[Tap | str, ...], input_: PlanInput) -> Resolution:
+        """The plan and the results of the taps.
+
+        Raises:
+            NoTapsError, TooManyTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError,
+            BadParameterError, ShapeMismatchError, DuplicateNameError: what is wrong; the field says with which tap.
+        """
+        if len(taps) > MOST_TAPS:
+            message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
+            raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
+        # As text, in which 1, 1.0 and true differ; in Python they are equal.
+        key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
+        return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
+
+    def cost(self, plan: Plan) -> tuple[int, int]:
+        """Multiply-accumulates of one image, as far as they are known, and how many nodes of the model are run."""
+        return cost_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
+
+    def price(self, layers: Collection[str], input_: PlanInput) -> int:
+        """Return the operations of the model's nodes that the layers need, for one image."""
+        graph = self.graph_for(input_)
+        prices = self._prices.get(str(input_.size), lambda: prices_of(graph))
+        return price_of(graph, prices, layers) + FRONT * graph.types[graph.image_input.name].values
+
+    def is_exact(self, plan: Plan) -> bool:
+        """Whether its taps leave all values as they are; see `graph.quantized`."""
+        return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
+
+    def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
+        """Return how the layers mix the images of a run: read off the graph, else as a trial showed.
+
+        A layer of which neither tells counts as one that computes across the images.
+        """
+        graph = self.graph_for(input_)
+        found = self._mixing.get(str(input_.size), lambda: mixing_of(graph))
+        return worst(self._decided(layer, found.get(layer, APART)) for layer in layers)
+
+    def undecided(self, input_: PlanInput) -> list[str]:
+        """Return the tappable layers of which the graph does not tell whether they mix images."""
+        found = mixing_of(self.graph_for(input_))
+        names = (layer.name for layer in self._layers if layer.tappable)
+        return [name for name in names if found.get(name, APART).mixing is Mixing.UNKNOWN]
+
+    def learn(self, tried: Mapping[str, Verdict], input_: PlanInput) -> None:
+        """Take over what a trial with images of this size showed; call it before the model takes requests."""
+        self._tried = dict(tried)
+        self._listed_at = input_
+        self._resolutions = _Recent(KEPT_RESOLUTIONS)
+
+    def _decided(self, layer: str, verdict: Verdict) -> Verdict:
+        if verdict.mixing in {Mixing.NONE, Mixing.UNKNOWN} and layer in self._tried:
+            return self._tried[layer]
+        return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
+
+    def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
+        """The layers that the selectors name, each once; without selectors those right after an activation.
+
+        Raises:
+            UnknownLayerError, NotTappableError: what is wrong with a selector; the field says which.
+        """
+        if len(selectors) > MOST_TAPS:
+            message = (
+                f"the request has {len(selectors)} selectors and the limit is {MOST_TAPS}; one may name many layers"
+            )
+            raise TooManyTapsError(message, field="selectors", selectors=len(selectors), limit=MOST_TAPS)
+        names: dict[str, None] = {}
+        job = cancellation.current()
+        # A selector that is repeated names nothing new.
+        first = {selector: index for index, selector in reversed(list(enumerate(selectors or ("all:activations",))))}
+        for selector, index in sorted(first.items(), key=lambda item: item[1]):
+            job.check()
+            try:
+                names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
+            except LayertapError as error:
+                raise error.located(f"selectors[{index}]") from None
+        if len(names) > MOST_RESULTS:
+            raise TooManyTapsError(f"the selectors name more than {MOST_RESULTS} layers", limit=MOST_RESULTS)
+        batching = BATCHING[self.mixing(names, input_).mixing]
+        types = self.graph_for(input_).types
+        operations = self.price(names, input_) + INSPECTION * sum(types[name].values for name in names)
+        return Inspection(self._model_key, tuple(names), input_, batching, operations)
+
+    def layers(self, selector: str) -> tuple[LayerInfo, ...]:
+        """The layers that a selector names; every layer, tappable or not, for an empty one."""
+        found = self._selectors.find(selector).layers if selector else self._layers
+        return tuple(replace(layer, batching=self._batching_of(layer)) for layer in found)
+
+    def _batching_of(self, layer: LayerInfo) -> Batching | None:
+        return BATCHING[self.mixing([layer.name], self._listed_at).mixing] if layer.tappable else None
+
+    def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput) -> Resolution:
+        if not taps:
+            message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
+            raise NoTapsError(message, field="taps")
+        draft, graph = _Draft(), self.graph_for(input_)
+        for index, tap in enumerate(taps):
+            try:
+                self._add_tap(tap, index, draft, graph)
+            except LayertapError as error:
+                raise error.located(f"taps[{index}]") from None
+        layers = {layer for layer, _ in draft.heads}
+        mixing = self.mixing(layers, input_)
+        batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
+        plan = Plan(self._model_key, tuple(draft.heads), input_, batching)
+        inexact = inexact_layers(graph.proto.graph, layers)
+        own = self.price(layers, input_)
+        name, price = draft.dearest
+        dearest = name if price > own else "the model's own layers"
+        operations = own + draft.operations
+        return Resolution(
+            plan=plan,
+            results=tuple(draft.results),
+            computed_bytes=draft.computed_bytes,
+            inexact=inexact,
+            mixing=mixing,
+            across=draft.across,
+            operations=operations,
+            dearest=dearest,
+            skipped=tuple(draft.skipped),
+        )
+
+    def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
+        text = given.strip() if isinstance(given, str) else _checked_text(given)
+        tap = self._expanded(parse_tap(text))
+        check_head(tap.blocks)
+        job = cancellation.current()
+        job.check()
+        selection = self._selectors.find(tap.selector)
+        head = tuple(blocks.bind(block) for block in tap.blocks)
+        if not draft.across and (across := across_images(tap.blocks, head)):
+            draft.across = f"{across} (taps[{index}])"
+        for layer, type_ in _fitting(graph, selection, head, draft):
+            job.check()
+            name = _result_name(tap, layer, text, single=selection.single)
+            if name in draft.names:
+                message = f"two results would be called {name!r}; give one of them a name of its own with '-> name'"
+                raise DuplicateNameError(message, name=name)
+            if len(draft.names) == MOST_RESULTS:
+                message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
+                raise TooManyTapsError(message, limit=MOST_RESULTS)
+            draft.add(layer.name, head, type_, index)
+            draft.names.add(name)
+            draft.results.append(Result(name, layer.name, draft.heads[layer.name, head], index, type_.tensor))
+            draft.computed_bytes += type_.computed_bytes
+
+    def _expanded(self, tap: Tap) -> Tap:
+        """The tap with the named tap that its selector stands for, if it does, written out."""
+        named = self._named.get(tap.selector)
+        if named is None or tap.selector in self._graph.types:
+            return tap
+        return replace(tap, selector=named.selector, blocks=named.blocks + tap.blocks)
+
+
+def across_images(given: Sequence[Block], head: Head) -> str:
+    """Return the first block that looks across images, as it was written; empty where none does."""
+    pairs = zip(given, head, strict=True)
+    return next((format_block(one) for one, bound in pairs if blocks.get(bound.name).looks_across_images(bound)), "")
+
+
+def check_several(across: str, images: int) -> None:
+    """Raise `TooFewImagesError` where ``across`` takes its statistics from all images, and there is one."""
+    if across and images == 1:
+        message = (
+            f"{across} takes its statistics from all images of one request, and this request has one image; send the "
+            "images together in one request (in bulk and in streams each image is a request of its own)"
+        )
+        raise TooFewImagesError(message, field="images", block=across, images=images)
+
+
+Value = TypeVar("Value")
+
+
+class _Recent(Generic[Value]):
+    """Values by key, the oldest leaving first; any number of threads may ask."""
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._values: dict[str, Value] = {}
+
+    def get(self, key: str, make: Callable[[], Value]) -> Value:
+        """The value of the key, made where it is not there; a failure is not kept, nor is what has a very long key."""
+        known = self._values.get(key)
+        if known is not None:
+            return known
+        value = make()
+        if len(key) <= LONGEST_KEPT_KEY:
+            with self._lock:
+                while len(self._values) >= self._kept:
+                    del self._values[next(iter(self._values))]
+                self._values[key] = value
+        return value
+
+
+def _checked_text(tap: Tap) -> str:
+    """The tap as an expression, which has a longest length: every way in has the same limits."""
+    if max(map(len, (tap.selector, tap.name, *(block.name for block in tap.blocks)))) > LONGEST:
+        raise TapSyntaxError(f"a selector, a name and a block's name have at most {LONGEST} characters", position=0)
+    if not tap.selector:
+        raise TapSyntaxError("the tap has no selector", position=0)
+    return format_tap(tap)
+
+
+def _fitting(
+    graph: ModelGraph, selection: Selection, head: Head, draft: _Draft
+) -> Iterator[tuple[LayerInfo, HeadType]]:
+    """Yield the layers that the head fits, with its type on each; append the others to the draft's ``skipped``.
+
+    Raises:
+        ShapeMismatchError, BadParameterError: it fits none, or not the one that the selector names.
+    """
+    unfit: list[SkippedLayer] = []
+    for layer in selection.layers:
+        try:
+            type_ = draft.types.get((layer.name, head)) or head_type(graph, layer.name, head)
+        except (ShapeMismatchError, BadParameterError) as error:
+            unfit.append(SkippedLayer(layer.name, error.message))
+            if len(unfit) == len(selection.layers):
+                raise
+            continue
+        yield layer, type_
+    draft.skipped.extend(unfit)
+
+
+def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:
+    """Return the name that the tap gives, else the tap as it was written; of a tap of several layers the layer's."""
+    if tap.name:
+        if "{" not in tap.name:
+            return tap.name
+        if "{layer}" in tap.name:
+            return tap.name.replace("{layer}", layer.name)
+        raise InvalidRequestError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)
+    return text if single else layer.name

@@ -1,0 +1,59 @@
+"""Files of the models folder that are ignored, and what the log says of them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from layertap_server.models.folder import ignored_files
+from tests.models import branching, model_folder, open_repository
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """Every mistake once, beside models that are as they should be."""
+    model_folder(tmp_path, "good", branching())
+    model_folder(tmp_path, "versions/1", branching())
+    named = model_folder(tmp_path, "named", branching(), "source: {onnx: other.onnx}")
+    (named / "model.onnx").rename(named / "other.onnx")
+    for file in ("flat.onnx", "face/1/inswapper.onnx", "nested/onnx/model.onnx", "good/second.onnx", "good/model.yml"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (tmp_path / "good" / "notes.txt").write_text("x")
+    return tmp_path
+
+
+WHY = {
+    "flat.onnx": "move it to flat/model.onnx",
+    "face/1/inswapper.onnx": "called model.onnx; rename it, or write 'source: {onnx: inswapper.onnx}'",
+    "nested/onnx/model.onnx": "move it to nested/model.onnx or nested/1/model.onnx",
+    "good/second.onnx": "the model's file is called model.onnx",
+    "good/model.yml": "the file's name must be model.yaml",
+}
+
+
+def test_each_has_its_reason(models: Path) -> None:
+    ignored = dict(ignored_files(models))
+    assert ignored.keys() == WHY.keys()
+    for file, words in WHY.items():
+        assert words in ignored[file]
+
+
+def test_the_log_names_each_once(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+    repository = open_repository(models)
+    repository.refresh()
+    repository.refresh()
+    lines = [record.getMessage() for record in caplog.records if "is ignored" in record.getMessage()]
+    assert sorted(line.split(" ")[0] for line in lines) == sorted(WHY)
+    (models / "late.onnx").write_bytes(b"x")
+    with caplog.at_level(logging.WARNING):
+        repository.refresh()
+    assert caplog.records[-1].getMessage().startswith("late.onnx is ignored")
+
+
+def test_a_broken_manifest_hides_nothing(models: Path) -> None:
+    (models / "good" / "model.yaml").write_text(": :")
+    assert "good/second.onnx" in dict(ignored_files(models))

@@ -1,0 +1,99 @@
+"""Selectors, on a small model and on the one that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layertap.errors import NotTappableError, UnknownLayerError
+from layertap_server.graph import read
+from layertap_server.planning.selectors import Selectors
+from tests.models import branching, built_model
+from tests.paths import MODEL, MODELS
+
+
+@pytest.fixture(scope="module")
+def selectors(tmp_path_factory: pytest.TempPathFactory) -> Selectors:
+    graph = read(branching(), tmp_path_factory.mktemp("weights"))
+    return Selectors(graph.layers, {"embedding": "vector", "act": "conv"}, ())
+
+
+def names(selectors: Selectors, selector: str) -> list[str]:
+    return [layer.name for layer in selectors.find(selector).layers]
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        ("conv", ["conv"]),
+        ("act", ["act"]),  # an exact tensor name wins over an alias
+        ("/stem/conv/Conv", ["conv"]),
+        ("stem", ["down"]),
+        ("stem.conv", ["conv"]),
+        ("embedding", ["vector"]),
+        ("stage:1", ["act"]),
+        ("stage:2", ["joined"]),
+        ("stage:-1", ["joined"]),
+        ("op:Conv", ["conv", "left"]),
+        ("all:activations", ["act", "right"]),
+        ("#0", ["image"]),
+        ("#1", ["conv"]),
+        ("#-1", ["scores"]),
+        ("*t", ["act", "left", "right"]),
+        ("stem*", ["conv", "act", "down"]),
+    ],
+)
+def test_forms(selectors: Selectors, selector: str, expected: list[str]) -> None:
+    assert names(selectors, selector) == expected
+
+
+def test_all_leaves_out_what_cannot_be_tapped(selectors: Selectors) -> None:
+    assert len(names(selectors, "all")) == 10
+    assert "sizes" not in names(selectors, "all")
+
+
+@pytest.mark.parametrize(
+    ("selector", "suggestion"),
+    [("vectr", "vector"), ("embeding", "embedding"), ("op:Convv", "op:Conv"), ("all:activation", "all:activations")],
+)
+def test_an_unknown_layer_suggests_the_nearest(selectors: Selectors, selector: str, suggestion: str) -> None:
+    with pytest.raises(UnknownLayerError) as caught:
+        selectors.find(selector)
+    assert suggestion in caught.value.suggestions
+
+
+@pytest.mark.parametrize(
+    ("selector", "words"),
+    [
+        ("stage:0", "from stage:1 to stage:2"),
+        ("stage:3", "from stage:1 to stage:2"),
+        ("stage:x", "from stage:1 to stage:2"),
+        ("#11", "from #0 to #10"),
+        ("#-12", "from #0 to #10"),
+        ("zz*", "no layer matches"),
+    ],
+)
+def test_what_is_out_of_range_says_what_there_is(selectors: Selectors, selector: str, words: str) -> None:
+    with pytest.raises(UnknownLayerError, match=words):
+        selectors.find(selector)
+
+
+@pytest.mark.parametrize("selector", ["sizes", "op:Shape", "size*"])
+def test_what_cannot_be_tapped_says_why(selectors: Selectors, selector: str) -> None:
+    with pytest.raises(NotTappableError, match="first axis is not the batch"):
+        selectors.find(selector)
+
+
+def test_an_alias_must_name_a_layer(tmp_path: Path) -> None:
+    graph = read(branching(), tmp_path)
+    with pytest.raises(UnknownLayerError, match="vektor"):
+        Selectors(graph.layers, {"embedding": "vektor"}, ())
+    with pytest.raises(UnknownLayerError):
+        Selectors(graph.layers, {}, ("conv", "nothing"))
+
+
+def test_stages_of_the_shipped_model_are_found_without_being_told(tmp_path: Path) -> None:
+    graph = read(built_model(MODELS / MODEL), tmp_path)
+    found = Selectors(graph.layers, {}, ()).stages
+    assert [layer.stride for layer in found] == [2, 4, 8, 16, 32]

@@ -1,0 +1,90 @@
+"""Regions of shared memory: whose they are, and what happens where there is no room."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from layertap.errors import BadRegionError, OutOfResourcesError
+from layertap_server.rpc import shared_regions
+from layertap_server.rpc.shared_regions import FOLDER, MOST_OF_A_CALLER, Regions
+from tests.paths import ROOT
+
+
+@pytest.fixture
+def key() -> Iterator[str]:
+    """A file of 1 MiB under /dev/shm."""
+    path = FOLDER / f"layertap-{secrets.token_hex(16)}"
+    path.write_bytes(b"")
+    os.truncate(path, 2**20)
+    yield path.name
+    path.unlink()
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_caller_with_many_regions_loses_its_own_and_not_another_s(key: str) -> None:
+    regions, before = Regions(offered=True), descriptors()
+    of_another = regions.register(key, 2**20, "another")
+    own = [regions.register(key, 2**20, "greedy") for _ in range(MOST_OF_A_CALLER + 3)]
+    assert regions.write(of_another, [np.zeros(3)]) == [(0, 24)]
+    assert regions.write(own[3], [np.zeros(3)]) == [(0, 24)]
+    with pytest.raises(BadRegionError, match="register it anew"):
+        regions.write(own[2], [np.zeros(3)])
+    assert descriptors() == before + 1 + MOST_OF_A_CALLER
+
+
+def test_where_there_are_too_many_in_all_new_ones_are_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_regions, "MOST_REGIONS", 4)
+    regions, before = Regions(offered=True), descriptors()
+    names = [regions.register(key, 2**20, str(caller)) for caller in range(4)]
+    with pytest.raises(OutOfResourcesError, match="keeps 4 regions of shared memory, the most"):
+        regions.register(key, 2**20, "late")
+    assert descriptors() == before + 4
+    assert all(regions.write(name, [np.zeros(1)]) for name in names)
+    monkeypatch.setattr(shared_regions, "IDLE_SECONDS", 0)
+    assert regions.register(key, 2**20, "late"), "those that nobody used for long leave"
+    assert descriptors() == before + 1
+
+
+IN_A_SMALL_FOLDER = """
+import secrets, sys
+import numpy as np
+from pathlib import Path
+from layertap._shared_memory import new_region
+from layertap_server.rpc.shared_regions import FOLDER, Regions
+key = "layertap-" + secrets.token_hex(16)
+with open(FOLDER / key, "wb") as file:
+    file.truncate(10**7)
+regions = Regions(offered=True)
+name = regions.register(key, 10**7)
+print(regions.write(name, [np.ones(10**6, np.uint8) * 2, np.ones(8 * 10**6, np.uint8)]))
+(FOLDER / key).unlink()
+regions.unregister(name)
+try:
+    with new_region(10**7):
+        print("room")
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_real_folder_that_is_full_kills_neither_side(tmp_path: Path) -> None:
+    """Run in a mount namespace of its own, with 1 MiB of /dev/shm."""
+    (tmp_path / "program.py").write_text(IN_A_SMALL_FOLDER)
+    program = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec {sys.executable} {tmp_path / 'program.py'}"
+    done = subprocess.run(
+        ["unshare", "-m", "bash", "-c", program], capture_output=True, text=True, check=False, cwd=ROOT, timeout=60
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this machine allows no mount namespace")
+    assert done.stdout.splitlines() == ["None", "No space left on device"], done.stderr

@@ -1,0 +1,71 @@
+"""Admission by count and by bytes, and what leaves the queue."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from layertap.errors import OverloadedError
+from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
+
+
+def held(lane: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], None]]:
+    """A job that runs until it is let go."""
+    go_on = threading.Event()
+
+    def job() -> str:
+        assert go_on.wait(10)
+        return "done"
+
+    return asyncio.ensure_future(lane.run(job, size)), go_on.set
+
+
+async def admitted(lane: WorkerPool, count: int) -> None:
+    while lane.admitted != count:  # noqa: ASYNC110 - the lane has no event for it
+        await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("room", "sizes", "refused"),
+    [
+        (QueueLimits(1, 1000), [1, 1, 1], "2 requests wait or run already"),
+        (QueueLimits(9, 1000), [600, 400, 1], "requests of 1000 bytes wait or run already, and the limit is 1000"),
+        (QueueLimits(9, 1000), [5000, 1], "requests of 5000 bytes wait or run already"),
+    ],
+    ids=["too many", "too many bytes", "a large one is let in alone"],
+)
+def test_who_finds_no_room_is_told_at_once(room: QueueLimits, sizes: list[int], refused: str) -> None:
+    async def play() -> None:
+        lane = WorkerPool(1, room, "test")
+        jobs = [held(lane, size) for size in sizes[:-1]]
+        await admitted(lane, len(jobs))
+        with pytest.raises(OverloadedError, match=refused) as caught:
+            await lane.run(lambda: "never", sizes[-1])
+        assert caught.value.retry_after == 0.2
+        for task, let_go in jobs:
+            let_go()
+            assert await task == "done"
+        assert (lane.admitted, lane.admitted_bytes) == (0, 0)
+        assert await lane.run(lambda: "next", sizes[-1]) == "next"
+        lane.close()
+
+    asyncio.run(play())
+
+
+def test_one_that_is_withdrawn_makes_room() -> None:
+    async def play() -> None:
+        lane = WorkerPool(1, QueueLimits(1, 1000), "test")
+        (running, let_go), (waiting, _) = held(lane, 400), held(lane, 400)
+        await admitted(lane, 2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert (lane.admitted, lane.admitted_bytes) == (1, 400)
+        let_go()
+        await running
+        assert (lane.admitted, lane.admitted_bytes) == (0, 0)
+        lane.close()
+
+    asyncio.run(play())

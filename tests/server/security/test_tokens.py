@@ -1,0 +1,144 @@
+"""The file of tokens: what it may hold, and that a change counts."""
+
+from __future__ import annotations
+
+import hashlib
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from layertap_server.security import tokens
+from layertap_server.security.tokens import Role, Tokens, TokensError
+
+SECRET = "s3cret-s3cret-s3cret"
+DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "tokens.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_token_and_its_digest_are_the_same(tmp_path: Path) -> None:
+    path = written(tmp_path, f"a: {{token: {SECRET}-a, roles: [extract]}}\nb: {{sha256: {DIGEST}, roles: [control]}}")
+    known = Tokens(path)
+    a, b = known.holder(f"{SECRET}-a"), known.holder(SECRET)
+    assert a is not None
+    assert b is not None
+    assert (a.name, a.roles) == ("a", frozenset({Role.EXTRACT}))
+    assert (b.name, b.roles) == ("b", frozenset({Role.CONTROL}))
+
+
+@given(st.text(max_size=80))
+def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
+    known = Tokens(written(tmp_path, f"b: {{sha256: {DIGEST}, roles: [control]}}"))
+    assert (known.holder(text) is None) == (text != SECRET)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "tokens.yaml: it holds no token, so nobody could call"),
+        ("a: {token: short, roles: [extract]}", "line 1: a token has at least 16 characters"),
+        ("\na: {sha256: 12ab, roles: [extract]}", "line 2: a SHA-256 is 64 characters"),
+        (f"a: {{token: {SECRET}, sha256: {DIGEST}, roles: [extract]}}", "either a token or its sha256"),
+        ("a: {roles: [extract]}", "either a token or its sha256"),
+        (f"a: {{token: {SECRET}}}", "roles are one or both of extract, control"),
+        (f"a: {{token: {SECRET}, roles: [admin]}}", "roles are one or both of extract, control"),
+        (f"a: {{token: {SECRET}, role: [extract]}}", "a key is unknown .did you mean roles?"),
+        ("a: 7", "line 1: it must be a mapping"),
+        ("[1]", "must be a mapping"),
+    ],
+)
+def test_what_a_file_may_not_hold(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TokensError, match=message):
+        Tokens(written(tmp_path, text))
+
+
+DIGITS = "7319846205731984620573198"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"a: {{token: {DIGITS}, roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{token: [{SECRET}], roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{token: {{{SECRET}: 1}}, roles: [extract]}}", "line 1: token must be text"),
+        (f"a: {{sha256: {DIGITS}, roles: [extract]}}", "line 1: sha256 must be text"),
+        (f"a: {{token:{SECRET}, roles: [extract]}}", "line 1: a key is unknown"),
+        (f"a: {{{SECRET}: x}}", "line 1: a key is unknown"),
+        (f"a: {SECRET}", "line 1: it must be a mapping"),
+        (f"{SECRET}: [extract]", "line 1: it must be a mapping"),
+        (f"{SECRET}:", "line 1: an entry says its token"),
+        (f"{SECRET}: {{roles: [extract]}}", "line 1: an entry has either"),
+        (SECRET, "the file must be a mapping"),
+        (DIGITS, "the file must be a mapping"),
+        (f"a: !{SECRET} x", "line 1, column 4: this tag is not read"),
+        (f"a: *{SECRET}", "line 1, column 4: aliases .* are not read"),
+        (f"a: {{token: '{SECRET}", "this is no YAML"),
+        (f"a: {{token: 2026-13-45, x: {SECRET}}}", "line 1: a key is unknown"),
+        (f"a: {{token: {SECRET}, roles: [{SECRET}]}}", "roles are one or both"),
+        (
+            f"a: {{token: {SECRET}-a, roles: [extract]}}\na: {{token: {SECRET}, roles: [extract]}}",
+            "line 2, column 1: a key is there twice",
+        ),
+        (f"a: {{token: {SECRET}-a, token: {SECRET}, roles: [extract]}}", "line 1, column 36: a key is there twice"),
+    ],
+)
+def test_a_refusal_quotes_nothing_that_could_be_a_token(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(TokensError, match=message) as caught:
+        Tokens(written(tmp_path, text))
+    told = "".join(traceback.format_exception(caught.value)).replace(message, "")
+    for part in ("s3cret", DIGITS[:8], DIGITS[-8:], "2026"):
+        assert part not in told
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(TokensError, match="No such file"):
+        Tokens(tmp_path / "tokens.yaml")
+
+
+def test_a_change_counts_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
+    path = written(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
+    known = Tokens(path)
+    replaced = tmp_path / "new"
+    replaced.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
+    replaced.replace(path)
+    assert known.holder(SECRET) is None
+    assert known.holder(f"{SECRET}-new")
+    path.write_text("half written: {")
+    assert known.holder(f"{SECRET}-new")
+
+
+@pytest.mark.parametrize("bad", ['a: !!int ""', "a: 0x" + "F" * 5000, "", "\x00", "a: 1\n" * 200_000, None])
+def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bad: str | None
+) -> None:
+    monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
+    path = written(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
+    known = Tokens(path)
+    assert not known.is_stale
+    path.unlink()
+    if bad is not None:
+        path.write_text(bad)
+    for _ in range(3):
+        assert known.holder(SECRET)
+    assert known.is_stale
+    (warning,) = caplog.messages
+    assert "the old ones count: tokens.yaml" in warning or "No such file" in warning
+    path.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
+    assert known.holder(f"{SECRET}-new")
+    assert not known.is_stale
+
+
+def test_as_many_tokens_as_a_file_may_hold(tmp_path: Path) -> None:
+    lines = [f"n{number}: {{token: {SECRET}-{number}, roles: [extract]}}\n" for number in range(8000)]
+    known = Tokens(written(tmp_path, "".join(lines)))
+    found = known.holder(f"{SECRET}-7999")
+    assert found is not None
+    assert found.name == "n7999"
