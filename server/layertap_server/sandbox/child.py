@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import onnx  # noqa: TID251 - native code runs here
 
-from layertap.errors import DeviceMemoryError
+from layertap.errors import DeviceMemoryError, OutOfResourcesError
 from layertap_server.graph import GraphError, InProcess, first_line
 from layertap_server.runtime import Runtime, SessionError
 from layertap_server.sandbox import trial
@@ -75,7 +75,7 @@ def _answer(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], byt
             return JOBS[header["job"]](header, body)
     except GraphError as error:
         return {"error": "graph", "message": str(error)}, b""
-    except (MemoryError, DeviceMemoryError):
+    except (MemoryError, DeviceMemoryError, OutOfResourcesError):  # the job's limit, not the system's
         return {"error": "memory"}, b""
     except SessionError as error:
         return {"error": "session", "message": str(error).splitlines()[0]}, b""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from layertap.errors import DeviceMemoryError
+from layertap.errors import DeviceMemoryError, OutOfResourcesError
 from layertap.types import Array
 from layertap_server.runtime import Runtime, Session, SessionError
 
@@ -38,7 +38,7 @@ def carry_out(trial: Trial, model: bytes, weights_folder: Path, runtime: Runtime
 
     Raises:
         SessionError: onnxruntime does not take the model.
-        DeviceMemoryError: there is no memory to open it.
+        DeviceMemoryError, OutOfResourcesError: there is no memory to open it.
     """
     session = runtime.open(model, weights_folder)
     return next(_successful(trial, session), [])
@@ -49,7 +49,7 @@ def _successful(trial: Trial, session: Session) -> Iterator[Runs]:
     for attempt in trial.attempts:
         try:
             yield [_run(session, inputs, seed, trial.outputs, end) for seed, inputs in enumerate(attempt)]
-        except (SessionError, DeviceMemoryError, MemoryError):
+        except (SessionError, DeviceMemoryError, OutOfResourcesError, MemoryError):
             if time.monotonic() >= end:
                 return
 

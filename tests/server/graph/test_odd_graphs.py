@@ -96,7 +96,7 @@ def write_external(folder: Path, **entries: str) -> Path:
         ({"location": "../outside.bin"}, "lie outside the model's folder"),
         ({"location": "missing.bin"}, "there is no file 'missing.bin'"),
         ({"location": "w.bin", "length": "many"}, "say no number"),
-        ({"location": "w.bin", "offset": "-4"}, "external data cannot be read"),
+        ({"location": "w.bin", "offset": "-4"}, "lie beyond the end of their file"),
     ],
 )
 def test_external_weights_that_cannot_be_read(entries: dict[str, str], words: str, tmp_path: Path) -> None:
