@@ -12,7 +12,7 @@ BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking coverage clean
-.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-batching measure-operations bench overload
+.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
 env: $(STAMP)
@@ -72,6 +72,9 @@ check-soak: env  ## 20,000 mixed requests and 400 streams at once: no incident, 
 
 check-fuzz-models: env  ## 3,000 damaged model files, loaded and used by a real server: no traceback, no death
 	PYTHONPATH=. $(BIN)/python scripts/check_fuzz_models.py
+
+check-plans: env  ## 2,000 sets of taps by four callers: right answers, memory inside the plan budget
+	LAYERTAP_CHECK_PLANS=2000 $(BIN)/python -m pytest tests/e2e/test_plan_memory.py -p no:xdist --timeout 1800 $(ARGS)
 
 check-local: env  ## --local 50 times for each kind of command, and Ctrl-C at 50 moments: no word that is not one's own
 	RUNS=50 $(BIN)/python -m pytest tests/e2e/test_local.py -p no:xdist --timeout 3600 $(ARGS)

@@ -1,7 +1,11 @@
-"""Two thousand different sets of taps against one server: right answers, and memory inside the plan budget."""
+"""Many different sets of taps against one server: right answers, and memory inside the plan budget.
+
+``LAYERTAP_CHECK_PLANS`` sets their number; `make check-plans` takes 2,000.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +17,7 @@ from tests.paths import MODEL
 from tests.processes import resident_bytes, running_server
 
 BUDGET = 256 * 2**20
-SETS = 2000
+SETS = int(os.environ.get("LAYERTAP_CHECK_PLANS", "400"))
 CALLERS = 4
 GROUP = 40
 
@@ -22,7 +26,7 @@ def taps_of(layers: list[str]) -> list[str]:
     return [f'"{layer}" | flatten | stats -> "{layer}"' for layer in layers]
 
 
-def test_two_thousand_sets_of_taps_stay_inside_the_budget(cat: Array) -> None:
+def test_many_sets_of_taps_stay_inside_the_budget(cat: Array) -> None:
     with running_server(f"--plan-cache-bytes={BUDGET}") as server, Client(server.address) as client:
         layers = [layer.name for layer in client.layers(MODEL) if layer.tappable]
         expected: dict[str, Array] = {}

@@ -56,7 +56,7 @@ def test_colours_and_layout(tmp_path: Path) -> None:
     assert preprocessing == Preprocessing(
         normalization=Normalization((0.0,), (1.0,)), layout=Layout.NHWC, background=(0, 0, 0)
     )
-    assert preprocessing.describe() == "decode exactly, luminance, (pixel − 0) / 1"
+    assert preprocessing.describe() == "decode exactly, luminance, pixel"
 
 
 @pytest.mark.parametrize(

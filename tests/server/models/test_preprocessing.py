@@ -92,4 +92,4 @@ def test_contradictions_are_refused(proto: onnx.ModelProto, given: Preprocessing
     ],
 )
 def test_the_formula_says_no_more_than_it_does(mean: tuple[float, ...], std: tuple[float, ...], words: str) -> None:
-    assert Preprocessing(normalization=Normalization(mean, std)).describe() == words
+    assert Preprocessing(normalization=Normalization(mean, std)).describe() == f"decode exactly, {words}"
