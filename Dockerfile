@@ -1,16 +1,17 @@
-# The service with the models that ship. Any Python 3.11 or newer with venv serves as the base:
+# Builds an image of the service with the models of this repository.
+# The base can be any image with Python 3.11 or newer and venv:
 #   docker build -t layertap:0.1.0 .
-#   docker build -t layertap:0.1.0-cuda --build-arg EXTRA=cuda .    with CUDA and cuDNN; the host brings the driver
+#   docker build -t layertap:0.1.0-cuda --build-arg EXTRA=cuda .    with CUDA and cuDNN; the host provides the driver
 ARG BASE_IMAGE=python:3.12-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
-# cpu, or cuda: which onnxruntime.
+# Build of onnxruntime: cpu or cuda.
 ARG EXTRA=cpu
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/build/constraints.txt
 WORKDIR /build
 RUN python3 -m venv /opt/layertap
 COPY constraints.txt pyproject.toml README.md CHANGELOG.md LICENSE ./
-# The version alone: a change of the code does not install the dependencies anew.
+# Copy only the file with the version: a change of the code then does not reinstall the dependencies.
 COPY client/layertap/__init__.py client/layertap/
 RUN mkdir -p server/layertap_server && /opt/layertap/bin/pip install ".[${EXTRA},otel]"
 COPY client client
@@ -23,10 +24,10 @@ RUN /opt/layertap/bin/pip install --no-deps --force-reinstall . \
     && find numpy onnx google -depth -type d -name tests -exec rm -r {} +
 
 FROM ${BASE_IMAGE}
-# A venv runs where it was made: both stages have the same base and the same path.
+# A venv cannot be moved, so both stages have the same base and the same path.
 COPY --from=build /opt/layertap /opt/layertap
 COPY models /models
-# onnxruntime would report its use to its makers.
+# Without this, onnxruntime sends usage data to its developers.
 ENV ORT_DISABLE_TELEMETRY=1
 ENV PATH=/opt/layertap/bin:$PATH \
     PYTHONUNBUFFERED=1 \

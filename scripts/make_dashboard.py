@@ -1,4 +1,4 @@
-"""Writes ``deploy/grafana/dashboards/layertap.json``: rows of panels, each a title, a unit and what it asks Prometheus."""
+"""Write ``deploy/grafana/dashboards/layertap.json``: rows of panels, each with a title, a unit and Prometheus queries."""
 
 from __future__ import annotations
 
@@ -10,36 +10,45 @@ from typing import Any
 
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "layertap.json"
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
+"""Grafana's data source."""
 WIDTH, HEIGHT = 24, 8
+"""Width of the dashboard and height of a panel, in Grafana's grid units."""
 HERE = 'instance=~"$instance"'
+"""Label selector of the servers that the user has chosen."""
 SERVERS = 'job="layertap"'
-"""Prometheus tells of its own process under the same names."""
+"""Label selector that excludes Prometheus' own process, whose metrics have the same names."""
 
 
 @dataclass(frozen=True)
 class Panel:
+    """A panel of the dashboard."""
+
     title: str
     unit: str
+    """Grafana's name of the unit."""
     queries: dict[str, str]
-    """Legend -> expression."""
+    """Prometheus expressions by legend."""
     width: int = 8
+    """Width in grid units, 1 to ``WIDTH``."""
     is_figure: bool = False
-    """One large number instead of a curve."""
+    """Whether the panel shows one large number instead of a curve."""
 
 
 def rate(metric: str, by: str = "", labels: str = "") -> str:
-    """How much a counter grows a second, added up by these labels."""
+    """Return the expression of a counter's growth per second, summed by the labels ``by``."""
     grouped = f"sum by ({by}) " if by else "sum "
     selector = f"{HERE}, {labels}" if labels else HERE
     return f"{grouped}(rate({metric}{{{selector}}}[$__rate_interval]))"
 
 
 def quantile(q: float, metric: str, by: str = "", labels: str = "") -> str:
+    """Return the expression of the quantile ``q`` of a histogram, for each value of the labels ``by``."""
     buckets = rate(f"{metric}_bucket", f"le, {by}" if by else "le", labels)
     return f"histogram_quantile({q}, {buckets})"
 
 
 def gauge(metric: str, labels: str = "") -> str:
+    """Return the expression of a gauge of the chosen servers."""
     return f"{metric}{{{HERE}, {labels}}}" if labels else f"{metric}{{{HERE}}}"
 
 
@@ -48,13 +57,19 @@ EXTRACT = 'method="Extract"'
 ERRORS = 'status!~"OK|CANCELLED"'
 ROWS: dict[str, list[Panel]] = {
     "Now": [
-        Panel("Models that serve", "short", {"": f"sum({gauge('layertap_model_ready')})"}, 4, is_figure=True),
+        Panel("Models ready", "short", {"": f"sum({gauge('layertap_model_ready')})"}, 4, is_figure=True),
         Panel("Requests", "reqps", {"": rate(REQUESTS)}, 4, is_figure=True),
-        Panel("Failed", "percentunit", {"": f"{rate(REQUESTS, labels=ERRORS)} / {rate(REQUESTS)}"}, 4, is_figure=True),
-        Panel("Extract, p99", "s", {"": quantile(0.99, SECONDS, labels=EXTRACT)}, 4, is_figure=True),
-        Panel("Waiting", "short", {"": f"sum({gauge('layertap_requests_waiting')})"}, 4, is_figure=True),
         Panel(
-            "Memory of its limit",
+            "Failed requests",
+            "percentunit",
+            {"": f"{rate(REQUESTS, labels=ERRORS)} / {rate(REQUESTS)}"},
+            4,
+            is_figure=True,
+        ),
+        Panel("Extract latency, p99", "s", {"": quantile(0.99, SECONDS, labels=EXTRACT)}, 4, is_figure=True),
+        Panel("Waiting requests", "short", {"": f"sum({gauge('layertap_requests_waiting')})"}, 4, is_figure=True),
+        Panel(
+            "Memory used of limit",
             "percentunit",
             {"": f"max({gauge('process_resident_memory_bytes', SERVERS)} / {gauge('layertap_memory_limit_bytes')})"},
             4,
@@ -66,25 +81,28 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Requests by status", "reqps", {"{{status}}": rate(REQUESTS, "status")}),
         Panel("Requests by model", "reqps", {"{{model}}": rate(REQUESTS, "model")}),
         Panel(
-            "Extract: how long callers wait",
+            "Extract latency",
             "s",
             {f"p{q * 100:.0f}": quantile(q, SECONDS, labels=EXTRACT) for q in (0.5, 0.95, 0.99)},
         ),
-        Panel("Images", "short", {"{{model}}": rate("layertap_images_total", "model")}),
-        Panel("Items of streams", "short", {"{{status}}": rate("layertap_stream_items_total", "status")}),
-        Panel("Errors by reason", "short", {"{{reason}}": rate("layertap_errors_total", "reason")}, 12),
+        Panel("Images per second", "short", {"{{model}}": rate("layertap_images_total", "model")}),
+        Panel("Stream items per second", "short", {"{{status}}": rate("layertap_stream_items_total", "status")}),
+        Panel("Errors per second by reason", "short", {"{{reason}}": rate("layertap_errors_total", "reason")}, 12),
         Panel(
-            "Images that cannot be decoded", "short", {"{{cause}}": rate("layertap_decode_failures_total", "cause")}, 12
+            "Decode failures per second by cause",
+            "short",
+            {"{{cause}}": rate("layertap_decode_failures_total", "cause")},
+            12,
         ),
     ],
     "Stages": [
         Panel(
-            "Where time goes: seconds of each stage a second",
+            "Time in each stage, seconds per second",
             "s",
             {"{{stage}}": rate("layertap_stage_seconds_sum", "stage")},
             12,
         ),
-        Panel("Stages, p95", "s", {"{{stage}}": quantile(0.95, "layertap_stage_seconds", "stage")}, 12),
+        Panel("Stage latency, p95", "s", {"{{stage}}": quantile(0.95, "layertap_stage_seconds", "stage")}, 12),
     ],
     "Queues and runs": [
         Panel(
@@ -93,7 +111,7 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "admitted": f"sum({gauge('layertap_requests_admitted')})",
                 "waiting": f"sum({gauge('layertap_requests_waiting')})",
-                "may wait": f"sum({gauge('layertap_requests_waiting_limit')})",
+                "waiting limit": f"sum({gauge('layertap_requests_waiting_limit')})",
                 "open streams": f"sum({gauge('layertap_streams')})",
             },
         ),
@@ -103,7 +121,7 @@ ROWS: dict[str, list[Panel]] = {
             {"in flight": f"sum({gauge('layertap_runs')})", "waiting": f"sum({gauge('layertap_runs_waiting')})"},
         ),
         Panel(
-            "Images a run",
+            "Images per run",
             "short",
             {
                 "{{model}}": f"{rate('layertap_batch_images_sum', 'model')} / {rate('layertap_batch_images_count', 'model')}"
@@ -111,33 +129,40 @@ ROWS: dict[str, list[Panel]] = {
         ),
     ],
     "Caches": [
-        Panel("Plans", "short", {"{{event}}": rate("layertap_plan_cache_total", "event")}),
+        Panel("Plan cache events per second", "short", {"{{event}}": rate("layertap_plan_cache_total", "event")}),
         Panel(
             "Memory of plans",
             "bytes",
-            {"taken": gauge("layertap_plan_bytes"), "budget": gauge("layertap_plan_budget_bytes")},
+            {"used": gauge("layertap_plan_bytes"), "budget": gauge("layertap_plan_budget_bytes")},
         ),
         Panel("Compiled plans", "short", {"{{instance}}": gauge("layertap_plans")}),
-        Panel("Kept answers", "short", {"{{event}}": rate("layertap_response_cache_total", "event")}, 12),
-        Panel("Memory of kept answers", "bytes", {"{{instance}}": gauge("layertap_response_cache_bytes")}, 12),
+        Panel(
+            "Response cache events per second",
+            "short",
+            {"{{event}}": rate("layertap_response_cache_total", "event")},
+            12,
+        ),
+        Panel("Memory of cached responses", "bytes", {"{{instance}}": gauge("layertap_response_cache_bytes")}, 12),
     ],
     "Bytes": [
-        Panel("In", "Bps", {"{{method}}": rate("layertap_request_bytes_total", "method")}),
-        Panel("Out", "Bps", {"{{method}}": rate("layertap_response_bytes_total", "method")}),
+        Panel("Received", "Bps", {"{{method}}": rate("layertap_request_bytes_total", "method")}),
+        Panel("Sent", "Bps", {"{{method}}": rate("layertap_response_bytes_total", "method")}),
         Panel("Through shared memory", "Bps", {"": rate("layertap_shared_memory_bytes_total")}),
     ],
     "Models": [
-        Panel("By state", "short", {"{{state}}": f"sum by (state) ({gauge('layertap_models')})"}),
+        Panel("Model versions by state", "short", {"{{state}}": f"sum by (state) ({gauge('layertap_models')})"}),
         Panel(
-            "Serving", "short", {"{{model}} {{version}}": f"sum by (model, version) ({gauge('layertap_model_ready')})"}
+            "Ready versions",
+            "short",
+            {"{{model}} {{version}}": f"sum by (model, version) ({gauge('layertap_model_ready')})"},
         ),
         Panel(
-            "Last load",
+            "Duration of the last load",
             "s",
             {"{{model}} {{version}}": f"max by (model, version) ({gauge('layertap_model_load_seconds')})"},
         ),
         Panel(
-            "Loads",
+            "Loads by outcome",
             "short",
             {"{{model}} {{outcome}}": f"sum by (model, outcome) ({gauge('layertap_model_loads_total')})"},
             WIDTH,
@@ -161,7 +186,7 @@ ROWS: dict[str, list[Panel]] = {
                 "limit": f"max({gauge('process_max_fds', SERVERS)})",
             },
         ),
-        Panel("Up for", "s", {"{{instance}}": f"time() - {gauge('process_start_time_seconds', SERVERS)}"}, 12),
+        Panel("Uptime", "s", {"{{instance}}": f"time() - {gauge('process_start_time_seconds', SERVERS)}"}, 12),
         Panel(
             "Version and device",
             "short",
@@ -175,11 +200,11 @@ ROWS: dict[str, list[Panel]] = {
             "bytes",
             {
                 "{{instance}} {{device}}": gauge("layertap_device_memory_used_bytes"),
-                "{{instance}} {{device}} has": gauge("layertap_device_memory_total_bytes"),
+                "{{instance}} {{device}} total": gauge("layertap_device_memory_total_bytes"),
             },
             6,
         ),
-        Panel("Load", "percentunit", {"{{instance}} {{device}}": gauge("layertap_device_utilization_ratio")}, 6),
+        Panel("Utilization", "percentunit", {"{{instance}} {{device}}": gauge("layertap_device_utilization_ratio")}, 6),
         Panel("Power", "watt", {"{{instance}} {{device}}": gauge("layertap_device_power_watts")}, 6),
         Panel("Temperature", "celsius", {"{{instance}} {{device}}": gauge("layertap_device_temperature_celsius")}, 6),
     ],
@@ -187,7 +212,7 @@ ROWS: dict[str, list[Panel]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """Return the dashboard in the format that Grafana imports."""
     instance = {
         "name": "instance",
         "label": "Server",
@@ -210,12 +235,12 @@ def dashboard() -> dict[str, Any]:
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [instance]},
-        "panels": list(numbered()),
+        "panels": list(place_panels()),
     }
 
 
-def numbered() -> Iterator[dict[str, Any]]:
-    """Every row's heading and its panels, from the left to the right and down."""
+def place_panels() -> Iterator[dict[str, Any]]:
+    """Yield the heading and the panels of each row with their numbers and positions, from left to right and down."""
     number, y = 0, 0
     for heading, panels in ROWS.items():
         number += 1
@@ -239,6 +264,7 @@ def numbered() -> Iterator[dict[str, Any]]:
 
 
 def as_json(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
+    """Return a panel in Grafana's format."""
     targets = [
         {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend or "__auto"}
         for index, (legend, expression) in enumerate(panel.queries.items())
@@ -256,6 +282,7 @@ def as_json(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 
 
 def text() -> str:
+    """Return the content of the dashboard's file."""
     return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Draw the figures of ``docs/how-it-works.md`` into ``docs/images``.
 
-A figure is boxes on a grid of columns and rows, and arrows between them. To change one, edit `REQUEST` or `PLAN` and run
+A figure consists of boxes on a grid of columns and rows, and arrows between them. To change one, edit `REQUEST` or `PLAN` and run
 ``make generated``.
 """
 
@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 WIDTH, HEIGHT = 248, 58
-"""Of a box, in pixels."""
+"""Width and height of a box, in pixels."""
 GAP_X, GAP_Y = 58, 34
 MARGIN, TITLE_HEIGHT = 16, 34
 INK, EDGE, FILL, PALE = "#1f2933", "#486581", "#e6f0f9", "#f7f9fb"
@@ -28,7 +28,7 @@ MONO = "font-family='ui-monospace, monospace'"
 
 @dataclass(frozen=True)
 class Box:
-    """One step: what happens, and in which file."""
+    """One step: its description and its file."""
 
     column: int
     row: int
@@ -37,17 +37,17 @@ class Box:
 
     @property
     def left(self) -> int:
-        """The x of the left edge."""
+        """X coordinate of the left edge, in pixels."""
         return MARGIN + self.column * (WIDTH + GAP_X)
 
     @property
     def top(self) -> int:
-        """The y of the upper edge."""
+        """Y coordinate of the upper edge, in pixels."""
         return MARGIN + TITLE_HEIGHT + self.row * (HEIGHT + GAP_Y)
 
     @property
     def middle(self) -> tuple[int, int]:
-        """The center."""
+        """Center of the box, in pixels."""
         return self.left + WIDTH // 2, self.top + HEIGHT // 2
 
 
@@ -59,7 +59,7 @@ class Figure:
     columns: tuple[str, ...]
     boxes: dict[str, Box]
     arrows: tuple[tuple[str, str, str], ...]
-    """From, to, and a label that may be empty."""
+    """Start box, end box, and a label, which can be empty."""
 
 
 REQUEST = Figure(
