@@ -22,6 +22,8 @@ from layertap_server.models.preprocessing import (
 )
 
 FILE_NAME = "model.yaml"
+WHITE = 255.0
+"""Largest value of a color channel of the background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +124,8 @@ def _preprocessing(section: Section | None) -> Preprocessing:
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
         crop.known("center")
-    background = section.numbers("background", COLOR) or (255.0,) * COLOR
-    if not all(0 <= value <= 255 and value.is_integer() for value in background):
+    background = section.numbers("background", COLOR) or (WHITE,) * COLOR
+    if not all(0 <= value <= WHITE and value.is_integer() for value in background):
         raise section.error("background", "background must be [red, green, blue], each 0 to 255")
     layout = section.choice("layout", ("nchw", "nhwc"), "nchw") if "layout" in section.values else ""
     return Preprocessing(

@@ -33,7 +33,7 @@ def zipped() -> bytes:
         (b"\n\n  <HTML lang='en'>", "web page"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "XML"),
         (zipped(), "zip archive"),
-        (gzip.compress(b"x"), "gzip"),
+        (gzip.compress(b"x", mtime=0), "gzip"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
         (b'{"error": "Entry not found"}', "JSON"),
         (b"\x1c\0\0\0TFL3", "TensorFlow Lite"),
