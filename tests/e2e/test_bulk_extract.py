@@ -229,7 +229,7 @@ def test_a_model_that_goes_away_is_no_fault_of_the_images(
         _, errors = done.communicate(timeout=60)
     assert done.returncode == 1
     assert f"the model '{MODEL}' is unloaded" in errors
-    assert f"{committed_rows(out)} of {COUNT} images are in {out}: the same command goes on from there" in errors
+    assert f"{committed_rows(out)} of {COUNT} images are in {out}; repeat the command to continue" in errors
     assert not any("UNKNOWN_MODEL" in line for line in errors_in(out))
 
 
@@ -266,7 +266,7 @@ def test_a_server_that_goes_away(
         finally:
             is_running.clear()
             stopper.join()
-    assert f"images are in {out}: the same command goes on from there" in capfd.readouterr().err
+    assert f"images are in {out}; repeat the command to continue" in capfd.readouterr().err
     run(*command(server, folder, out))
     assert_complete(out, good, broken, client)
 
@@ -292,7 +292,7 @@ def test_one_image_does_not_replace_many_unasked(server: ServerProcess, tmp_path
     run(*command(server, tmp_path / "photos", out))
     one = command(server, Path(good[0]), out)
     _, error = run(*one, status=1)
-    assert "is of a run over more images; give --overwrite" in error
+    assert "is the output of a bulk run; give --overwrite" in error
     assert len(Features.load(out).paths) == 3
     run(*one, "--overwrite")
     assert Features.load(out).paths == (good[0],)
@@ -330,17 +330,17 @@ def test_only_broken_images_are_a_failure(server: ServerProcess, tmp_path: Path)
         (tmp_path / "photos" / f"{number}.png").write_text("no image")
     out = tmp_path / "features.safetensors"
     _, error = run(*command(server, tmp_path / "photos", out), status=1)
-    assert error == f"layertap: none of the 3 images could be extracted; {out}.errors.jsonl says why\n"
+    assert error == f"layertap: none of the 3 images could be extracted; {out}.errors.jsonl lists the reasons\n"
     assert [item["path"] for item in errors_of(out)] == [str(tmp_path / "photos" / f"{n}.png") for n in range(3)]
 
 
 @pytest.mark.parametrize(
     ("places", "out", "words"),
     [
-        (["photos"], "x.npz", "a folder, or more than 64 images, goes into --out FILE.zarr or FILE.parquet"),
+        (["photos"], "x.npz", "a folder, or more than 64 images, needs --out FILE.zarr or FILE.parquet"),
         (["none"], "x.zarr", "no images in"),
         (["photos", "gone"], "x.zarr", "gone: No such file"),
-        (["none"] * 65, "x.npy", "goes into --out FILE.zarr"),
+        (["none"] * 65, "x.npy", "needs --out FILE.zarr"),
     ],
 )
 def test_what_cannot_be_done_in_bulk(

@@ -128,7 +128,9 @@ def test_bench(server: ServerProcess) -> None:
     assert (measured["callers"], measured["calls"]) == (2, 6)
     assert 0 < measured["server_p50_ms"] < measured["p50_ms"] <= measured["p99_ms"]
     assert "No such file" in layertap("bench", "nowhere.jpg", *options, status=1)
-    assert "no number from 1 on" in layertap_usage("bench", EXAMPLE_PHOTO, "--model", MODEL, "--callers", "0")
+    assert "expected an integer of 1 or more" in layertap_usage(
+        "bench", EXAMPLE_PHOTO, "--model", MODEL, "--callers", "0"
+    )
 
 
 def layertap_usage(*arguments: str | Path) -> str:
@@ -152,14 +154,14 @@ def test_local_without_models(tmp_path: Path) -> None:
     [
         (["extract"], "required"),
         (["nothing"], "invalid choice"),
-        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "no number from 1 on"),
-        (["show", EXAMPLE_PHOTO, "-m", MODEL], "--tap tells what to draw"),
-        (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "a strip shows one image"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "expected an integer of 1 or more"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL], "--as grid needs --tap"),
+        (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "--as strip draws one image"),
         (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, not 21"),
         (["models", "--timeout", "0"], "above 0, not 0"),
-        (["preview", "-m", MODEL, "--count", "-3"], "no number from 1 on"),
-        (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "--model is given once"),
-        (["compare", EXAMPLE_PHOTO, "-m", MODEL], "compares two images"),
+        (["preview", "-m", MODEL, "--count", "-3"], "expected an integer of 1 or more"),
+        (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "expected --model once"),
+        (["compare", EXAMPLE_PHOTO, "-m", MODEL], "one model needs exactly two images"),
         (["models", "--load"], "need a model's name"),
     ],
 )
@@ -235,7 +237,7 @@ def test_terminals_that_are_not_utf8(server: ServerProcess) -> None:
 def test_an_argument_that_is_no_utf8(server: ServerProcess) -> None:
     wrong = os.fsdecode(b"stage\xff")
     status, _, error = command_line("layers", MODEL, wrong, "--server", server.address)
-    assert (status, error) == (1, f"layertap: an argument is no UTF-8: {wrong!r}\n")
+    assert (status, error) == (1, f"layertap: an argument is not valid UTF-8: {wrong!r}\n")
 
 
 def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def told(*arguments: str | Path, status: int = 0) -> str:
 
 def test_layers_that_a_head_does_not_fit_are_told(server: ServerProcess, tmp_path: Path) -> None:
     address = ["-m", MODEL, "--server", server.address]
-    expected = "layertap: 2 layers skipped, which the head does not fit"
+    expected = "layertap: 2 layers skipped because the head does not fit them"
     commands: list[list[str | Path]] = [
         ["extract", EXAMPLE_PHOTO, "-t", "all | gap", "-o", tmp_path / "x.npz"],
         ["extract", tmp_path, "-t", "all | gap", "-o", tmp_path / "x.zarr"],
@@ -296,7 +298,7 @@ def test_quiet_leaves_results_and_errors(server: ServerProcess, tmp_path: Path) 
     figure: list[str | Path] = ["show", tmp_path / "photos", "-t", "stage:1", "-o", tmp_path / "maps.png", *address]
     for words in (one, bulk, figure):
         assert command_line(*map(str, words), "-q") == (0, "", "")
-    assert "1 without an image's first bytes" in told(*bulk)
+    assert "1 not recognized as an image" in told(*bulk)
     assert "multiply-accumulates" not in layertap("layers", MODEL, "--server", server.address, "-q")
     assert "stem.conv" in layertap("layers", MODEL, "--server", server.address, "-q")
     assert told("models", "nothing", "--server", server.address, "-q", status=1).startswith("layertap: ")

@@ -111,7 +111,7 @@ def test_a_table(examples: ServerProcess, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([SOME[0], "-m", ONE], "compares two images"),
+        ([SOME[0], "-m", ONE], "one model needs exactly two images"),
         ([SOME[0], SOME[1], "-m", ONE, "--matrix"], "give --model twice"),
         ([SOME[0], "-m", ONE, "-m", OTHER, "-m", ONE], "or twice"),
     ],
