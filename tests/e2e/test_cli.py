@@ -111,7 +111,7 @@ def test_show(server: ServerProcess, tmp_path: Path, taps: list[str]) -> None:
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "x.zip"], ".npz, .npy"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-t", "op:Add", "-o", "/tmp/x.npy"], "holds one result"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "/proc/x.npz"], "/proc/x.npz"),
-        (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "."], "no name of a file"),
+        (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "."], "expected --out to name a file"),
         (["layers", MODEL, "stage:9"], "from stage:1 to stage:5"),
         (["blocks", "sofmax"], "did you mean softmax"),
     ],
