@@ -1,4 +1,4 @@
-"""Writes ``deploy/grafana/dashboards/layertap.json``: rows of panels, each a title, a unit and what it asks Prometheus."""
+"""Write ``deploy/grafana/dashboards/layertap.json``: rows of panels with Prometheus queries (``make generated``)."""
 
 from __future__ import annotations
 
@@ -9,37 +9,48 @@ from pathlib import Path
 from typing import Any
 
 DASHBOARD = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards" / "layertap.json"
+"""Path of the dashboard."""
 SOURCE = {"type": "prometheus", "uid": "prometheus"}
+"""Grafana's data source."""
 WIDTH, HEIGHT = 24, 8
+"""Width of the dashboard and height of a panel, in Grafana's grid units."""
 HERE = 'instance=~"$instance"'
+"""Label filter for the servers chosen in the dashboard."""
 SERVERS = 'job="layertap"'
-"""Prometheus tells of its own process under the same names."""
+"""Label filter that excludes Prometheus's own process, which exports the same metric names."""
 
 
 @dataclass(frozen=True)
 class Panel:
+    """One panel of the dashboard."""
+
     title: str
+    """Title."""
     unit: str
+    """Grafana's unit of the values."""
     queries: dict[str, str]
-    """Legend -> expression."""
+    """Prometheus expression by legend."""
     width: int = 8
+    """Width in 24ths of the dashboard."""
     is_figure: bool = False
-    """One large number instead of a curve."""
+    """Whether to show one large number instead of a curve."""
 
 
 def rate(metric: str, by: str = "", labels: str = "") -> str:
-    """How much a counter grows a second, added up by these labels."""
+    """Return the query of a counter's rate per second, summed by labels."""
     grouped = f"sum by ({by}) " if by else "sum "
     selector = f"{HERE}, {labels}" if labels else HERE
     return f"{grouped}(rate({metric}{{{selector}}}[$__rate_interval]))"
 
 
 def quantile(q: float, metric: str, by: str = "", labels: str = "") -> str:
+    """Return the query of a histogram's quantile."""
     buckets = rate(f"{metric}_bucket", f"le, {by}" if by else "le", labels)
     return f"histogram_quantile({q}, {buckets})"
 
 
 def gauge(metric: str, labels: str = "") -> str:
+    """Return the query of a gauge."""
     return f"{metric}{{{HERE}, {labels}}}" if labels else f"{metric}{{{HERE}}}"
 
 
@@ -184,10 +195,11 @@ ROWS: dict[str, list[Panel]] = {
         Panel("Temperature", "celsius", {"{{instance}} {{device}}": gauge("layertap_device_temperature_celsius")}, 6),
     ],
 }
+"""Panels of each row."""
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """Return the dashboard as Grafana imports it."""
     instance = {
         "name": "instance",
         "label": "Server",
@@ -210,12 +222,12 @@ def dashboard() -> dict[str, Any]:
         "refresh": "15s",
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [instance]},
-        "panels": list(numbered()),
+        "panels": list(layout_panels()),
     }
 
 
-def numbered() -> Iterator[dict[str, Any]]:
-    """Every row's heading and its panels, from the left to the right and down."""
+def layout_panels() -> Iterator[dict[str, Any]]:
+    """Yield the heading and the panels of each row, placed from left to right and top to bottom."""
     number, y = 0, 0
     for heading, panels in ROWS.items():
         number += 1
@@ -239,6 +251,7 @@ def numbered() -> Iterator[dict[str, Any]]:
 
 
 def as_json(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
+    """Return one panel as Grafana imports it."""
     targets = [
         {"refId": chr(ord("A") + index), "datasource": SOURCE, "expr": expression, "legendFormat": legend or "__auto"}
         for index, (legend, expression) in enumerate(panel.queries.items())
@@ -256,6 +269,7 @@ def as_json(panel: Panel, number: int, place: dict[str, int]) -> dict[str, Any]:
 
 
 def text() -> str:
+    """Return the dashboard as JSON."""
     return json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Draw the figures of ``docs/how-it-works.md`` into ``docs/images``.
 
-A figure is boxes on a grid of columns and rows, and arrows between them. To change one, edit `REQUEST` or `PLAN` and run
-``make generated``.
+A figure is boxes on a grid of columns and rows, and arrows between them. To change one, edit `REQUEST` or `PLAN` and
+run ``make generated``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from xml.sax.saxutils import escape
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 
 WIDTH, HEIGHT = 248, 58
-"""Of a box, in pixels."""
+"""Size of a box in pixels."""
 GAP_X, GAP_Y = 58, 34
+"""Distances between boxes in pixels."""
 MARGIN, TITLE_HEIGHT = 16, 34
 INK, EDGE, FILL, PALE = "#1f2933", "#486581", "#e6f0f9", "#f7f9fb"
 ARROW_HEAD = (
@@ -28,26 +29,30 @@ MONO = "font-family='ui-monospace, monospace'"
 
 @dataclass(frozen=True)
 class Box:
-    """One step: what happens, and in which file."""
+    """One step: a text, and the file that implements it."""
 
     column: int
+    """Column, from 0."""
     row: int
+    """Row, from 0."""
     text: str
+    """What happens in the step."""
     file: str
+    """File or name that implements it."""
 
     @property
     def left(self) -> int:
-        """The x of the left edge."""
+        """Position of the left edge in pixels."""
         return MARGIN + self.column * (WIDTH + GAP_X)
 
     @property
     def top(self) -> int:
-        """The y of the upper edge."""
+        """Position of the upper edge in pixels."""
         return MARGIN + TITLE_HEIGHT + self.row * (HEIGHT + GAP_Y)
 
     @property
     def middle(self) -> tuple[int, int]:
-        """The center."""
+        """Position of the centre in pixels."""
         return self.left + WIDTH // 2, self.top + HEIGHT // 2
 
 
@@ -56,10 +61,13 @@ class Figure:
     """A grid of boxes, with a title above each column."""
 
     description: str
+    """Text for readers who cannot see the figure."""
     columns: tuple[str, ...]
+    """Title of each column."""
     boxes: dict[str, Box]
+    """Boxes by key."""
     arrows: tuple[tuple[str, str, str], ...]
-    """From, to, and a label that may be empty."""
+    """Start, end and label (possibly empty) of each arrow."""
 
 
 REQUEST = Figure(
@@ -93,6 +101,7 @@ REQUEST = Figure(
         ("send", "arrays", ""),
     ),
 )
+"""The path of a request."""
 
 PLAN = Figure(
     "The life of a plan: resolved from taps, found in the cache or compiled, run, and evicted.",
@@ -119,8 +128,10 @@ PLAN = Figure(
         ("open", "evict", "full"),
     ),
 )
+"""The life of a plan."""
 
 FIGURES = {"request-path.svg": REQUEST, "plan-life.svg": PLAN}
+"""Figures by file name."""
 
 
 def svg(figure: Figure) -> str:

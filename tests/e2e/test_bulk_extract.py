@@ -382,6 +382,6 @@ def test_images_of_another_shape_are_errors(tmp_path: Path) -> None:
     assert json.loads(text) == {"out": str(out), "images": 2, "new": 2, "errors": 2}
     reasons = {Path(item["path"]).stem: (item["reason"], item["message"]) for item in errors_of(out)}
     assert reasons["c"][0] == "SHAPE_DIFFERS"
-    assert "'maps' is float32[1, 4, 18, 29]; of the first image it was float32[1, 4, 28, 18]" in reasons["c"][1]
+    assert "'maps' to be float32[1, 4, 28, 18], as for the first image, got float32[1, 4, 18, 29]" in reasons["c"][1]
     assert reasons["d\udcff"][0] == "PATH_NOT_UTF8"
     assert "2 images could not be extracted" in warning

@@ -157,12 +157,12 @@ def test_local_without_models(tmp_path: Path) -> None:
         (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "expected an integer of 1 or more"),
         (["show", EXAMPLE_PHOTO, "-m", MODEL], "--as grid needs --tap"),
         (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "--as strip draws one image"),
-        (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, not 21"),
-        (["models", "--timeout", "0"], "above 0, not 0"),
+        (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, got 21"),
+        (["models", "--timeout", "0"], "above 0, got 0"),
         (["preview", "-m", MODEL, "--count", "-3"], "expected an integer of 1 or more"),
         (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "expected --model once"),
         (["compare", EXAMPLE_PHOTO, "-m", MODEL], "one model needs exactly two images"),
-        (["models", "--load"], "need a model's name"),
+        (["models", "--load"], "need the name of a model"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> None:
@@ -332,14 +332,14 @@ def test_every_command_names_the_image_that_is_bad(server: ServerProcess, tmp_pa
 
 def test_inspect_of_too_many_images_says_what_to_do(server: ServerProcess) -> None:
     error = layertap("inspect", ROOT / "examples/images/digits", "-m", MODEL, "--server", server.address, status=1)
-    assert "has at most 64 images, and these are 100" in error
+    assert "of at most 64 images; there are 100" in error
     assert "--max-images 100" in error
 
 
 def test_the_cost_of_a_few_layers(server: ServerProcess) -> None:
     address = ["-m", MODEL, "--server", server.address]
     assert "10.8 million multiply-accumulates" in layertap("preview", "-t", "#1", *address)
-    assert ", 0 multiply-accumulates an image" in layertap("preview", "-t", "#0", *address)
+    assert ", 0 multiply-accumulates per image" in layertap("preview", "-t", "#0", *address)
 
 
 def test_the_preprocessing_of_a_model_says_no_more_than_it_does(server: ServerProcess) -> None:

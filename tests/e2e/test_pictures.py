@@ -77,7 +77,7 @@ def test_a_command_makes_its_picture(
     ("arguments", "words"),
     [
         (["3_0.png", "--as", "pca"], "--as pca needs --tap"),
-        (["3_0.png", "3_1.png", "--as", "strip"], "shows one image"),
+        (["3_0.png", "3_1.png", "--as", "strip"], "--as strip draws one image, got 2"),
     ],
 )
 def test_wrong_usage_is_told_before_a_server_is_asked(
@@ -91,7 +91,7 @@ def test_wrong_usage_is_told_before_a_server_is_asked(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, not 48"),
+        (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, got 48"),
         (["show", "3_0.png", "-t", "logits", "--as", "overlay"], "nothing to lay over"),
         (["show", "3_0.png", "-t", "blocks.0", "-o", "/proc/new/x.png"], "/proc/new"),
         (["inspect", "3_0.png", "--layers", "blocks.0", "--figure", "/proc/x.png"], "/proc/x.png"),
@@ -115,9 +115,9 @@ def test_an_error_is_one_clear_line(
     ("arguments", "words"),
     [
         (["show", "x.png", "--pick", "one"], "expected a list of channels such as 3,17,42"),
-        (["show", "x.png", "--out", "x.gif"], "ends in .png, .pdf or .svg, not .gif"),
-        (["inspect", "x.png", "--figure", "x.jpeg"], "not .jpeg"),
-        (["compare", "x.png", "y.png", "--figure", "x.txt"], "not .txt"),
+        (["show", "x.png", "--out", "x.gif"], "ends in .png, .pdf or .svg, got x.gif"),
+        (["inspect", "x.png", "--figure", "x.jpeg"], "got x.jpeg"),
+        (["compare", "x.png", "y.png", "--figure", "x.txt"], "got x.txt"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_runs(
