@@ -55,7 +55,7 @@ def perceptual_distance(printed: str) -> None:
 
 
 def style(printed: str) -> None:
-    right, count = numbers(printed, "nearest piece is of the same picture:")
+    right, count = numbers(printed, "nearest piece belongs to the same picture:")
     assert right / count > 0.9
     to_brick, to_grass, to_gravel, *_ = numbers(printed, "grass")
     assert to_grass < to_gravel < to_brick
