@@ -1,4 +1,4 @@
-"""The sample of docstrings and paragraphs that a reader judges."""
+"""Test the random sample of docstrings and paragraphs."""
 
 from __future__ import annotations
 

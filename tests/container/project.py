@@ -1,4 +1,4 @@
-"""docker-compose, run for real."""
+"""Run docker-compose for real."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.processes import free_port
 
 COMPOSE = shutil.which("docker-compose") or ""
 ENGINE = bool(COMPOSE) and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-# Whoever names a base image means it: then a missing engine is a failure.
+# An explicit base image requests the test, so a missing engine is a failure then.
 needs_engine = pytest.mark.skipif(not ENGINE and "BASE_IMAGE" not in os.environ, reason="no Docker engine runs here")
 
 
@@ -23,7 +23,7 @@ def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[s
 
 
 class Project:
-    """One docker-compose project of one profile, on ports of its own."""
+    """One docker-compose project of one profile on ports of its own."""
 
     def __init__(self, profile: str, **environment: str) -> None:
         self.port, self.metrics_port = free_port(), free_port()
@@ -51,7 +51,7 @@ class Project:
         return self.compose("ps", "-q", service).split()
 
     def wait_until_healthy(self, *services: str) -> None:
-        """Returns when every container of these services says so."""
+        """Wait until every container of these services is healthy."""
         for _ in range(90):
             containers = [container for service in services for container in self.containers(service)]
             states = {inspect(container, "{{.State.Health.Status}}") for container in containers}

@@ -1,6 +1,6 @@
-"""The profile ``scale`` for real: replicas found by their name, replaced one by one under load.
+"""Test the profile ``scale`` for real: replicas are found by name and replaced one by one under load.
 
-A container registry may be out of reach: Envoy's image is made of the base image and the binary that is installed here.
+No container registry is needed: Envoy's image is built from the base image and the locally installed binary.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def project(envoy_image: str) -> Iterator[Project]:
 
 
 def test_replicas_are_replaced_one_by_one_and_no_call_fails(project: Project) -> None:
-    """As docs/operations.md tells."""
+    """Follow the steps of docs/operations.md."""
     before = project.containers("replica")
     with Load(project.address) as load:
         load.more(50)

@@ -1,4 +1,4 @@
-"""docs/operations.md: what it names exists."""
+"""Test that everything docs/operations.md names exists."""
 
 from __future__ import annotations
 

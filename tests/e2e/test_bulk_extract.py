@@ -1,6 +1,6 @@
-"""``layertap extract`` over folders: real server, real command, stopped in the middle and started again.
+"""Test ``layertap extract`` over folders with a real server: the command is interrupted and repeated.
 
-``LAYERTAP_BULK_IMAGES`` says how many images there are (700).
+``LAYERTAP_BULK_IMAGES`` sets the number of images (default: 700).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from layertap.storage import bulk
 bulk.COMMIT_ROWS = 16
 sys.exit(cli.main(sys.argv[1:]))
 """
-"""The command, which can be stopped long before it is done."""
+"""Program that runs the command with frequent commits, so that it can be interrupted early."""
 FOLDERS = ["", "a folder", "ünï/çödé", "z/deep/deeper"]
 
 
 def picture(number: int) -> bytes:
-    """A small JPEG like no other."""
+    """Return a small JPEG that differs from all others."""
     random = np.random.default_rng(number)
     file = io.BytesIO()
     Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((48, 40)).save(file, "JPEG")
@@ -56,7 +56,7 @@ def without_skips(error: str) -> list[str]:
 
 
 def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
-    """The paths of good and of broken images, sorted; among them lie files that are none."""
+    """Write images, broken images and other files; return the sorted paths of good and of broken images."""
     good: list[str] = []
     broken: list[str] = []
     for number in range(count):
@@ -119,18 +119,18 @@ def wait_for_rows(out: Path, is_running: Callable[[], bool]) -> None:
 
 
 def _hear_interrupts() -> None:
-    """Whoever is started in the background of a script inherits that SIGINT is ignored."""
+    """Restore SIGINT, which background processes of a script inherit as ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
-    """Stops the command with a signal as soon as rows are committed; its status and standard error."""
+    """Send the command a signal once rows are committed; return its status and standard error."""
     with subprocess.Popen(
         words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - the function takes no lock
     ) as process:
         try:
             wait_for_rows(out, lambda: process.poll() is None)
@@ -146,7 +146,7 @@ def errors_of(out: Path) -> list[dict[str, str]]:
 
 
 def assert_complete(out: Path, good: list[str], broken: list[str], client: Client) -> None:
-    """Every good image once, with what `Client.extract` gives; every broken one in the list."""
+    """Check that every good image has one row equal to `Client.extract`, and every broken image is listed."""
     features = Features.load(out)
     assert sorted(features.paths) == good
     assert sorted(item["path"] for item in errors_of(out)) == broken
@@ -191,7 +191,7 @@ def test_stopped_and_started_again(
 
 
 def test_a_run_goes_on_from_another_folder(server: ServerProcess, tmp_path: Path) -> None:
-    """Two folders, in each of which the same relative paths are other images."""
+    """Use two folders in which the same relative paths name different images."""
     for number, day in enumerate(("day1", "day2")):
         (tmp_path / day / "photos").mkdir(parents=True)
         for name in ("a.jpg", "b.jpg"):
@@ -210,7 +210,7 @@ def test_a_run_goes_on_from_another_folder(server: ServerProcess, tmp_path: Path
     assert "4 images in all.zarr, 0 of them new" in told(tmp_path, everything)
     features = Features.load(tmp_path / "all.zarr")
     assert features.paths == ("photos/a.jpg", "photos/b.jpg", "../day2/photos/a.jpg", "../day2/photos/b.jpg")
-    (tmp_path / "day1").rename(tmp_path / "moved")  # then names mean what they mean where it runs
+    (tmp_path / "day1").rename(tmp_path / "moved")  # then paths are relative to the working directory
     assert "4 images in ../all.zarr, 0 of them new" in told(tmp_path / "moved", words)
 
 

@@ -1,4 +1,4 @@
-"""The command line, against a real server process and with a server of its own."""
+"""Test the command line with a real server process, and with ``--local``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import ServerProcess, free_port
 
 
 def layertap(*arguments: str | Path, status: int = 0) -> str:
-    """Runs a command and returns what it printed; where it must fail, its one line on stderr."""
+    """Run a command and return its output; if it is expected to fail, return its one line of standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "layertap.cli", *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -134,7 +134,7 @@ def test_bench(server: ServerProcess) -> None:
 
 
 def layertap_usage(*arguments: str | Path) -> str:
-    """What wrong usage is told."""
+    """Return the message for wrong usage."""
     command = [sys.executable, "-m", "layertap.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -166,7 +166,7 @@ def test_local_without_models(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> None:
-    """No server is asked."""
+    """Expect the error without any request to a server."""
     told = layertap_usage(*arguments)
     assert words in told
     assert "Traceback" not in told
@@ -175,7 +175,7 @@ def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> Non
 def command_line(
     *arguments: str, stdout: IO[bytes] | int = subprocess.PIPE, **environment: str
 ) -> tuple[int, str, str]:
-    """Its status, and what it wrote to standard output and error."""
+    """Run a command; return its status, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "layertap.cli", *arguments],
         stdout=stdout,
@@ -209,7 +209,7 @@ def test_a_full_disk_for_the_text_is_not_blamed_on_the_features(server: ServerPr
 
 
 def test_closed_streams() -> None:
-    """As a service manager may start a program."""
+    """Start the command with closed streams, as a service manager may."""
     shell = f'"{sys.executable}" -m layertap.cli "$@" >&- 2>&-'
     for words, status in ((["blocks"], 0), (["blocks", "nothing"], 1)):
         assert subprocess.run(["sh", "-c", shell, "sh", *words], check=False).returncode == status
@@ -254,7 +254,7 @@ def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: 
 
 
 def told(*arguments: str | Path, status: int = 0) -> str:
-    """What a command writes to standard error."""
+    """Return what a command writes to standard error."""
     got, _, error = command_line(*map(str, arguments))
     assert got == status, error
     return error
@@ -358,7 +358,7 @@ def test_serve_quietly(tmp_path: Path) -> None:
 
 
 def command_of_server(folder: Path) -> list[str]:
-    """``layertap serve`` on a free port, whose number it leaves in the folder."""
+    """Return the command ``layertap serve`` on a free port, which it writes to a file in the folder."""
     port = str(free_port())
     folder.joinpath("port").write_text(port)
     ports = ["--port", port, "--metrics-port", "-1"]

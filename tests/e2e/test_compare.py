@@ -1,4 +1,4 @@
-"""``layertap compare``, its numbers against what the features give."""
+"""Test ``layertap compare`` against numbers computed from the features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def examples() -> Iterator[ServerProcess]:
 
 
 def answer(capsys: pytest.CaptureFixture[str], server: ServerProcess, *arguments: str, status: int = 0) -> str:
-    """What it printed; where it fails, its one line."""
+    """Return the command's output, or its one line of error."""
     assert cli.main(["compare", *arguments, "--server", server.address]) == status
     printed = capsys.readouterr()
     return printed.err if status else printed.out

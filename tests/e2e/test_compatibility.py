@@ -1,4 +1,4 @@
-"""The SDK against today's server with the oldest libraries that it names, and with each protobuf; its formats too."""
+"""Test the SDK with the oldest libraries that it allows and with each protobuf, against the current server."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_in_environment(folder: Path, requirements: list[str], program: str, *arguments: str) -> str:
-    """What the program prints in an environment of its own that has these and nothing else."""
+    """Run a program in an environment with only these packages; return its output."""
     venv.create(folder / "env")
     python = str(folder / "env" / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]

@@ -1,4 +1,4 @@
-"""The transformer of the examples."""
+"""Test the example transformer ``digits_vit``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every answer of every RPC, read by a parser that refuses a field that comes twice: not every library merges."""
+"""Test that no response of any RPC repeats a field, since not every protobuf library merges repeated fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error table of the contract, row by row, as any gRPC client sees it, against running servers."""
+"""Test the error table of the contract row by row, as any gRPC client sees it, against running servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.processes import ServerProcess, running_server, until
 EXTRACT = "/layertap.v1.FeatureService/Extract"
 PHOTO = EncodedImage(EXAMPLE_PHOTO.read_bytes())
 LONG = ("stage:1 | " + "lcn(63) | " * 8 + "gap",)
-"""Takes many seconds, in steps of one or two."""
+"""Taps that compute for many seconds, in steps of one or two."""
 TOKENS = "team: {token: a-token-for-extraction, roles: [extract]}"
 
 
@@ -49,7 +49,7 @@ def request(
 
 @dataclass(frozen=True)
 class Servers:
-    """One with defaults and some models that do not work, one with small limits, and one that wants tokens."""
+    """Three servers: one with defaults and some broken models, one with small limits, and one that requires tokens."""
 
     plain: ServerProcess
     small: ServerProcess
@@ -91,7 +91,7 @@ def control(name: str) -> tuple[bytes, str]:
 
 
 def details(error: grpc.RpcError) -> dict[str, Any]:
-    """The details by the names of their types."""
+    """Return the error's details by type name."""
     assert isinstance(error, grpc.Call)
     (trailer,) = (value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin")
     assert isinstance(trailer, bytes)
@@ -106,15 +106,15 @@ def details(error: grpc.RpcError) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked, and what the table says of it."""
+    """A request, and what the table says about its error."""
 
     asked: Callable[[Servers], grpc.RpcError]
     status: str
     reason: str
     metadata: tuple[str, ...] = ()
-    """What the variable parts are called."""
+    """Expected names of the metadata."""
     field: str = ""
-    """Of BadRequest."""
+    """Expected field in BadRequest."""
     retry: bool = False
     says: str = ""
 
@@ -222,7 +222,7 @@ def test_the_table(servers: Servers, name: str) -> None:
     assert isinstance(error, grpc.Call)
     assert error.code().name == row.status
     if not row.reason:
-        return  # gRPC's own runtime tells it, on the caller's side
+        return  # reported by gRPC on the caller's side
     found = details(error)
     info = found["ErrorInfo"]
     assert (info.reason, info.domain) == (row.reason, "layertap")
@@ -241,7 +241,7 @@ def test_the_table(servers: Servers, name: str) -> None:
 
 @contextlib.contextmanager
 def busy(server: ServerProcess) -> Iterator[None]:
-    """Its only worker has long work, until the context ends."""
+    """Keep the server's only worker busy until the context ends."""
     message = request(images=(PixelImage(NINE),) * 2, taps=LONG)
     with grpc.insecure_channel(server.address) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -258,7 +258,7 @@ def overloaded(server: ServerProcess) -> grpc.RpcError:
 
 
 def too_late() -> grpc.RpcError:
-    """It waits behind another one, and nothing of it is computed: its plan is never compiled."""
+    """Send a request that expires in the queue, and check that its plan is never compiled."""
     with running_server("--workers", "1") as server:
         warmed = misses(server)
         return _late_behind_another(server, warmed)
@@ -266,7 +266,7 @@ def too_late() -> grpc.RpcError:
 
 def _late_behind_another(server: ServerProcess, warmed: list[str]) -> grpc.RpcError:
     with busy(server):
-        until(lambda: misses(server) != warmed)  # the plan of what is under way
+        until(lambda: misses(server) != warmed)  # the plan of the running request
         before = misses(server)
         error = ask(server, request(taps=("stage:3 | gmp",)), timeout=0.2)
         assert misses(server) == before
@@ -294,7 +294,7 @@ def misses(server: ServerProcess) -> list[str]:
 
 
 def still_loading() -> grpc.RpcError:
-    """A model that comes while the server runs, and is large enough to take a moment."""
+    """Ask for a model that is still loading: it is added at run time and large enough to take a moment."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server("--control"))
         client = stack.enter_context(Client(server.address))
@@ -324,7 +324,7 @@ def draining() -> grpc.RpcError:
 
 
 def limit_memory(server: ServerProcess, more: int) -> None:
-    """From now on the process may map so many bytes more."""
+    """Allow the process to map only this many more bytes."""
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + more
     resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
@@ -343,7 +343,7 @@ def out_of_memory() -> grpc.RpcError:
 
 
 def no_memory_for_a_picture() -> grpc.RpcError:
-    """A small file that becomes 48 MB of pixels."""
+    """Send a small file that decodes to 48 MB of pixels."""
     file = io.BytesIO()
     Image.new("RGB", (4000, 4000)).save(file, "PNG")
     with running_server() as server:
@@ -360,7 +360,7 @@ def defect(_request: bytes, _call: Call) -> bytes:
 
 
 def fault() -> grpc.RpcError:
-    """A method with a defect, behind the server's own dispatcher."""
+    """Call a faulty method through the server's own dispatcher."""
 
     async def asked() -> grpc.RpcError:
         dispatcher = Dispatcher(1, Room(1, 2**20))

@@ -1,4 +1,4 @@
-"""Bad requests: status, reason and details of the error table, and the next request works."""
+"""Test bad requests: status, reason and details match the error table, and the next request works."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_error_table(client: Client, case: str) -> None:
     assert type(error) is cls
     assert (error.status, error.reason) == (status, reason)
     assert metadata.items() <= error.metadata.items()
-    assert error.__cause__ is None  # one exception, without gRPC's own
+    assert error.__cause__ is None  # a single exception without gRPC's in its chain
     assert error.__suppress_context__
 
 

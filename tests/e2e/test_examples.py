@@ -1,4 +1,4 @@
-"""Every script of examples/, as a user runs it, and what its numbers must show. `test_demo` has the demo's."""
+"""Test every script of examples/ as a user runs it, and the numbers it prints; `test_demo` tests the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py") if p
 
 
 def numbers(printed: str, row: str) -> list[float]:
-    """Those of the line that begins so."""
+    """Return the numbers in the line that begins with ``row``."""
     (line,) = (line for line in printed.splitlines() if line.startswith(row))
     return [float(word) for word in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", line.removeprefix(row))]
 

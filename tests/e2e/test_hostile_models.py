@@ -1,4 +1,4 @@
-"""Files that are no models, or mean harm: refused with a reason, no path told, and nothing else disturbed."""
+"""Test damaged and malicious model files: each is refused with a reason, no path leaks, and other models still work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def bytes_of(content: bytes) -> Writer:
 
 
 def with_labels(make: Writer) -> Writer:
-    """A good model whose class names are something else."""
+    """Return a good model with other class names."""
 
     def write(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(branching().SerializeToString())
@@ -66,12 +66,12 @@ def negative_sizes() -> onnx.ModelProto:
 
 
 def more_than_it_holds() -> onnx.ModelProto:
-    """1 GB by its shape and 432 bytes in the file."""
+    """Return a tensor with 1 GB by its shape and 432 bytes in the file."""
     return with_weight(TensorProto(data_type=TensorProto.FLOAT, dims=[2**28], raw_data=bytes(4 * 108)))
 
 
 def huge_shape() -> onnx.ModelProto:
-    """A constant of 2⁶⁰ values that a node would make."""
+    """Return a model in which a node would create a constant of 2⁶⁰ values."""
     model = of_text(f"""{OPSET}
     huge (float[batch, 3, 8, 8] image) => (float[a, b, c, d] sum) {{
         zeros = ConstantOfShape (sizes)
@@ -82,7 +82,7 @@ def huge_shape() -> onnx.ModelProto:
 
 
 def gigabyte() -> onnx.ModelProto:
-    """A constant of 1 GB that onnxruntime would fold into the session."""
+    """Return a model with a constant of 1 GB that onnxruntime would fold into the session."""
     model = of_text(f"""{OPSET}
     huge (float[batch, 3, 8, 8] image) => (float[a, b, c, d] sum) {{
         zeros = ConstantOfShape (sizes)
@@ -108,7 +108,7 @@ def custom_operator() -> onnx.ModelProto:
 
 
 def outside(location: str) -> Writer:
-    """External data at a place that is not the model's folder."""
+    """Return a model with external data outside its folder."""
 
     def write(folder: Path) -> None:
         weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL)
@@ -129,7 +129,7 @@ def through_a_linked_folder(folder: Path) -> None:
 
 
 def in_a_constant(folder: Path) -> None:
-    """External data of an attribute, not of an initializer."""
+    """Return a model with external data in an attribute instead of an initializer."""
     weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL, name="x")
     weight.external_data.add(key="location", value="../../../../etc/passwd")
     model = of_text(f"{OPSET}\n{CONV}")
@@ -138,7 +138,7 @@ def in_a_constant(folder: Path) -> None:
 
 
 def large_file(folder: Path) -> None:
-    """1 GB of constants beside the model, in a file that takes no room on the disk."""
+    """Write 1 GB of constants beside the model, as a sparse file that takes no disk space."""
     with (folder / "weights.data").open("wb") as file:
         file.truncate(2**30)
     outside("weights.data")(folder)

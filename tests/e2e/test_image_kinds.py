@@ -1,4 +1,4 @@
-"""One image or several, of every kind, by every call that takes images."""
+"""Test one and several images of every kind with every call that takes images."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_bad_one_does_not_end_a_run(client: Client, expected: Array) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in SEVERAL if kind not in {"a generator", "a list of batches"}])
 def test_scikit_learn(server: ServerProcess, paths: list[Path], expected: Array, kind: str) -> None:
-    """It takes X twice, which it may have been read by then."""
+    """Pass X twice, since an iterator would be consumed by the first call."""
     got = LayertapTransformer(TAP, MODEL, server.address).fit_transform(SEVERAL[kind](paths))
     np.testing.assert_array_equal(got, expected)
 
@@ -122,7 +122,7 @@ def test_scikit_learn(server: ServerProcess, paths: list[Path], expected: Array,
 @pytest.mark.parametrize("kind", SEVERAL)
 def test_a_dataset(server: ServerProcess, paths: list[Path], expected: Array, kind: str) -> None:
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
-    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - where PyTorch is
+    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     rows = list(FeatureDataset(SEVERAL[kind](paths), model=MODEL, taps=TAP, address=server.address))
     np.testing.assert_array_equal([results[TAP].numpy() for _, results in rows], expected)
@@ -132,6 +132,6 @@ def test_a_dataset(server: ServerProcess, paths: list[Path], expected: Array, ki
 
 def test_a_dataset_of_one_path(server: ServerProcess, paths: list[Path]) -> None:
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
-    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - where PyTorch is
+    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     assert len(list(FeatureDataset(str(paths[0]), model=MODEL, taps=TAP, address=server.address))) == 1

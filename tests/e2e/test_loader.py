@@ -1,4 +1,4 @@
-"""Models that end, stop or fill the process that reads them, and that process killed: the server serves on."""
+"""Test models that crash, block or fill the process that reads them, and killing it: the server keeps serving."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.processes import ServerProcess, running_server, serve_command, until
 
 IMAGE = np.zeros((1, 3, 8, 8), np.float32)
 BUSY_SECONDS = 2.0
-"""Of computing: a child that has computed for so long has begun its job."""
+"""CPU seconds after which a child process counts as busy with its job."""
 FUZZED = 60
 
 
@@ -159,7 +159,7 @@ def test_the_child_is_killed_while_a_request_waits_for_sizes(
     asking = threading.Thread(target=ask)
     asking.start()
     server.wait_until_busy()
-    time.sleep(0.5)  # until the job is in the pipe
+    time.sleep(0.5)  # wait until the job is in the pipe
     assert answers(client)
     os.kill(child, signal.SIGKILL)
     asking.join(timeout=60)

@@ -1,4 +1,4 @@
-"""The commands of docs/pictures.md, run as they are written: each makes the picture that stands above it."""
+"""Test the commands of docs/pictures.md as written: each draws the figure above it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the models that ship and those of the examples, laid out as the document says."""
+    """Start a server with the bundled and the example models, arranged as the document says."""
     build = tmp_path_factory.mktemp("build")
     for line in PREPARATION:
         subprocess.run(["bash", "-c", line.replace("build/", f"{build}/")], cwd=ROOT, check=True)
@@ -38,7 +38,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def written(command: str) -> str:
-    """The picture that a command writes."""
+    """Return the picture that a command writes."""
     (name,) = re.findall(rf"{FOLDER}([\w.-]+)", command)
     return str(name)
 
@@ -69,7 +69,7 @@ def test_a_command_makes_its_picture(
     here, there = pixels(made), pixels(committed)
     assert here.shape == there.shape
     assert here.std() > 10
-    # Another processor computes other last digits, which move a line or a colour by a step.
+    # Rounding differs between processors and may shift a line or a colour slightly.
     assert np.abs(here - there).mean() < 2
 
 
@@ -204,5 +204,5 @@ def test_the_scale_of_the_command(
     common, own = (pixels(tmp_path / f"{scale}.png") for scale in ("common", "channel"))
     assert common.shape == own.shape
     assert np.abs(common - own).mean() > 2
-    assert cli.main([*command, "--channels", "2000", "-o", str(tmp_path / "x.png")]) == 0  # it has 48
+    assert cli.main([*command, "--channels", "2000", "-o", str(tmp_path / "x.png")]) == 0  # the layer has 48
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Two thousand different sets of taps against one server: right answers, and memory inside the plan budget."""
+"""Test 2,000 different tap sets on one server: results are correct, and memory stays within the plan budget."""
 
 from __future__ import annotations
 

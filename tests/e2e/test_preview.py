@@ -1,4 +1,4 @@
-"""PreviewExtract and InspectLayers: a request's price before it runs, and statistics without any map."""
+"""Test PreviewExtract and InspectLayers: a request's price before it runs, and statistics without maps."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_wrong_tap_says_which(client: Client) -> None:
 
 
 def reference(maps: Array, ends: tuple[float, float] | None, axis: int | None) -> dict[str, float]:
-    """The definitions, in float64."""
+    """Compute the statistics from their definitions in float64."""
     x = maps.astype(np.float64)
     finite = x[np.isfinite(x)]
     saturated = ((finite <= ends[0]) | (finite >= ends[1])).sum() if ends else 0

@@ -1,4 +1,4 @@
-"""A server that keeps answers."""
+"""Test a server with a response cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def events(server: ServerProcess) -> dict[str, int]:
 
 def test_the_same_question_has_the_same_answer_without_a_run(cat: Array) -> None:
     with running_server("--response-cache-bytes", "1000000") as server, Client(server.address) as client:
-        begun = events(server)["miss"]  # models are warmed
+        begun = events(server)["miss"]  # warming the models counts too
         first = client.extract(cat, model=MODEL, taps=["stage:4 | gap -> v", "stage:4 | gap | quantize -> q"])
         again = client.extract(cat, model=MODEL, taps=["stage:4 | gap -> v", "stage:4 | gap | quantize -> q"])
         for name in first:

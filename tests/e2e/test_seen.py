@@ -1,4 +1,4 @@
-"""What a model saw of an image, found out by asking the server."""
+"""Test how the model's view of an image is extracted from the server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A picture gives the same features, to the last bit, by whichever road it comes.
+"""Test that an image gives the same features, bit by bit, however it is passed.
 
-The roads: the path, the bytes, an open file, the Pillow image, the array of its upright pixels, a stream, the command
-line. The files: every format that is read, every orientation that the format can say, every kind of pixel.
+It is passed as a path, bytes, an open file, a Pillow image, an array of its upright pixels, in a stream, and on the
+command line. The files cover every format that is read, every orientation, and every kind of pixel.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def frames() -> list[Image.Image]:
 def turned(form: str, orientation: int) -> tuple[str, Image.Image, dict[str, Any]]:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    size = (1203, 801) if form == "JPEG" else (90, 61)  # large enough to be decoded at a reduced scale, if that were on
+    size = (1203, 801) if form == "JPEG" else (90, 61)  # large enough for decoding at a reduced scale
     return form, photo(size), {"exif": exif}
 
 
 def flat(mode: str) -> Image.Image:
-    """A photograph whose sky, say, is of one colour."""
+    """Return an image of one colour, such as a photograph of the sky."""
     image = photo().convert(mode)
     image.paste(77 if mode == "L" else (77, 8, 9), (10, 10, 60, 40))
     return image
@@ -105,7 +105,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def upright_pixels(image: Image.Image) -> Array:
-    """As the docs tell whoever has pixels and no file, in Pillow's own words."""
+    """Return the upright pixels with Pillow, as the docs describe."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return (np.asarray(image) // 257).astype(np.uint8)
@@ -180,7 +180,7 @@ def test_the_same_by_every_road(server: ServerProcess, client: Client, folder: P
 
 
 def test_every_orientation_is_the_same_picture(client: Client, folder: Path) -> None:
-    """A file that is stored turned gives what the same pixels give that are stored upright."""
+    """Compare a file with an orientation tag with the same pixels stored upright."""
     for orientation in ORIENTATIONS:
         path = folder / f"PNG turned {orientation}.png"
         with Image.open(path) as image:

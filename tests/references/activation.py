@@ -1,4 +1,4 @@
-"""Activation blocks."""
+"""Implement activation blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalization blocks."""
+"""Implement normalization blocks."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def lrn(x: Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: flo
 
 
 def local_mean(plane: Array, weights: Array) -> Array:
-    """Weighted mean around each place of an N×H×W plane, over the places inside alone."""
+    """Return the weighted mean around each position of an N×H×W plane, over the positions inside the plane only."""
     size = len(weights)
     reach = (size - 1) // 2
     result = np.empty_like(plane)

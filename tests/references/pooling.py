@@ -1,4 +1,4 @@
-"""Pooling blocks."""
+"""Implement pooling blocks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from layertap.types import Array
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, padding: tuple[int, int], *, ceil: bool) -> int:
-    """Of a window pool along one side; a last partial window must start inside the map or the padding before it."""
+    """Return the output size along one axis; a last partial window must start inside the map or its first padding."""
     span = dilation * (kernel - 1) + 1
     steps = (size + sum(padding) - span) / stride
     count = (math.ceil(steps) if ceil else math.floor(steps)) + 1
@@ -38,7 +38,7 @@ def window_pool(
     *,
     ceil: bool = False,
 ) -> Array:
-    """Calls ``value(values inside the map, places inside the padded map)`` for every window, one by one."""
+    """Call ``value`` for every window with the values inside the map and the number of positions with padding."""
     stride = stride or kernel
     pads: list[tuple[int, int]] = []
     for side in range(2):
@@ -122,7 +122,7 @@ def sort_pool(x: Array, scores: tuple[float, ...], **window: Any) -> Array:
 
 
 def max_unpool(x: Array, **window: Any) -> Array:
-    """Of the max_pool of ``x`` itself: every maximum at its place, zeros elsewhere (the first place where tied)."""
+    """Return the maxima of the windows of ``x`` at their positions (the first one of a tie), and zeros elsewhere."""
     places = np.arange(x.size, dtype=np.float64).reshape(x.shape)
     result = np.zeros(x.size)
 

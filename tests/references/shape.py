@@ -1,4 +1,4 @@
-"""Shape and selection blocks."""
+"""Implement shape and selection blocks."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def resize_cubic(x: Array, height: int, width: int) -> Array:
 
 
 def _cubic(x: Array, size: int, axis: int) -> Array:
-    """Place by place: Keys' kernel with a = -0.75 over the four neighbours, the border repeated."""
+    """Interpolate position by position with Keys' kernel (a = -0.75) over four neighbours, repeating the border."""
     moved = np.moveaxis(x, axis, -1)
     old, a = moved.shape[-1], -0.75
     result = np.zeros((*moved.shape[:-1], size))
