@@ -24,7 +24,7 @@ TAP = "stage:1 | gap -> v"
 
 
 async def shapes(client: AsyncClient) -> list[tuple[int, ...]]:
-    """Make one call and one stream."""
+    """Return the shapes of the results of one call and one stream."""
     features = await client.extract(EXAMPLE_PHOTO, model=MODEL, taps=TAP)
     items = [item async for item in client.extract_many([EXAMPLE_PHOTO] * 2, model=MODEL, taps=TAP)]
     return [features["v"].shape, *(item.features["v"].shape for item in items if item.features)]

@@ -294,7 +294,7 @@ def misses(server: ServerProcess) -> list[str]:
 
 
 def still_loading() -> grpc.RpcError:
-    """Ask for a model that is still loading: it is added at run time and large enough to take a moment."""
+    """Ask for a model while it is loading; it is large enough that this takes a moment."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server("--control"))
         client = stack.enter_context(Client(server.address))
@@ -306,8 +306,8 @@ def still_loading() -> grpc.RpcError:
             state = client.model(MODEL).state.value
             if state == "loading":
                 return ask(server, request())
-            assert state == "unloaded", "it was loaded too fast to see"
-    raise AssertionError("it is never loading")
+            assert state == "unloaded", "the model loaded before the request was sent"
+    raise AssertionError("the model never reached the state loading")
 
 
 def draining() -> grpc.RpcError:

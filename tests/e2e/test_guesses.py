@@ -82,7 +82,7 @@ def test_nothing_is_assumed_of_a_model_s_own_input(guessing: ServerProcess, name
 
 def test_every_answer_tells(guessing: ServerProcess) -> None:
     def told(images: Any) -> list[str]:
-        """Return the warnings of an inline response and of a chunked one."""
+        """Return the assumed preprocessing of a small response and of two large ones, the second chunked."""
         return [
             client.extract(images, model="bare", taps=tap).assumed_preprocessing for tap in ("scores", LARGE, LARGE)
         ]

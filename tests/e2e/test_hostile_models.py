@@ -30,7 +30,7 @@ def bytes_of(content: bytes) -> Writer:
 
 
 def with_labels(make: Writer) -> Writer:
-    """Return a good model with other class names."""
+    """Return a function that writes a good model, with ``make`` writing its file of class names."""
 
     def write(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(branching().SerializeToString())
@@ -66,7 +66,7 @@ def negative_sizes() -> onnx.ModelProto:
 
 
 def more_than_it_holds() -> onnx.ModelProto:
-    """Return a tensor with 1 GB by its shape and 432 bytes in the file."""
+    """Return a model with a weight of 1 GB by its shape and 432 bytes in the file."""
     return with_weight(TensorProto(data_type=TensorProto.FLOAT, dims=[2**28], raw_data=bytes(4 * 108)))
 
 
@@ -108,7 +108,7 @@ def custom_operator() -> onnx.ModelProto:
 
 
 def outside(location: str) -> Writer:
-    """Return a model with external data outside its folder."""
+    """Return a function that writes a model with external data at this location."""
 
     def write(folder: Path) -> None:
         weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL)
@@ -129,7 +129,7 @@ def through_a_linked_folder(folder: Path) -> None:
 
 
 def in_a_constant(folder: Path) -> None:
-    """Return a model with external data in an attribute instead of an initializer."""
+    """Write a model with external data in an attribute instead of an initializer."""
     weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL, name="x")
     weight.external_data.add(key="location", value="../../../../etc/passwd")
     model = of_text(f"{OPSET}\n{CONV}")

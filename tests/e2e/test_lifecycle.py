@@ -143,7 +143,7 @@ def test_a_stop_lets_an_answer_arrive(cat: Array) -> None:
             expected = client.extract([cat] * 20, model=MODEL, taps="stage:1")
         large = [("grpc.max_receive_message_length", -1)]
         with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(f"127.0.0.1:{port}", large) as channel:
-            # Inline instead of chunked, since an open stream would be visible to the server.
+            # One response instead of a stream, since the server counts open streams and waits for them.
             call = _calls.extract(ExtractRequest(MODEL, to_payloads([cat] * 20), ("stage:1",)))
             method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
             answer = pool.submit(method, call.request, 60)

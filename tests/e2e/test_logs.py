@@ -30,7 +30,7 @@ def request(model: str = MODEL, tap: str = "stage:1 | gap") -> bytes:
 
 
 def called(channel: grpc.Channel, data: bytes, metadata: Metadata = ()) -> grpc.Call:
-    """Make the call and ignore its error."""
+    """Make a call and return it, whether it succeeds or fails."""
     extract: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
     try:
         return extract.with_call(data, metadata=metadata, timeout=30)[1]

@@ -108,6 +108,7 @@ def gabor_filters(
 
 
 def gaussian_filter(kernel: Pair, sigma: float) -> Array:
+    """Return a Gaussian window with sum 1."""
     rows, columns = (np.exp(-((np.arange(k) - (k - 1) / 2) ** 2) / (2 * sigma**2)) for k in kernel)
     window = np.outer(rows, columns)
     return window / window.sum()
