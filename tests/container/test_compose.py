@@ -27,6 +27,7 @@ TAPS = "stage:1 | gap -> v"
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
+    """Start the project of the profile ``cpu``."""
     project = Project("cpu")
     try:
         project.compose("up", "--build", "-d")
@@ -38,6 +39,7 @@ def project() -> Iterator[Project]:
 
 @pytest.fixture
 def container(project: Project) -> str:
+    """Return the server's container."""
     (container,) = project.containers("layertap")
     return container
 

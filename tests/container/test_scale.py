@@ -23,6 +23,7 @@ ENVOY_IMAGE = "layertap-envoy:local"
 
 @pytest.fixture(scope="module")
 def envoy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build an image of Envoy and return its name."""
     folder = tmp_path_factory.mktemp("envoy")
     base = os.environ.get("BASE_IMAGE", "python:3.12-slim-bookworm")
     assert ENVOY
@@ -34,6 +35,7 @@ def envoy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def project(envoy_image: str) -> Iterator[Project]:
+    """Start the project of the profile ``scale``."""
     project = Project("scale", ENVOY_IMAGE=envoy_image, LAYERTAP_REPLICAS="2")
     try:
         project.compose("up", "--build", "-d")

@@ -23,10 +23,12 @@ ENVOY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "envoy" / "envoy.yaml"
 
 
 def seconds(text: str) -> float:
+    """Return a duration in seconds."""
     return float(text.removesuffix("s"))
 
 
 def mebibytes(text: str) -> int:
+    """Return a size in MiB."""
     return int(text[:-1]) * {"m": 1, "g": 1024}[text[-1]]
 
 

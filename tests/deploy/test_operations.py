@@ -15,6 +15,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
 def anchors() -> set[str]:
+    """Return the link targets of all headings."""
     headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -20,6 +20,7 @@ WIDE = "all:activations"
 
 
 def assert_same(got: Features, expected: Features) -> None:
+    """Check that two features are equal."""
     assert list(got) == list(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(got[name], array)

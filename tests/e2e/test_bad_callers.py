@@ -24,6 +24,7 @@ BadCaller = Callable[[str, Array], None]
 
 
 def reads_slowly(address: str, cat: Array) -> None:
+    """Read a stream of large responses slowly."""
     with Client(address) as client:
         items = client.extract_many(itertools.repeat(cat), model=MODEL, taps=WIDE)
         for _ in range(3):
@@ -33,11 +34,13 @@ def reads_slowly(address: str, cat: Array) -> None:
 
 
 def disconnects(address: str, cat: Array) -> None:
+    """Leave a stream after its first item."""
     with Client(address) as client:
         next(client.extract_many(itertools.repeat(cat), model=MODEL, taps=WIDE))
 
 
 def cancels(address: str, cat: Array) -> None:
+    """Cancel a call."""
     request = wire.encode_extract_request(ExtractRequest(MODEL, (PixelImage(cat),) * 8, (WIDE,)))
     with grpc.insecure_channel(address) as channel:
         extract: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -47,6 +50,7 @@ def cancels(address: str, cat: Array) -> None:
 
 
 def cannot_wait(address: str, cat: Array) -> None:
+    """Send a request whose deadline expires."""
     with Client(address) as client, contextlib.suppress(errors.DeadlineError):
         client.extract(cat, model=MODEL, taps="stage:4 | gap", timeout_seconds=0.001)
 

@@ -46,6 +46,7 @@ DYNAMIC = ("dynamic", "emb")
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with models that compute across the batch."""
     models = tmp_path_factory.mktemp("models")
     model_folder(models, "mixed", parser.parse_model(MIXED), PATIENT)
     model_folder(models, "dynamic", onnx.load(DATA / "dynamic_quantization.onnx"), PATIENT)
@@ -57,6 +58,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def pictures(count: int, seed: int = 0, side: int = 8) -> Array:
+    """Return random images of different magnitudes."""
     random = np.random.default_rng(seed)
     return (random.normal(size=(count, 3, side, side)) * 2.0 ** np.arange(count)[:, None, None, None]).astype(
         np.float32
@@ -64,6 +66,7 @@ def pictures(count: int, seed: int = 0, side: int = 8) -> Array:
 
 
 def truth(images: Array, output: str = "out") -> Array:
+    """Return an output of the model for images that run together."""
     model = parser.parse_model(MIXED)
     model.graph.output.append(onnx.ValueInfoProto(name="centred"))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

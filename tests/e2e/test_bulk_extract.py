@@ -76,12 +76,14 @@ def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    """Write a folder of images; return it with the paths of good and of broken images."""
     folder = tmp_path_factory.mktemp("images") / "my photos"
     folder.mkdir()
     return folder, *make_images(folder, COUNT)
 
 
 def command(server: ServerProcess, folder: Path, out: Path, *more: str, taps: list[str] = TAPS) -> list[str]:
+    """Return a command line of ``layertap extract``."""
     flags = [word for tap in taps for word in ("--tap", tap)]
     address = ["--server", server.address]
     return [
@@ -101,6 +103,7 @@ def command(server: ServerProcess, folder: Path, out: Path, *more: str, taps: li
 
 
 def run(*words: str, status: int = 0) -> tuple[str, str]:
+    """Run a command; return its standard output and standard error."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
@@ -108,11 +111,13 @@ def run(*words: str, status: int = 0) -> tuple[str, str]:
 
 
 def committed_rows(out: Path) -> int:
+    """Return the number of committed rows."""
     index = read_index(out) if index_path(out).exists() else None
     return index.rows if index else 0
 
 
 def wait_for_rows(out: Path, is_running: Callable[[], bool]) -> None:
+    """Wait until rows are committed."""
     while not committed_rows(out):
         assert is_running(), "it ended before it could be stopped"
         time.sleep(0.005)
@@ -142,6 +147,7 @@ def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[in
 
 
 def errors_of(out: Path) -> list[dict[str, str]]:
+    """Return the entries of the error list."""
     return [json.loads(line) for line in out.with_name(f"{out.name}.errors.jsonl").read_text().splitlines()]
 
 
@@ -234,6 +240,7 @@ def test_a_model_that_goes_away_is_no_fault_of_the_images(
 
 
 def errors_in(out: Path) -> list[str]:
+    """Return the lines of the error list, or none if it does not exist."""
     path = out.with_name(f"{out.name}.errors.jsonl")
     return path.read_text().splitlines() if path.exists() else []
 

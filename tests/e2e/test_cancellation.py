@@ -34,6 +34,7 @@ endless (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
 
 
 def processor_seconds(server: ServerProcess) -> float:
+    """Return the CPU seconds that the server has used."""
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -57,11 +57,14 @@ def test_two_loops_at_once(server: ServerProcess) -> None:
 
 
 def models_of(client: Client) -> list[str]:
+    """List models and close the client."""
     with client:
         return [model.name for model in client.models()]
 
 
 def models_of_async(client: AsyncClient) -> list[str]:
+    """List models and close the client, in a new event loop."""
+
     async def ask() -> list[str]:
         async with client:
             return [model.name for model in await client.models()]

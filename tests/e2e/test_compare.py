@@ -22,6 +22,7 @@ ONE, OTHER = "digits_vit", "digits_vit_int8"
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[ServerProcess]:
+    """Start a server with the example models."""
     with running_server(models=ROOT / "examples" / "models") as process:
         yield process
 
@@ -34,10 +35,12 @@ def answer(capsys: pytest.CaptureFixture[str], server: ServerProcess, *arguments
 
 
 def cosine(a: Array, b: Array) -> float:
+    """Return the cosine similarity."""
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 def cka(x: Array, y: Array) -> float:
+    """Return the linear CKA of centred features."""
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     return float(np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 

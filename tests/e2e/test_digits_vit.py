@@ -19,6 +19,7 @@ DIGITS = sorted((ROOT / "examples" / "images" / "digits").glob("*.png"))
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[Client]:
+    """Return a client of a server with the example models."""
     with running_server(models=ROOT / "examples" / "models") as server, Client(server.address) as client:
         yield client
 

@@ -43,6 +43,8 @@ COMMAND = re.compile(r"(\$ |sudo |layertap |make |python|pip |source |import |fr
 
 @dataclass(frozen=True)
 class CodeBlock:
+    """A code block of a page."""
+
     page: Path
     line: int
     language: str
@@ -52,10 +54,12 @@ class CodeBlock:
 
     @property
     def id(self) -> str:
+        """Return page and line, as the test's name."""
         return f"{self.page.name}:{self.line}"
 
 
 def code_blocks(page: Path) -> Iterator[CodeBlock]:
+    """Yield the code blocks of a page."""
     text = page.read_text()
     fences = list(re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE))
     for fence, following in itertools.zip_longest(fences, fences[1:]):
@@ -70,6 +74,7 @@ CODE = [block for page in PAGES if page.name not in RUN_ELSEWHERE for block in c
 
 
 def of_language(*languages: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the blocks of these languages."""
     chosen = [pytest.param(block, id=block.id) for block in CODE if block.language in languages]
     return pytest.mark.parametrize("block", chosen)
 
@@ -83,12 +88,14 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
+        """Return the environment of commands."""
         path = f"{self.folder / '.venv' / 'bin'}:{os.environ['PATH']}"
         return {**os.environ, "HOME": str(self.folder / "home"), "PATH": path}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Copy the repository and start a server."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("examples", "docs", "protos"):
         (folder / name).symlink_to(ROOT / name)
@@ -134,6 +141,7 @@ def test_it_runs(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, block: Cod
 
 
 def run_python(checkout: Checkout, block: CodeBlock) -> str:
+    """Run a Python block and return its output."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(block.text.replace("localhost:8001", checkout.address), block.id, "exec"), {})
@@ -141,6 +149,7 @@ def run_python(checkout: Checkout, block: CodeBlock) -> str:
 
 
 def run_shell(checkout: Checkout, block: CodeBlock) -> str:
+    """Run a shell block and return its output."""
     if NEEDS_MORE.search(block.text):
         pytest.skip(
             "docker-compose's commands are run by tests/container, Kubernetes' manifests checked by tests/deploy"

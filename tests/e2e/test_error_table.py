@@ -44,6 +44,7 @@ def request(
     taps: tuple[str, ...] = ("stage:1 | gap",),
     version: str = "",
 ) -> bytes:
+    """Return an encoded Extract request."""
     return wire.encode_extract_request(ExtractRequest(model, images, taps, version)).SerializeToString()
 
 
@@ -58,6 +59,7 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Start the servers."""
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(MODELS / MODEL, models / MODEL)
     model_folder(models, "branching", branching())
@@ -74,10 +76,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 def ask(server: ServerProcess, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
+    """Send a message that must fail, and return the error."""
     return ask_at(server.address, message, method, timeout)
 
 
 def ask_at(address: str, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
+    """Send a message that must fail to an address, and return the error."""
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
@@ -87,6 +91,7 @@ def ask_at(address: str, message: bytes, method: str = EXTRACT, timeout: float =
 
 
 def control(name: str) -> tuple[bytes, str]:
+    """Return a LoadModel request and its method."""
     return model_pb.LoadModelRequest(model=name).SerializeToString(), "/layertap.v1.ModelService/LoadModel"
 
 
@@ -120,10 +125,12 @@ class Row:
 
 
 def plain(message: bytes) -> Callable[[Servers], grpc.RpcError]:
+    """Return a function that sends the message to the server with defaults."""
     return lambda servers: ask(servers.plain, message)
 
 
 def small(message: bytes) -> Callable[[Servers], grpc.RpcError]:
+    """Return a function that sends the message to the server with small limits."""
     return lambda servers: ask(servers.small, message)
 
 
@@ -253,6 +260,7 @@ def busy(server: ServerProcess) -> Iterator[None]:
 
 
 def overloaded(server: ServerProcess) -> grpc.RpcError:
+    """Send a request while the queue is full."""
     with busy(server):
         return ask(server, request(images=(PixelImage(NINE),)))
 
@@ -274,6 +282,7 @@ def _late_behind_another(server: ServerProcess, warmed: list[str]) -> grpc.RpcEr
 
 
 def gone() -> grpc.RpcError:
+    """Cancel a request."""
     with running_server("--workers", "1") as server, busy(server):
         with grpc.insecure_channel(server.address) as channel:
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -290,6 +299,7 @@ def gone() -> grpc.RpcError:
 
 
 def misses(server: ServerProcess) -> list[str]:
+    """Return the metric lines of plan cache misses."""
     return [line for line in server.metrics().splitlines() if "plan_cache_total" in line and "miss" in line]
 
 
@@ -311,6 +321,7 @@ def still_loading() -> grpc.RpcError:
 
 
 def draining() -> grpc.RpcError:
+    """Send a request while the server drains."""
     with running_server("--drain-seconds", "3") as server:
         with grpc.insecure_channel(server.address) as channel:
             grpc.channel_ready_future(channel).result(10)
@@ -331,6 +342,7 @@ def limit_memory(server: ServerProcess, more: int) -> None:
 
 
 def out_of_memory() -> grpc.RpcError:
+    """Send a request while the server lacks memory."""
     with running_server() as server:
         with Client(server.address) as client:
             client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap")
@@ -356,6 +368,7 @@ def no_memory_for_a_picture() -> grpc.RpcError:
 
 
 def defect(_request: bytes, _call: Call) -> bytes:
+    """Raise an unexpected error."""
     raise KeyError("/a/path/of/the/server")
 
 

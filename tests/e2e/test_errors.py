@@ -25,11 +25,13 @@ PHOTO = PHOTOS / "coffee.png"
 
 @pytest.fixture
 def works_afterwards(client: Client, cat: Array) -> Iterator[None]:
+    """Check that a correct request still works."""
     yield
     assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
 
 
 def extract(**changed: Any) -> Callable[[Client], object]:
+    """Return a function that sends a request with some arguments changed."""
     arguments = {"images": [PHOTO], "model": MODEL, "taps": ["stage:1 | gap"], **changed}
     return lambda client: client.extract(arguments.pop("images"), **arguments)
 
@@ -158,12 +160,14 @@ def test_the_nearest_names_are_offered(client: Client, call: Callable[[Client], 
 
 
 def raw_extract(server: ServerProcess, request: pb.ExtractRequest) -> grpc.RpcError:
+    """Send a message that must fail, and return the error."""
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
         FeatureServiceStub(channel).Extract(request, timeout=20)
     return caught.value
 
 
 def details(error: grpc.RpcError) -> dict[str, Any]:
+    """Return the error's details by type name."""
     assert isinstance(error, grpc.Call)
     trailer = next(value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin")
     assert isinstance(trailer, bytes)
@@ -211,6 +215,7 @@ def test_messages_that_no_sdk_would_send(
 
 
 def status_of_raw_call(server: ServerProcess, method: str, request: bytes) -> grpc.StatusCode:
+    """Return the status of a call with raw bytes."""
     with grpc.insecure_channel(server.address) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/layertap.v1.FeatureService/{method}")
         with pytest.raises(grpc.RpcError) as caught:

@@ -23,6 +23,7 @@ def numbers(printed: str, row: str) -> list[float]:
 
 
 def retrieval(printed: str) -> None:
+    """Check the output of retrieval.py."""
     assert numbers(printed, "mirror") == [16, 16, 16, 16]
     found, count = numbers(printed, "first:")
     assert found / count > 0.75
@@ -30,6 +31,7 @@ def retrieval(printed: str) -> None:
 
 
 def anomaly(printed: str) -> None:
+    """Check the output of anomaly.py."""
     assert min(numbers(printed, "brick")) > 0.95
     for texture in ("grass", "gravel"):
         of_images, of_pixels = numbers(printed, texture)
@@ -40,12 +42,14 @@ def anomaly(printed: str) -> None:
 
 
 def linear_probe(printed: str) -> None:
+    """Check the output of linear_probe.py."""
     for labelled in (20, 100):
         pixels, _, energy, _ = numbers(printed, f"{labelled:>8}")
         assert energy > pixels > 0.5
 
 
 def perceptual_distance(printed: str) -> None:
+    """Check the output of perceptual_distance.py."""
     for distortion in ("shift by 1, 2, 4 pixels", "blur, σ = 1, 2, 4", "JPEG, quality 40, 15, 5"):
         *errors, weak, medium, strong = numbers(printed, distortion)
         assert sorted(errors) == errors
@@ -55,6 +59,7 @@ def perceptual_distance(printed: str) -> None:
 
 
 def style(printed: str) -> None:
+    """Check the output of style.py."""
     right, count = numbers(printed, "nearest piece belongs to the same picture:")
     assert right / count > 0.9
     to_brick, to_grass, to_gravel, *_ = numbers(printed, "grass")
@@ -62,6 +67,7 @@ def style(printed: str) -> None:
 
 
 def dead_units(printed: str) -> None:
+    """Check the output of dead_units.py."""
     dead, channels, share = numbers(printed, "dead channels:")
     assert 0 < dead < channels
     assert share == round(dead / channels * 100, 1)

@@ -17,6 +17,7 @@ from tests.pixels import assert_same_pixels
 
 
 def top(client: Client, photo: str, count: int) -> list[int]:
+    """Return the classes with the highest scores."""
     scores = client.extract(PHOTOS / photo, model=MODEL, taps="logits")["logits"][0]
     return [int(number) for number in np.argsort(-scores)[:count]]
 

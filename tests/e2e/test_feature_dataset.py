@@ -19,10 +19,12 @@ DataLoader = torch.utils.data.DataLoader
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+    """Write images; return the paths of good and of broken ones."""
     return make_images(Path(tmp_path_factory.mktemp("images")), 21)
 
 
 def dataset(server: ServerProcess, paths: list[str], **options: Any) -> Any:
+    """Return a dataset of the server's features."""
     from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     return FeatureDataset(paths, model=MODEL, taps=["stage:1 | gap -> v", "stem"], address=server.address, **options)

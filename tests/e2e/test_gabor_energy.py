@@ -16,6 +16,7 @@ LAYERS = ("energy", "normalized")
 
 
 def grating(wavelength: float, degrees: float, phase: float = 0.0, contrast: float = 0.8) -> Array:
+    """Return an image of a sinusoidal grating."""
     y, x = np.mgrid[:128, :128]
     angle = math.radians(degrees)
     wave = np.cos(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength + phase)

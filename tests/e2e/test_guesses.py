@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[Client, Any], object]] = {
 
 
 def warnings_of(call: Callable[[], object]) -> list[warnings.WarningMessage]:
+    """Return the warnings that a call raises."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()

@@ -26,6 +26,7 @@ def _lives_on(client: Client, cat: Array) -> Iterator[None]:
 
 
 def png(width: int, height: int, mode: str = "RGB") -> bytes:
+    """Return a PNG of this size."""
     buffer = io.BytesIO()
     Image.new(mode, (width, height)).save(buffer, "PNG")
     return buffer.getvalue()

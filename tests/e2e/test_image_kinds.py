@@ -22,12 +22,14 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.ui
 
 
 def png(number: int) -> bytes:
+    """Return a PNG, different for each number."""
     Image.fromarray(PICTURES[number]).save(file := io.BytesIO(), "PNG")
     return file.getvalue()
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Write images and return their paths."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(3):
         (folder / f"{number}.png").write_bytes(png(number))
@@ -36,10 +38,12 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def expected(client: Client) -> Array:
+    """Return the features of each image, extracted alone."""
     return np.concatenate([client.extract(png(number), model=MODEL, taps=TAP)[TAP] for number in range(3)])
 
 
 def mixed(paths: list[Path]) -> Array:
+    """Return images of different kinds."""
     images = np.empty(3, object)
     images[:] = [paths[0], io.BytesIO(png(1)), Image.fromarray(PICTURES[2])]
     return images

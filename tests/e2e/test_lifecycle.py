@@ -35,6 +35,7 @@ def start_and_fail(*flags: str, models: Path = MODELS) -> str:
 
 
 def only_line(text: str) -> str:
+    """Return the text's only line."""
     (line,) = text.splitlines()
     assert line.startswith("layertap: ")
     return line

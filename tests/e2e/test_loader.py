@@ -29,10 +29,12 @@ FUZZED = 60
 
 
 def answers(client: Client, model: str = "good") -> bool:
+    """Return whether the model answers a request."""
     return client.extract(IMAGE, model=model, taps="scores")["scores"].shape == (1, 4)
 
 
 def write(models: Path, name: str, model: onnx.ModelProto) -> Path:
+    """Write a model to a folder and return the folder."""
     home = models / name
     home.mkdir(exist_ok=True)
     onnx.save(model, home / "model.onnx")
@@ -41,17 +43,20 @@ def write(models: Path, name: str, model: onnx.ModelProto) -> Path:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
+    """Write the models to a folder and return it."""
     model_folder(tmp_path, "good", branching())
     return tmp_path
 
 
 @pytest.fixture
 def served(models: Path) -> Iterator[tuple[ServerProcess, Client]]:
+    """Start a server with the models, and yield it with a client."""
     with running_server("--control", models=models) as server, Client(server.address) as client:
         yield server, client
 
 
 def reason(client: Client, model: str = "bad") -> str:
+    """Return why a model failed to load."""
     info = client.model(model)
     assert info.state is ModelState.FAILED
     return info.reason

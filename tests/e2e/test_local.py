@@ -30,6 +30,7 @@ COMMANDS = {
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command with ``--local``."""
     command = [sys.executable, "-m", "layertap.cli", *arguments, "--local", "--models", str(MODELS), "--device", "cpu"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 

@@ -25,6 +25,7 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def request(model: str = MODEL, tap: str = "stage:1 | gap") -> bytes:
+    """Return an encoded Extract request."""
     asked = ExtractRequest(model, (EncodedImage(PHOTO),), (tap,))
     return wire.encode_extract_request(asked).SerializeToString()
 
@@ -40,6 +41,7 @@ def called(channel: grpc.Channel, data: bytes, metadata: Metadata = ()) -> grpc.
 
 
 def trailer(call: grpc.Call) -> str:
+    """Return the request id of a call."""
     return str(dict(call.trailing_metadata() or ())["x-request-id"])
 
 
@@ -110,6 +112,7 @@ def test_what_native_libraries_write_is_a_line_as_all_others() -> None:
 
 
 def damaged_tiff(seed: int) -> bytes:
+    """Return a damaged TIFF."""
     file, chosen = io.BytesIO(), random.Random(seed)
     Image.new("RGB", (80, 60), (9, 99, 200)).save(
         file, "TIFF", compression="tiff_lzw" if seed % 2 else "tiff_adobe_deflate"

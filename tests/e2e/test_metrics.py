@@ -23,6 +23,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def samples(server: ServerProcess) -> Samples:
+    """Return all metrics by name and labels."""
     families = text_string_to_metric_families(server.metrics())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -32,6 +33,7 @@ def samples(server: ServerProcess) -> Samples:
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
+    """Return the value of one metric."""
     return found[name, frozenset(labels.items())]
 
 
@@ -127,6 +129,7 @@ def test_nothing_that_a_caller_made_up_becomes_a_label(tmp_path: Path) -> None:
 
 
 def extract_on_and_on(client: Client, image: Array) -> None:
+    """Send requests repeatedly."""
     for _ in range(1000):
         client.extract([image] * 4, model=MODEL, taps="logits")
 

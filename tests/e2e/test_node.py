@@ -34,6 +34,7 @@ def node() -> str:
 
 
 def run(node: str, address: str, taps: list[str]) -> dict[str, Any]:
+    """Run the example and return the features that it reads."""
     command = [node, str(EXAMPLE / "extract.js"), address, MODEL, str(EXAMPLE_PHOTO), *taps]
     environment = {**os.environ, "NODE_PATH": str(BUILD / "node_modules")}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)

@@ -20,6 +20,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with all models."""
     folder = tmp_path_factory.mktemp("models")
     for name, odd in MODELS.items():
         odd.write(folder, name)
@@ -48,6 +49,7 @@ def whole(odd: Odd, images: Array, wanted: list[str]) -> dict[str, Array]:
 
 
 def quoted(name: str) -> str:
+    """Return the name quoted for a tap expression."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -141,6 +141,7 @@ MANY = {
 
 
 def refusal(server: ServerProcess, method: str, request: bytes) -> errors.LayertapError:
+    """Send a request that must be refused, and return the error."""
     with grpc.insecure_channel(server.address) as plain:
         channel: Any = plain
         with pytest.raises(grpc.RpcError) as caught:

@@ -44,6 +44,7 @@ def written(command: str) -> str:
 
 
 def pixels(path: Path) -> Array:
+    """Return the pixels of a PNG."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB")).astype(np.int16)

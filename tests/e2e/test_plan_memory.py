@@ -19,6 +19,7 @@ GROUP = 40
 
 
 def taps_of(layers: list[str]) -> list[str]:
+    """Return a tap of statistics for each layer."""
     return [f'"{layer}" | flatten | stats -> "{layer}"' for layer in layers]
 
 

@@ -16,6 +16,7 @@ from tests.processes import ServerProcess, running_server
 
 
 def events(server: ServerProcess) -> dict[str, int]:
+    """Return the count of each event of the plan cache."""
     found = re.findall(r'^layertap_plan_cache_total{event="(\w+)"} (\S+)', server.metrics(), re.MULTILINE)
     return {event: int(float(count)) for event, count in found}
 

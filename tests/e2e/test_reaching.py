@@ -34,12 +34,14 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         """Write nothing."""
 
     def do_CONNECT(self) -> None:
+        """Answer with an error."""
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
         self.send_error(502)
 
 
 @contextlib.contextmanager
 def web_server() -> Iterator[http.server.ThreadingHTTPServer]:
+    """Start the web server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     server.asked = []  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -183,6 +185,7 @@ def test_no_proxy_stands_before_this_host(
 
 
 def cli(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
     command = [sys.executable, "-m", "layertap.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
 

@@ -33,11 +33,13 @@ def scaled(factor: float) -> onnx.ModelProto:
 
 
 def write_version(home: Path, version: int, model: onnx.ModelProto) -> None:
+    """Write a version of a model."""
     (home / str(version)).mkdir(parents=True, exist_ok=True)
     onnx.save(model, home / str(version) / "model.onnx")
 
 
 def conv(client: Client, version: str = "", model: str = "versions") -> float:
+    """Return the largest value of the layer `conv`."""
     return float(np.abs(client.extract(IMAGE, model=model, version=version, taps="conv")["conv"]).max())
 
 
@@ -81,6 +83,7 @@ def test_what_changes_on_disk_is_loaded_where_the_operator_watches(tmp_path: Pat
 
 
 def health(server: ServerProcess, service: str) -> int:
+    """Return the health of a service."""
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return int(stub.Check(health_pb2.HealthCheckRequest(service=service)).status)

@@ -46,6 +46,7 @@ class Authority:
 
     @property
     def roots(self) -> Path:
+        """Write the authority's certificate and return its path."""
         path = self.folder / "ca.pem"
         self.ca.cert_pem.write_to_path(path)
         return path
@@ -53,16 +54,19 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
+    """Return an authority with a folder."""
     return Authority(tmp_path, trustme.CA())
 
 
 @pytest.fixture
 def flags(authority: Authority) -> list[str]:
+    """Return the server's TLS flags."""
     certificate, key = authority.issue()
     return ["--tls-certificate", str(certificate), "--tls-key", str(key)]
 
 
 def port_of(server: ServerProcess) -> str:
+    """Return the server's port."""
     return server.address.rpartition(":")[2]
 
 

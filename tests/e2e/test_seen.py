@@ -31,6 +31,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with models of different preprocessing."""
     folder = tmp_path_factory.mktemp("models")
     for name, told in INPUTS.items():
         (folder / name).mkdir()
@@ -40,6 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def photo() -> Image.Image:
+    """Return the example photograph."""
     with Image.open(EXAMPLE_PHOTO) as image:
         return image.convert("RGB")
 
@@ -54,6 +56,7 @@ def test_resized_and_cropped(client: Client) -> None:
 
 
 def expected(name: str) -> Array:
+    """Return the model's view of the photograph, computed with Pillow."""
     if name == "bgr":
         return np.asarray(photo().resize((48, 40), Image.Resampling.BILINEAR))
     if name == "free":

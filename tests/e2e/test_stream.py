@@ -32,11 +32,13 @@ STREAM = "/layertap.v1.FeatureService/ExtractStream"
 
 @pytest.fixture(scope="module")
 def sharing() -> Iterator[ServerProcess]:
+    """Start a server with shared memory."""
     with running_server("--shared-memory") as server:
         yield server
 
 
 def assert_same(got: object, expected: object) -> None:
+    """Check that two features are equal."""
     assert isinstance(got, dict)
     assert isinstance(expected, dict)
     assert list(got) == list(expected)

@@ -29,11 +29,13 @@ class Collector(collector_grpc.TraceServiceServicer):
     """A collector that keeps all spans."""
 
     def __init__(self) -> None:
+        """Create a collector without spans."""
         self.spans: list[trace_pb2.Span] = []
         self.resources: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - name and arguments given by gRPC
+        """Store the spans of a request."""
         with self._lock:
             for spans in request.resource_spans:
                 self.resources.append(attributes(spans.resource.attributes))
@@ -42,13 +44,16 @@ class Collector(collector_grpc.TraceServiceServicer):
         return collector_pb.ExportTraceServiceResponse()
 
     def named(self, name: str) -> list[trace_pb2.Span]:
+        """Return the spans with this name."""
         return [span for span in self.spans if span.name == name]
 
     def children(self, span: trace_pb2.Span) -> list[trace_pb2.Span]:
+        """Return the child spans of a span."""
         return [child for child in self.spans if child.parent_span_id == span.span_id]
 
 
 def attributes(pairs: Any) -> dict[str, Any]:
+    """Return attributes as a dictionary."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
 
 
@@ -65,6 +70,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Collector, str]
 
 
 def extract(channel: grpc.Channel, tap: str, flags: str = "01") -> None:
+    """Send a request with a trace context."""
     request = wire.encode_extract_request(ExtractRequest(MODEL, (EncodedImage(PHOTO),), (tap,)))
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
     headers = (("traceparent", f"00-{TRACE}-{CALLER}-{flags}"),)

@@ -44,6 +44,7 @@ class Prometheus:
     port: int
 
     def get(self, path: str, **query: str) -> Any:
+        """Send a query to the HTTP API."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=10) as reply:
             return json.load(reply)["data"]
@@ -53,18 +54,21 @@ class Prometheus:
         return list(self.get("query", query=expression)["result"])
 
     def is_ready(self) -> bool:
+        """Return whether Prometheus is ready."""
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10):
             return True
         return False
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:
+    """Run promtool and return its output."""
     done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def wait_until(holds: Callable[[], bool], why: object) -> None:
+    """Wait until the condition holds."""
     for _ in range(PATIENCE):
         if holds():
             return
@@ -74,6 +78,7 @@ def wait_until(holds: Callable[[], bool], why: object) -> None:
 
 @pytest.fixture(scope="module")
 def scraped() -> Iterator[ServerProcess]:
+    """Start a server and a Prometheus that scrapes it, and send requests."""
     with running_server("--triton-metrics", "--response-cache-bytes", "1000000") as server:
         yield server
 
@@ -132,6 +137,7 @@ def dashboard_expressions() -> list[str]:
 
 
 def alerts() -> list[dict[str, Any]]:
+    """Return the rules of all alerts."""
     groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 

@@ -52,11 +52,13 @@ class Replica:
     """A server whose ports stay the same when it is restarted."""
 
     def __init__(self, log: Path) -> None:
+        """Choose ports and start the server."""
         self.port, self._metrics_port = free_port(), free_port()
         self._log = log
         self.start()
 
     def start(self) -> None:
+        """Start the server."""
         ports = ["--port", str(self.port), "--metrics-port", str(self._metrics_port)]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
@@ -79,6 +81,7 @@ class Replica:
         return self._metric(r'layertap_requests_total\{method="Extract",.*status="OK"\}')
 
     def busy(self) -> bool:
+        """Return whether the server handles a request."""
         return self._metric("layertap_requests_admitted") > 0
 
     def _metric(self, pattern: str) -> int:
@@ -92,6 +95,7 @@ class Envoy:
     """Envoy with the shipped configuration, except for its ports and the replicas' addresses."""
 
     def __init__(self, replicas: list[Replica], folder: Path) -> None:
+        """Start Envoy and wait until it finds all replicas."""
         self._port, self._admin_port, self.metrics_port = free_port(), free_port(), free_port()
         self.address = f"127.0.0.1:{self._port}"
         self._log = folder / "envoy.log"
@@ -132,6 +136,7 @@ class Envoy:
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
 
     def stop(self) -> None:
+        """Stop Envoy."""
         self._process.terminate()
         self._process.wait(20)
 
@@ -152,12 +157,14 @@ class Load:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
+        """Start the callers."""
         self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop the callers."""
         self._ended.set()
         for thread in self._threads:
             thread.join()

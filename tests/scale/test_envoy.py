@@ -30,17 +30,20 @@ PICTURES = [np.full((64, 64, 3), 30 * number, np.uint8) for number in range(8)]
 
 @pytest.fixture(scope="module")
 def behind_envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Replica], Envoy]]:
+    """Start three replicas and Envoy."""
     with fleet(tmp_path_factory.mktemp("fleet")) as made:
         yield made
 
 
 @pytest.fixture
 def replicas(behind_envoy: tuple[list[Replica], Envoy]) -> list[Replica]:
+    """Return the replicas."""
     return behind_envoy[0]
 
 
 @pytest.fixture
 def envoy(behind_envoy: tuple[list[Replica], Envoy]) -> Envoy:
+    """Return Envoy."""
     return behind_envoy[1]
 
 
@@ -48,6 +51,7 @@ class Stream:
     """One ``extract_many`` over endless pictures, until the context ends."""
 
     def __init__(self, address: str) -> None:
+        """Create a stream to this address."""
         self._address = address
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read)
@@ -55,12 +59,14 @@ class Stream:
         self.failure: Exception | None = None
 
     def __enter__(self) -> Self:
+        """Start the stream."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the stream."""
         self._ended.set()
         self._thread.join()
 
@@ -95,6 +101,7 @@ def check_stream(stream: Stream, address: str) -> None:
 
 
 def wait_for_traffic(replica: Replica) -> None:
+    """Wait until a replica receives requests."""
     wait_until(lambda: replica.answered() > 20, "a replica that came back gets no requests")
 
 

@@ -22,6 +22,7 @@ OTHERS = ["notes.txt", ".hidden.jpg", ".cache/x.jpg", "a b/.x/y.png", "jpg", "a 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Return a folder with images and other files."""
     for name in (*IMAGES, *OTHERS):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +65,7 @@ def test_what_is_not_there(folder: Path) -> None:
 
 
 def png() -> bytes:
+    """Return a small PNG."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
     return file.getvalue()

@@ -18,6 +18,7 @@ from layertap.cli._style import RED, style_text
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
     (commands,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(commands.choices)
 
@@ -62,7 +63,10 @@ def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixtur
 
 
 class Terminal(io.StringIO):
+    """A text stream that claims to be a terminal."""
+
     def isatty(self) -> bool:
+        """Return True."""
         return True
 
 

@@ -56,6 +56,7 @@ def extract(out: Path, images: list[str] = IMAGES) -> None:
 
 
 def assert_complete(out: Path) -> None:
+    """Check that the output has one correct row for each image."""
     features = Features.load(out)
     numbers = np.array([IMAGES.index(path) for path in features.paths])
     assert sorted(numbers) == list(range(len(IMAGES)))
@@ -71,6 +72,7 @@ def assert_complete(out: Path) -> None:
 
 @pytest.fixture(params=BULK_SUFFIXES)
 def out(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return the path of an output in each format that can grow."""
     return tmp_path / "new" / f"features{request.param}"
 
 

@@ -112,11 +112,13 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_same_bits(got: Array, expected: Array) -> None:
+    """Check dtype, shape and every bit."""
     assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
     assert got.tobytes() == expected.tobytes()
 
 
 def assert_same(got: Features, expected: Features) -> None:
+    """Check that all results and facts are equal."""
     assert list(got) == list(expected)
     assert (got.model, got.version, got.taps, got.paths) == (
         expected.model,
@@ -156,6 +158,7 @@ def test_negative_zeros(tmp_path: Path, suffix: str) -> None:
 
 
 def vectors() -> Features:
+    """Return features of two images: vectors and maps."""
     maps = (
         FeatureMap("signature", np.arange(6, dtype=np.float32).reshape(2, 3), "a", Layout.VECTOR),
         FeatureMap("maps", np.zeros((2, 3, 4, 5), np.float16), "b", Layout.NCHW, 1),

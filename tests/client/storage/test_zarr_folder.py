@@ -26,6 +26,7 @@ class FailingDisk:
     """A disk on which the chosen file replacement fails, and later ones succeed slowly."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+        """Replace `os.replace`; the call number ``failing`` fails."""
         self._rename, self._count, self._failing = os.replace, itertools.count(), failing
         self._failed = threading.Event()
         self.late = 0

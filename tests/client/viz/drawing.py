@@ -26,20 +26,24 @@ def result(name: str, values: Array) -> Result:
 
 
 def picture(title: str, *results: Result) -> Picture:
+    """Return a picture of a grey square with these results."""
     pixels = np.full((32, 32, 3), 100, np.uint8)
     pixels[:16] = 200
     return Picture(title, pixels, results)
 
 
 def maps(channels: int = 4, side: int = 8, seed: int = 0) -> Array:
+    """Return random maps of shape C×H×W."""
     return np.random.default_rng(seed).normal(size=(channels, side, side)).astype(np.float32)
 
 
 def titles(figure: Figure) -> list[str]:
+    """Return the titles of all axes."""
     return [axes.get_title() for axes in all_axes(figure) if axes.get_title()]
 
 
 def texts(figure: Figure) -> list[str]:
+    """Return the texts inside all axes."""
     return [text.get_text() for axes in all_axes(figure) for text in axes.texts]
 
 
@@ -49,6 +53,7 @@ def drawn(axes: Axes) -> Array:
 
 
 def all_axes(figure: Figure) -> list[Axes]:
+    """Return the visible axes."""
     return [axes for axes in figure.axes if axes.get_visible()]
 
 

@@ -112,6 +112,7 @@ def test_a_strip_has_a_cell_a_layer() -> None:
 
 
 def statistics(layer: str, **values: float) -> LayerStatistics:
+    """Return statistics of a layer with some values changed."""
     plain = {"min": 0, "max": 6, "mean": 1, "standard_deviation": 2, "zero_fraction": 0.25, "saturated_fraction": 0}
     counts = {"dead_channels": 0, "nan_count": 0, "inf_count": 0, "l2_norm": 50}
     return LayerStatistics(layer, **{**plain, **counts, **values})  # type: ignore[arg-type]

@@ -44,11 +44,13 @@ NAMES: dict[str, Callable[[int], tuple[str, str]]] = {
 
 
 def layer(name: str, path: str, array: Array, layout: Layout, operator: str = "Conv") -> LayerInfo:
+    """Return the information of a layer."""
     tokens = GRID if layout is Layout.TOKENS and array.shape[1] == 197 else None
     return LayerInfo(name, name, operator, path, 0, "float32", (), array.shape, layout, tokens=tokens)
 
 
 def random(*shape: int, seed: int = 0) -> Array:
+    """Return random values for one image."""
     return np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
 
 
@@ -140,6 +142,7 @@ def test_300_layers_of_long_names() -> None:
 
 
 def words(figure: Figure) -> str:
+    """Return all visible texts."""
     return "\n".join(text.get_text() for text in visible_texts(figure))
 
 
@@ -234,6 +237,7 @@ def test_a_result_that_is_not_as_long_as_the_classes_has_no_labels() -> None:
 
 
 def bars_of(figure: Figure) -> list[str]:
+    """Return the labels of the colour bars."""
     return [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
 
 

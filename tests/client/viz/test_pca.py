@@ -12,6 +12,7 @@ from layertap.viz.pca import principal_components, to_colours
 
 
 def maps(seed: int, channels: int, height: int, width: int) -> Array:
+    """Return random maps with correlated channels."""
     random = np.random.default_rng(seed)
     mixing = random.normal(size=(channels, channels)) * np.logspace(0, -2, channels)
     return np.tensordot(mixing, random.normal(size=(channels, height, width)), 1) + 7

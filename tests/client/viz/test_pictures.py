@@ -30,11 +30,13 @@ LAYER = LayerInfo(
 
 
 def only(array: Array, layout: Layout, layer: LayerInfo, name: str = "maps") -> Result:
+    """Return the only result of one layer."""
     (result,) = results_of(Features((FeatureMap(name, array, "maps", layout),)), {"maps": layer})
     return result
 
 
 def counted(*shape: int) -> Array:
+    """Return the numbers 0, 1, 2 … in this shape."""
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
