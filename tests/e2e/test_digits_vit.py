@@ -10,7 +10,7 @@ from PIL import Image
 
 from layertap import Client
 from layertap.types import Layout, TokenGrid
-from layertap.viz.pictures import seen
+from layertap.viz.pictures import extract_view
 from tests.paths import ROOT
 from tests.processes import running_server
 
@@ -40,7 +40,9 @@ def test_it_reads_digits(examples: Client, model: str) -> None:
 def test_it_sees_luminance(examples: Client) -> None:
     with Image.open(DIGITS[0]) as image:
         grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(seen(examples, DIGITS[0], "digits_vit"), np.repeat(grey[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(
+        extract_view(examples, DIGITS[0], "digits_vit"), np.repeat(grey[:, :, None], 3, axis=2)
+    )
 
 
 def test_its_tokens_have_a_grid(examples: Client) -> None:

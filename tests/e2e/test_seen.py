@@ -10,7 +10,7 @@ from PIL import Image
 
 from layertap import Client
 from layertap.types import Array
-from layertap.viz.pictures import collect, seen
+from layertap.viz.pictures import collect, extract_view
 from tests.paths import EXAMPLE_PHOTO, MODEL
 from tests.pixels import assert_same_pixels
 from tests.processes import running_server
@@ -52,7 +52,7 @@ def test_resized_and_cropped(client: Client) -> None:
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
     expected = np.asarray(image.crop((left, top, left + 224, top + 224)))
-    assert_same_pixels(seen(client, photo(), MODEL), expected)
+    assert_same_pixels(extract_view(client, photo(), MODEL), expected)
 
 
 def expected(name: str) -> Array:
@@ -70,7 +70,7 @@ def expected(name: str) -> Array:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_whatever_the_model_asks_for(models: Client, name: str) -> None:
-    np.testing.assert_array_equal(seen(models, photo(), name), expected(name))
+    np.testing.assert_array_equal(extract_view(models, photo(), name), expected(name))
 
 
 def test_pictures_of_different_sizes(models: Client) -> None:
@@ -79,6 +79,6 @@ def test_pictures_of_different_sizes(models: Client) -> None:
     assert [picture.pixels.shape for picture in pictures] == [(300, 451, 3), (60, 90, 3)]
     assert [picture.title for picture in pictures] == ["0", "1"]
     own, pooled = pictures[1].results
-    assert own.places is not None
-    assert own.places[0].step == 4
-    assert pooled.places is None
+    assert own.positions is not None
+    assert own.positions[0].step == 4
+    assert pooled.positions is None

@@ -84,8 +84,7 @@ class BulkWriter:
 
         Raises:
             StorageError: the existing output belongs to another run, is damaged or is no bulk output; another process
-                is
-            writing it; or the suffix names no format that can grow.
+                is writing it; or the suffix names no format that can grow.
             ImportError: filelock or the library of the format is not installed.
         """
         writer = cls(out, run, bulk_format_of(out), folder)
