@@ -1,6 +1,6 @@
 """Generate the parts of the reference that come from the code: settings, errors, protocol and examples.
 
-Each part is reStructuredText. ``docs/conf.py`` places it where a page has ``.. generated:: NAME``.
+Each part is reStructuredText. ``docs/conf.py`` inserts it into a page at the directive ``.. generated:: NAME``.
 """
 
 from __future__ import annotations
