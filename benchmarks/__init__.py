@@ -1,1 +1,1 @@
-"""What Layertap costs beside plain onnxruntime: every scenario with its in-process twin, interleaved in one run."""
+"""Compare Layertap with plain onnxruntime: each scenario alternates with an in-process twin in one run."""

@@ -1,4 +1,4 @@
-"""``make bench``: the table of docs/performance.md and build/bench.json."""
+"""Run all scenarios, print the table of docs/performance.md and write build/bench.json (``make bench``)."""
 
 from __future__ import annotations
 
@@ -29,46 +29,62 @@ from layertap_server.models.network import build, load_weights
 
 EMBED = ["pooled | flatten -> v"]
 EARLY = ["stage:2 -> maps"]
-"""0.3 MB: of this model's stages the nearest to the 200 kB that the goal was set with."""
+"""Taps of 0.3 MB: the stage of this model whose size is nearest to the 200 kB of the goal."""
 ALL = ["all:activations"]
 POOLED = ["all:activations | gap"]
 MIXED = [EMBED, ["stage:4 | gap | l2 -> s"], ["logits | softmax -> p"], ["stage:3 | gem -> g"]]
+"""Tap sets that take turns."""
 OUT = ROOT / "build" / "bench.json"
+"""Path of the results."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, its twin, and how they stand to the goal."""
+    """One row of the table."""
 
     scenario: str
+    """Name of the scenario."""
     ours: str
+    """Layertap's figure."""
     twin: str
+    """The twin's figure."""
     ratio: float
+    """Ratio that the goal is about."""
     goal: str
+    """Goal; empty if there is none."""
     reached: bool
+    """Whether the goal is reached."""
 
 
 @dataclass
 class Bench:
-    """The parties, and what they work on."""
+    """The processes of a benchmark and their inputs."""
 
     callers: Remote
+    """Client process."""
     sharing: Remote
-    """A caller that takes answers through shared memory."""
+    """Client process that receives results through shared memory."""
     twin: Remote
+    """Process of the twin."""
     address: str
+    """Address of the server."""
     photo: bytes
+    """A small photograph as JPEG."""
     large: bytes
+    """A large photograph as JPEG."""
     activations: list[str]
+    """Names of the layers right after an activation."""
     model: str
-    """The twin's file."""
+    """Path of the twin's model."""
     quick: bool
+    """Whether to run a tenth of the rounds."""
 
     def rounds(self, count: int) -> int:
+        """Return the number of rounds: ``count``, or a tenth of it in a quick run."""
         return max(count // 10, 3) if self.quick else count
 
-    def paired(self, ours: Callable[[], float], twin: Callable[[], float], count: int) -> tuple[float, float]:
-        """Median seconds of both, in turns, after three to warm up."""
+    def time_in_turns(self, ours: Callable[[], float], twin: Callable[[], float], count: int) -> tuple[float, float]:
+        """Return the median seconds of both functions, called alternately, after three warm-up rounds."""
         times: tuple[list[float], list[float]] = ([], [])
         for number in range(self.rounds(count) + 3):
             for side, measure in zip(times, (ours, twin), strict=True):
@@ -79,14 +95,17 @@ class Bench:
 
 
 def milliseconds(seconds: float) -> str:
+    """Return seconds as text in milliseconds."""
     return f"{seconds * 1000:.2f} ms"
 
 
-def slower(name: str, ours: float, twin: float, most: float) -> Row:
+def latency_row(name: str, ours: float, twin: float, most: float) -> Row:
+    """Return a row whose goal is a latency of at most ``most`` times the twin's."""
     return Row(name, milliseconds(ours), milliseconds(twin), ours / twin, f"≤ {most:g} ×", ours <= most * twin)
 
 
-def faster(name: str, count: int, ours: float, twin: float, least: float) -> Row:
+def rate_row(name: str, count: int, ours: float, twin: float, least: float) -> Row:
+    """Return a row whose goal is a rate of at least ``least`` times the twin's."""
     rates = [f"{count / seconds:.0f}/s" for seconds in (ours, twin)]
     return Row(name, rates[0], rates[1], twin / ours, f"≥ {least:g} ×", twin >= least * ours)
 
@@ -103,33 +122,34 @@ def latency(
     count: int = 200,
     caller: Remote | None = None,
 ) -> Row:
-    """One caller's median beside the twin's."""
+    """Return the row of the median latency of one caller, compared with the twin's."""
     image, caller = image or bench.photo, caller or bench.callers
     bench.twin.prepare(name, layers, pooled=pooled)
-    ours, twin = bench.paired(
+    ours, twin = bench.time_in_turns(
         lambda: float(caller.one(image, taps)),
         lambda: float(bench.twin.one(name, image)),
         count,
     )
-    return slower(name, ours, twin, most)
+    return latency_row(name, ours, twin, most)
 
 
 def embed(bench: Bench) -> Iterator[Row]:
+    """Yield latency and rate of embeddings."""
     yield latency(bench, "embed, 1 caller, p50", EMBED, ["pooled"], 1.15)
     count = bench.rounds(400)
     ours, twin = [], []
     for _ in range(bench.rounds(30) // 3):
         ours.append(float(bench.callers.many([bench.photo], [EMBED], 8, count)))
         twin.append(float(bench.twin.many("embed, 1 caller, p50", [bench.photo], count)))
-    yield faster("embed, 8 callers", count, statistics.median(ours), statistics.median(twin), 0.90)
+    yield rate_row("embed, 8 callers", count, statistics.median(ours), statistics.median(twin), 0.90)
 
 
 def bare(bench: Bench) -> Iterator[Row]:
-    """The least that a service in Python can take: gRPC around the twin, and nothing else."""
+    """Yield the minimum latency of a Python service: gRPC around the twin."""
     bench.twin.prepare("bare", ["pooled"])
     work = Remote(BareServer, bench.model)
     caller = Remote(BareCaller, str(work.serve("pooled", 5200)))
-    ours, twin = bench.paired(
+    ours, twin = bench.time_in_turns(
         lambda: float(caller.one(bench.photo)), lambda: float(bench.twin.one("bare", bench.photo)), 200
     )
     caller.close()
@@ -138,17 +158,19 @@ def bare(bench: Bench) -> Iterator[Row]:
 
 
 def early(bench: Bench) -> Iterator[Row]:
+    """Yield latency of an early layer, compared with the layer alone and with a session that computes all outputs."""
     layer = "blocks.2"
     yield latency(bench, "early layer (0.3 MB), 1 caller, p50", EARLY, [layer], 1.35)
     name = "early layer of a session with all outputs"
     bench.twin.prepare(name, [layer], fetch_all=[*bench.activations, "logits"])
-    ours, twin = bench.paired(
+    ours, twin = bench.time_in_turns(
         lambda: float(bench.callers.one(bench.photo, EARLY)), lambda: float(bench.twin.one(name, bench.photo)), 100
     )
     yield Row(name, milliseconds(ours), milliseconds(twin), twin / ours, "≥ 3 ×", twin >= 3 * ours)
 
 
 def maps(bench: Bench) -> Iterator[Row]:
+    """Yield latency of many layers: pooled, as full maps, and through shared memory."""
     many = bench.activations
     yield latency(bench, f"{len(many)} layers, each | gap", POOLED, many, 1.25, pooled=True)
     yield latency(bench, f"{len(many)} full maps, chunked", ALL, many, 3.0, count=60)
@@ -156,19 +178,22 @@ def maps(bench: Bench) -> Iterator[Row]:
 
 
 def large_photo(bench: Bench) -> Iterator[Row]:
+    """Yield latency of a large photograph."""
     yield latency(bench, "1920×1280 JPEG, embed", EMBED, ["pooled"], 1.25, image=bench.large)
 
 
 def bulk(bench: Bench) -> Iterator[Row]:
+    """Yield the rate of `Client.extract_many`."""
     count = bench.rounds(2000)
     bench.twin.prepare("bulk", ["pooled"])
     ours = float(bench.callers.bulk([bench.photo], EMBED, count // 2))
     twin = float(bench.twin.many("bulk", [bench.photo], count))
     ours += float(bench.callers.bulk([bench.photo], EMBED, count - count // 2))
-    yield faster(f"bulk, {count} images by extract_many", count, ours, twin, 0.90)
+    yield rate_row(f"bulk, {count} images by extract_many", count, ours, twin, 0.90)
 
 
 def mixed(bench: Bench) -> Iterator[Row]:
+    """Yield the rate of four tap sets in turn, compared with one tap set."""
     count = bench.rounds(400)
     for taps in MIXED:
         bench.callers.one(bench.photo, taps)
@@ -176,11 +201,14 @@ def mixed(bench: Bench) -> Iterator[Row]:
     for _ in range(bench.rounds(30) // 3):
         ours.append(float(bench.callers.many([bench.photo], MIXED, 8, count)))
         same.append(float(bench.callers.many([bench.photo], [EMBED], 8, count)))
-    yield faster("four tap sets, 8 callers; twin: one", count, statistics.median(ours), statistics.median(same), 0.85)
+    yield rate_row("four tap sets, 8 callers; twin: one", count, statistics.median(ours), statistics.median(same), 0.85)
 
 
 def new_taps(bench: Bench) -> Iterator[Row]:
-    """The server's own time of a first request, without its decoding, beside the creation of the same session."""
+    """Yield the server's overhead for the first request of new taps, compared with creating the same session.
+
+    The overhead is the server's own time without decoding and without the creation of the session.
+    """
     overheads, created = [], []
     for number in range(bench.rounds(20)):
         layer = bench.activations[number % 20 + 8]
@@ -197,7 +225,10 @@ def new_taps(bench: Bench) -> Iterator[Row]:
 
 
 def slow_reader(bench: Bench) -> Iterator[Row]:
+    """Yield the 99th percentile of latency while another client reads a stream slowly."""
+
     def p99() -> float:
+        """Return the 99th percentile of the latency in seconds."""
         times = sorted(bench.callers.latencies([bench.photo], EMBED, 2, bench.rounds(400)))
         return float(times[int(len(times) * 0.99)])
 
@@ -209,11 +240,11 @@ def slow_reader(bench: Bench) -> Iterator[Row]:
     with_reader = statistics.median(p99() for _ in range(3))
     reader.wait()
     reader.close()
-    yield slower("p99 beside a slow reader of 24 MB", with_reader, without, 1.3)
+    yield latency_row("p99 beside a slow reader of 24 MB", with_reader, without, 1.3)
 
 
 def tap_sets(bench: Bench) -> Iterator[Row]:
-    """2,000 of them, on a server with a budget of 256 MB."""
+    """Yield the growth of memory after 2,000 tap sets on a server with a plan budget of 256 MB."""
     budget = 256 * 2**20
     chosen = random.Random(0)
     sets = [
@@ -237,6 +268,7 @@ def tap_sets(bench: Bench) -> Iterator[Row]:
 
 
 def idle(_bench: Bench) -> Iterator[Row]:
+    """Yield cores and memory of an idle server."""
     seconds = 5
     with server() as (_, pid):
         time.sleep(1)
@@ -252,10 +284,11 @@ SCENARIOS = {
     "embed": embed, "bare": bare, "early": early, "maps": maps, "large": large_photo, "bulk": bulk, "mixed": mixed,
     "new": new_taps, "slow": slow_reader, "sets": tap_sets, "idle": idle,
 }  # fmt: skip
+"""Scenarios by name."""
 
 
-def the_model() -> Path:
-    """EfficientNet-Lite0 as a file of its own, for the twin."""
+def build_model() -> Path:
+    """Write EfficientNet-Lite0 to a file for the twin, and return its path."""
     folder = ROOT / "models" / MODEL
     manifest = read_manifest(folder / "model.yaml")
     assert manifest.network is not None
@@ -267,7 +300,7 @@ def the_model() -> Path:
 
 
 def photos() -> tuple[bytes, bytes]:
-    """A photograph of 451×300, and the same at 1920×1280."""
+    """Return a photograph of 451×300 and the same at 1920×1280, both as JPEG."""
     data = (ROOT / "examples" / "images" / "chelsea.jpg").read_bytes()
     large = io.BytesIO()
     with Image.open(io.BytesIO(data)) as image:
@@ -277,8 +310,9 @@ def photos() -> tuple[bytes, bytes]:
 
 @contextmanager
 def parties(*, quick: bool) -> Iterator[Bench]:
+    """Start the server, the clients and the twin."""
     photo, large = photos()
-    model = str(the_model())
+    model = str(build_model())
     with server("--shared-memory") as (address, _):
         with Client(address) as client:
             activations = [layer.name for layer in client.layers(MODEL, "all:activations")]
@@ -295,19 +329,22 @@ def parties(*, quick: bool) -> Iterator[Bench]:
 
 
 def machine() -> str:
+    """Return cores, architecture and versions as text."""
     versions = f"Python {platform.python_version()}, onnxruntime {onnxruntime.__version__}"
     return f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}, {versions}"
 
 
-def line_of(row: Row) -> str:
+def format_row(row: Row) -> str:
+    """Return a row as text."""
     mark = ("reached" if row.reached else "MISSED") if row.goal else ""
     return f"{row.scenario:<44}{row.ours:>12}{row.twin:>16}{row.ratio:>8.2f}  {row.goal:<9} {mark}"
 
 
 def main() -> None:
+    """Run the scenarios."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", default=list(SCENARIOS), help=", ".join(SCENARIOS))
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: to try it, not to quote")
+    parser.add_argument("--quick", action="store_true", help="run a tenth of the rounds, for a first look")
     arguments = parser.parse_args()
     print(f"{machine()}\n\n{'scenario':<44}{'layertap':>12}{'in-process':>16}{'ratio':>8}  goal", flush=True)
     rows: list[Row] = []
@@ -315,10 +352,10 @@ def main() -> None:
         for name in arguments.scenarios:
             for row in SCENARIOS[name](bench):
                 rows.append(row)
-                print(line_of(row), flush=True)
+                print(format_row(row), flush=True)
     OUT.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=1))
     goals = [row.reached for row in rows if row.goal]
-    print(f"\n{sum(goals)} of {len(goals)} reached; {OUT.relative_to(ROOT)} holds the figures")
+    print(f"\n{sum(goals)} of {len(goals)} goals reached; results in {OUT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The limit: the same work with plain onnxruntime and Pillow, in one process of its own, with nothing in between."""
+"""Do the same work with plain onnxruntime and Pillow in one process; its speed is the upper limit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from PIL import Image
 MEAN, STD = 127.0, 128.0
 SHORTER_SIDE, CROP = 256, 224
 THREADS = 2
+"""Threads of a session and of parallel calls."""
 Array = Any
 
 
 def decode(data: bytes) -> Array:
-    """As ``model.yaml`` of EfficientNet-Lite0 says; a large JPEG at a reduced scale."""
+    """Decode, resize and crop as in ``model.yaml`` of EfficientNet-Lite0; decode a large JPEG at a reduced scale."""
     with Image.open(io.BytesIO(data)) as image:
         scale = SHORTER_SIDE / min(image.size)
         size = round(image.width * scale), round(image.height * scale)
@@ -31,8 +32,8 @@ def decode(data: bytes) -> Array:
     return np.asarray(picture.crop((left, top, left + CROP, top + CROP)))[None]
 
 
-def with_front(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Takes uint8 N×H×W×3 and normalizes in the graph."""
+def add_preprocessing(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with normalization of uint8 pixels N×H×W×3 in front."""
     graph = model.graph
     name = graph.input[0].name
     constants = [numpy_helper.from_array(np.array(value, np.float32), f"front_{value}") for value in (MEAN, STD)]
@@ -49,9 +50,11 @@ def with_front(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(body, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
-def tapped(model: onnx.ModelProto, layers: Sequence[str], *, pooled: bool = False, pruned: bool = True) -> bytes:
-    """The model with these layers as outputs, pooled if wanted; cut off after the last of them if it is pruned."""
-    twin = with_front(model)
+def model_with_outputs(
+    model: onnx.ModelProto, layers: Sequence[str], *, pooled: bool = False, pruned: bool = True
+) -> bytes:
+    """Return the model with these layers as outputs, optionally pooled, and pruned after the last of them."""
+    twin = add_preprocessing(model)
     graph = twin.graph
     if pruned:
         last = max(number for number, node in enumerate(graph.node) if set(node.output) & set(layers))
@@ -72,6 +75,7 @@ def tapped(model: onnx.ModelProto, layers: Sequence[str], *, pooled: bool = Fals
 
 
 def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """Open a session with the server's options."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -79,33 +83,35 @@ def open_session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 class Twin:
-    """The work; it runs in a process of its own."""
+    """The sessions and their timed calls."""
 
     def __init__(self, path: str) -> None:
+        """Load the model."""
         self._model = onnx.load(path)
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
 
     def prepare(
         self, name: str, layers: Sequence[str], *, pooled: bool = False, fetch_all: Sequence[str] = ()
     ) -> float:
-        """Opens the session of a scenario; returns how long that took."""
+        """Open the session of a scenario and return the seconds that it took."""
         outputs = [*layers, *(layer for layer in fetch_all if layer not in layers)]
-        model = tapped(self._model, outputs, pooled=pooled, pruned=not fetch_all)
+        model = model_with_outputs(self._model, outputs, pooled=pooled, pruned=not fetch_all)
         began = time.perf_counter()
         self._sessions[name] = open_session(model)
         return time.perf_counter() - began
 
     def one(self, name: str, image: bytes, fetched: Sequence[str] | None = None) -> float:
-        """Seconds for one image, decoding included."""
+        """Return the seconds of one image, decoding included."""
         began = time.perf_counter()
         self._sessions[name].run(fetched, {"pixels": decode(image)})
         return time.perf_counter() - began
 
     def many(self, name: str, images: Sequence[bytes], count: int) -> float:
-        """Seconds for so many images on two threads."""
+        """Return the seconds of ``count`` images on two threads."""
         session = self._sessions[name]
 
         def work(number: int) -> None:
+            """Run one image."""
             session.run(None, {"pixels": decode(images[number % len(images)])})
 
         began = time.perf_counter()

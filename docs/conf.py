@@ -54,7 +54,7 @@ python_maximum_signature_line_length = 88
 nitpick_ignore_regex = [(r"py:.*", r"(?!layertap\b).*\..*")]
 # Aliases in annotations that have no entry of their own.
 nitpick_ignore = [
-    ("py:class", name) for name in ("File", "Figure", "PathLike", "Places", "layertap.viz.pictures.Places")
+    ("py:class", name) for name in ("File", "Figure", "PathLike", "Positions", "layertap.viz.pictures.Positions")
 ]
 
 

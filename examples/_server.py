@@ -1,4 +1,4 @@
-"""Where the examples find a server: at ``--server HOST:PORT``, or in their own process."""
+"""Connect the examples to a server: at ``--server HOST:PORT``, or in their own process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from layertap_server.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "build" / "examples"
-"""Where they write."""
+"""Folder for the examples' output."""
 
 
 @contextlib.contextmanager
 def server_address() -> Iterator[str]:
-    """The address of the server that the caller named, or of one with the models that ship."""
+    """Yield the address of the server from the command line, or of one started with the bundled models."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--server", metavar="HOST:PORT", help="without it a server runs in this process")
+    parser.add_argument(
+        "--server", metavar="HOST:PORT", help="address of a server (default: start one in this process)"
+    )
     address = parser.parse_args().server
     if address:
         yield address

@@ -1,10 +1,10 @@
-"""Anomaly maps in the manner of PatchCore (Roth et al. 2022): what of a texture was never seen?
+"""Draw anomaly maps in the manner of PatchCore (Roth et al. 2022): find defects that training pictures do not show.
 
-Every place of the maps of two stages, averaged with its neighbours, describes a patch. Patches of pictures without
-defects make a memory, thinned to those that lie farthest apart; a patch of a new picture is as odd as its distance to
-the nearest one there. The upper half of a photograph is normal; of the lower half every second piece gets a scratch, a
-stain or a smooth spot. On bricks they stand out; among straws a scratch is one more straw, and the numbers say so.
-Needs scikit-image, scikit-learn and matplotlib.
+Each spatial position of the maps of two stages, averaged with its neighbours, describes a patch. Patches of pictures
+without defects form a memory, reduced to a coreset of patches that lie far apart. The anomaly score of a new patch is
+its distance to the nearest patch in the memory. The upper half of a photograph is normal; in the lower half every
+second piece gets a scratch, a stain or a smooth spot. Defects stand out on bricks; on grass a scratch resembles a
+blade, and the scores are lower. Needs scikit-image, scikit-learn and matplotlib.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from skimage import data, draw, transform
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from _photographs import in_colour
+from _photographs import to_rgb
 from _server import OUT, server_address
 from layertap import Client
 from layertap.types import Array
 
 MODEL = "efficientnet_lite0"
-# The two outer rows of patches see the padding of the network, and are cut off.
+# The two outer rows of patches are affected by the network's padding and are cropped.
 TAPS = [
     "stage:2 | average_pool(3, stride=1, padding=same) | average_pool(2) | l2 | crop(24, 24) -> fine",
     "stage:3 | average_pool(3, stride=1, padding=same) | l2 | crop(24, 24) -> coarse",
 ]
 GRID = 24
-"""Patches a side."""
+"""Number of patches along a side."""
 SIDE = 128
-"""Pixels a side of a piece; the model enlarges it to 256, looks at the middle 224, and a patch is 8 of these."""
-SEEN = np.s_[16:112, 16:112]
+"""Side of a piece in pixels. The model enlarges it to 256 and crops 224, so that a patch covers 8 of its pixels."""
+VISIBLE = np.s_[16:112, 16:112]
+"""Part of a piece that the model sees."""
 PIECES, CANDIDATES, MEMORY = 40, 6000, 600
+"""Number of pieces, of patches to choose from, and of patches in the memory."""
 
 
 def pieces(half: Array, random: np.random.Generator) -> list[Array]:
-    """Squares of random places."""
+    """Return square pieces at random positions."""
     corners = random.integers(0, np.array(half.shape[:2]) - SIDE + 1, size=(PIECES, 2))
     return [half[top : top + SIDE, left : left + SIDE].copy() for top, left in corners]
 
 
 def spoil(piece: Array, number: int, random: np.random.Generator) -> Array:
-    """Puts a scratch, a stain or a smooth spot onto the piece; returns where, as a mask."""
+    """Draw a scratch, a stain or a smooth spot on the piece, and return its mask."""
     row, column = random.integers(32, 96, size=2)
     mask = np.zeros(piece.shape[:2], bool)
     if number % 3 == 0:
@@ -59,14 +61,14 @@ def spoil(piece: Array, number: int, random: np.random.Generator) -> Array:
 
 
 def patches(client: Client, pictures: list[Array]) -> Array:
-    """One row a patch, picture by picture."""
+    """Return one row for each patch, picture by picture."""
     features = client.extract(pictures, model=MODEL, taps=TAPS)
     maps = np.concatenate(list(features.values()), axis=1)
     return np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1])
 
 
-def far_apart(vectors: Array) -> Array:
-    """A coreset, chosen greedily: each time the vector that is farthest from those chosen."""
+def choose_coreset(vectors: Array) -> Array:
+    """Return a coreset, chosen greedily: each time the vector that is farthest from the chosen ones."""
     chosen = [0]
     nearest = np.full(len(vectors), np.inf)
     while len(chosen) < MEMORY:
@@ -76,21 +78,21 @@ def far_apart(vectors: Array) -> Array:
 
 
 def anomaly_maps(client: Client, photograph: Array) -> tuple[list[Array], Array, Array]:
-    """Pieces of the photograph's lower half, where the defects of every second one are, and how odd each pixel is."""
+    """Return test pieces of the lower half, masks of their defects, and their anomaly scores per pixel."""
     random = np.random.default_rng(0)
     normal = patches(client, pieces(photograph[:256], random))
-    memory = NearestNeighbors(n_neighbors=1).fit(far_apart(random.permutation(normal)[:CANDIDATES]))
+    memory = NearestNeighbors(n_neighbors=1).fit(choose_coreset(random.permutation(normal)[:CANDIDATES]))
     tested = pieces(photograph[256:], random)
     masks = np.zeros((PIECES, SIDE, SIDE), bool)
     for number in range(0, PIECES, 2):
         masks[number] = spoil(tested[number], number // 2, random)
     distances, _ = memory.kneighbors(patches(client, tested))
     maps = [transform.resize(part, (96, 96), order=1) for part in distances.reshape(PIECES, GRID, GRID)]
-    return [piece[SEEN] for piece in tested], masks[:, *SEEN], np.array(maps)
+    return [piece[VISIBLE] for piece in tested], masks[:, *VISIBLE], np.array(maps)
 
 
 def show(figure: Figure, row: int, tested: list[Array], maps: Array) -> None:
-    """The first three pieces with a defect, each beside its map."""
+    """Draw the first three pieces with a defect, each beside its map."""
     for column, number in enumerate((0, 2, 4)):
         axes = figure.add_subplot(3, 6, 6 * row + 2 * column + 1)
         axes.imshow(tested[number])
@@ -101,11 +103,12 @@ def show(figure: Figure, row: int, tested: list[Array], maps: Array) -> None:
 
 
 def main() -> None:
+    """Print the scores of three textures and draw their maps."""
     figure = Figure(figsize=(12, 6), layout="constrained")
     print(f"{'texture':<10}{'image AUROC':>13}{'pixel AUROC':>13}")
     with server_address() as address, Client(address) as client:
         for row, texture in enumerate(("brick", "grass", "gravel")):
-            tested, masks, maps = anomaly_maps(client, in_colour(getattr(data, texture)()))
+            tested, masks, maps = anomaly_maps(client, to_rgb(getattr(data, texture)()))
             of_images = roc_auc_score(masks.any(axis=(1, 2)), maps.max(axis=(1, 2)))
             of_pixels = roc_auc_score(masks.ravel(), maps.ravel())
             print(f"{texture:<10}{of_images:>13.3f}{of_pixels:>13.3f}")

@@ -1,4 +1,4 @@
-"""``make demo``: starts the service, extracts features of a photograph over gRPC, prints, saves and draws them."""
+"""Start a server, extract features of a photograph over gRPC, then print, save and draw them (``make demo``)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAPS = ["stage:1", "stage:3", "stage:5", "stage:4 | gap | l2 -> signature", "emb
 
 
 def start_server() -> tuple[subprocess.Popen[str], str]:
-    """A server process on a free port, and its address, once it serves."""
+    """Start a server on a free port and return its process and address once it is ready."""
     command = [sys.executable, "-m", "layertap_server", "--models", str(ROOT / "models"), "--port", "0"]
     server = subprocess.Popen([*command, "--metrics-port", "-1"], stdout=subprocess.PIPE, text=True)  # noqa: S603
     banner = server.stdout.readline() if server.stdout else ""
@@ -33,6 +33,7 @@ def start_server() -> tuple[subprocess.Popen[str], str]:
 
 
 def main() -> None:
+    """Run the demo."""
     OUT.mkdir(parents=True, exist_ok=True)
     server, address = start_server()
     try:
@@ -50,7 +51,7 @@ def main() -> None:
     for item in features.maps:
         print(f"  {item.name:<16} {item.array.dtype} {list(item.array.shape)}  from {item.layer}")
     timing = features.timing
-    print(f"\n  decoded in {timing.decode_ms:.1f} ms, computed in {timing.compute_ms:.1f} ms (its plan compiled first)")
+    print(f"\n  decoded in {timing.decode_ms:.1f} ms, computed in {timing.compute_ms:.1f} ms (with compilation)")
     np.savez(OUT / "features.npz", **dict(features))  # type: ignore[arg-type]
     draw_maps(PHOTO, features, OUT / "maps.png", model=model)
     for name in ("features.npz", "maps.png"):

@@ -1,8 +1,8 @@
-"""Image retrieval with GeM vectors (Radenović et al. 2018): of which picture is this a distorted copy?
+"""Retrieve images with GeM vectors (Radenović et al. 2018): find the original of a distorted copy.
 
-Every picture becomes one vector: the maps of a late stage, pooled with the generalized mean and put on the unit sphere.
-The nearest vector of the gallery is the answer. The gallery is 16 photographs cut into nine tiles each, so that a
-tile's neighbours look much like it; what is sought are the middle tiles. Needs scikit-image and scikit-learn.
+Every picture becomes one vector: the maps of a late stage, pooled with the generalized mean and normalized to unit
+length. The nearest vector of the gallery is the result. The gallery is 16 photographs cut into nine tiles each, so that
+neighbouring tiles look alike; the queries are the middle tiles. Needs scikit-image and scikit-learn.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ TAP = "stage:-1 | gem(p=3) | l2 -> vector"
 
 
 def crop(picture: Array) -> Array:
-    """The middle, a quarter of the area."""
+    """Return the middle of the picture, a quarter of its area."""
     height, width = picture.shape[:2]
     return picture[height // 4 : -height // 4, width // 4 : -width // 4]
 
 
 def jpeg(picture: Array) -> bytes:
+    """Compress strongly as JPEG."""
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=10)
     return file.getvalue()
@@ -46,20 +47,22 @@ DISTORTIONS = {
     "noise, σ = 0.1": lambda picture: util.img_as_ubyte(util.random_noise(picture, var=0.01, rng=0)),
     "JPEG, quality 10": jpeg,
 }
+"""Function of each distortion."""
 
 
 def tiles(picture: Array) -> list[Array]:
-    """Three by three, row by row."""
+    """Return 3×3 tiles, row by row."""
     return [tile for row in np.array_split(picture, 3) for tile in np.array_split(row, 3, axis=1)]
 
 
 def vectors(client: Client, pictures: Iterable[Array | bytes]) -> Array:
-    """One a picture."""
+    """Return one vector for each picture."""
     items = client.extract_many(pictures, model=MODEL, taps=TAP)
     return np.concatenate([item.features["vector"] for item in items if item.features is not None])
 
 
 def main() -> None:
+    """Print how often the original is found for each distortion."""
     pictures = photographs()
     names = [f"{name} {tile}" for name in pictures for tile in range(9)]
     gallery = [np.ascontiguousarray(tile) for picture in pictures.values() for tile in tiles(picture)]

@@ -1,7 +1,7 @@
-"""The style of pictures as Gram matrices (Gatys et al. 2016): pieces of one texture are nearer than pieces of two.
+"""Compare the style of pictures with Gram matrices (Gatys et al. 2016): pieces of one texture lie close together.
 
-The Gram matrix of a layer tells which channels speak together, wherever that is: textures have it in common, not their
-places. Needs scikit-image and scikit-learn.
+The Gram matrix of a layer holds the correlations of its channels, independent of position, and so describes a texture.
+Needs scikit-image and scikit-learn.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ PICTURES = ("brick", "grass", "gravel", "hubble_deep_field", "immunohistochemist
 
 
 def quarters(picture: Array) -> list[Array]:
-    """Left above, right above, left below, right below."""
+    """Return the quarters: top left, top right, bottom left, bottom right."""
     pieces = [piece for half in np.array_split(picture, 2) for piece in np.array_split(half, 2, axis=1)]
     return [np.ascontiguousarray(piece) for piece in pieces]
 
 
 def main() -> None:
+    """Print the mean distances between the quarters of the pictures."""
     pictures = photographs()
     pieces = [quarter for name in PICTURES for quarter in quarters(pictures[name])]
     with server_address() as address, Client(address) as client:
@@ -32,7 +33,7 @@ def main() -> None:
     styles = np.concatenate(list(features.values()), axis=1) / np.sqrt(len(TAPS))
     distance = np.linalg.norm(styles[:, None] - styles, axis=2)
 
-    print(f"mean distance of the quarters of {len(PICTURES)} pictures, from 0 to √2\n")
+    print(f"mean distance between quarters of {len(PICTURES)} pictures, from 0 to √2\n")
     print(" " * 22 + "".join(f"{name[:8]:>10}" for name in PICTURES))
     itself = np.eye(len(pieces), dtype=bool)
     for row, name in enumerate(PICTURES):
@@ -43,7 +44,7 @@ def main() -> None:
         print()
     nearest = np.where(itself, np.inf, distance).argmin(axis=1) // 4
     right = nearest == np.arange(len(pieces)) // 4
-    print(f"\nnearest piece is of the same picture: {right.sum()} of {len(pieces)}")
+    print(f"\nnearest piece belongs to the same picture: {right.sum()} of {len(pieces)}")
     for piece in np.flatnonzero(~right):
         print(f"  a quarter of {PICTURES[piece // 4]} is nearer to one of {PICTURES[nearest[piece]]}")
 

@@ -1,9 +1,10 @@
-"""``make check-blocks``: every block in each of its uses, in float32 and float16, and how far it is from its reference.
+"""Compare every block in each of its uses, in float32 and float16, with its reference (``make check-blocks``).
 
-Everything goes through a real server over a real socket: heads on a layer, tensors through ApplyBlocks, models whose
-``model.yaml`` has the block as a layer, and models that surgery put it into. The reference is the NumPy float64 one of
-`tests.references`; of ``quantize``, the values that went in, within half a step of the scale. The error is the largest difference in parts of the largest value. Ends with how many
-of ONNX's own operator test cases can be said as a head.
+All requests go to a real server over a socket. The uses are heads on a layer, tensors through ApplyBlocks, models whose
+``model.yaml`` has the block as a layer, and models into which surgery inserts it. The reference is the NumPy float64
+implementation in `tests.references`. For ``quantize`` it is the input, within half a step of the scale. The error is
+the largest difference relative to the largest value. The last lines count ONNX's own operator test cases that can be
+written as a head.
 """
 
 from __future__ import annotations
@@ -27,13 +28,17 @@ from tests.cases import CASES, Case
 from tests.onnx_cases import onnx_cases
 
 DTYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}
+"""ONNX type of each tested dtype."""
 TOLERANCES = {"float32": 1e-5, "float16": 1e-2}
-WIDEST = 76
+"""Maximum relative error of each dtype."""
+MAX_WIDTH = 76
+"""Maximum width of a head in the table, in characters."""
 Row = tuple[str, str, str, float | None, str]
+"""Head, use, dtype, relative error (None if not tested) and remark."""
 
 
 def model(dtype: str) -> ModelProto:
-    """One layer that hands its input on: what heads are put on, and surgery behind."""
+    """Return a model with one layer that copies its input, to which heads and surgery apply."""
     x, y = (helper.make_tensor_value_info(name, DTYPES[dtype], ["N", 4, 6, 7]) for name in ("x", "y"))
     node = helper.make_node("Identity", ["x"], ["y"], name="layer")
     graph = helper.make_graph([node], "layer", [x], [y])
@@ -41,7 +46,7 @@ def model(dtype: str) -> ModelProto:
 
 
 def write_models(folder: Path) -> None:
-    """The plain model of each dtype, and one for every surgery."""
+    """Write the plain model of each dtype, and for each case a model with surgery and one from model.yaml."""
     for dtype in DTYPES:
         (folder / dtype).mkdir()
         (folder / dtype / "model.onnx").write_bytes(model(dtype).SerializeToString())
@@ -58,7 +63,8 @@ def write_models(folder: Path) -> None:
             )
 
 
-def error_of(actual: Array, expected: Array) -> float:
+def relative_error(actual: Array, expected: Array) -> float:
+    """Return the largest difference relative to the largest expected value; infinity if shapes differ."""
     if actual.shape != expected.shape:
         return float("inf")
     scale = max(float(np.abs(expected).max()), 1e-30)
@@ -66,6 +72,7 @@ def error_of(actual: Array, expected: Array) -> float:
 
 
 def rows(client: Client) -> Iterator[Row]:
+    """Yield the rows of all cases."""
     states = {info.name: info for info in client.models()}
     for number, case in enumerate(CASES):
         for dtype in DTYPES:
@@ -77,18 +84,19 @@ def rows(client: Client) -> Iterator[Row]:
                 if states[name].state is not ModelState.READY:
                     yield case.head, use, dtype, None, states[name].reason.split(": ", 2)[-1]
                 elif case.float16 or dtype == "float32":
-                    yield tapped_row(client, case, use, dtype, name, x, expected)
+                    yield extracted_row(client, case, use, dtype, name, x, expected)
 
 
-def tapped_row(client: Client, case: Case, use: str, dtype: str, name: str, x: Array, expected: Array) -> Row:
+def extracted_row(client: Client, case: Case, use: str, dtype: str, name: str, x: Array, expected: Array) -> Row:
+    """Return the row of a case inside a model."""
     try:
-        return case.head, use, dtype, error_of(client.extract(x, model=name, taps="y")["y"], expected), ""
+        return case.head, use, dtype, relative_error(client.extract(x, model=name, taps="y")["y"], expected), ""
     except LayertapError as error:
         return case.head, use, dtype, float("inf"), error.message
 
 
 def quantize_rows(client: Client) -> Iterator[Row]:
-    """How far the values that come back are from those that went in, less the half step that a byte cannot tell."""
+    """Yield the rows of ``quantize``: the difference to the input beyond half a step of the scale."""
     for dtype in DTYPES:
         x = np.random.default_rng(0).normal(0, 1, (2, 4, 6, 7)).astype(dtype)
         for head in ("quantize", "quantize(int8, per=channel)"):
@@ -100,6 +108,7 @@ def quantize_rows(client: Client) -> Iterator[Row]:
 
 
 def case_rows(client: Client, case: Case, dtype: str, x: Array, expected: Array) -> Iterator[Row]:
+    """Yield the rows of a case as a head and through ApplyBlocks."""
     if dtype == "float16" and not case.float16:
         yield case.head, "head, tensor", dtype, None, "float16 has no range for it"
         return
@@ -108,21 +117,22 @@ def case_rows(client: Client, case: Case, dtype: str, x: Array, expected: Array)
             case.head,
             "head",
             dtype,
-            error_of(client.extract(x, model=dtype, taps=f"y | {case.head} -> a")["a"], expected),
+            relative_error(client.extract(x, model=dtype, taps=f"y | {case.head} -> a")["a"], expected),
             "",
         )
-        yield case.head, "tensor", dtype, error_of(client.apply_blocks(x, case.head), expected), ""
+        yield case.head, "tensor", dtype, relative_error(client.apply_blocks(x, case.head), expected), ""
     except LayertapError as error:
         yield case.head, "head, tensor", dtype, float("inf"), error.message
 
 
-def shortened(head: str) -> str:
-    """A head whose weight takes a line of its own, without its numbers."""
-    return head if len(head) <= WIDEST else f"{head[: WIDEST - 2]} …"
+def shorten(head: str) -> str:
+    """Return the head cut to the width of its column."""
+    return head if len(head) <= MAX_WIDTH else f"{head[: MAX_WIDTH - 2]} …"
 
 
 def main() -> int:
-    logging.disable(logging.ERROR)  # a surgery that does not fit is a row of the table
+    """Print the table; return 1 if a block exceeds its tolerance."""
+    logging.disable(logging.ERROR)  # a surgery that does not fit becomes a row of the table
     with tempfile.TemporaryDirectory() as folder:
         write_models(Path(folder))
         settings = Settings(models=folder, device="cpu", port=0, metrics_port=-1, log_level="error")
@@ -134,13 +144,13 @@ def main() -> int:
         wrong = error is not None and error > TOLERANCES[dtype]
         failed += wrong
         figure = remark if error is None else f"{error:.1e}{'  WRONG ' + remark if wrong else ''}"
-        print(f"{shortened(head):<76} {use:<12} {dtype:<8} {'NumPy float64':<14} {figure}")
+        print(f"{shorten(head):<76} {use:<12} {dtype:<8} {'NumPy float64':<14} {figure}")
     cases = list(onnx_cases())
-    said = sum(bool(case.head) for case in cases)
+    covered = sum(bool(case.head) for case in cases)
     blocks = {row[0].rsplit("|", 1)[-1].split("(")[0].strip() for row in table}
     print(f"\n{len({row[0] for row in table})} forms of {len(blocks)} blocks, {failed} wrong")
     print(
-        f"ONNX operator test cases: {said} of {len(cases)} are heads (tested by tests/server/blocks/test_onnx_cases.py);"
+        f"ONNX operator test cases: {covered} of {len(cases)} are heads (tested by tests/server/blocks/test_onnx_cases.py);"
     )
     for reason, count in Counter(case.reason for case in cases if not case.head).most_common():
         print(f"  {count:3d}  {reason}")

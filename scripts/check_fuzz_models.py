@@ -1,7 +1,7 @@
-"""``make check-fuzz-models``: 3,000 damaged model files, each loaded by a real server and used where it loads.
+"""Load 3,000 damaged model files into a real server, and use those that load (``make check-fuzz-models``).
 
-Each outcome is a model or a reason; the server lives, and its log has no traceback and no incident.
-``LAYERTAP_CHECK_FILES`` is how many files there are, ``LAYERTAP_CHECK_SEED`` another sequence of them.
+Each file must give a model or a failure with a reason. The server must survive, and its log must contain no traceback
+and no incident. ``LAYERTAP_CHECK_FILES`` sets the number of files, ``LAYERTAP_CHECK_SEED`` the sequence.
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ from tests.fuzz_models import check, damaged
 from tests.processes import running_server
 
 COUNT = int(os.environ.get("LAYERTAP_CHECK_FILES", "3000"))
+"""Number of files."""
 SEED = int(os.environ.get("LAYERTAP_CHECK_SEED", "0"))
+"""Seed of the sequence."""
 SHOWN = 20
+"""Maximum reasons and faults to print."""
 ENDED = "failed: the process that reads models"
+"""Start of the reason of a model that ended the process which read it."""
 
 
 def main() -> int:
+    """Print the outcomes; return 1 if there are faults or a file has no outcome."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--control", "--load-seconds", "20", "--plan-cache-bytes", "1"]

@@ -1,4 +1,4 @@
-"""``make check-models``: a table of the architectures that ship with onnx, checked layer by layer."""
+"""Check the architectures that ship with onnx layer by layer and print a table (``make check-models``)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tests.light_models import TOLERANCE, check, names
 
 
 def main() -> int:
+    """Print the table; return 1 if a result or a shape is wrong."""
     logging.disable(logging.WARNING)
     print(f"{'model':<16} {'layers':>6} {'tappable':>8} {'largest error':>14}")
     wrong = 0

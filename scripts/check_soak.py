@@ -1,7 +1,7 @@
-"""``make check-soak``: 20,000 mixed requests, good and bad, then 400 streams at once, against one real server.
+"""Send 20,000 mixed good and bad requests, then 400 concurrent streams, to a real server (``make check-soak``).
 
-Prints the outcomes, the memory, threads and open files at three moments, and every incident of the log. Fails if the
-server reports an incident, gives a wrong answer, does not end every stream, or keeps growing in the second half.
+Prints the outcomes, the memory, threads and open files at three moments, and every incident in the log. Fails if the
+server logs an incident, returns a wrong result, leaves a stream incomplete, or keeps growing in the second half.
 ``LAYERTAP_SOAK_REQUESTS`` and ``LAYERTAP_SOAK_STREAMS`` set the two counts.
 """
 
@@ -30,55 +30,67 @@ from layertap.types import Array
 from tests.processes import ServerProcess, resident_bytes, running_server
 
 REQUESTS = int(os.environ.get("LAYERTAP_SOAK_REQUESTS", "20000"))
+"""Number of requests."""
 STREAMS = int(os.environ.get("LAYERTAP_SOAK_STREAMS", "400"))
+"""Number of concurrent streams."""
 CALLERS = 8
+"""Number of concurrent callers."""
 MODEL = "gabor_energy"
 LARGE = "efficientnet_lite0"
+"""A model whose runs take long."""
 TAPS = ("energy | gap -> v",)
-MOST_GROWTH_BYTES = 96 * 2**20
-"""Largest growth of resident memory in the second half of the requests."""
+MAX_GROWTH_BYTES = 96 * 2**20
+"""Maximum growth of resident memory in the second half of the requests."""
 END_SECONDS = 120
-"""Longest time that all streams may take together."""
+"""Maximum duration of all streams together."""
 
 
-def encoded(width: int, height: int, kind: str, seed: int = 0) -> bytes:
+def encode(width: int, height: int, kind: str, seed: int = 0) -> bytes:
+    """Return a random image as a file."""
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
-JPEG = encoded(96, 64, "JPEG")
-PNG = encoded(64, 96, "PNG", 1)
+JPEG = encode(96, 64, "JPEG")
+PNG = encode(64, 96, "PNG", 1)
 
 
-def damaged(seed: int) -> bytes:
-    """Return the JPEG with 20 random bytes replaced, and cut at a random place half of the time."""
+def damage(seed: int) -> bytes:
+    """Return the JPEG with 20 random bytes replaced; for odd seeds also truncated at a random position."""
     random = np.random.default_rng(seed)
     data = bytearray(JPEG)
-    for place in random.integers(2, len(data), 20):
-        data[place] = random.integers(0, 256)
+    for position in random.integers(2, len(data), 20):
+        data[position] = random.integers(0, 256)
     return bytes(data[: random.integers(1, len(data))] if seed % 2 else data)
 
 
 @dataclass
 class Soak:
-    """One server under load, and what its callers saw."""
+    """A server under load, and the outcomes that its callers observed."""
 
     server: ServerProcess
+    """The server."""
     expected: Array
+    """The correct result of `good_request`."""
     outcomes: collections.Counter[str]
+    """Count of each kind of request and outcome."""
     wrong: int = 0
+    """Number of wrong results."""
 
-    def good(self, client: Client, _number: int) -> None:
+    def good_request(self, client: Client, _number: int) -> None:
+        """Extract an image and compare the result."""
         got = client.extract(PNG, model=MODEL, taps=TAPS)["v"]
         if not np.array_equal(got, self.expected):
             self.wrong += 1
 
     def damaged_image(self, client: Client, number: int) -> None:
-        client.extract(damaged(number), model=MODEL, taps=TAPS)
+        """Send a damaged image."""
+        client.extract(damage(number), model=MODEL, taps=TAPS)
 
     def odd_taps(self, client: Client, number: int) -> None:
+        """Send a tap that must be refused."""
         taps = (
             "nope",
             "stage:99",
@@ -90,27 +102,35 @@ class Soak:
         client.extract(PNG, model=MODEL, taps=taps[number % len(taps)])
 
     def new_plan(self, client: Client, number: int) -> None:
+        """Extract a tap with a plan that is rarely cached."""
         client.extract(PNG, model=MODEL, taps=f"energy | leaky_relu({number % 300 / 1000}) | gap -> v")
 
     def arrays(self, client: Client, number: int) -> None:
+        """Extract an array of varying size."""
         client.extract(np.full((number % 50 + 1, 40, 3), number % 255, np.uint8), model=MODEL, taps=TAPS)
 
     def batch(self, client: Client, _number: int) -> None:
+        """Extract several images in one request."""
         client.extract([PNG, JPEG, PNG], model=MODEL, taps=TAPS)
 
     def whole_network(self, client: Client, _number: int) -> None:
+        """Extract from the large model."""
         client.extract(JPEG, model=LARGE, taps="stage:1 | gap -> v")
 
     def impatient(self, client: Client, _number: int) -> None:
+        """Send a request whose deadline expires."""
         client.extract([JPEG] * 4, model=LARGE, taps="stage:2", timeout_seconds=0.02)
 
     def statistics(self, client: Client, _number: int) -> None:
+        """Inspect all layers."""
         client.inspect(PNG, model=MODEL)
 
     def blocks(self, client: Client, number: int) -> None:
+        """Apply blocks to a tensor."""
         client.apply_blocks(np.ones((2, 3, number % 9 + 1, 5), np.float32), "relu | gap | l2")
 
     def listings(self, client: Client, number: int) -> None:
+        """List layers, preview a request, or ask for an unknown model."""
         if number % 3 == 0:
             client.layers(MODEL, "nope*" if number % 2 else "")
         elif number % 3 == 1:
@@ -119,10 +139,12 @@ class Soak:
             client.model("nobody")
 
     def many(self, client: Client, number: int) -> None:
-        for item in client.extract_many([PNG, damaged(number), JPEG], model=MODEL, taps=TAPS):
+        """Extract a good, a damaged and another good image as a stream."""
+        for item in client.extract_many([PNG, damage(number), JPEG], model=MODEL, taps=TAPS):
             self.outcomes["item: " + ("ok" if item.error is None else type(item.error).__name__)] += 1
 
     def raw_bytes(self, _client: Client, number: int) -> None:
+        """Send random bytes to a method."""
         methods = ("FeatureService/Extract", "FeatureService/ApplyBlocks", "ModelService/GetModel", "Nobody/Nothing")
         path = f"/layertap.v1.{methods[number % len(methods)]}"
         with grpc.insecure_channel(self.server.address) as channel:
@@ -130,17 +152,19 @@ class Soak:
             call(np.random.default_rng(number).bytes(number % 300), timeout=20)
 
     def left_stream(self, client: Client, _number: int) -> None:
+        """Leave a stream after its first result."""
         items = client.extract_many([PNG] * 6, model=MODEL, taps=TAPS)
         next(items)
         items.close()
 
     def kinds(self) -> list[Callable[[Client, int], None]]:
-        """Return one call of each kind; those listed twice come twice as often."""
-        usual = [self.good, self.good, self.new_plan, self.arrays, self.batch, self.listings]
+        """Return one function for each kind of request; a function listed twice is called twice as often."""
+        usual = [self.good_request, self.good_request, self.new_plan, self.arrays, self.batch, self.listings]
         rare = [self.odd_taps, self.damaged_image, self.statistics, self.blocks, self.many, self.raw_bytes]
         return [*usual, *rare, self.whole_network, self.impatient, self.left_stream]
 
     def caller(self, first: int, count: int) -> None:
+        """Send requests of all kinds in turn, and count the outcomes."""
         kinds = self.kinds()
         with Client(self.server.address, timeout_seconds=60) as client:
             for number in range(first, first + count):
@@ -155,25 +179,27 @@ class Soak:
                 self.outcomes[f"{kind.__name__}: {outcome}"] += 1
 
     def requests(self, first: int, count: int) -> None:
+        """Send requests from all callers concurrently."""
         share = count // CALLERS
         with ThreadPoolExecutor(CALLERS) as pool:
             for done in [pool.submit(self.caller, first + index * share, share) for index in range(CALLERS)]:
                 done.result()
 
     def stream(self, client: Client, start: threading.Event) -> int:
-        """Open a stream, send three images when all streams are told to, and return how many were answered."""
+        """Open a stream, send three images once ``start`` is set, and return the number of correct results."""
 
         def images() -> collections.abc.Iterator[bytes]:
+            """Yield three images once ``start`` is set."""
             start.wait(60)
             yield from (PNG, PNG, PNG)
 
-        answered = 0
+        correct = 0
         for item in client.extract_many(images(), model=MODEL, taps=TAPS):
-            answered += item.features is not None and np.array_equal(item.features["v"], self.expected)
-        return answered
+            correct += item.features is not None and np.array_equal(item.features["v"], self.expected)
+        return correct
 
     def streams(self, count: int) -> int:
-        """Run so many streams at the same time and return how many were answered in full."""
+        """Run the given number of streams concurrently and return how many were complete."""
         start, answered = threading.Event(), []
         with contextlib.ExitStack() as clients:
             all_clients = [clients.enter_context(Client(self.server.address)) for _ in range(4)]
@@ -204,6 +230,7 @@ class Soak:
 
 
 def main() -> int:
+    """Print the report; return 1 if the server failed."""
     with running_server() as server:
         with Client(server.address) as client:
             expected = client.extract(PNG, model=MODEL, taps=TAPS)["v"]
@@ -221,11 +248,11 @@ def main() -> int:
             print(f"  {count:6} {outcome}")
         incidents = re.findall(r"incident \w+ in \S+", server.log.read_text())
         print(
-            f"{len(incidents)} incidents {incidents[:5]}, {soak.wrong} wrong answers, {complete} of {STREAMS} streams complete"
+            f"{len(incidents)} incidents {incidents[:5]}, {soak.wrong} wrong results, {complete} of {STREAMS} streams complete"
         )
         grown = full - half
         print(f"{grown / 2**20:.0f} MiB grown in the second half")
-    return int(bool(incidents or soak.wrong or complete < STREAMS or grown > MOST_GROWTH_BYTES))
+    return int(bool(incidents or soak.wrong or complete < STREAMS or grown > MAX_GROWTH_BYTES))
 
 
 if __name__ == "__main__":

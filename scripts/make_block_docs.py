@@ -1,4 +1,4 @@
-"""Writes ``docs/blocks.md`` and its pictures out of the catalogue; every number in them comes from the service itself."""
+"""Write ``docs/blocks.md`` and its figures from the catalogue; all numbers in the figures come from the server."""
 
 from __future__ import annotations
 
@@ -19,70 +19,80 @@ from layertap_server.models.network.composites import COMPOSITES
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PHOTO = ROOT / "examples" / "images" / "coffee.jpg"
+"""Photograph of the pooling figure."""
 MODEL = "efficientnet_lite0"
+"""Model of the pooling figure."""
 
 NEEDS = {
     "clip": "clip(-1, high=2)",
     "prelu": "prelu(0.25)",
     "srelu": "srelu(1, a_right=0.4, t_left=-1, a_left=0.2)",
 }
-"""Activations that have no defaults, as they are drawn."""
+"""Expressions for activations without defaults, as drawn."""
 
 POOLS = [
     "max_pool(8)", "min_pool(8)", "average_pool(8)", "sum_pool(8)", "lp_pool(8)", "stochastic_pool(8)",
     "stochastic_pool(8, mode=sample)", "mixed_pool(8)", "sort_pool(2, scores=[2, 1, 0, -1])",
     "max_pool(4) | max_unpool", "adaptive_average_pool(7)", "adaptive_max_pool(7)",
 ]  # fmt: skip
+"""Heads of the pooling figure."""
 
 INTRODUCTION = """# Blocks
 
-Generated from the catalogue by `make generated`. Every block works in a head on any layer (`stage:4 | gap | l2`), and on
-a tensor of your own (`Client.apply_blocks`), is a layer in a [model.yaml](models.md), and can replace or follow a layer of
-a finished model. In Python each is a function: `blocks.max_pool(3, stride=2)`.
+Generated from the catalogue by `make generated`. A block works in a head on any layer (`stage:4 | gap | l2`), on your
+own tensor (`Client.apply_blocks`), as a layer in a [model.yaml](models.md), and as surgery that replaces or follows a
+layer of an existing model. In Python each block is a function: `blocks.max_pool(3, stride=2)`.
 
-x is N×C×H×W unless said. Channels-last layers and tokens are handled by the layer's layout: you write the same block.
-The first parameter may go unnamed, and those behind it that every use needs. A NaN that goes in comes out; a constant input never divides by zero.
+The input x is N×C×H×W unless stated otherwise. For channels-last layers and tokens you write the same block; the server
+uses the layer's layout. The first parameter, and required parameters after it, need no name. NaN inputs give NaN
+outputs; a constant input never causes a division by zero.
 
-**What to take.** For *retrieval*, pool a late stage with `gem` and finish with `l2`: distances are then cosines. For
-*texture and style*, `gram` or `gap`; for *one object against a background*, `gmp`, whose answer ignores all but the
-strongest place. To look for *dead units*, follow a rectifier (`relu`, `relu6`) with `stats`: a fraction of zeros of 1 is
-a map that says nothing. A rectifier's answer is never negative, so its mean is not zero; `elu`, `tanh` and the leaky ones
-keep both signs. Saturating blocks (`sigmoid`, `tanh`) make large values alike; a normalization before them brings the
-differences back. Every window pool trades place for tolerance of small shifts.
+**Which block to use.** For *retrieval*, pool a late stage with `gem` and finish with `l2`: the dot product of two vectors
+is then their cosine similarity. For *texture and style*, use `gram` or `gap`; for *one object against a background*, use
+`gmp`, which keeps only the strongest position. To find *dead units*, follow a rectifier (`relu`, `relu6`) with `stats`: a
+fraction of zeros of 1 means that the map carries no information. The output of a rectifier is never negative, so its mean
+is not zero; `elu`, `tanh` and the leaky rectifiers keep both signs. Saturating blocks (`sigmoid`, `tanh`) map all large
+values to nearly the same output; a normalization before them preserves the differences. Every window pool gives up
+spatial precision for tolerance of small shifts.
 
-**Across images.** `batch_norm(stats=batch)`, the scopes `batch` and `column`, and `mean_variance` with axis 0 look at
-all images *of the request*. Every other block gives an image the same answer whatever came with it. A request of one
-image with such a block is refused (`TOO_FEW_IMAGES`), since it would compare the image with itself. So is a bulk run
-(`extract_many`, a folder on the command line), where each image is a request of its own: send the images together in one
-request, or extract without the block and give all vectors to `ApplyBlocks`.
+**Across images.** `batch_norm(stats=batch)`, the scopes `batch` and `column`, and `mean_variance` with axis 0 use all
+images *of the request*. Every other block gives an image the same result whatever other images the request contains. A
+request for one image with such a block is refused (`TOO_FEW_IMAGES`), since it would compare the image with itself. A
+bulk run (`extract_many`, or a folder on the command line) is refused too, because each image is a separate request: send
+the images together in one request, or extract without the block and pass all vectors to `ApplyBlocks`.
 """
+"""Text before the blocks."""
 
 CAPTIONS = {
-    BlockKind.ACTIVATION: "![Every activation that works on each value, with its derivative](images/activations.png)\n\n"
+    BlockKind.ACTIVATION: "![Every elementwise activation with its derivative](images/activations.png)\n\n"
     "Solid: the activation. Dashed: its derivative.",
-    BlockKind.POOLING: "![What each window pool makes of one feature map](images/pooling.png)\n\n"
-    f"One channel of `stage:1` of `{MODEL}`, and what each pool makes of it.",
+    BlockKind.POOLING: "![One feature map and the result of each window pool](images/pooling.png)\n\n"
+    f"One channel of `stage:1` of `{MODEL}`, and the result of each pool.",
     BlockKind.NORMALIZATION: "",
     BlockKind.CONVOLUTION: "In `model.yaml` the weights come from the model's weights file, as `layer.weight` and "
-    "`layer.bias`; in a head they are given: nested lists of numbers, or initial weights.",
+    "`layer.bias`; in a head they are nested lists of numbers, or initial weights.",
     BlockKind.SHAPE: "",
 }
+"""Text below the heading of each kind."""
 
 
 INITIAL_WEIGHTS = """## Initial weights
 
-What `weight` of a convolution or of `linear` may be: `conv(2, 3, weight=sobel)`, or in quotes where it has parameters:
-`conv(16, 13, weight="gabor(8)") | modulus(2)`. The filters of the first four see the mean of the channels.
+Values of the parameter `weight` of a convolution or of `linear`: `conv(2, 3, weight=sobel)`, or in quotes if it has
+parameters: `conv(16, 13, weight="gabor(8)") | modulus(2)`. The first four filter the mean of the channels.
 """
+"""Text before the initial weights."""
 
 COMPOSITE = """## Composite blocks
 
-In `model.yaml` only: layers that are written for you, which taps can name. There are `residual`, `parallel` and
-`sequential` too, which hold layers of yours: see [models.md](models.md).
+Available in `model.yaml` only. Each expands to several layers, which taps can name. The blocks `residual`, `parallel` and
+`sequential` contain your own layers: see [models.md](models.md).
 """
+"""Text before the composite blocks."""
 
 
 def call(spec: BlockSpec) -> str:
+    """Return the block with its parameters, as in an expression."""
     arguments = [
         item.name if item.default is None else f"{item.name}={format_value(item.default)}" for item in spec.parameters
     ]
@@ -90,6 +100,7 @@ def call(spec: BlockSpec) -> str:
 
 
 def section(spec: BlockSpec) -> str:
+    """Return the section of a block."""
     aliases = f" (also {', '.join(f'`{alias}`' for alias in spec.aliases)})" if spec.aliases else ""
     lines = [f"### {spec.name}", "", f"`{call(spec)}`{aliases}", "", spec.summary, "", f"    {spec.formula}", ""]
     if spec.shape_rule != "the shape stays":
@@ -108,6 +119,7 @@ def section(spec: BlockSpec) -> str:
 
 
 def document() -> str:
+    """Return the whole document."""
     parts = [INTRODUCTION]
     for kind in BlockKind:
         parts.append(f"## {kind.value.capitalize()}\n")
@@ -121,6 +133,7 @@ def document() -> str:
 
 
 def elementwise() -> list[BlockSpec]:
+    """Return the activations that work on each value separately."""
     return [
         spec
         for spec in blocks.CATALOGUE
@@ -129,6 +142,7 @@ def elementwise() -> list[BlockSpec]:
 
 
 def draw_activations(client: Client, path: Path) -> None:
+    """Draw each elementwise activation with its derivative."""
     specs, columns = elementwise(), 6
     rows = -(-len(specs) // columns)
     figure = Figure(figsize=(columns * 1.9, rows * 1.75), layout="constrained")
@@ -149,6 +163,7 @@ def draw_activations(client: Client, path: Path) -> None:
 
 
 def draw_pools(client: Client, path: Path) -> None:
+    """Draw one feature map and the result of each pool."""
     maps = client.extract(PHOTO, model=MODEL, taps="stage:1")["stage:1"]
     channel = int(np.abs(maps[0]).mean(axis=(1, 2)).argmax())
     one = maps[:, channel : channel + 1]
@@ -158,6 +173,7 @@ def draw_pools(client: Client, path: Path) -> None:
 
 
 def draw_grid(pictures: Sequence[tuple[str, Array]], path: Path) -> None:
+    """Draw pictures with their titles on a grid."""
     columns = 5
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(columns * 2.2, rows * 2.4), layout="constrained")
@@ -170,6 +186,7 @@ def draw_grid(pictures: Sequence[tuple[str, Array]], path: Path) -> None:
 
 
 def main() -> None:
+    """Write the document and its figures."""
     (DOCS / "images").mkdir(parents=True, exist_ok=True)
     (DOCS / "blocks.md").write_text(document(), encoding="utf-8")
     settings = Settings(models=str(ROOT / "models"), device="cpu", metrics_port=-1, port=0)

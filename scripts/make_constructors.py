@@ -1,4 +1,4 @@
-"""Writes ``client/layertap/blocks/constructors.py``: the catalogue as functions. ``make generated`` runs it."""
+"""Write ``client/layertap/blocks/constructors.py``: a function for each block of the catalogue (``make generated``)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from layertap.blocks.catalogue import CATALOGUE
 from layertap.blocks.spec import BlockSpec, Parameter, ParameterType
 
 OUT = Path(__file__).parent.parent / "client" / "layertap" / "blocks" / "constructors.py"
-HEAD = '''"""Every block as a function that makes it. Generated from the catalogue by ``make generated``; do not edit.
+"""Path of the generated module."""
+HEAD = '''"""Construct blocks: one function for each. Generated from the catalogue by ``make generated``; do not edit.
 
-Each returns a `layertap.types.Block` and raises `layertap.errors.BadParameterError` for a value that it cannot take.
+Each function returns a `layertap.types.Block`. It raises `layertap.errors.BadParameterError` if a value is invalid.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Literal
 from layertap.blocks.make import make
 from layertap.types import Array, Block
 '''
+"""First lines of the generated module."""
 TYPES = {
     ParameterType.INTEGER: "int",
     ParameterType.NUMBER: "float",
@@ -35,9 +37,11 @@ TYPES = {
     ParameterType.WEIGHT: "str | Sequence[Any] | Array",
     ParameterType.BIAS: "bool | float | Sequence[float]",
 }
+"""Annotation of each parameter type."""
 
 
 def annotation(parameter: Parameter) -> str:
+    """Return the annotation of a parameter."""
     words = f"Literal[{', '.join(repr(choice) for choice in parameter.choices)}]"
     text = TYPES.get(parameter.type, words)
     if parameter.type is ParameterType.PADDING:
@@ -46,7 +50,7 @@ def annotation(parameter: Parameter) -> str:
 
 
 def signature(spec: BlockSpec) -> str:
-    """What an expression may leave unnamed may go by position; the rest have names."""
+    """Return the signature; only parameters that an expression may leave unnamed are positional."""
     parts = []
     for index, parameter in enumerate(sorted(spec.parameters, key=lambda item: not item.required)):
         if index == len(spec.unnamed):
@@ -57,6 +61,7 @@ def signature(spec: BlockSpec) -> str:
 
 
 def function(spec: BlockSpec) -> str:
+    """Return the source of one function."""
     lines = textwrap.wrap(spec.summary, 114)
     lines += ["", f"``{spec.formula}``"] if len(spec.formula) < 110 else ["", *textwrap.wrap(spec.formula, 114)]
     lines += ["", f"Shape: {spec.shape_rule}."] if spec.shape_rule != "the shape stays" else []
@@ -71,6 +76,7 @@ def function(spec: BlockSpec) -> str:
 
 
 def main() -> None:
+    """Write the module."""
     names = ", ".join(f'"{name}"' for name in sorted(spec.name for spec in CATALOGUE))
     functions = "\n\n".join(function(spec) for spec in CATALOGUE)
     OUT.write_text(f"{HEAD}\n__all__ = [{names}]\n\n\n{functions}", encoding="utf-8")

@@ -29,13 +29,14 @@ PUBLIC: list[Any] = [
     *(comparison.CkaMatrix, similarity.LayerSimilarity),
     *(for_sklearn.LayertapTransformer, *(getattr(viz, name) for name in viz.__all__)),
 ]
-"""Every public class and function but blocks and errors, which have lists of their own. Add a new public name here."""
+"""Public classes and functions, except blocks and errors, which are collected elsewhere. Add new public names here."""
 
-INTRODUCTION = "# The public API. Who changes it on purpose runs `make generated` and tells users in CHANGELOG.md.\n"
+INTRODUCTION = "# The public API. After an intended change, run `make generated` and add a line to CHANGELOG.md.\n"
+"""First line of the pin."""
 
 
 def public_api() -> str:
-    """Return the pin: one name a line."""
+    """Return the pin, with one name on each line."""
     lines = [line for member in PUBLIC for line in api_of(member)]
     for member in error_classes():
         name = public_name(member)
@@ -61,19 +62,19 @@ def api_of(member: Any) -> Iterator[str]:
 
 
 def error_classes() -> list[type[errors.LayertapError]]:
-    """Return Layertap's errors, without subclasses that other code made."""
+    """Return Layertap's own error classes, without subclasses defined elsewhere."""
     return [member for member in errors.error_classes() if member.__module__ == errors.__name__]
 
 
 def public_name(member: Any) -> str:
     """Return the shortest dotted name under which a user imports the member."""
-    places = (("layertap", layertap), ("layertap.viz", viz))
-    found = [name for name, module in places if getattr(module, member.__name__, None) is member]
+    modules = (("layertap", layertap), ("layertap.viz", viz))
+    found = [name for name, module in modules if getattr(module, member.__name__, None) is member]
     return f"{(found or [member.__module__])[0]}.{member.__name__}"
 
 
 def own_attributes(member: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the public methods and properties that the class itself defines, in the order of the source."""
+    """Yield the public methods and properties that the class itself defines, in source order."""
     if inspect.isclass(member) and not issubclass(member, enum.Enum):
         for name, attribute in vars(member).items():
             if not name.startswith("_") and (inspect.isfunction(attribute) or isinstance(attribute, property)):
@@ -94,13 +95,13 @@ def signature_of(function: Callable[..., Any]) -> tuple[list[str], str]:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
         if parameter.name != "self":
-            parameters.append(unquoted(str(parameter)))
+            parameters.append(remove_quotes(str(parameter)))
     result = signature.return_annotation
     return parameters, "" if inspect.isclass(function) or result in {signature.empty, "None"} else f" -> {result}"
 
 
-def unquoted(parameter: str) -> str:
-    """Return a parameter without the quotes of its annotation, which is a string to Python."""
+def remove_quotes(parameter: str) -> str:
+    """Return a parameter without the quotes around its annotation."""
     return re.sub(r""": (['"])(.*?)\1""", r": \2", parameter, count=1)
 
 

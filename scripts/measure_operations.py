@@ -1,7 +1,8 @@
-"""How many operations of `blocks.operations` one core does a second: the price of heads and models over their CPU time.
+"""Measure how many operations per second one core computes: the price of heads and models divided by CPU time.
 
-Each runs on one thread, and CPU time is measured, so that other programs on the machine change little. A minute of two
-cores is 120 times the figure of the slowest kind of work that counts; `--max-operations` is set to about that.
+Prices come from `blocks.operations`. Each run uses one thread, and CPU time is measured, so that other programs on the
+machine have little influence. ``--max-operations`` is set to about one minute of two cores: 120 times the rate of the
+slowest relevant kind of work.
 """
 
 from __future__ import annotations
@@ -22,24 +23,27 @@ from layertap_server.models.repository import Repository
 
 MODELS = Path(__file__).parent.parent / "models"
 SHAPE = (32, 112, 112)
+"""Shape of the input of heads, without the batch."""
 HEADS = (
     "relu", "gelu", "softmax", "softmax(-1)", "max_pool(3, stride=1)", "max_pool(31, stride=1)",
     "average_pool(61, stride=1, padding=same)", "lp_pool(3, p=3)", "sort_pool(2, scores=[1, 2, 3, 4])", "k_max(8)",
     "lcn(31)", "lrn(5)", "gram", "gem", "z_score", "resize(224, 224)", "resize(224, 224, mode=cubic)",
     "max_pool(61, stride=1)", "spatial_pyramid", "quantize", "stats",
 )  # fmt: skip
+"""Heads to measure."""
 RUNS = 3
+"""Number of runs; the fastest counts."""
 
 
 def main() -> None:
+    """Print price, CPU time and rate of each head and model."""
     for name, operations, seconds in chain(heads(), models()):
         rate = operations / seconds / 1e9
-        print(
-            f"{name:<45} {operations:>12.3g} operations  {seconds * 1e3:>8.1f} ms  {rate:>7.1f} thousand million a second"
-        )
+        print(f"{name:<45} {operations:>12.3g} operations  {seconds * 1e3:>8.1f} ms  {rate:>7.1f} billion per second")
 
 
 def heads() -> Iterator[tuple[str, int, float]]:
+    """Yield name, price and CPU seconds of each head."""
     array = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
     for text in HEADS:
         head = [blocks.bind(block) for block in parse_head(text)]
@@ -49,13 +53,14 @@ def heads() -> Iterator[tuple[str, int, float]]:
 
 
 def models() -> Iterator[tuple[str, int, float]]:
+    """Yield name, price and CPU seconds of each model."""
     repository = Repository(MODELS, "cpu")
     repository.load_all()
     for model in repository.loaded():
         outputs = [info.name for info in model.graph.outputs]
         compiled = compile_plan(model.graph, [(name, ()) for name in outputs], front=None, image_size=None)
         size = model.preprocessing.output_size
-        assert size is not None  # noqa: S101 - of the models that ship
+        assert size is not None  # noqa: S101 - holds for the bundled models
         image = np.random.default_rng(0).random(model.graph.image_shape(1, size)).astype(np.float32)
         price = price_of(model.graph, prices_of(model.graph), outputs)
         yield (
@@ -66,7 +71,7 @@ def models() -> Iterator[tuple[str, int, float]]:
 
 
 def seconds_of(model: bytes, inputs: dict[str, Array], folder: Path | None = None) -> float:
-    """Return the least CPU time of a run."""
+    """Return the minimum CPU time of a run in seconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4

@@ -1,6 +1,6 @@
 """Generate the parts of the reference that come from the code: settings, errors, protocol and examples.
 
-Each part is reStructuredText. ``docs/conf.py`` places it where a page has ``.. generated:: NAME``.
+Each part is reStructuredText. ``docs/conf.py`` inserts it into a page at the directive ``.. generated:: NAME``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ PACKAGE = "layertap.v1"
 GIB = 1024 * MIB
 SHARED_TYPES = "layertap/v1/types.proto"
 FIELD_OF_MESSAGE, MESSAGE, ENUM, SERVICE, METHOD = 2, 4, 5, 6, 2
-"""Field numbers of ``descriptor.proto``, of which the path of a comment consists."""
+"""Field numbers of ``descriptor.proto``, which make up the path of a comment."""
 
 Row = Sequence[str]
+"""Cells of a row of a table."""
 
 
 def settings_table() -> str:
@@ -58,7 +59,7 @@ def setting_default(value: object) -> str:
 
 
 def setting_meaning(field: dataclasses.Field[object]) -> str:
-    """Return what a setting does, with the least value that it may have."""
+    """Return what a setting does, with its minimum."""
     least = field.metadata["least"]
     return f"{field.metadata['doc']}; at least {least}" if least else str(field.metadata["doc"])
 
@@ -81,6 +82,7 @@ def error_tree() -> str:
     """Return the class tree of the errors as nested lists."""
 
     def lines(cls: type[errors.LayertapError], depth: int) -> Iterator[str]:
+        """Yield the list item of a class and of its subclasses."""
         yield f"{'  ' * depth}- `~{cls.__module__}.{cls.__name__}`\n"
         for child in cls.__subclasses__():
             if child.__module__ == errors.__name__:
@@ -118,7 +120,7 @@ def examples_list() -> str:
 
 def protocol() -> str:
     """Return the reference of the gRPC services, their messages and enums, from the comments of ``protos/``."""
-    # types.proto serves the other files, so it comes last.
+    # The other files use types.proto, so it comes last.
     files = sorted(proto_files(), key=lambda file: (file.name == SHARED_TYPES, file.name))
     return "\n".join(part for file in files for part in file_parts(file))
 
@@ -166,7 +168,7 @@ def method_row(method: MethodDescriptorProto, meaning: str) -> Row:
 
 def message_parts(message: DescriptorProto, comments: dict[tuple[int, ...], str], number: int) -> Iterator[str]:
     """Yield the section of one message."""
-    yield from titled(message.name, prose(comments, MESSAGE, number))
+    yield from title_lines(message.name, prose(comments, MESSAGE, number))
     entries = {nested.name: nested for nested in message.nested_type if nested.options.map_entry}
     rows = [
         (
@@ -182,7 +184,7 @@ def message_parts(message: DescriptorProto, comments: dict[tuple[int, ...], str]
 
 def enum_parts(enum: EnumDescriptorProto, comments: dict[tuple[int, ...], str], number: int) -> Iterator[str]:
     """Yield the section of one enum."""
-    yield from titled(enum.name, prose(comments, ENUM, number))
+    yield from title_lines(enum.name, prose(comments, ENUM, number))
     rows = [
         (f"``{value.name}``", str(value.number), prose(comments, ENUM, number, FIELD_OF_MESSAGE, index))
         for index, value in enumerate(enum.value)
@@ -191,7 +193,7 @@ def enum_parts(enum: EnumDescriptorProto, comments: dict[tuple[int, ...], str], 
 
 
 def field_type(field: FieldDescriptorProto, entries: dict[str, DescriptorProto]) -> str:
-    """Return the type of a field, with a link where it is a message or an enum."""
+    """Return the type of a field, with a link if it is a message or an enum."""
     entry = entries.get(field.type_name.rpartition(".")[2])
     if entry is not None:
         key, value = entry.field
@@ -203,12 +205,12 @@ def field_type(field: FieldDescriptorProto, entries: dict[str, DescriptorProto])
 
 
 def reference(type_name: str) -> str:
-    """Return a link to the section of a message or an enum of Layertap's, or the full name of another."""
+    """Return a link to one of Layertap's messages or enums, or the full name of another type."""
     package, _, name = type_name.removeprefix(".").rpartition(".")
     return f":ref:`{name} <proto-{name}>`" if package == PACKAGE else f"``{package}.{name}``"
 
 
-def titled(name: str, text: str) -> Iterator[str]:
+def title_lines(name: str, text: str) -> Iterator[str]:
     """Yield the label, the heading and the comment of a message or an enum."""
     yield f".. _proto-{name}:\n"
     yield heading(name, "~")
@@ -217,7 +219,7 @@ def titled(name: str, text: str) -> Iterator[str]:
 
 def prose(comments: dict[tuple[int, ...], str], *path: int) -> str:
     """Return the comment at a path of the descriptor, on one line."""
-    return escaped(" ".join(comments.get(path, "").split()))
+    return escape(" ".join(comments.get(path, "").split()))
 
 
 def table(header: Row, rows: Iterable[Row]) -> str:
@@ -235,8 +237,8 @@ def heading(text: str, underline: str) -> str:
     return f"{text}\n{underline * len(text)}\n"
 
 
-def escaped(text: str) -> str:
-    """Return plain text so that reStructuredText shows it as it is."""
+def escape(text: str) -> str:
+    """Escape plain text for reStructuredText."""
     return "".join(f"\\{character}" if character in "\\*`|_" else character for character in text)
 
 
@@ -254,4 +256,4 @@ PARTS: dict[str, Callable[[], str]] = {
     "examples": examples_list,
     "protocol": protocol,
 }
-"""The parts by the name that ``.. generated::`` takes."""
+"""Function of each part, by the name that ``.. generated::`` takes."""

@@ -1,6 +1,6 @@
-"""Every block in the forms worth checking: a head, and the same in float64 NumPy.
+"""Define the forms in which every block is checked: a head, and the same computation in float64 NumPy.
 
-Heads run on N×C×H×W of any size that `Case.fits` allows; C is even, so that channels can be halved and grouped.
+Heads run on N×C×H×W of any size that `Case.smallest` allows. C is even, so that channels can be halved and grouped.
 """
 
 from __future__ import annotations
@@ -15,28 +15,35 @@ from layertap.types import Array
 from tests import references as r
 
 Reference = Callable[[Array], Array]
+"""A function from input to expected output."""
 
 
 @dataclass(frozen=True)
 class Case:
+    """A head and its reference."""
+
     head: str
+    """The head."""
     reference: Reference
+    """The same computation in float64 NumPy."""
     smallest: int = 1
-    """Height and width are at least this."""
+    """Minimum height and width."""
     float16: bool = True
-    """Whether float16 has the range for it."""
+    """Whether the computation stays in float16's range."""
 
     @property
     def block(self) -> str:
-        """The name of the (last) block."""
+        """Name of the last block."""
         return self.head.rsplit("|", 1)[-1].split("(")[0].strip()
 
 
 def case(head: str, reference: Reference, smallest: int = 1, *, float16: bool = True) -> Case:
+    """Return a case."""
     return Case(head, reference, smallest, float16)
 
 
 def halves(x: Array, path: Reference) -> Array:
+    """Concatenate the results for x and -x along the channels."""
     return np.concatenate([path(x), path(-x)], axis=1)
 
 
@@ -144,7 +151,7 @@ POOLINGS = [
     case("global_std(1)", lambda x: x.std(axis=(2, 3), ddof=1), 2),
     case("global_lp", lambda x: np.sqrt((x**2).sum(axis=(2, 3)))),
     case("global_lp(3)", lambda x: (np.abs(x) ** 3).sum(axis=(2, 3)) ** (1 / 3)),
-    case("gem", r.gem, float16=False),  # 1e-6 to the third is no float16
+    case("gem", r.gem, float16=False),  # 1e-6 cubed is below float16's range
     case("gem(p=5.5, eps=0.01)", lambda x: r.gem(x, 5.5, 0.01), float16=False),
     case("avg_max", lambda x: np.concatenate([x.mean(axis=(2, 3)), x.max(axis=(2, 3))], axis=1)),
     case("k_max(2)", lambda x: r.k_max(x, 2), 2),
@@ -187,12 +194,12 @@ NORMALIZATIONS = [
 
 
 def weight(seed: int, *shape: int) -> Array:
-    """Weights of a few digits, so that a head can say them."""
+    """Return random weights with one decimal, which a head can contain."""
     return np.round(np.random.default_rng(seed).normal(size=shape), 1)
 
 
 def per_channel(filters: Array) -> Array:
-    """Filters that see the mean of four channels."""
+    """Return the filters repeated over four channels, so that they filter the channels' mean."""
     return np.repeat(filters[:, None], 4, axis=1) / 4
 
 

@@ -1,4 +1,4 @@
-"""The child processes of a process, as Linux lists them."""
+"""List and kill the child processes of a process on Linux."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.processes import until
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started and that run."""
+    """Return the running child processes of a process."""
     found: list[int] = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
@@ -21,7 +21,7 @@ def children(pid: int) -> list[int]:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, and it is no zombie."""
+    """Return whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -29,16 +29,17 @@ def runs(pid: int) -> bool:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Time that the process has computed for."""
+    """Return the CPU seconds that the process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def kill_when_busy(parent: int, seconds: float, known: Collection[int] = ()) -> int:
-    """Kill the first child of a process that has computed for so long and is not ``known``; returns its number."""
+    """Kill the first child, not in ``known``, that has used this many CPU seconds; return its process id."""
     found: list[int] = []
 
     def is_busy() -> bool:
+        """Return whether such a child exists."""
         with contextlib.suppress(OSError):
             found[:] = [child for child in children(parent) if child not in known and cpu_seconds(child) >= seconds]
         return bool(found)

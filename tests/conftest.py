@@ -1,4 +1,4 @@
-"""Fixtures that several folders use."""
+"""Provide fixtures that several folders share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ settings.load_profile("layertap")
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """One server process with the models that ship, for every test of a worker that only asks."""
+    """Start one server with the bundled models for all tests of a worker that only send requests."""
     with running_server("--reflection", models=MODELS) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def client(server: ServerProcess) -> Iterator[Client]:
+    """Return a client of the shared server."""
     with Client(server.address) as connected:
         yield connected
 
 
 @pytest.fixture(scope="session")
 def cat() -> Array:
+    """Return a photograph as uint8 H×W×3."""
     with Image.open(PHOTOS / "chelsea.png") as image:
         return np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Damaged model files: bytes and structures of small valid models, changed at random."""
+"""Damage model files: change bytes and structures of small valid models at random."""
 
 from __future__ import annotations
 
@@ -36,27 +36,32 @@ OPERATORS = (
     "Squeeze",
     "Loop",
 )
+"""Operators that replace others."""
 SMALL_LIGHT = ("squeezenet", "inception_v1")
+"""Small architectures that ship with onnx."""
 Random = np.random.Generator
 T = TypeVar("T")
 
 
 @dataclass
 class Outcome:
-    """What became of the files: how many loaded, how many failed by reason, and what must not happen."""
+    """Outcomes of the files: the number that loaded, failures by reason, and faults of the server."""
 
     ready: int = 0
+    """Number of files that loaded."""
     reasons: dict[str, int] = field(default_factory=dict)
+    """Number of failures by reason."""
     faults: list[str] = field(default_factory=list)
+    """Faults, each of which is a bug."""
 
     def failed(self, reason: str) -> None:
-        """Count a reason, without the names and numbers in it."""
+        """Count a failure by its reason, without names and numbers."""
         kind = re.sub(r"'[^']*'|[-\d.]+", "_", reason)[:70]
         self.reasons[kind] = self.reasons.get(kind, 0) + 1
 
 
 def sources() -> list[bytes]:
-    """The files that are damaged."""
+    """Return the files to damage."""
     protos = [
         branching(),
         vision_transformer(),
@@ -70,7 +75,7 @@ def sources() -> list[bytes]:
 
 
 def damaged(count: int, seed: int = 0) -> Iterator[bytes]:
-    """Yield so many files, the same ones for the same seed."""
+    """Yield ``count`` damaged files, the same ones for the same seed."""
     random = np.random.default_rng(seed)
     originals = sources()
     for index in range(count):
@@ -79,7 +84,7 @@ def damaged(count: int, seed: int = 0) -> Iterator[bytes]:
 
 
 def check(server: ServerProcess, client: Client, models: Path, files: Iterator[bytes]) -> Outcome:
-    """Have a server load each file as the one model `fuzz`, and use those that load."""
+    """Load each file as the model `fuzz` in a server, and use those that load."""
     outcome = Outcome()
     home = models / "fuzz"
     home.mkdir(exist_ok=True)
@@ -99,7 +104,7 @@ def check(server: ServerProcess, client: Client, models: Path, files: Iterator[b
 
 
 def _used(client: Client, outcome: Outcome) -> Iterator[str]:
-    """List, preview and extract from a model that loaded; yields what is no error of the caller's or the model's."""
+    """List, preview and extract from a loaded model; yield errors that neither the caller nor the model caused."""
     try:
         if client.model("fuzz").state is not ModelState.READY:
             return
@@ -126,6 +131,7 @@ def _used(client: Client, outcome: Outcome) -> Iterator[str]:
 
 
 def _bytes_changed(content: bytes, random: Random) -> bytes:
+    """Return the file with a few bytes changed, deleted or inserted, sometimes truncated."""
     data = bytearray(content)
     for _ in range(int(random.integers(1, 9))):
         at = int(random.integers(len(data)))
@@ -142,6 +148,7 @@ def _bytes_changed(content: bytes, random: Random) -> bytes:
 
 
 def _structure_changed(content: bytes, random: Random) -> bytes:
+    """Return the model after one to three structural changes."""
     proto = onnx.ModelProto.FromString(content)
     for _ in range(int(random.integers(1, 4))):
         change = CHANGES[int(random.integers(len(CHANGES)))]
@@ -150,14 +157,17 @@ def _structure_changed(content: bytes, random: Random) -> bytes:
 
 
 def _strange(random: Random) -> int:
+    """Return an unexpected number."""
     return int(STRANGE[int(random.integers(len(STRANGE)))])
 
 
 def _pick(items: Sequence[T], random: Random) -> T | None:
+    """Return a random item, or None if there are none."""
     return items[int(random.integers(len(items)))] if items else None
 
 
 def _change_size(proto: onnx.ModelProto, random: Random) -> None:
+    """Change one dimension of a value."""
     values = [*proto.graph.input, *proto.graph.output, *proto.graph.value_info]
     dims = [dim for value in values for dim in value.type.tensor_type.shape.dim]
     if (dim := _pick(dims, random)) is not None:
@@ -165,6 +175,7 @@ def _change_size(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _change_rank(proto: onnx.ModelProto, random: Random) -> None:
+    """Add or remove a dimension."""
     value = _pick([*proto.graph.input, *proto.graph.output], random)
     if value is not None and value.type.HasField("tensor_type"):
         dims = value.type.tensor_type.shape.dim
@@ -175,12 +186,14 @@ def _change_rank(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _change_type(proto: onnx.ModelProto, random: Random) -> None:
+    """Change the type of an input or output."""
     value = _pick([*proto.graph.input, *proto.graph.output], random)
     if value is not None and value.type.HasField("tensor_type"):
         value.type.tensor_type.elem_type = int(random.integers(30))
 
 
 def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
+    """Change one attribute of a node."""
     attributes = [attribute for node in proto.graph.node for attribute in node.attribute]
     attribute = _pick(attributes, random)
     if attribute is None:
@@ -200,12 +213,13 @@ def _change_attribute(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _change_operator(proto: onnx.ModelProto, random: Random) -> None:
+    """Change the operator of a node."""
     if (node := _pick(proto.graph.node, random)) is not None:
         node.op_type = str(_pick(OPERATORS, random))
 
 
 def _change_edge(proto: onnx.ModelProto, random: Random) -> None:
-    """Have a node read another tensor, mostly one that is made before it."""
+    """Let a node read another tensor, usually one that is computed before it."""
     nodes = proto.graph.node
     if not nodes:
         return
@@ -216,6 +230,7 @@ def _change_edge(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _change_weight(proto: onnx.ModelProto, random: Random) -> None:
+    """Change shape, values or type of an initializer."""
     tensor = _pick(proto.graph.initializer, random)
     if tensor is None:
         return
@@ -229,17 +244,19 @@ def _change_weight(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _drop_node(proto: onnx.ModelProto, random: Random) -> None:
+    """Delete a node."""
     if proto.graph.node:
         del proto.graph.node[int(random.integers(len(proto.graph.node)))]
 
 
 def _double_node(proto: onnx.ModelProto, random: Random) -> None:
+    """Append a copy of a node."""
     if (node := _pick(proto.graph.node, random)) is not None:
         proto.graph.node.append(node)
 
 
 def _add_slice(proto: onnx.ModelProto, random: Random) -> None:
-    """Append a Slice, in whose shape inference sizes are computed with."""
+    """Append a Slice, whose shape inference computes with sizes."""
     node = _pick(proto.graph.node, random)
     if node is None or not node.output:
         return
@@ -252,6 +269,7 @@ def _add_slice(proto: onnx.ModelProto, random: Random) -> None:
 
 
 def _change_opset(proto: onnx.ModelProto, random: Random) -> None:
+    """Change the opset."""
     if proto.opset_import:
         proto.opset_import[0].version = int(random.integers(-1, 30))
 
@@ -269,3 +287,4 @@ CHANGES: tuple[Callable[[onnx.ModelProto, Random], None], ...] = (
     _add_slice,
     _change_opset,
 )
+"""All structural changes."""

@@ -1,7 +1,7 @@
-"""The architectures that ship with onnx: each layer of each against a session that was not pruned.
+"""Compare each layer of the architectures that ship with onnx with a session that was not pruned.
 
-The files are loaded as they are (a folder with nothing but ``model.onnx``), by a real server; the error is the largest
-difference in parts of the layer's largest value.
+A real server loads each file unchanged from a folder that contains only ``model.onnx``. The error is the largest
+difference relative to the layer's largest value.
 """
 
 from __future__ import annotations
@@ -22,26 +22,36 @@ from layertap_server.config.settings import Settings
 from layertap_server.embedded import EmbeddedServer
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+"""Folder of the architectures."""
 GROUP = 48
-"""Layers a request: each request is a pruned graph of its own."""
+"""Layers per request; each request is a separate pruned graph."""
 TOLERANCE = 1e-4
+"""Maximum relative error."""
 
 
 @dataclass(frozen=True)
 class Row:
+    """Result for one model."""
+
     model: str
+    """Name of the model."""
     layers: int
+    """Number of layers."""
     tappable: int
+    """Number of tappable layers."""
     error: float
+    """Largest relative error."""
     shapes_wrong: int
+    """Number of layers whose shape or dtype differs from the listing."""
 
 
 def names() -> list[str]:
+    """Return the names of the architectures."""
     return sorted(path.stem.removeprefix("light_") for path in LIGHT.glob("light_*.onnx"))
 
 
 def check(name: str) -> Row:
-    """One model: its listing, and every tappable layer's values."""
+    """Check the listing and the values of every tappable layer of one model."""
     source = LIGHT / f"light_{name}.onnx"
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / name
@@ -62,6 +72,7 @@ def check(name: str) -> Row:
 
 
 def tapped(client: Client, model: str, image: Array, layers: Sequence[LayerInfo]) -> Iterator[tuple[LayerInfo, Array]]:
+    """Yield each layer with its values from the server."""
     for start in range(0, len(layers), GROUP):
         group = layers[start : start + GROUP]
         features = client.extract(image, model=model, taps=[f'"{layer.name}"' for layer in group])
@@ -69,7 +80,7 @@ def tapped(client: Client, model: str, image: Array, layers: Sequence[LayerInfo]
 
 
 def whole(source: Path, image: Array, wanted: list[str]) -> dict[str, Array]:
-    """Every layer at once, from the file itself with all of them as outputs."""
+    """Return the values of the layers from one session of the file with all of them as outputs."""
     model = onnx.load(source)
     outputs = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in outputs)
@@ -81,6 +92,7 @@ def whole(source: Path, image: Array, wanted: list[str]) -> dict[str, Array]:
 
 
 def error_of(actual: Array, expected: Array) -> float:
+    """Return the largest difference relative to the largest expected value; infinity if shapes differ."""
     if actual.shape != expected.shape:
         return float("inf")
     scale = max(float(np.abs(expected).max(initial=0)), 1e-30)

@@ -1,4 +1,4 @@
-"""Small models, written as ONNX text, and the folders they lie in."""
+"""Create small models from ONNX text, and their folders."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ branching (float[batch, 3, 8, 8] image) => (float[batch, 4] scores) {
     scores = Gemm (vector, w3)
 }
 """
+"""Text of `branching`."""
 
 
 def branching() -> onnx.ModelProto:
-    """Two branches over a pooled convolution; `sizes` is a dead end that cannot be tapped."""
+    """Return a model with two branches over a pooled convolution; `sizes` is a dead end that cannot be tapped."""
     model = parser.parse_model(BRANCHING)
     random = np.random.default_rng(0)
     for name, shape in (("w1", (6, 3, 3, 3)), ("w2", (6, 6, 1, 1)), ("w3", (6, 4))):
@@ -69,10 +70,11 @@ transformer (float[batch, 3, 24, 32] image) => (float[batch, 5] scores) {
     scores = Gemm (cls, wh)
 }
 """
+"""Text of `vision_transformer`."""
 
 
 def vision_transformer() -> onnx.ModelProto:
-    """One attention block over a 3×4 grid of patches behind a class token."""
+    """Return a model with one attention block over a class token and a 3×4 grid of patches."""
     model = parser.parse_model(VISION_TRANSFORMER)
     random = np.random.default_rng(0)
     shapes = {"wp": (16, 3, 8, 8), "start": (1, 1, 16), "positions": (1, 13, 16), "gain": (16,), "shift": (16,)}
@@ -84,7 +86,7 @@ def vision_transformer() -> onnx.ModelProto:
 
 
 def built_model(folder: Path) -> onnx.ModelProto:
-    """The ONNX model of a folder whose ``model.yaml`` lists the layers."""
+    """Return the ONNX model of a folder whose ``model.yaml`` lists the layers."""
     manifest = read_manifest(folder / "model.yaml")
     assert manifest.network
     weights = load_weights(folder / manifest.network.weights) if manifest.network.weights else None
@@ -92,7 +94,7 @@ def built_model(folder: Path) -> onnx.ModelProto:
 
 
 def model_folder(models: Path, name: str, model: onnx.ModelProto, manifest: str = "") -> Path:
-    """Writes ``models/name`` as a user would."""
+    """Write the folder ``models/name`` as a user would."""
     folder = models / name
     folder.mkdir(parents=True)
     onnx.save(model, folder / "model.onnx")
@@ -102,14 +104,14 @@ def model_folder(models: Path, name: str, model: onnx.ModelProto, manifest: str 
 
 
 def open_repository(folder: Path) -> Repository:
-    """The repository of a folder, with every model loaded."""
+    """Return the repository of a folder with every model loaded."""
     repository = Repository(folder, "CPU")
     repository.load_all()
     return repository
 
 
 def tapped(model: LoadedModel, images: Array, *layers: str) -> list[Array]:
-    """The layers, of a session of the plan that computes them."""
+    """Return the values of the layers from a session of the plan that computes them."""
     plan = compile_plan(model.graph, [(layer, ()) for layer in layers], front=None, image_size=None)
     folder = "session.model_external_initializers_file_folder_path"
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Models that native code does not survive, or not in time: each is small and valid or nearly so."""
+"""Create small models, valid or nearly so, that crash native code or keep it busy for too long."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.odd_models import OPSET, of_text
 
 LOCAL = "local"
+"""Domain of local functions."""
 
 
 def negative_slice() -> onnx.ModelProto:
-    """A side written as -1 and a Slice along it: an assertion in onnx's shape inference."""
+    """Return a model with a height of -1 and a Slice along it, which triggers an assertion in shape inference."""
     model = of_text(
         f"""{OPSET}
         sliced (float[N, 3, height, 10] image) => (float[N, 3, rows, 10] out) {{ out = Slice (image, s, e, a) }}""",
@@ -25,7 +26,7 @@ def negative_slice() -> onnx.ModelProto:
 
 
 def wide_kernel() -> onnx.ModelProto:
-    """A valid model of free size, for which shape inference computes a negative size from a small picture."""
+    """Return a valid model of free size whose shape inference computes a negative size for small images."""
     return of_text(
         f"""{OPSET}
         wide (float[batch, 3, height, width] image) => (float[batch, 4, rows, columns] out) {{
@@ -40,7 +41,7 @@ def wide_kernel() -> onnx.ModelProto:
 
 
 def too_small() -> onnx.ModelProto:
-    """`wide_kernel` for pictures of 3×3: no size is left, and shape inference aborts."""
+    """Return `wide_kernel` for images of 3×3: no size is left, and shape inference aborts."""
     model = wide_kernel()
     for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
         dim.dim_value = 3
@@ -48,7 +49,7 @@ def too_small() -> onnx.ModelProto:
 
 
 def hanging(depth: int = 40) -> onnx.ModelProto:
-    """Functions that each call the one before twice: shape inference takes 2^depth steps."""
+    """Return a model whose functions each call the previous one twice: shape inference takes 2^depth steps."""
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(LOCAL, 1)]
     functions = [
         helper.make_function(LOCAL, "f0", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])], opsets),
@@ -64,7 +65,7 @@ def hanging(depth: int = 40) -> onnx.ModelProto:
 
 
 def endless_loop() -> onnx.ModelProto:
-    """A Loop that runs for days: shape inference is quick, and the first run is not."""
+    """Return a model with a Loop that runs for days: shape inference is quick, but the first run is not."""
     model = of_text(f"""{OPSET}
     endless (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
         always = Constant <value = bool {{1}}> ()
@@ -82,7 +83,7 @@ def endless_loop() -> onnx.ModelProto:
 
 
 def greedy(values: int = 2**24) -> onnx.ModelProto:
-    """Numbers of one byte each in the file, of which the reader makes arrays of eight bytes each."""
+    """Return a model with values of one byte each in the file that become eight bytes each in memory."""
     model = of_text(f"""{OPSET}
     greedy (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out) {{ out = Relu (image) }}""")
     model.graph.initializer.add(name="many", data_type=TensorProto.INT64, dims=[values]).int64_data.extend([1] * values)

@@ -1,4 +1,4 @@
-"""Small models of every kind that a user may drop in: one each, with what cannot be tapped and why."""
+"""Create small models of every kind that a user may provide, with the layers that cannot be tapped and why."""
 
 from __future__ import annotations
 
@@ -14,28 +14,36 @@ from layertap.types import Array
 from tests.models import vision_transformer
 
 OPSET = '<ir_version: 8, opset_import: ["" : 17]>'
+"""Header of ONNX text."""
 
 
 @dataclass(frozen=True)
 class Odd:
-    """A model, images for it, values for its other inputs, and its layers that cannot be tapped with a word of why."""
+    """A model with inputs, and its layers that cannot be tapped with a part of each reason."""
 
     make: Callable[[], onnx.ModelProto]
+    """Function that creates the model."""
     image: tuple[int, ...] = (2, 3, 8, 8)
+    """Shape of the images."""
     dtype: str = "float32"
+    """dtype of the images."""
     inputs: Mapping[str, Array] = field(default_factory=dict)
+    """Values of the other inputs by name."""
     not_tappable: Mapping[str, str] = field(default_factory=dict)
+    """Part of the reason why a layer cannot be tapped, by layer."""
     inexact: frozenset[str] = frozenset()
-    """Layers that a tap changes by a rounding."""
+    """Layers that a tap changes by rounding."""
     one_by_one: bool = False
-    """The graph takes one image at a time."""
+    """Whether the graph takes one image at a time."""
     external: bool = False
+    """Whether the weights are in a separate file."""
 
     def images(self) -> Array:
+        """Return random images."""
         return np.random.default_rng(1).normal(size=self.image).astype(self.dtype)
 
     def write(self, models: Path, name: str) -> Path:
-        """As a bare file in a folder of its own."""
+        """Write the model as the only file of a folder."""
         path = models / name / "model.onnx"
         path.parent.mkdir(parents=True)
         if self.external:
@@ -46,7 +54,7 @@ class Odd:
 
 
 def of_text(text: str, dtype: str = "float32", /, **weights: tuple[int, ...] | Array) -> onnx.ModelProto:
-    """The model of ONNX text; a weight is its shape, filled at random, or its values."""
+    """Return the model of ONNX text; each weight is given as values, or as a shape to fill at random."""
     model = parser.parse_model(text)
     random = np.random.default_rng(0)
     for name, weight in weights.items():
@@ -56,6 +64,7 @@ def of_text(text: str, dtype: str = "float32", /, **weights: tuple[int, ...] | A
 
 
 def channels_last() -> onnx.ModelProto:
+    """Return a model with channels-last input and output."""
     text = f"""{OPSET}
     nhwc (float[batch, 8, 8, 3] image) => (float[batch, 8, 8, 4] maps) {{
         turned = Transpose <perm = [0, 3, 1, 2]> (image)
@@ -66,6 +75,7 @@ def channels_last() -> onnx.ModelProto:
 
 
 def fixed_batch() -> onnx.ModelProto:
+    """Return a model with a batch of 1."""
     text = f"""{OPSET}
     fixed (float[1, 3, 8, 8] image) => (float[1, 5] scores) {{
         conv = Conv (image, w)
@@ -77,6 +87,7 @@ def fixed_batch() -> onnx.ModelProto:
 
 
 def free_size() -> onnx.ModelProto:
+    """Return a model for images of any size."""
     text = f"""{OPSET}
     free (float[batch, 3, height, width] image) => (float[batch, 4] scores) {{
         conv = Conv <strides = [2, 2]> (image, w)
@@ -88,6 +99,7 @@ def free_size() -> onnx.ModelProto:
 
 
 def two_inputs() -> onnx.ModelProto:
+    """Return a model with inputs besides the image."""
     text = f"""{OPSET}
     two (float[batch, 4] condition, float[batch, 3, 8, 8] image, float[4] bias) => (float[batch, 4] scores) {{
         conv = Conv (image, w)
@@ -100,6 +112,7 @@ def two_inputs() -> onnx.ModelProto:
 
 
 def if_body() -> onnx.ModelProto:
+    """Return a model with an If."""
     text = f"""{OPSET}
     branch (float[batch, 3, 8, 8] image) => (float[batch, 4, 6, 6] result) {{
         conv = Conv (image, w)
@@ -119,6 +132,7 @@ def if_body() -> onnx.ModelProto:
 
 
 def loop_body() -> onnx.ModelProto:
+    """Return a model with a Loop."""
     text = f"""{OPSET}
     repeated (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
         times = Constant <value_int = 3> ()
@@ -137,6 +151,7 @@ def loop_body() -> onnx.ModelProto:
 
 
 def half() -> onnx.ModelProto:
+    """Return a float16 model."""
     text = f"""{OPSET}
     half (float16[batch, 3, 8, 8] image) => (float16[batch, 4, 6, 6] act) {{
         conv = Conv (image, w)
@@ -146,7 +161,7 @@ def half() -> onnx.ModelProto:
 
 
 def quantized() -> onnx.ModelProto:
-    """As a quantizer writes it: every convolution between DequantizeLinear and QuantizeLinear."""
+    """Return a model as a quantizer writes it, with every convolution between DequantizeLinear and QuantizeLinear."""
     text = f"""{OPSET}
     qdq (float[batch, 3, 8, 8] image) => (float[batch, 4] scores) {{
         image_q = QuantizeLinear (image, scale, zero)
@@ -175,7 +190,7 @@ def quantized() -> onnx.ModelProto:
 
 
 def empty_outputs() -> onnx.ModelProto:
-    """A recurrent network over the rows, of whose three outputs only the last state is used."""
+    """Return a recurrent network over the rows, of which only the last of three outputs is used."""
     text = f"""{OPSET}
     recurrent (float[batch, 3, 8, 8] image) => (float[batch, 5] state) {{
         gray = ReduceMean <axes = [1], keepdims = 0> (image)
@@ -190,7 +205,7 @@ def empty_outputs() -> onnx.ModelProto:
 
 
 def strange_names() -> onnx.ModelProto:
-    """Tensors and nodes whose names a tap expression must quote, and node names that are blank or there twice."""
+    """Return a model whose tensors need quoting in tap expressions, and whose node names are empty or duplicated."""
     names = ["conv|relu", "a -> b", "with spaces", 'quote"d', "стадия:1", "back\\slash", "{layer}", "out"]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 8, 8])
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 3, 8, 8])
@@ -209,6 +224,7 @@ def strange_names() -> onnx.ModelProto:
 
 
 def functions() -> onnx.ModelProto:
+    """Return a model with a local function."""
     text = """
     <ir_version: 8, opset_import: ["" : 17, "local" : 1]>
     calling (float[batch, 3, 8, 8] image) => (float[batch, 4, 6, 6] act) {
@@ -224,6 +240,7 @@ def functions() -> onnx.ModelProto:
 
 
 def sequences() -> onnx.ModelProto:
+    """Return a model with a sequence of tensors."""
     text = f"""{OPSET}
     parts (float[batch, 3, 8, 8] image) => (seq(float[batch, 1, 8, 8]) pieces, float[batch, 3, 8, 8] back) {{
         act = Relu (image)
@@ -234,6 +251,7 @@ def sequences() -> onnx.ModelProto:
 
 
 def other_types() -> onnx.ModelProto:
+    """Return a model with integer, boolean and float64 layers."""
     text = f"""{OPSET}
     types (float[batch, 3, 8, 8] image) => (int64[batch, 1, 8, 8] best, bool[batch, 3, 8, 8] positive) {{
         zero = Constant <value_float = 0.0> ()
@@ -247,7 +265,7 @@ def other_types() -> onnx.ModelProto:
 
 
 def contributed() -> onnx.ModelProto:
-    """With an operator of onnxruntime's own, of which ONNX knows nothing."""
+    """Return a model with an operator of onnxruntime's own domain, which ONNX does not define."""
     text = """
     <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
     contributed (float[batch, 3, 8, 8] image) => (float[batch, 4] scores) {
@@ -261,9 +279,10 @@ def contributed() -> onnx.ModelProto:
 
 
 def old_resize(operator: str, opset: int) -> Callable[[], onnx.ModelProto]:
-    """Interpolation of an opset whose corners lie otherwise than those of newer ones."""
+    """Return a function that creates a model with an old interpolation operator, which places corners differently."""
 
     def make() -> onnx.ModelProto:
+        """Return the model."""
         text = f"""<ir_version: 5, opset_import: ["" : {opset}]>
         old (float[batch, 3, 8, 8] image) => (float[batch, 3, 16, 16] act) {{
             large = {operator} <mode = "linear"> (image, scales)
@@ -277,6 +296,7 @@ def old_resize(operator: str, opset: int) -> Callable[[], onnx.ModelProto]:
 
 
 def old_functions() -> onnx.ModelProto:
+    """Return `functions` with an older opset."""
     model = functions()
     model.opset_import[0].version = 15
     model.functions[0].opset_import[0].version = 15
@@ -284,7 +304,7 @@ def old_functions() -> onnx.ModelProto:
 
 
 def decoder() -> onnx.ModelProto:
-    """Shape inference loses the batch at a Resize by a factor."""
+    """Return a model in which shape inference loses the batch at a Resize by a factor."""
     text = f"""{OPSET}
     decoder (float[batch, 3, 8, 8] image) => (float[batch, 2, 16, 16] out) {{
         small = Conv <pads = [1, 1, 1, 1]> (image, w1)
@@ -295,6 +315,7 @@ def decoder() -> onnx.ModelProto:
 
 
 def contributed_fixed() -> onnx.ModelProto:
+    """Return `contributed` with a batch of 1."""
     model = contributed()
     for value in (model.graph.input[0], model.graph.output[0]):
         value.type.tensor_type.shape.dim[0].dim_value = 1
@@ -302,6 +323,7 @@ def contributed_fixed() -> onnx.ModelProto:
 
 
 def contributed_free() -> onnx.ModelProto:
+    """Return `contributed` for images of any size."""
     model = contributed()
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
@@ -309,7 +331,7 @@ def contributed_free() -> onnx.ModelProto:
 
 
 def another_n() -> onnx.ModelProto:
-    """The file calls something else N."""
+    """Return a model that uses the name N for a dimension other than the batch."""
     text = f"""{OPSET}
     boxes (float[batch, 3, 8, 8] image, float[N, 5] boxes) => (float[batch, 4] scores, float[N, 5] moved) {{
         conv = Conv (image, w)
@@ -321,7 +343,7 @@ def another_n() -> onnx.ModelProto:
 
 
 def as_many_as_there_are() -> onnx.ModelProto:
-    """How many rows there are depends on the values of the one image."""
+    """Return a model whose number of output rows depends on the values of its single image."""
     text = f"""{OPSET}
     detector (float[1, 3, 8, 8] image) => (float[1, many, 1] found) {{
         zero = Constant <value_float = 0.5> ()
@@ -334,13 +356,14 @@ def as_many_as_there_are() -> onnx.ModelProto:
 
 
 def no_output_shape() -> onnx.ModelProto:
-    """As some exporters write it: an output says its type and no shape."""
+    """Return a model as some exporters write it: an output has a type but no shape."""
     model = free_size()
     model.graph.output[0].type.tensor_type.ClearField("shape")
     return model
 
 
 NOT_FIRST = "first axis is not the batch"
+"""Reason for layers without a batch."""
 MODELS: Mapping[str, Odd] = {
     "transformer": Odd(vision_transformer, (2, 3, 24, 32), not_tappable={"sizes": NOT_FIRST, "many": NOT_FIRST}),
     "channels_last": Odd(channels_last, (2, 8, 8, 3)),
@@ -387,3 +410,4 @@ MODELS: Mapping[str, Odd] = {
     "contributed": Odd(contributed),
     "no_output_shape": Odd(no_output_shape),
 }
+"""All models by name."""

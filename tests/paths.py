@@ -1,4 +1,4 @@
-"""Where things lie."""
+"""Define the paths of models, photographs and the repository."""
 
 from pathlib import Path
 

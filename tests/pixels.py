@@ -1,4 +1,4 @@
-"""Whether two pictures are the same."""
+"""Compare images."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from layertap.types import Array
 
 
 def assert_same_pixels(got: Array, expected: Array) -> None:
-    """Compare values of 0 to 255; ``got`` may have been normalized and back, which leaves float32's rounding."""
+    """Compare values of 0 to 255, with a tolerance for normalization and back in float32."""
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, atol=1e-3)

@@ -1,4 +1,4 @@
-"""Real server processes for the tests."""
+"""Start real server processes for tests."""
 
 from __future__ import annotations
 
@@ -20,25 +20,32 @@ from tests.paths import MODELS
 
 @dataclass(frozen=True)
 class ServerProcess:
+    """A running server."""
+
     process: subprocess.Popen[str]
+    """The process."""
     address: str
+    """Address of the service."""
     metrics_port: int
+    """Port of the metrics."""
     banner: str
+    """First line on standard output."""
     log: Path
+    """File with standard error."""
 
     def metrics(self) -> str:
-        """What a Prometheus would scrape."""
+        """Return the metrics as Prometheus would scrape them."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as reply:
             return str(reply.read().decode())
 
     def gauge(self, name: str) -> float:
-        """One without labels, of what a Prometheus would scrape."""
+        """Return the value of a metric without labels."""
         match = re.search(rf"^{name} (\S+)", self.metrics(), re.MULTILINE)
         assert match, name
         return float(match.group(1))
 
     def wait_until_busy(self, requests: int = 1) -> None:
-        """Returns when so many requests wait or run."""
+        """Wait until this many requests are waiting or running."""
         for _ in range(1000):
             if self.gauge("layertap_requests_admitted") >= requests:
                 return
@@ -46,42 +53,44 @@ class ServerProcess:
         raise AssertionError("no request was admitted")
 
     def wait_until_idle(self) -> None:
-        """Returns when no request waits or runs."""
+        """Wait until no request is waiting or running."""
         until(lambda: "layertap_requests_admitted 0.0" in self.metrics())
 
     def open_files(self) -> int:
-        """How many files and connections the process has open."""
+        """Return the number of open files and connections."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
 
 def until(condition: Callable[[], object], seconds: float = 40) -> None:
-    """Returns when the condition holds."""
+    """Wait until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come about"
+        assert time.monotonic() < end, f"the condition did not become true within {seconds:g} s"
         time.sleep(0.02)
 
 
 def free_port() -> int:
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def serve_command(*flags: str, models: Path = MODELS) -> list[str]:
+    """Return the command of a server on free ports."""
     ports = ["--port", "0", "--metrics-port", "0"]
     return [sys.executable, "-m", "layertap_server", "--models", str(models), "--device", "cpu", *ports, *flags]
 
 
 def resident_bytes(server: ServerProcess) -> int:
-    """Memory that the process holds."""
+    """Return the resident memory in bytes."""
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @contextlib.contextmanager
 def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Iterator[ServerProcess]:
-    """A server on free ports; it is stopped, and must end with this status, at the end."""
+    """Run a server on free ports; stop it at the end, and check that it exits with this status."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with log.open("w") as errors:
@@ -97,7 +106,7 @@ def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Itera
         try:
             yield ServerProcess(process, match.group(1), int(match.group(2)), banner, log)
         finally:
-            if process.poll() is None and "stopping;" not in log.read_text():  # a second signal would cut it off
+            if process.poll() is None and "stopping;" not in log.read_text():  # a second signal would abort the stop
                 process.terminate()
             ended_with = process.wait(timeout=40)
             process.stdout.close()

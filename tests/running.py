@@ -1,4 +1,4 @@
-"""Runs blocks by themselves: a graph of one input and a head, in onnxruntime."""
+"""Run heads without a server: a graph with one input and a head, in onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from layertap.types import Array, Layout
 from layertap_server.blocks import Builder, Tensor, emit_head
 
 NAMES = "NCHW"
+"""Letters of the axes."""
 
 
 def layout_of(array: Array, layout: Layout | None) -> Layout:
+    """Return the layout, by default from the number of axes."""
     return layout or {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}.get(array.ndim, Layout.OTHER)
 
 
 def apply_head(
     head: str, array: Array, *, layout: Layout | None = None, opset: int = 17, symbolic: str = "N"
 ) -> tuple[Array, Tensor]:
-    """The head's result on the array, and what the emitters said it would be.
+    """Return the head's result on the array, and the tensor type that the emitters predicted.
 
-    ``symbolic`` has a letter for every axis, counted as N, C, H, W, whose size the graph does not know.
+    ``symbolic`` contains the letters of the axes, out of N, C, H and W, whose size the graph does not know.
     """
     layout = layout_of(array, layout)
     order = {Layout.NHWC: "NHWC", Layout.TOKENS: "NHC"}.get(layout, NAMES)[: array.ndim]

@@ -1,4 +1,4 @@
-"""A parser of protobuf that refuses what only some libraries accept: a field that is not repeated and comes twice."""
+"""Parse protobuf strictly: refuse a field that is not repeated but appears twice, which only some libraries accept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
 def check_once(data: bytes, descriptor: Any) -> None:
-    """Fail where a field of the message, or of a part of it, is unknown, has no place, or comes twice."""
+    """Fail if a field of the message or of a nested message is unknown, malformed, or appears twice."""
     seen: set[str] = set()
     for number, kind, value in fields(data):
         field = descriptor.fields_by_number[number]
@@ -25,7 +25,7 @@ def check_once(data: bytes, descriptor: Any) -> None:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """The number, wire type and bytes of each field, in their order."""
+    """Yield the number, wire type and bytes of each field in order."""
     at = 0
     while at < len(data):
         key, at = varint(data, at)
@@ -42,6 +42,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a varint and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]

@@ -1,4 +1,4 @@
-"""constraints-oldest.txt has the oldest versions that pyproject.toml allows, and no constraint names a registry."""
+"""Test that constraints-oldest.txt has the oldest versions that pyproject.toml allows, and no file names a registry."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from packaging.version import Version
 from tests.paths import ROOT
 
 TOOLS = {"dev", "docs", "reference", "scale-test"}
-"""Extras that nobody needs who uses Layertap."""
+"""Extras that users of Layertap do not need."""
 RAISED = {"numpy": "2.0"}
-"""Zarr, of the extra ``storage``, needs a newer one than the SDK does."""
+"""Versions that the extra ``storage`` raises: Zarr needs a newer NumPy than the SDK does."""
 
 
 def floors() -> Iterator[tuple[str, str]]:
@@ -30,6 +30,7 @@ def floors() -> Iterator[tuple[str, str]]:
 
 
 def pins(name: str) -> dict[str, str]:
+    """Return the version of each package in a constraints file."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
     pairs = (line.split("==") for line in lines if line)
     return {canonicalize_name(package): version for package, version in pairs}

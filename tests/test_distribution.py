@@ -1,4 +1,4 @@
-"""The plain distribution, built and installed as a user would: light, and it works."""
+"""Test the plain distribution, built and installed as a user would: it is light, and it works."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ CLOSURE = {
     "pip",
     "setuptools",
 }
+"""Packages that the plain distribution may install."""
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment that holds what ``pip install layertap`` brings."""
+    """Return the Python of an environment with what ``pip install layertap`` installs."""
     folder = tmp_path_factory.mktemp("plain")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"

@@ -1,4 +1,4 @@
-"""The documentation site, built as `make docs` builds it."""
+"""Test the documentation site, built as `make docs` builds it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from tests.paths import ROOT
 
 PIN = ROOT / "tests" / "client" / "public_api.txt"
 EXAMPLE_COMMENT = "A *star*, a `tick`, a |bar| and a trailing_ underscore."
+"""A comment with characters that reStructuredText interprets."""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site."""
+    """Build the site and return its folder."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-d", str(folder / "cache")]
     built = subprocess.run(
@@ -33,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def documented(site: Path) -> set[str]:
-    """Every Python name that the reference documents."""
+    """Return every Python name that the reference documents."""
     header = b"# The remainder of this file is compressed using zlib.\n"
     inventory = zlib.decompress((site / "objects.inv").read_bytes().split(header)[1]).decode()
     return {line.split(" ")[0] for line in inventory.splitlines() if " py:" in line}
@@ -76,7 +77,7 @@ def test_the_reference_has_every_setting_error_and_message(site: Path) -> None:
 
 def test_plain_text_is_shown_as_it_is() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "reference_pages.py"))
-    assert script["escaped"](EXAMPLE_COMMENT) == r"A \*star\*, a \`tick\`, a \|bar\| and a trailing\_ underscore."
+    assert script["escape"](EXAMPLE_COMMENT) == r"A \*star\*, a \`tick\`, a \|bar\| and a trailing\_ underscore."
 
 
 @pytest.mark.parametrize(

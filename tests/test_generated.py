@@ -1,4 +1,4 @@
-"""What is generated is up to date, and does what it says."""
+"""Test that generated files are up to date and match the catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom: the layers of the architecture, read off the source."""
+"""Test which module may import which: the layers of the architecture, read from the source."""
 
 from __future__ import annotations
 
@@ -49,12 +49,13 @@ LIBRARIES = {
 
 
 def modules(root: Path) -> Iterator[tuple[str, Path]]:
-    """``("graph", …/graph/read.py)``: the room of each file of the server."""
+    """Yield each file of the server with its package or module, such as ``graph`` for ``graph/read.py``."""
     for path in sorted((root / "server" / SERVER).rglob("*.py")):
         yield path.relative_to(root / "server" / SERVER).parts[0].removesuffix(".py"), path
 
 
 def imported(path: Path) -> set[str]:
+    """Return the full names of all imports of a file."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -81,7 +82,7 @@ def test_rooms_look_down_only(room: str, path: Path) -> None:
 
 @pytest.mark.parametrize(("room", "path"), FILES)
 def test_native_code_meets_models_in_one_place(room: str, path: Path) -> None:
-    """`graph.native` is what servers run in child processes; whoever else called these could end the server."""
+    """Allow these calls in `graph.native` only, which runs in child processes; elsewhere they could end the server."""
     names = {name for name in imported(path) if name.rpartition(".")[2] in NATIVE}
     assert not names or path.name in {"native.py", "canonicalize.py"}, f"{room} imports {names}"
 
@@ -97,7 +98,7 @@ def test_each_library_has_its_room(path: Path) -> None:
 
 
 def test_the_sdk_knows_nothing_of_the_server() -> None:
-    """But for the two commands that start one, and these do it when they run."""
+    """Allow only the two commands that start a server to import it, at the time they run."""
     for path in sorted((ROOT / "client" / "layertap").rglob("*.py")):
         tree = ast.parse(path.read_text())
         top = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}

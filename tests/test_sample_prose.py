@@ -1,4 +1,4 @@
-"""The sample of docstrings and paragraphs that a reader judges."""
+"""Test the random sample of docstrings and paragraphs."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ a command that is long enough to be a paragraph but is code, which nobody reads
 
 @pytest.fixture
 def script(tmp_path: Path) -> dict[str, Any]:
+    """Return the script's functions, applied to a small repository."""
     found = runpy.run_path(str(ROOT / "scripts" / "sample_prose.py"))
     found["sample"].__globals__["ROOT"] = tmp_path
     return found

@@ -1,7 +1,6 @@
-"""docker-compose up for real: build, healthy, the same vector, no privileges, a clean stop. Needs a Docker engine.
+"""Test docker-compose up for real: build, health, results, privileges and a clean stop. Needs a Docker engine.
 
-Not part of ``make test``: run ``make container-test``, where no registry can be reached with BASE_IMAGE in the
-environment.
+Not part of ``make test``: run ``make container-test``, with BASE_IMAGE in the environment if no registry is reachable.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ TAPS = "stage:1 | gap -> v"
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
+    """Start the project of the profile ``cpu``."""
     project = Project("cpu")
     try:
         project.compose("up", "--build", "-d")
@@ -39,6 +39,7 @@ def project() -> Iterator[Project]:
 
 @pytest.fixture
 def container(project: Project) -> str:
+    """Return the server's container."""
     (container,) = project.containers("layertap")
     return container
 
@@ -63,7 +64,7 @@ def test_it_has_no_privileges(container: str) -> None:
 
 @pytest.mark.parametrize("folder", ["/", "/opt/layertap", "/models", "/var"])
 def test_it_can_write_nowhere(container: str, folder: str) -> None:
-    """Not even as the owner of the files."""
+    """Try to write as the owner of the files, too."""
     done = docker("exec", "-u", "0", container, "touch", f"{folder}/new", check=False)
     assert done.returncode != 0
     assert "Read-only file system" in done.stderr
@@ -79,8 +80,8 @@ def test_it_has_nothing_to_complain_of_and_tells_nobody(container: str) -> None:
     logs = docker("logs", container)
     complaints = [line for line in logs.stderr.splitlines() if "WARNING" in line]
     assert len(complaints) == 1
-    assert "may use the service: no tokens, no mTLS" in complaints[0]  # compose publishes it on this host alone
-    assert "onnxruntime" not in logs.stderr  # whose telemetry would say that it cannot keep its number
+    assert "may use the service: no tokens, no mTLS" in complaints[0]  # compose publishes the port on this host only
+    assert "onnxruntime" not in logs.stderr  # its telemetry would warn that it cannot store its id
 
 
 def test_its_memory_and_its_processes_are_bounded(container: str) -> None:
@@ -89,7 +90,7 @@ def test_its_memory_and_its_processes_are_bounded(container: str) -> None:
 
 
 def test_the_image_is_small(container: str) -> None:
-    """What is added to the base: the packages, of which onnxruntime, OpenBLAS and gRPC are the most, and the models."""
+    """Measure what is added to the base image: packages (mainly onnxruntime, OpenBLAS and gRPC) and models."""
     image = int(docker("image", "inspect", "-f", "{{.Size}}", inspect(container, "{{.Image}}")).stdout)
     base_name = os.environ.get("BASE_IMAGE", "python:3.12-slim-bookworm")
     base = int(docker("image", "inspect", "-f", "{{.Size}}", base_name).stdout)
@@ -98,7 +99,7 @@ def test_the_image_is_small(container: str) -> None:
 
 
 def test_it_stops_within_its_grace_and_no_request_fails(project: Project, container: str) -> None:
-    """What it has admitted is answered, what comes later is told UNAVAILABLE; a stream goes on with the next server."""
+    """Answer admitted requests and refuse later ones with UNAVAILABLE; a stream continues on the next server."""
     answered: list[Array] = []
     refused: list[Exception] = []
     stopping, ended = threading.Event(), threading.Event()

@@ -1,6 +1,6 @@
-"""The profile ``scale`` for real: replicas found by their name, replaced one by one under load.
+"""Test the profile ``scale`` for real: replicas are found by name and replaced one by one under load.
 
-A container registry may be out of reach: Envoy's image is made of the base image and the binary that is installed here.
+No container registry is needed: Envoy's image is built from the base image and the locally installed binary.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ENVOY_IMAGE = "layertap-envoy:local"
 
 @pytest.fixture(scope="module")
 def envoy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build an image of Envoy and return its name."""
     folder = tmp_path_factory.mktemp("envoy")
     base = os.environ.get("BASE_IMAGE", "python:3.12-slim-bookworm")
     assert ENVOY
@@ -34,6 +35,7 @@ def envoy_image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def project(envoy_image: str) -> Iterator[Project]:
+    """Start the project of the profile ``scale``."""
     project = Project("scale", ENVOY_IMAGE=envoy_image, LAYERTAP_REPLICAS="2")
     try:
         project.compose("up", "--build", "-d")
@@ -44,7 +46,7 @@ def project(envoy_image: str) -> Iterator[Project]:
 
 
 def test_replicas_are_replaced_one_by_one_and_no_call_fails(project: Project) -> None:
-    """As docs/operations.md tells."""
+    """Follow the steps of docs/operations.md."""
     before = project.containers("replica")
     with Load(project.address) as load:
         load.more(50)

@@ -1,4 +1,4 @@
-"""docker-compose.yml: every profile is one that docker-compose takes, and what must hold of every service."""
+"""Test docker-compose.yml: docker-compose accepts every profile, and every service meets the requirements."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ ENVOY: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "envoy" / "envoy.yaml"
 
 
 def seconds(text: str) -> float:
+    """Return a duration in seconds."""
     return float(text.removesuffix("s"))
 
 
 def mebibytes(text: str) -> int:
+    """Return a size in MiB."""
     return int(text[:-1]) * {"m": 1, "g": 1024}[text[-1]]
 
 
@@ -82,7 +84,7 @@ def test_a_service_has_no_privileges_and_has_limits(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_defaults_are_the_servers(name: str) -> None:
-    """Empty ones, too, are none."""
+    """Treat an empty variable as unset."""
     written = SERVICES[name]["environment"]
     environment = {key: re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", str(value)) for key, value in written.items()}
     got = settings_from(argparse.Namespace(config=None), environment)
@@ -121,7 +123,7 @@ def test_envoy_keeps_the_largest_request() -> None:
 
 
 def test_all_servers_answer_to_one_name() -> None:
-    """Which Envoy and Prometheus look up."""
+    """Give all servers the name that Envoy and Prometheus look up."""
     for name in SERVERS:
         aliases = SERVICES[name].get("networks", {}).get("default", {}).get("aliases", [])
         assert "layertap" in (name, *aliases)

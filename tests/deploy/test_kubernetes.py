@@ -1,4 +1,4 @@
-"""The manifests: what Kubernetes' own schemas say of them, and what must hold of every pod."""
+"""Test the manifests against Kubernetes' schemas, and the requirements on every pod."""
 
 from __future__ import annotations
 
@@ -16,36 +16,42 @@ from tests.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST = "1.30"
-"""The first with preStop's sleep."""
+"""First version with the preStop action ``sleep``."""
 KUBECTL = shutil.which("kubectl")
 
 FILES = sorted(path for path in (FOLDER / "base").glob("*.yaml") if path.name != "kustomization.yaml")
 
 
 def manifests(text: str) -> list[dict[str, Any]]:
+    """Return the documents of a YAML file."""
     return [document for document in yaml.safe_load_all(text) if document]
 
 
 def base() -> list[dict[str, Any]]:
+    """Return all manifests of the base."""
     return [manifest for path in FILES for manifest in manifests(path.read_text())]
 
 
 def one(kind: str) -> dict[str, Any]:
+    """Return the only manifest of a kind."""
     (manifest,) = [manifest for manifest in base() if manifest["kind"] == kind]
     return manifest
 
 
 def pod() -> dict[str, Any]:
+    """Return the pod's specification."""
     spec: dict[str, Any] = one("Deployment")["spec"]["template"]["spec"]
     return spec
 
 
 def container() -> dict[str, Any]:
+    """Return the pod's only container."""
     (only,) = pod()["containers"]
     return dict(only)
 
 
 def built(overlay: str) -> list[dict[str, Any]]:
+    """Return the manifests of an overlay."""
     assert KUBECTL
     done = subprocess.run([KUBECTL, "kustomize", FOLDER / overlay], capture_output=True, text=True, check=True)
     return manifests(done.stdout)
@@ -113,7 +119,7 @@ def test_health_is_asked_where_no_tls_is_spoken() -> None:
 
 
 def test_the_services_variables_do_not_become_settings() -> None:
-    """A service called layertap would set LAYERTAP_PORT to tcp://…"""
+    """Disable service variables: a service named layertap would set LAYERTAP_PORT to ``tcp://…``."""
     assert pod()["enableServiceLinks"] is False
 
 
@@ -126,7 +132,7 @@ def test_a_pod_has_the_time_to_stop() -> None:
     before = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = int(one("ConfigMap")["data"]["LAYERTAP_GRACEFUL_STOP_SECONDS"])
     assert pod()["terminationGracePeriodSeconds"] > before + grace
-    # The services have taken the pod out by the time that it refuses.
+    # The services have removed the pod before it starts to refuse requests.
     readiness = container()["readinessProbe"]
     drain = int(one("ConfigMap")["data"]["LAYERTAP_DRAIN_SECONDS"])
     assert drain > readiness["periodSeconds"] * readiness["failureThreshold"]

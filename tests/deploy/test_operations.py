@@ -1,4 +1,4 @@
-"""docs/operations.md: what it names exists."""
+"""Test that everything docs/operations.md names exists."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
 def anchors() -> set[str]:
+    """Return the link targets of all headings."""
     headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""Blocks that take their statistics from all images of a request, where a request has one image."""
+"""Test blocks that use statistics of all images in requests with a single image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACROSS = [
 
 
 def unread() -> Iterator[Array]:
-    """Images that nobody may read."""
+    """Yield images that must never be read."""
     raise AssertionError("an image was read")
     yield
 
@@ -91,7 +91,7 @@ def test_a_folder_on_the_command_line_is_refused_before_anything_is_written(
 def test_a_streams_item_of_several_images_is_a_request_of_its_own(client: Client, cat: Array) -> None:
     images = [cat, cat[::-1].copy(), cat[:, ::-1].copy()]
     features = client.extract(images, model=MODEL, taps=["embedding | z_score(column) -> z", "stem", "blocks.0"])
-    for _ in range(2):  # the second time the client knows that the answer is large, and takes it through a stream
+    for _ in range(2):  # the second call uses a stream, since the client then knows the size of the response
         again = client.extract(images, model=MODEL, taps=["embedding | z_score(column) -> z", "stem", "blocks.0"])
         np.testing.assert_allclose(again["z"], features["z"], atol=1e-5)
     np.testing.assert_allclose(features["z"].mean(axis=0), 0, atol=1e-4)

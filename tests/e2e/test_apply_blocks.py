@@ -1,4 +1,4 @@
-"""ApplyBlocks: every block on a tensor that the caller sends, through a real server process."""
+"""Test ApplyBlocks: every block on a caller's tensor, through a real server process."""
 
 from __future__ import annotations
 

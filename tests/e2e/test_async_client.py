@@ -1,4 +1,4 @@
-"""AsyncClient against a real server: what Client gives, from an event loop."""
+"""Test that AsyncClient returns the same as Client from a real server."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ WIDE = "all:activations"
 
 
 def assert_same(got: Features, expected: Features) -> None:
+    """Check that two features are equal."""
     assert list(got) == list(expected)
     for name, array in expected.items():
         np.testing.assert_array_equal(got[name], array)
@@ -30,7 +31,7 @@ def test_each_method_gives_what_its_twin_gives(cat: Array, flags: tuple[str, ...
     async def ask(address: str) -> None:
         with Client(address) as twin:
             async with AsyncClient(address) as client:
-                for _ in range(3):  # inline, then as a large answer, then in the region of the one before
+                for _ in range(3):  # inline, then as a large response, then in the previous region
                     answer = await client.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE)
                     assert_same(answer, twin.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE))
                 assert client._routes._shares_memory == bool(flags)
@@ -152,7 +153,7 @@ def test_a_task_that_is_cancelled_leaves_the_queue(cat: Array) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             await long
-            # It never ran: its plan was not compiled, only those that warmed the two models.
+            # The request never ran: only the plans that warmed the two models were compiled.
             assert 'layertap_plan_cache_total{event="miss"} 2.0' in server.metrics()
 
     with running_server("--workers", "1") as server:
@@ -183,7 +184,7 @@ def test_nobody_there() -> None:
 
 
 def test_a_stream_that_moves_to_another_server_loses_nothing() -> None:
-    """A source slower than the server: the stream's feeder waits when its server stops."""
+    """Use a source slower than the server, so that the stream is waiting for it when the server stops."""
     images = [np.full((64, 64, 3), number, np.uint8) for number in range(14)]
 
     async def slowly() -> AsyncIterator[Array]:

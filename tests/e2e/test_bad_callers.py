@@ -1,4 +1,4 @@
-"""Callers who read slowly, leave, cancel or cannot wait, all at once: others are unharmed and nothing stays behind."""
+"""Test callers who read slowly, leave, cancel or set short deadlines: others are unaffected, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from tests.paths import MODEL
 from tests.processes import ServerProcess, resident_bytes, running_server
 
 WIDE = "all:activations"
-"""24 MB an image."""
+"""Taps with a response of 24 MB per image."""
 ROUNDS = 6
 EXTRACT = "/layertap.v1.FeatureService/Extract"
 BadCaller = Callable[[str, Array], None]
 
 
 def reads_slowly(address: str, cat: Array) -> None:
+    """Read a stream of large responses slowly."""
     with Client(address) as client:
         items = client.extract_many(itertools.repeat(cat), model=MODEL, taps=WIDE)
         for _ in range(3):
@@ -33,11 +34,13 @@ def reads_slowly(address: str, cat: Array) -> None:
 
 
 def disconnects(address: str, cat: Array) -> None:
+    """Leave a stream after its first item."""
     with Client(address) as client:
         next(client.extract_many(itertools.repeat(cat), model=MODEL, taps=WIDE))
 
 
 def cancels(address: str, cat: Array) -> None:
+    """Cancel a call."""
     request = wire.encode_extract_request(ExtractRequest(MODEL, (PixelImage(cat),) * 8, (WIDE,)))
     with grpc.insecure_channel(address) as channel:
         extract: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -47,12 +50,13 @@ def cancels(address: str, cat: Array) -> None:
 
 
 def cannot_wait(address: str, cat: Array) -> None:
+    """Send a request whose deadline expires."""
     with Client(address) as client, contextlib.suppress(errors.DeadlineError):
         client.extract(cat, model=MODEL, taps="stage:4 | gap", timeout_seconds=0.001)
 
 
 def once(server: ServerProcess, cat: Array) -> None:
-    """Each kind at the same time."""
+    """Run one caller of each kind concurrently."""
     kinds: list[BadCaller] = [reads_slowly, disconnects, cancels, cannot_wait]
     threads = [threading.Thread(target=kind, args=(server.address, cat)) for kind in kinds]
     for thread in threads:
@@ -66,7 +70,7 @@ def test_others_are_unharmed_and_nothing_stays_behind(cat: Array) -> None:
     with running_server() as server, Client(server.address) as good:
         expected = good.extract(cat, model=MODEL, taps="stage:4 | gap -> v")["v"]
         for _ in range(3):
-            once(server, cat)  # plans are compiled, threads started, the heap grown
+            once(server, cat)  # compile plans, start threads and grow the heap before measuring
         server.wait_until_idle()
         files, memory = server.open_files(), resident_bytes(server)
         done = threading.Event()
@@ -86,7 +90,7 @@ def test_others_are_unharmed_and_nothing_stays_behind(cat: Array) -> None:
         assert len(answers) > ROUNDS
         for answer in answers:
             np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-5)
-        time.sleep(0.5)  # gRPC closes what has ended
+        time.sleep(0.5)  # gRPC closes ended connections
         assert server.open_files() <= files + 4
-        assert resident_bytes(server) <= memory + 128 * 2**20  # the answers of all rounds are 1.8 GB
+        assert resident_bytes(server) <= memory + 128 * 2**20  # all responses together have 1.8 GB
         assert "incident" not in server.log.read_text()

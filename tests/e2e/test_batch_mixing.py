@@ -1,4 +1,4 @@
-"""Models that compute across a batch: nobody's answer depends on another caller's image."""
+"""Test models that compute across the batch: no result depends on another caller's image."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ DYNAMIC = ("dynamic", "emb")
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with models that compute across the batch."""
     models = tmp_path_factory.mktemp("models")
     model_folder(models, "mixed", parser.parse_model(MIXED), PATIENT)
     model_folder(models, "dynamic", onnx.load(DATA / "dynamic_quantization.onnx"), PATIENT)
@@ -57,6 +58,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def pictures(count: int, seed: int = 0, side: int = 8) -> Array:
+    """Return random images of different magnitudes."""
     random = np.random.default_rng(seed)
     return (random.normal(size=(count, 3, side, side)) * 2.0 ** np.arange(count)[:, None, None, None]).astype(
         np.float32
@@ -64,6 +66,7 @@ def pictures(count: int, seed: int = 0, side: int = 8) -> Array:
 
 
 def truth(images: Array, output: str = "out") -> Array:
+    """Return an output of the model for images that run together."""
     model = parser.parse_model(MIXED)
     model.graph.output.append(onnx.ValueInfoProto(name="centred"))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -136,7 +139,7 @@ def test_dynamic_quantization_gives_each_image_its_own_scale(client: Client) -> 
     name = session.get_inputs()[0].name
     expected = np.concatenate([session.run([output], {name: image[None]})[0] for image in images])
     mixed = session.run([output], {name: images})[0]
-    assert not np.allclose(mixed, expected, rtol=1e-3)  # together in a run they are others
+    assert not np.allclose(mixed, expected, rtol=1e-3)  # batching changes the results
     together = client.extract(images, model=model, taps=output)[output]
     np.testing.assert_allclose(together, expected, rtol=1e-5)
     with ThreadPoolExecutor(4) as pool:
@@ -191,7 +194,7 @@ def test_the_command_line_shows_it_and_the_price(tmp_path: Path, capsys: pytest.
 
 
 def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:
-    """An operator of onnxruntime's own that no rule knows: the trial decides."""
+    """Use an operator of onnxruntime that no rule covers, so that the batch trial decides."""
     text = """
     <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
     g (float[batch, 3, 4, 4] image) => (float[batch, 3, 4, 4] out, float[batch, 3, 4, 4] other) {

@@ -1,6 +1,6 @@
-"""``layertap extract`` over folders: real server, real command, stopped in the middle and started again.
+"""Test ``layertap extract`` over folders with a real server: the command is interrupted and repeated.
 
-``LAYERTAP_BULK_IMAGES`` says how many images there are (700).
+``LAYERTAP_BULK_IMAGES`` sets the number of images (default: 700).
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from layertap.storage import bulk
 bulk.COMMIT_ROWS = 16
 sys.exit(cli.main(sys.argv[1:]))
 """
-"""The command, which can be stopped long before it is done."""
+"""Program that runs the command with frequent commits, so that it can be interrupted early."""
 FOLDERS = ["", "a folder", "ünï/çödé", "z/deep/deeper"]
 
 
 def picture(number: int) -> bytes:
-    """A small JPEG like no other."""
+    """Return a small JPEG that differs from all others."""
     random = np.random.default_rng(number)
     file = io.BytesIO()
     Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).resize((48, 40)).save(file, "JPEG")
@@ -56,7 +56,7 @@ def without_skips(error: str) -> list[str]:
 
 
 def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
-    """The paths of good and of broken images, sorted; among them lie files that are none."""
+    """Write images, broken images and other files; return the sorted paths of good and of broken images."""
     good: list[str] = []
     broken: list[str] = []
     for number in range(count):
@@ -76,12 +76,14 @@ def make_images(folder: Path, count: int) -> tuple[list[str], list[str]]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], list[str]]:
+    """Write a folder of images; return it with the paths of good and of broken images."""
     folder = tmp_path_factory.mktemp("images") / "my photos"
     folder.mkdir()
     return folder, *make_images(folder, COUNT)
 
 
 def command(server: ServerProcess, folder: Path, out: Path, *more: str, taps: list[str] = TAPS) -> list[str]:
+    """Return a command line of ``layertap extract``."""
     flags = [word for tap in taps for word in ("--tap", tap)]
     address = ["--server", server.address]
     return [
@@ -101,6 +103,7 @@ def command(server: ServerProcess, folder: Path, out: Path, *more: str, taps: li
 
 
 def run(*words: str, status: int = 0) -> tuple[str, str]:
+    """Run a command; return its standard output and standard error."""
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
@@ -108,29 +111,31 @@ def run(*words: str, status: int = 0) -> tuple[str, str]:
 
 
 def committed_rows(out: Path) -> int:
+    """Return the number of committed rows."""
     index = read_index(out) if index_path(out).exists() else None
     return index.rows if index else 0
 
 
 def wait_for_rows(out: Path, is_running: Callable[[], bool]) -> None:
+    """Wait until rows are committed."""
     while not committed_rows(out):
         assert is_running(), "it ended before it could be stopped"
         time.sleep(0.005)
 
 
 def _hear_interrupts() -> None:
-    """Whoever is started in the background of a script inherits that SIGINT is ignored."""
+    """Restore SIGINT, which background processes of a script inherit as ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[int, str]:
-    """Stops the command with a signal as soon as rows are committed; its status and standard error."""
+    """Send the command a signal once rows are committed; return its status and standard error."""
     with subprocess.Popen(
         words,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - it takes no lock
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509 - the function takes no lock
     ) as process:
         try:
             wait_for_rows(out, lambda: process.poll() is None)
@@ -142,11 +147,12 @@ def start_and_stop(words: list[str], out: Path, how: signal.Signals) -> tuple[in
 
 
 def errors_of(out: Path) -> list[dict[str, str]]:
+    """Return the entries of the error list."""
     return [json.loads(line) for line in out.with_name(f"{out.name}.errors.jsonl").read_text().splitlines()]
 
 
 def assert_complete(out: Path, good: list[str], broken: list[str], client: Client) -> None:
-    """Every good image once, with what `Client.extract` gives; every broken one in the list."""
+    """Check that every good image has one row equal to `Client.extract`, and every broken image is listed."""
     features = Features.load(out)
     assert sorted(features.paths) == good
     assert sorted(item["path"] for item in errors_of(out)) == broken
@@ -191,7 +197,7 @@ def test_stopped_and_started_again(
 
 
 def test_a_run_goes_on_from_another_folder(server: ServerProcess, tmp_path: Path) -> None:
-    """Two folders, in each of which the same relative paths are other images."""
+    """Use two folders in which the same relative paths name different images."""
     for number, day in enumerate(("day1", "day2")):
         (tmp_path / day / "photos").mkdir(parents=True)
         for name in ("a.jpg", "b.jpg"):
@@ -210,7 +216,7 @@ def test_a_run_goes_on_from_another_folder(server: ServerProcess, tmp_path: Path
     assert "4 images in all.zarr, 0 of them new" in told(tmp_path, everything)
     features = Features.load(tmp_path / "all.zarr")
     assert features.paths == ("photos/a.jpg", "photos/b.jpg", "../day2/photos/a.jpg", "../day2/photos/b.jpg")
-    (tmp_path / "day1").rename(tmp_path / "moved")  # then names mean what they mean where it runs
+    (tmp_path / "day1").rename(tmp_path / "moved")  # then paths are relative to the working directory
     assert "4 images in ../all.zarr, 0 of them new" in told(tmp_path / "moved", words)
 
 
@@ -229,11 +235,12 @@ def test_a_model_that_goes_away_is_no_fault_of_the_images(
         _, errors = done.communicate(timeout=60)
     assert done.returncode == 1
     assert f"the model '{MODEL}' is unloaded" in errors
-    assert f"{committed_rows(out)} of {COUNT} images are in {out}: the same command goes on from there" in errors
+    assert f"{committed_rows(out)} of {COUNT} images are in {out}; repeat the command to continue" in errors
     assert not any("UNKNOWN_MODEL" in line for line in errors_in(out))
 
 
 def errors_in(out: Path) -> list[str]:
+    """Return the lines of the error list, or none if it does not exist."""
     path = out.with_name(f"{out.name}.errors.jsonl")
     return path.read_text().splitlines() if path.exists() else []
 
@@ -266,7 +273,7 @@ def test_a_server_that_goes_away(
         finally:
             is_running.clear()
             stopper.join()
-    assert f"images are in {out}: the same command goes on from there" in capfd.readouterr().err
+    assert f"images are in {out}; repeat the command to continue" in capfd.readouterr().err
     run(*command(server, folder, out))
     assert_complete(out, good, broken, client)
 
@@ -292,7 +299,7 @@ def test_one_image_does_not_replace_many_unasked(server: ServerProcess, tmp_path
     run(*command(server, tmp_path / "photos", out))
     one = command(server, Path(good[0]), out)
     _, error = run(*one, status=1)
-    assert "is of a run over more images; give --overwrite" in error
+    assert "is the output of a bulk run; give --overwrite" in error
     assert len(Features.load(out).paths) == 3
     run(*one, "--overwrite")
     assert Features.load(out).paths == (good[0],)
@@ -330,17 +337,17 @@ def test_only_broken_images_are_a_failure(server: ServerProcess, tmp_path: Path)
         (tmp_path / "photos" / f"{number}.png").write_text("no image")
     out = tmp_path / "features.safetensors"
     _, error = run(*command(server, tmp_path / "photos", out), status=1)
-    assert error == f"layertap: none of the 3 images could be extracted; {out}.errors.jsonl says why\n"
+    assert error == f"layertap: none of the 3 images could be extracted; {out}.errors.jsonl lists the reasons\n"
     assert [item["path"] for item in errors_of(out)] == [str(tmp_path / "photos" / f"{n}.png") for n in range(3)]
 
 
 @pytest.mark.parametrize(
     ("places", "out", "words"),
     [
-        (["photos"], "x.npz", "a folder, or more than 64 images, goes into --out FILE.zarr or FILE.parquet"),
+        (["photos"], "x.npz", "a folder, or more than 64 images, needs --out FILE.zarr or FILE.parquet"),
         (["none"], "x.zarr", "no images in"),
         (["photos", "gone"], "x.zarr", "gone: No such file"),
-        (["none"] * 65, "x.npy", "goes into --out FILE.zarr"),
+        (["none"] * 65, "x.npy", "needs --out FILE.zarr"),
     ],
 )
 def test_what_cannot_be_done_in_bulk(
@@ -382,6 +389,6 @@ def test_images_of_another_shape_are_errors(tmp_path: Path) -> None:
     assert json.loads(text) == {"out": str(out), "images": 2, "new": 2, "errors": 2}
     reasons = {Path(item["path"]).stem: (item["reason"], item["message"]) for item in errors_of(out)}
     assert reasons["c"][0] == "SHAPE_DIFFERS"
-    assert "'maps' is float32[1, 4, 18, 29]; of the first image it was float32[1, 4, 28, 18]" in reasons["c"][1]
+    assert "'maps' to be float32[1, 4, 28, 18], as for the first image, got float32[1, 4, 18, 29]" in reasons["c"][1]
     assert reasons["d\udcff"][0] == "PATH_NOT_UTF8"
     assert "2 images could not be extracted" in warning

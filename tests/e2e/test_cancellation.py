@@ -1,4 +1,4 @@
-"""Work whose caller is gone is ended, in the middle of a run."""
+"""Test that work is ended in the middle of a run when its caller leaves."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ endless (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] result) {{
 
 
 def processor_seconds(server: ServerProcess) -> float:
+    """Return the CPU seconds that the server has used."""
     fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -62,7 +63,7 @@ def test_a_run_without_end_is_ended_when_its_caller_goes(tmp_path: Path) -> None
     model_folder(tmp_path, "branching", branching())
     images = np.zeros((1, 3, 8, 8), np.float32)
     with running_server(models=tmp_path) as server, Client(server.address) as client:
-        for _ in range(4):  # more than there are workers
+        for _ in range(4):  # more than the number of workers
             with pytest.raises(errors.DeadlineError):
                 client.extract(images, model="endless", taps="result", timeout_seconds=0.5)
         assert client.extract(images, model="branching", taps="scores", timeout_seconds=5)["scores"].shape == (1, 4)

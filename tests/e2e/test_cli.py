@@ -1,4 +1,4 @@
-"""The command line, against a real server process and with a server of its own."""
+"""Test the command line with a real server process, and with ``--local``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.processes import ServerProcess, free_port
 
 
 def layertap(*arguments: str | Path, status: int = 0) -> str:
-    """Runs a command and returns what it printed; where it must fail, its one line on stderr."""
+    """Run a command and return its output; if it is expected to fail, return its one line of standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "layertap.cli", *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -111,7 +111,7 @@ def test_show(server: ServerProcess, tmp_path: Path, taps: list[str]) -> None:
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "x.zip"], ".npz, .npy"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-t", "op:Add", "-o", "/tmp/x.npy"], "holds one result"),
         (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "/proc/x.npz"], "/proc/x.npz"),
-        (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "."], "no name of a file"),
+        (["extract", EXAMPLE_PHOTO, "-m", MODEL, "-o", "."], "expected --out to name a file"),
         (["layers", MODEL, "stage:9"], "from stage:1 to stage:5"),
         (["blocks", "sofmax"], "did you mean softmax"),
     ],
@@ -128,11 +128,13 @@ def test_bench(server: ServerProcess) -> None:
     assert (measured["callers"], measured["calls"]) == (2, 6)
     assert 0 < measured["server_p50_ms"] < measured["p50_ms"] <= measured["p99_ms"]
     assert "No such file" in layertap("bench", "nowhere.jpg", *options, status=1)
-    assert "no number from 1 on" in layertap_usage("bench", EXAMPLE_PHOTO, "--model", MODEL, "--callers", "0")
+    assert "expected an integer of 1 or more" in layertap_usage(
+        "bench", EXAMPLE_PHOTO, "--model", MODEL, "--callers", "0"
+    )
 
 
 def layertap_usage(*arguments: str | Path) -> str:
-    """What wrong usage is told."""
+    """Return the message for wrong usage."""
     command = [sys.executable, "-m", "layertap.cli", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
@@ -152,19 +154,19 @@ def test_local_without_models(tmp_path: Path) -> None:
     [
         (["extract"], "required"),
         (["nothing"], "invalid choice"),
-        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "no number from 1 on"),
-        (["show", EXAMPLE_PHOTO, "-m", MODEL], "--tap tells what to draw"),
-        (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "a strip shows one image"),
-        (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, not 21"),
-        (["models", "--timeout", "0"], "above 0, not 0"),
-        (["preview", "-m", MODEL, "--count", "-3"], "no number from 1 on"),
-        (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "--model is given once"),
-        (["compare", EXAMPLE_PHOTO, "-m", MODEL], "compares two images"),
-        (["models", "--load"], "need a model's name"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL, "-t", "stage:1", "--channels", "0"], "expected an integer of 1 or more"),
+        (["show", EXAMPLE_PHOTO, "-m", MODEL], "--as grid needs --tap"),
+        (["show", EXAMPLE_PHOTO, EXAMPLE_PHOTO, "-m", MODEL, "--as", "strip"], "--as strip draws one image"),
+        (["show", *[EXAMPLE_PHOTO] * 21, "-m", MODEL, "-t", "stage:1"], "at most 20 images, got 21"),
+        (["models", "--timeout", "0"], "above 0, got 0"),
+        (["preview", "-m", MODEL, "--count", "-3"], "expected an integer of 1 or more"),
+        (["compare", EXAMPLE_PHOTO, "-m", "a", "-m", "b", "-m", "c"], "expected --model once"),
+        (["compare", EXAMPLE_PHOTO, "-m", MODEL], "one model needs exactly two images"),
+        (["models", "--load"], "need the name of a model"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> None:
-    """No server is asked."""
+    """Expect the error without any request to a server."""
     told = layertap_usage(*arguments)
     assert words in told
     assert "Traceback" not in told
@@ -173,7 +175,7 @@ def test_wrong_usage_is_status_2(arguments: list[str | Path], words: str) -> Non
 def command_line(
     *arguments: str, stdout: IO[bytes] | int = subprocess.PIPE, **environment: str
 ) -> tuple[int, str, str]:
-    """Its status, and what it wrote to standard output and error."""
+    """Run a command; return its status, standard output and standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "layertap.cli", *arguments],
         stdout=stdout,
@@ -207,7 +209,7 @@ def test_a_full_disk_for_the_text_is_not_blamed_on_the_features(server: ServerPr
 
 
 def test_closed_streams() -> None:
-    """As a service manager may start a program."""
+    """Start the command with closed streams, as a service manager may."""
     shell = f'"{sys.executable}" -m layertap.cli "$@" >&- 2>&-'
     for words, status in ((["blocks"], 0), (["blocks", "nothing"], 1)):
         assert subprocess.run(["sh", "-c", shell, "sh", *words], check=False).returncode == status
@@ -235,7 +237,7 @@ def test_terminals_that_are_not_utf8(server: ServerProcess) -> None:
 def test_an_argument_that_is_no_utf8(server: ServerProcess) -> None:
     wrong = os.fsdecode(b"stage\xff")
     status, _, error = command_line("layers", MODEL, wrong, "--server", server.address)
-    assert (status, error) == (1, f"layertap: an argument is no UTF-8: {wrong!r}\n")
+    assert (status, error) == (1, f"layertap: an argument is not valid UTF-8: {wrong!r}\n")
 
 
 def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ def test_folders_are_searched_by_every_command(server: ServerProcess, tmp_path: 
 
 
 def told(*arguments: str | Path, status: int = 0) -> str:
-    """What a command writes to standard error."""
+    """Return what a command writes to standard error."""
     got, _, error = command_line(*map(str, arguments))
     assert got == status, error
     return error
@@ -260,7 +262,7 @@ def told(*arguments: str | Path, status: int = 0) -> str:
 
 def test_layers_that_a_head_does_not_fit_are_told(server: ServerProcess, tmp_path: Path) -> None:
     address = ["-m", MODEL, "--server", server.address]
-    expected = "layertap: 2 layers skipped, which the head does not fit"
+    expected = "layertap: 2 layers skipped because the head does not fit them"
     commands: list[list[str | Path]] = [
         ["extract", EXAMPLE_PHOTO, "-t", "all | gap", "-o", tmp_path / "x.npz"],
         ["extract", tmp_path, "-t", "all | gap", "-o", tmp_path / "x.zarr"],
@@ -296,7 +298,7 @@ def test_quiet_leaves_results_and_errors(server: ServerProcess, tmp_path: Path) 
     figure: list[str | Path] = ["show", tmp_path / "photos", "-t", "stage:1", "-o", tmp_path / "maps.png", *address]
     for words in (one, bulk, figure):
         assert command_line(*map(str, words), "-q") == (0, "", "")
-    assert "1 without an image's first bytes" in told(*bulk)
+    assert "1 not recognized as an image" in told(*bulk)
     assert "multiply-accumulates" not in layertap("layers", MODEL, "--server", server.address, "-q")
     assert "stem.conv" in layertap("layers", MODEL, "--server", server.address, "-q")
     assert told("models", "nothing", "--server", server.address, "-q", status=1).startswith("layertap: ")
@@ -330,14 +332,14 @@ def test_every_command_names_the_image_that_is_bad(server: ServerProcess, tmp_pa
 
 def test_inspect_of_too_many_images_says_what_to_do(server: ServerProcess) -> None:
     error = layertap("inspect", ROOT / "examples/images/digits", "-m", MODEL, "--server", server.address, status=1)
-    assert "has at most 64 images, and these are 100" in error
+    assert "of at most 64 images; there are 100" in error
     assert "--max-images 100" in error
 
 
 def test_the_cost_of_a_few_layers(server: ServerProcess) -> None:
     address = ["-m", MODEL, "--server", server.address]
     assert "10.8 million multiply-accumulates" in layertap("preview", "-t", "#1", *address)
-    assert ", 0 multiply-accumulates an image" in layertap("preview", "-t", "#0", *address)
+    assert ", 0 multiply-accumulates per image" in layertap("preview", "-t", "#0", *address)
 
 
 def test_the_preprocessing_of_a_model_says_no_more_than_it_does(server: ServerProcess) -> None:
@@ -356,7 +358,7 @@ def test_serve_quietly(tmp_path: Path) -> None:
 
 
 def command_of_server(folder: Path) -> list[str]:
-    """``layertap serve`` on a free port, whose number it leaves in the folder."""
+    """Return the command ``layertap serve`` on a free port, which it writes to a file in the folder."""
     port = str(free_port())
     folder.joinpath("port").write_text(port)
     ports = ["--port", port, "--metrics-port", "-1"]

@@ -1,4 +1,4 @@
-"""A client's life: event loops, pickles, copies, the end."""
+"""Test the life of a client: event loops, pickles, copies and closing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAP = "stage:1 | gap -> v"
 
 
 async def shapes(client: AsyncClient) -> list[tuple[int, ...]]:
-    """One call and one stream."""
+    """Return the shapes of the results of one call and one stream."""
     features = await client.extract(EXAMPLE_PHOTO, model=MODEL, taps=TAP)
     items = [item async for item in client.extract_many([EXAMPLE_PHOTO] * 2, model=MODEL, taps=TAP)]
     return [features["v"].shape, *(item.features["v"].shape for item in items if item.features)]
@@ -34,7 +34,7 @@ def test_one_loop_after_another(server: ServerProcess) -> None:
     client = AsyncClient(server.address)
     for _ in range(3):
         assert asyncio.run(shapes(client)) == [(1, 16)] * 3
-        assert len(client._channels) == 1  # those of closed loops are given up
+        assert len(client._channels) == 1  # channels of closed loops are dropped
     asyncio.run(client.close())
     with pytest.raises(errors.UnavailableError, match="the client is closed"):
         asyncio.run(shapes(client))
@@ -57,11 +57,14 @@ def test_two_loops_at_once(server: ServerProcess) -> None:
 
 
 def models_of(client: Client) -> list[str]:
+    """List models and close the client."""
     with client:
         return [model.name for model in client.models()]
 
 
 def models_of_async(client: AsyncClient) -> list[str]:
+    """List models and close the client, in a new event loop."""
+
     async def ask() -> list[str]:
         async with client:
             return [model.name for model in await client.models()]
@@ -166,7 +169,7 @@ def test_an_image_s_error_names_its_file(
 
 
 def test_a_large_answer_that_breaks_names_it_too(client: Client, tmp_path: Path) -> None:
-    """It travels in chunks, whose errors come by another way."""
+    """Break a chunked response, whose errors take another path."""
     broken = tmp_path / "half.jpg"
     broken.write_bytes(EXAMPLE_PHOTO.read_bytes()[:20_000])
     for _ in range(2):
@@ -176,7 +179,7 @@ def test_a_large_answer_that_breaks_names_it_too(client: Client, tmp_path: Path)
 
 
 def test_programs_end_without_a_word(server: ServerProcess) -> None:
-    """However they leave their clients."""
+    """End programs that leave their clients in different ways."""
     program = f"""
 import asyncio, layertap
 client = layertap.AsyncClient({server.address!r})

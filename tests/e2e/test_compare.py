@@ -1,4 +1,4 @@
-"""``layertap compare``, its numbers against what the features give."""
+"""Test ``layertap compare`` against numbers computed from the features."""
 
 from __future__ import annotations
 
@@ -22,22 +22,25 @@ ONE, OTHER = "digits_vit", "digits_vit_int8"
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[ServerProcess]:
+    """Start a server with the example models."""
     with running_server(models=ROOT / "examples" / "models") as process:
         yield process
 
 
 def answer(capsys: pytest.CaptureFixture[str], server: ServerProcess, *arguments: str, status: int = 0) -> str:
-    """What it printed; where it fails, its one line."""
+    """Return the command's output, or its one line of error."""
     assert cli.main(["compare", *arguments, "--server", server.address]) == status
     printed = capsys.readouterr()
     return printed.err if status else printed.out
 
 
 def cosine(a: Array, b: Array) -> float:
+    """Return the cosine similarity."""
     return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
 
 
 def cka(x: Array, y: Array) -> float:
+    """Return the linear CKA of centred features."""
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     return float(np.linalg.norm(y.T @ x) ** 2 / (np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)))
 
@@ -111,7 +114,7 @@ def test_a_table(examples: ServerProcess, capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([SOME[0], "-m", ONE], "compares two images"),
+        ([SOME[0], "-m", ONE], "one model needs exactly two images"),
         ([SOME[0], SOME[1], "-m", ONE, "--matrix"], "give --model twice"),
         ([SOME[0], "-m", ONE, "-m", OTHER, "-m", ONE], "or twice"),
     ],

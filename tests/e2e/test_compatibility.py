@@ -1,4 +1,4 @@
-"""The SDK against today's server with the oldest libraries that it names, and with each protobuf; its formats too."""
+"""Test the SDK with the oldest libraries that it allows and with each protobuf, against the current server."""
 
 from __future__ import annotations
 
@@ -78,6 +78,7 @@ print("ok", len(BULK_SUFFIXES))
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and return its path."""
     folder = tmp_path_factory.mktemp("wheel")
     quiet = ["--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "pip", "wheel", *quiet, "--no-deps", "-w", folder, ROOT], check=True)
@@ -85,7 +86,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_in_environment(folder: Path, requirements: list[str], program: str, *arguments: str) -> str:
-    """What the program prints in an environment of its own that has these and nothing else."""
+    """Run a program in an environment with only these packages; return its output."""
     venv.create(folder / "env")
     python = str(folder / "env" / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--disable-pip-version-check"]

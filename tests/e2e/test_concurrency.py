@@ -1,4 +1,4 @@
-"""Many callers at once: right answers, one compilation, clear refusals, nothing left behind."""
+"""Test many concurrent callers: correct results, one compilation, clear refusals, no leaks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_callers_get_their_own_answers(client: Client, cat: Array) -> None:
 
 
 def test_a_crowd_gets_the_same_bits(cat: Array) -> None:
-    """Runs in a contention have one thread each, in a session of their own."""
+    """Compare runs under contention, which use single-threaded sessions, with other runs."""
     with running_server() as server, Client(server.address) as client:
         taps = ["all:activations", "logits | softmax"]
         alone = client.extract(cat, model=MODEL, taps=taps)
@@ -93,6 +93,6 @@ def test_a_cancelled_request_leaves_the_queue(cat: Array) -> None:
             with pytest.raises(errors.DeadlineError):
                 client.extract(cat, model=MODEL, taps="stage:1", timeout_seconds=0.05)
             work.result()
-        # Nothing of it ran: its plan was never compiled, only those that warmed the two models.
+        # The request never ran: only the plans that warmed the two models were compiled.
         assert 'layertap_plan_cache_total{event="miss"} 2.0' in process.metrics()
         assert client.extract(cat, model=MODEL, taps="stage:1")

@@ -1,4 +1,4 @@
-"""``make demo``'s program, as a user runs it."""
+"""Test the program of ``make demo`` as a user runs it."""
 
 from __future__ import annotations
 

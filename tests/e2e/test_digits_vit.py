@@ -1,4 +1,4 @@
-"""The transformer of the examples."""
+"""Test the example transformer ``digits_vit``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from layertap import Client
 from layertap.types import Layout, TokenGrid
-from layertap.viz.pictures import seen
+from layertap.viz.pictures import extract_view
 from tests.paths import ROOT
 from tests.processes import running_server
 
@@ -19,6 +19,7 @@ DIGITS = sorted((ROOT / "examples" / "images" / "digits").glob("*.png"))
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[Client]:
+    """Return a client of a server with the example models."""
     with running_server(models=ROOT / "examples" / "models") as server, Client(server.address) as client:
         yield client
 
@@ -39,7 +40,9 @@ def test_it_reads_digits(examples: Client, model: str) -> None:
 def test_it_sees_luminance(examples: Client) -> None:
     with Image.open(DIGITS[0]) as image:
         grey = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(seen(examples, DIGITS[0], "digits_vit"), np.repeat(grey[:, :, None], 3, axis=2))
+    np.testing.assert_array_equal(
+        extract_view(examples, DIGITS[0], "digits_vit"), np.repeat(grey[:, :, None], 3, axis=2)
+    )
 
 
 def test_its_tokens_have_a_grid(examples: Client) -> None:

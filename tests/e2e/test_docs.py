@@ -1,8 +1,8 @@
-"""The README and the pages of docs/: every block of code runs as it is written, and every link leads somewhere.
+"""Test the README and the pages of docs/: every code block runs as written, and every link has a target.
 
-``python`` and ``sh`` blocks run in a copy of the repository, against one server, page by page in the order of the text.
-A ``text`` block right behind one is what it prints, and so is a comment behind a ``print``, up to its colon; any other
-``text`` block is no command. ``yaml`` blocks are files of a model.
+``python`` and ``sh`` blocks run in a copy of the repository, against one server, page by page in order. A ``text``
+block right after one is its expected output, and so is a comment after ``print``, up to its colon; other ``text``
+blocks are ignored. ``yaml`` blocks are files of a model.
 """
 
 from __future__ import annotations
@@ -43,19 +43,23 @@ COMMAND = re.compile(r"(\$ |sudo |layertap |make |python|pip |source |import |fr
 
 @dataclass(frozen=True)
 class CodeBlock:
+    """A code block of a page."""
+
     page: Path
     line: int
     language: str
     text: str
     printed: str = ""
-    """The ``text`` block right behind it."""
+    """The ``text`` block right after it."""
 
     @property
     def id(self) -> str:
+        """Return page and line, as the test's name."""
         return f"{self.page.name}:{self.line}"
 
 
 def code_blocks(page: Path) -> Iterator[CodeBlock]:
+    """Yield the code blocks of a page."""
     text = page.read_text()
     fences = list(re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE))
     for fence, following in itertools.zip_longest(fences, fences[1:]):
@@ -65,30 +69,33 @@ def code_blocks(page: Path) -> Iterator[CodeBlock]:
 
 
 RUN_ELSEWHERE = {"pictures.md"}
-"""tests/e2e/test_pictures.py runs its commands, and looks at what they draw."""
+"""Pages whose commands tests/e2e/test_pictures.py runs, since it also checks the figures."""
 CODE = [block for page in PAGES if page.name not in RUN_ELSEWHERE for block in code_blocks(page)]
 
 
 def of_language(*languages: str) -> pytest.MarkDecorator:
+    """Parametrize a test with the blocks of these languages."""
     chosen = [pytest.param(block, id=block.id) for block in CODE if block.language in languages]
     return pytest.mark.parametrize("block", chosen)
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A copy of the repository with a server, and ``make``, ``layertap`` and a home that a user would have."""
+    """A copy of the repository with a server, ``make``, ``layertap`` and a home directory, as a user has them."""
 
     folder: Path
     address: str
 
     @property
     def environment(self) -> dict[str, str]:
+        """Return the environment of commands."""
         path = f"{self.folder / '.venv' / 'bin'}:{os.environ['PATH']}"
         return {**os.environ, "HOME": str(self.folder / "home"), "PATH": path}
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Copy the repository and start a server."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("examples", "docs", "protos"):
         (folder / name).symlink_to(ROOT / name)
@@ -106,7 +113,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
 
 
 def write_commands(folder: Path, address: str) -> None:
-    """``layertap`` asks the server of the test; ``make`` says what it would do, and fails at what it does not know."""
+    """Write a ``layertap`` that uses the test's server, and a ``make`` that prints commands and knows its targets."""
     command = f'{sys.executable} -m layertap.cli "$@"'
     programs = {
         "layertap": f'#!/bin/sh\ncase "$1" in blocks) {command} ;; *) {command} --server {address} ;; esac\n',
@@ -120,7 +127,7 @@ def write_commands(folder: Path, address: str) -> None:
 
 
 @of_language("python", "sh")
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter calls what torch deprecates
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter uses deprecated functions
 def test_it_runs(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, block: CodeBlock) -> None:
     for name in NOT_ALWAYS_THERE:
         if f"import {name}" in block.text:
@@ -134,6 +141,7 @@ def test_it_runs(checkout: Checkout, monkeypatch: pytest.MonkeyPatch, block: Cod
 
 
 def run_python(checkout: Checkout, block: CodeBlock) -> str:
+    """Run a Python block and return its output."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(block.text.replace("localhost:8001", checkout.address), block.id, "exec"), {})
@@ -141,6 +149,7 @@ def run_python(checkout: Checkout, block: CodeBlock) -> str:
 
 
 def run_shell(checkout: Checkout, block: CodeBlock) -> str:
+    """Run a shell block and return its output."""
     if NEEDS_MORE.search(block.text):
         pytest.skip(
             "docker-compose's commands are run by tests/container, Kubernetes' manifests checked by tests/deploy"
@@ -183,7 +192,7 @@ def test_its_links_lead_somewhere(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a heading is called in a link: small letters, hyphens for spaces, nothing else but letters and digits."""
+    """Return the link targets of headings: lower case, hyphens for spaces, letters and digits only."""
     headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

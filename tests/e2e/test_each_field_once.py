@@ -1,4 +1,4 @@
-"""Every answer of every RPC, read by a parser that refuses a field that comes twice: not every library merges."""
+"""Test that no response of any RPC repeats a field, since not every protobuf library merges repeated fields."""
 
 from __future__ import annotations
 
@@ -26,18 +26,21 @@ SMALL, LARGE = ("stage:1 | gap | quantize -> q", "logits | softmax"), ("stem", "
 
 @pytest.fixture(scope="module")
 def sharing() -> Iterator[ServerProcess]:
+    """Start a server with shared memory."""
     with running_server("--shared-memory") as server:
         yield server
 
 
 @pytest.fixture
 def channel(sharing: ServerProcess) -> Iterator[grpc.Channel]:
+    """Open a channel to the server."""
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(sharing.address, options) as opened:
         yield opened
 
 
 def request_of(cat: Array, taps: tuple[str, ...], region: str = "") -> ExtractRequest:
+    """Return a request for two images."""
     return ExtractRequest(MODEL, to_payloads([cat, cat[::-1].copy()]), taps, region=region)
 
 

@@ -1,4 +1,4 @@
-"""The error table of the contract, row by row, as any gRPC client sees it, against running servers."""
+"""Test the error table of the contract row by row, as any gRPC client sees it, against running servers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.processes import ServerProcess, running_server, until
 EXTRACT = "/layertap.v1.FeatureService/Extract"
 PHOTO = EncodedImage(EXAMPLE_PHOTO.read_bytes())
 LONG = ("stage:1 | " + "lcn(63) | " * 8 + "gap",)
-"""Takes many seconds, in steps of one or two."""
+"""Taps that compute for many seconds, in steps of one or two."""
 TOKENS = "team: {token: a-token-for-extraction, roles: [extract]}"
 
 
@@ -44,12 +44,13 @@ def request(
     taps: tuple[str, ...] = ("stage:1 | gap",),
     version: str = "",
 ) -> bytes:
+    """Return an encoded Extract request."""
     return wire.encode_extract_request(ExtractRequest(model, images, taps, version)).SerializeToString()
 
 
 @dataclass(frozen=True)
 class Servers:
-    """One with defaults and some models that do not work, one with small limits, and one that wants tokens."""
+    """Three servers: one with defaults and some broken models, one with small limits, and one that requires tokens."""
 
     plain: ServerProcess
     small: ServerProcess
@@ -58,6 +59,7 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Start the servers."""
     models = tmp_path_factory.mktemp("models")
     shutil.copytree(MODELS / MODEL, models / MODEL)
     model_folder(models, "branching", branching())
@@ -74,10 +76,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 
 def ask(server: ServerProcess, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
+    """Send a message that must fail, and return the error."""
     return ask_at(server.address, message, method, timeout)
 
 
 def ask_at(address: str, message: bytes, method: str = EXTRACT, timeout: float = 60) -> grpc.RpcError:
+    """Send a message that must fail to an address, and return the error."""
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
     with grpc.insecure_channel(address, options) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
@@ -87,11 +91,12 @@ def ask_at(address: str, message: bytes, method: str = EXTRACT, timeout: float =
 
 
 def control(name: str) -> tuple[bytes, str]:
+    """Return a LoadModel request and its method."""
     return model_pb.LoadModelRequest(model=name).SerializeToString(), "/layertap.v1.ModelService/LoadModel"
 
 
 def details(error: grpc.RpcError) -> dict[str, Any]:
-    """The details by the names of their types."""
+    """Return the error's details by type name."""
     assert isinstance(error, grpc.Call)
     (trailer,) = (value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin")
     assert isinstance(trailer, bytes)
@@ -106,24 +111,26 @@ def details(error: grpc.RpcError) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Row:
-    """What is asked, and what the table says of it."""
+    """A request, and what the table says about its error."""
 
     asked: Callable[[Servers], grpc.RpcError]
     status: str
     reason: str
     metadata: tuple[str, ...] = ()
-    """What the variable parts are called."""
+    """Expected names of the metadata."""
     field: str = ""
-    """Of BadRequest."""
+    """Expected field in BadRequest."""
     retry: bool = False
     says: str = ""
 
 
 def plain(message: bytes) -> Callable[[Servers], grpc.RpcError]:
+    """Return a function that sends the message to the server with defaults."""
     return lambda servers: ask(servers.plain, message)
 
 
 def small(message: bytes) -> Callable[[Servers], grpc.RpcError]:
+    """Return a function that sends the message to the server with small limits."""
     return lambda servers: ask(servers.small, message)
 
 
@@ -222,7 +229,7 @@ def test_the_table(servers: Servers, name: str) -> None:
     assert isinstance(error, grpc.Call)
     assert error.code().name == row.status
     if not row.reason:
-        return  # gRPC's own runtime tells it, on the caller's side
+        return  # reported by gRPC on the caller's side
     found = details(error)
     info = found["ErrorInfo"]
     assert (info.reason, info.domain) == (row.reason, "layertap")
@@ -241,7 +248,7 @@ def test_the_table(servers: Servers, name: str) -> None:
 
 @contextlib.contextmanager
 def busy(server: ServerProcess) -> Iterator[None]:
-    """Its only worker has long work, until the context ends."""
+    """Keep the server's only worker busy until the context ends."""
     message = request(images=(PixelImage(NINE),) * 2, taps=LONG)
     with grpc.insecure_channel(server.address) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -253,12 +260,13 @@ def busy(server: ServerProcess) -> Iterator[None]:
 
 
 def overloaded(server: ServerProcess) -> grpc.RpcError:
+    """Send a request while the queue is full."""
     with busy(server):
         return ask(server, request(images=(PixelImage(NINE),)))
 
 
 def too_late() -> grpc.RpcError:
-    """It waits behind another one, and nothing of it is computed: its plan is never compiled."""
+    """Send a request that expires in the queue, and check that its plan is never compiled."""
     with running_server("--workers", "1") as server:
         warmed = misses(server)
         return _late_behind_another(server, warmed)
@@ -266,7 +274,7 @@ def too_late() -> grpc.RpcError:
 
 def _late_behind_another(server: ServerProcess, warmed: list[str]) -> grpc.RpcError:
     with busy(server):
-        until(lambda: misses(server) != warmed)  # the plan of what is under way
+        until(lambda: misses(server) != warmed)  # the plan of the running request
         before = misses(server)
         error = ask(server, request(taps=("stage:3 | gmp",)), timeout=0.2)
         assert misses(server) == before
@@ -274,6 +282,7 @@ def _late_behind_another(server: ServerProcess, warmed: list[str]) -> grpc.RpcEr
 
 
 def gone() -> grpc.RpcError:
+    """Cancel a request."""
     with running_server("--workers", "1") as server, busy(server):
         with grpc.insecure_channel(server.address) as channel:
             call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
@@ -290,11 +299,12 @@ def gone() -> grpc.RpcError:
 
 
 def misses(server: ServerProcess) -> list[str]:
+    """Return the metric lines of plan cache misses."""
     return [line for line in server.metrics().splitlines() if "plan_cache_total" in line and "miss" in line]
 
 
 def still_loading() -> grpc.RpcError:
-    """A model that comes while the server runs, and is large enough to take a moment."""
+    """Ask for a model while it is loading; it is large enough that this takes a moment."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(running_server("--control"))
         client = stack.enter_context(Client(server.address))
@@ -306,11 +316,12 @@ def still_loading() -> grpc.RpcError:
             state = client.model(MODEL).state.value
             if state == "loading":
                 return ask(server, request())
-            assert state == "unloaded", "it was loaded too fast to see"
-    raise AssertionError("it is never loading")
+            assert state == "unloaded", "the model loaded before the request was sent"
+    raise AssertionError("the model never reached the state loading")
 
 
 def draining() -> grpc.RpcError:
+    """Send a request while the server drains."""
     with running_server("--drain-seconds", "3") as server:
         with grpc.insecure_channel(server.address) as channel:
             grpc.channel_ready_future(channel).result(10)
@@ -324,13 +335,14 @@ def draining() -> grpc.RpcError:
 
 
 def limit_memory(server: ServerProcess, more: int) -> None:
-    """From now on the process may map so many bytes more."""
+    """Allow the process to map only this many more bytes."""
     pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + more
     resource.prlimit(server.process.pid, resource.RLIMIT_AS, (most, most))
 
 
 def out_of_memory() -> grpc.RpcError:
+    """Send a request while the server lacks memory."""
     with running_server() as server:
         with Client(server.address) as client:
             client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap")
@@ -356,11 +368,12 @@ def no_memory_for_a_picture() -> grpc.RpcError:
 
 
 def defect(_request: bytes, _call: Call) -> bytes:
+    """Raise an unexpected error."""
     raise KeyError("/a/path/of/the/server")
 
 
 def fault() -> grpc.RpcError:
-    """A method with a defect, behind the server's own dispatcher."""
+    """Call a faulty method through the server's own dispatcher."""
 
     async def asked() -> grpc.RpcError:
         dispatcher = Dispatcher(1, QueueLimits(1, 2**20))

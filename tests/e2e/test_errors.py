@@ -1,4 +1,4 @@
-"""Bad requests: status, reason and details of the error table, and the next request works."""
+"""Test bad requests: status, reason and details match the error table, and the next request works."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ PHOTO = PHOTOS / "coffee.png"
 
 @pytest.fixture
 def works_afterwards(client: Client, cat: Array) -> Iterator[None]:
+    """Check that a correct request still works."""
     yield
     assert client.extract(cat, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
 
 
 def extract(**changed: Any) -> Callable[[Client], object]:
+    """Return a function that sends a request with some arguments changed."""
     arguments = {"images": [PHOTO], "model": MODEL, "taps": ["stage:1 | gap"], **changed}
     return lambda client: client.extract(arguments.pop("images"), **arguments)
 
@@ -136,7 +138,7 @@ def test_error_table(client: Client, case: str) -> None:
     assert type(error) is cls
     assert (error.status, error.reason) == (status, reason)
     assert metadata.items() <= error.metadata.items()
-    assert error.__cause__ is None  # one exception, without gRPC's own
+    assert error.__cause__ is None  # a single exception without gRPC's in its chain
     assert error.__suppress_context__
 
 
@@ -158,12 +160,14 @@ def test_the_nearest_names_are_offered(client: Client, call: Callable[[Client], 
 
 
 def raw_extract(server: ServerProcess, request: pb.ExtractRequest) -> grpc.RpcError:
+    """Send a message that must fail, and return the error."""
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as caught:
         FeatureServiceStub(channel).Extract(request, timeout=20)
     return caught.value
 
 
 def details(error: grpc.RpcError) -> dict[str, Any]:
+    """Return the error's details by type name."""
     assert isinstance(error, grpc.Call)
     trailer = next(value for key, value in error.trailing_metadata() or () if key == "grpc-status-details-bin")
     assert isinstance(trailer, bytes)
@@ -211,6 +215,7 @@ def test_messages_that_no_sdk_would_send(
 
 
 def status_of_raw_call(server: ServerProcess, method: str, request: bytes) -> grpc.StatusCode:
+    """Return the status of a call with raw bytes."""
     with grpc.insecure_channel(server.address) as channel:
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/layertap.v1.FeatureService/{method}")
         with pytest.raises(grpc.RpcError) as caught:

@@ -1,4 +1,4 @@
-"""Every layer that is called tappable, tapped alone, against one session of the whole model."""
+"""Test every tappable layer, tapped alone, against one session of the whole model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.paths import MODEL, MODELS
 
 
 def whole_model(inputs: Array) -> dict[str, Array]:
-    """Every layer of the model, fetched at once from a session that was not pruned."""
+    """Return every layer of the model, from one session that was not pruned."""
     model = built_model(MODELS / MODEL)
     inferred = {value.name: value for value in onnx.shape_inference.infer_shapes(model).graph.value_info}
     made = [name for node in model.graph.node for name in node.output if not name.startswith("layertap/")]

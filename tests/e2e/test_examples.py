@@ -1,4 +1,4 @@
-"""Every script of examples/, as a user runs it, and what its numbers must show. `test_demo` has the demo's."""
+"""Test every script of examples/ as a user runs it, and the numbers it prints; `test_demo` tests the demo."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ SCRIPTS = sorted(path.stem for path in (ROOT / "examples").glob("[!_]*.py") if p
 
 
 def numbers(printed: str, row: str) -> list[float]:
-    """Those of the line that begins so."""
+    """Return the numbers in the line that begins with ``row``."""
     (line,) = (line for line in printed.splitlines() if line.startswith(row))
     return [float(word) for word in re.findall(r"(?<![\w.])\d+(?:\.\d+)?", line.removeprefix(row))]
 
 
 def retrieval(printed: str) -> None:
+    """Check the output of retrieval.py."""
     assert numbers(printed, "mirror") == [16, 16, 16, 16]
     found, count = numbers(printed, "first:")
     assert found / count > 0.75
@@ -30,6 +31,7 @@ def retrieval(printed: str) -> None:
 
 
 def anomaly(printed: str) -> None:
+    """Check the output of anomaly.py."""
     assert min(numbers(printed, "brick")) > 0.95
     for texture in ("grass", "gravel"):
         of_images, of_pixels = numbers(printed, texture)
@@ -40,12 +42,14 @@ def anomaly(printed: str) -> None:
 
 
 def linear_probe(printed: str) -> None:
+    """Check the output of linear_probe.py."""
     for labelled in (20, 100):
         pixels, _, energy, _ = numbers(printed, f"{labelled:>8}")
         assert energy > pixels > 0.5
 
 
 def perceptual_distance(printed: str) -> None:
+    """Check the output of perceptual_distance.py."""
     for distortion in ("shift by 1, 2, 4 pixels", "blur, σ = 1, 2, 4", "JPEG, quality 40, 15, 5"):
         *errors, weak, medium, strong = numbers(printed, distortion)
         assert sorted(errors) == errors
@@ -55,13 +59,15 @@ def perceptual_distance(printed: str) -> None:
 
 
 def style(printed: str) -> None:
-    right, count = numbers(printed, "nearest piece is of the same picture:")
+    """Check the output of style.py."""
+    right, count = numbers(printed, "nearest piece belongs to the same picture:")
     assert right / count > 0.9
     to_brick, to_grass, to_gravel, *_ = numbers(printed, "grass")
     assert to_grass < to_gravel < to_brick
 
 
 def dead_units(printed: str) -> None:
+    """Check the output of dead_units.py."""
     dead, channels, share = numbers(printed, "dead channels:")
     assert 0 < dead < channels
     assert share == round(dead / channels * 100, 1)

@@ -1,4 +1,4 @@
-"""Extract, through a real server process."""
+"""Test Extract through a real server process."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.pixels import assert_same_pixels
 
 
 def top(client: Client, photo: str, count: int) -> list[int]:
+    """Return the classes with the highest scores."""
     scores = client.extract(PHOTOS / photo, model=MODEL, taps="logits")["logits"][0]
     return [int(number) for number in np.argsort(-scores)[:count]]
 
@@ -64,7 +65,7 @@ def test_a_float_array_goes_to_the_model_as_it_is(client: Client, cat: Array) ->
 
 
 def test_preprocessing_is_the_published_one(client: Client, cat: Array) -> None:
-    """Shorter side to 256 by bicubic interpolation, the centre 224×224, (x - 127) / 128."""
+    """Resize the shorter side to 256 (bicubic), crop the centre 224×224, compute (x - 127) / 128."""
     height, width = cat.shape[:2]
     resized = Image.fromarray(cat).resize((round(width * 256 / height), 256), Image.Resampling.BICUBIC)
     left, upper = (resized.width - 224) // 2, (resized.height - 224) // 2
@@ -77,7 +78,7 @@ def test_batched_equals_single(client: Client, cat: Array) -> None:
     photos: list[ImageLike] = [PHOTOS / "coffee.png", cat, PHOTOS / "rocket.jpg"] * 4
     taps = ["stage:1", "stage:3 | gap", "embedding", "logits | softmax -> p"]
     together = client.extract(photos, model=MODEL, taps=taps)
-    assert together.batch_size == 8  # the model's max_batch
+    assert together.batch_size == 8  # max_batch of the model
     for index, photo in enumerate(photos[:3]):
         alone = client.extract(photo, model=MODEL, taps=taps)
         for name, array in alone.items():
@@ -115,7 +116,7 @@ def test_every_block_on_a_real_layer(client: Client, cat: Array, head: str, refe
 
 
 def test_blocks_that_look_across_images_see_all_of_the_request(client: Client, cat: Array) -> None:
-    """More images than run at once in the model: they are one population all the same."""
+    """Send more images than the model's batch limit; statistics still cover all of them."""
     images = [np.roll(cat, 10 * shift, axis=1) for shift in range(20)]
     features = client.extract(images, model=MODEL, taps=["embedding", "embedding | z_score(column) -> z"])
     raw = features["embedding"].astype(np.float64)

@@ -1,4 +1,4 @@
-"""Features as a PyTorch dataset, from a real server."""
+"""Test features as a PyTorch dataset from a real server."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ DataLoader = torch.utils.data.DataLoader
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], list[str]]:
+    """Write images; return the paths of good and of broken ones."""
     return make_images(Path(tmp_path_factory.mktemp("images")), 21)
 
 
 def dataset(server: ServerProcess, paths: list[str], **options: Any) -> Any:
-    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - where PyTorch is
+    """Return a dataset of the server's features."""
+    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     return FeatureDataset(paths, model=MODEL, taps=["stage:1 | gap -> v", "stem"], address=server.address, **options)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2, "multiprocessing_context": "spawn"}])
 def test_batches(
     server: ServerProcess, client: Client, images: tuple[list[str], list[str]], options: dict[str, object]
 ) -> None:
-    """Each image once, whoever computes it."""
+    """Return each image once, whichever worker computes it."""
     good, _ = images
     seen = []
     for paths, results in DataLoader(dataset(server, good), batch_size=4, **options):

@@ -1,4 +1,4 @@
-"""The shipped model of early vision: gratings find their own channel."""
+"""Test the bundled model of early vision: gratings activate their own channel."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ LAYERS = ("energy", "normalized")
 
 
 def grating(wavelength: float, degrees: float, phase: float = 0.0, contrast: float = 0.8) -> Array:
+    """Return an image of a sinusoidal grating."""
     y, x = np.mgrid[:128, :128]
     angle = math.radians(degrees)
     wave = np.cos(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / wavelength + phase)
@@ -37,13 +38,13 @@ def test_the_matching_orientation_and_scale_responds_most(client: Client, wavele
 def test_the_energy_is_the_amplitude_whatever_the_phase(client: Client) -> None:
     images = [grating(8, 45, phase, contrast=0.6) for phase in (0, 1, 2, 3)]
     energy = client.extract(images, model=MODEL, taps="middle | crop(8, width=8)")["middle | crop(8, width=8)"]
-    # Averaging two by two pixels on the way to half the size weakens a grating of 8 pixels at 45° a little.
+    # Averaging 2×2 pixels while halving the size slightly weakens a grating of 8 pixels at 45°.
     weakened = 0.3 * math.cos(math.pi / 8 * math.sqrt(0.5)) ** 2
     np.testing.assert_allclose(energy[:, 2], weakened, rtol=0.03)
 
 
 def test_normalization_takes_the_contrast_out(client: Client) -> None:
-    # Away from the borders, where the padding is an edge of its own.
+    # Ignore the borders, where the padding creates an edge.
     low, high = (grating(8, 0, contrast=contrast) for contrast in (0.2, 0.8))
     features = client.extract(
         [low, high], model=MODEL, taps=[f"{layer} | crop(8, width=8) | gap -> {layer}" for layer in LAYERS]
@@ -54,7 +55,7 @@ def test_normalization_takes_the_contrast_out(client: Client) -> None:
 
 
 def test_a_photograph(client: Client) -> None:
-    """Of a cat, whose whiskers and fur have every orientation."""
+    """Use a cat, whose whiskers and fur have every orientation."""
     maps = client.extract(EXAMPLE_PHOTO, model=MODEL)["energy"]
     assert maps.shape == (1, 24, 16, 16)
     assert (maps >= 0).all()

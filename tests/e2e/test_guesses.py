@@ -1,4 +1,4 @@
-"""Preprocessing that was assumed is said: by the SDK in a warning, by the command line in a line."""
+"""Test that assumed preprocessing is reported: by the SDK as a warning, by the command line as a line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OWN_INPUT = np.zeros((1, 3, 8, 8), np.float32)
 
 @pytest.fixture(scope="module")
 def guessing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """``bare`` is an ONNX file alone; ``told`` the same with the line that settles it."""
+    """Start a server with ``bare``, an ONNX file alone, and ``told``, the same file with explicit preprocessing."""
     folder = tmp_path_factory.mktemp("models")
     for name in ("bare", "told"):
         (folder / name).mkdir()
@@ -41,7 +41,7 @@ def guessing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess
 
 
 def large(client: Client, images: Any) -> None:
-    """Twice: the first answer tells how large they are, and the second comes in chunks."""
+    """Extract twice: the second response is chunked, because the first one shows its size."""
     for _ in range(2):
         client.extract(images, model="bare", taps=LARGE)
 
@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[Client, Any], object]] = {
 
 
 def warnings_of(call: Callable[[], object]) -> list[warnings.WarningMessage]:
+    """Return the warnings that a call raises."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call()
@@ -82,7 +83,7 @@ def test_nothing_is_assumed_of_a_model_s_own_input(guessing: ServerProcess, name
 
 def test_every_answer_tells(guessing: ServerProcess) -> None:
     def told(images: Any) -> list[str]:
-        """By an inline answer, and by a large one in chunks."""
+        """Return the assumed preprocessing of a small response and of two large ones, the second chunked."""
         return [
             client.extract(images, model="bare", taps=tap).assumed_preprocessing for tap in ("scores", LARGE, LARGE)
         ]

@@ -1,4 +1,4 @@
-"""Odd and hostile requests: each a clear refusal or a right answer, none a fault, and the server lives on."""
+"""Test odd and hostile requests: each is refused clearly or answered correctly, and the server survives."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ def _lives_on(client: Client, cat: Array) -> Iterator[None]:
 
 
 def png(width: int, height: int, mode: str = "RGB") -> bytes:
+    """Return a PNG of this size."""
     buffer = io.BytesIO()
     Image.new(mode, (width, height)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -96,14 +97,14 @@ def test_the_same_number_in_other_types_is_another_request(client: Client, cat: 
 
 @pytest.mark.parametrize("size", [(16000, 1), (1, 16000), (60000, 2)])
 def test_a_thread_of_an_image(client: Client, size: tuple[int, int]) -> None:
-    """Its shorter side resized to 256 would make gigabytes of it."""
+    """Send an image so thin that resizing its shorter side to 256 would need gigabytes."""
     with pytest.raises(errors.ImageTooLargeError):
         client.extract(png(*size), model=MODEL, taps="stage:1")
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int32", "int64", "uint16", "bool"])
 def test_pixels_of_another_dtype(client: Client, dtype: str) -> None:
-    from layertap.types import ExtractRequest, PixelImage  # noqa: PLC0415 - past the SDK's own check
+    from layertap.types import ExtractRequest, PixelImage  # noqa: PLC0415 - bypasses the SDK's own check
 
     request = ExtractRequest(MODEL, (PixelImage(np.zeros((8, 8, 3), dtype)),), ("stage:1",))
     with pytest.raises(errors.BadTensorError):

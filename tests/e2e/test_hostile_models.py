@@ -1,4 +1,4 @@
-"""Files that are no models, or mean harm: refused with a reason, no path told, and nothing else disturbed."""
+"""Test damaged and malicious model files: each is refused with a reason, no path leaks, and other models still work."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ CONV = "hostile (float[batch, 3, 8, 8] image) => (float[batch, 4, 6, 6] maps) { 
 
 
 def bytes_of(content: bytes) -> Writer:
+    """Return a function that writes a model file with this content."""
+
     def write(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(content)
 
@@ -30,7 +32,7 @@ def bytes_of(content: bytes) -> Writer:
 
 
 def with_labels(make: Writer) -> Writer:
-    """A good model whose class names are something else."""
+    """Return a function that writes a good model, with ``make`` writing its file of class names."""
 
     def write(folder: Path) -> None:
         (folder / "model.onnx").write_bytes(branching().SerializeToString())
@@ -41,20 +43,24 @@ def with_labels(make: Writer) -> Writer:
 
 
 def of_model(make: Callable[[], onnx.ModelProto]) -> Writer:
+    """Return a function that writes a model file."""
     return bytes_of(make().SerializeToString())
 
 
 def truncated(folder: Path) -> None:
+    """Write a truncated model."""
     (folder / "model.onnx").write_bytes(branching().SerializeToString()[:-900])
 
 
 def flipped(folder: Path) -> None:
+    """Write a model with 20 random bytes in its middle."""
     content = bytearray(branching().SerializeToString())
     content[40:60] = os.urandom(20)
     (folder / "model.onnx").write_bytes(content)
 
 
 def with_weight(weight: TensorProto) -> onnx.ModelProto:
+    """Return a model with this tensor as its weight."""
     model = of_text(f"{OPSET}\n{CONV}")
     weight.name = "w"
     model.graph.initializer.append(weight)
@@ -62,16 +68,17 @@ def with_weight(weight: TensorProto) -> onnx.ModelProto:
 
 
 def negative_sizes() -> onnx.ModelProto:
+    """Return a model whose weight has negative sizes."""
     return with_weight(TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, -3, -3], raw_data=bytes(4 * 108)))
 
 
 def more_than_it_holds() -> onnx.ModelProto:
-    """1 GB by its shape and 432 bytes in the file."""
+    """Return a model with a weight of 1 GB by its shape and 432 bytes in the file."""
     return with_weight(TensorProto(data_type=TensorProto.FLOAT, dims=[2**28], raw_data=bytes(4 * 108)))
 
 
 def huge_shape() -> onnx.ModelProto:
-    """A constant of 2⁶⁰ values that a node would make."""
+    """Return a model in which a node would create a constant of 2⁶⁰ values."""
     model = of_text(f"""{OPSET}
     huge (float[batch, 3, 8, 8] image) => (float[a, b, c, d] sum) {{
         zeros = ConstantOfShape (sizes)
@@ -82,7 +89,7 @@ def huge_shape() -> onnx.ModelProto:
 
 
 def gigabyte() -> onnx.ModelProto:
-    """A constant of 1 GB that onnxruntime would fold into the session."""
+    """Return a model with a constant of 1 GB that onnxruntime would fold into the session."""
     model = of_text(f"""{OPSET}
     huge (float[batch, 3, 8, 8] image) => (float[a, b, c, d] sum) {{
         zeros = ConstantOfShape (sizes)
@@ -93,6 +100,7 @@ def gigabyte() -> onnx.ModelProto:
 
 
 def cyclic() -> onnx.ModelProto:
+    """Return a model with a cycle."""
     model = of_text(f"{OPSET}\n{CONV}", w=(4, 3, 3, 3))
     model.graph.node.append(helper.make_node("Relu", ["b"], ["a"]))
     model.graph.node.append(helper.make_node("Relu", ["a"], ["b"]))
@@ -100,6 +108,7 @@ def cyclic() -> onnx.ModelProto:
 
 
 def custom_operator() -> onnx.ModelProto:
+    """Return a model with an unknown operator."""
     model = of_text(f"{OPSET}\n{CONV}", w=(4, 3, 3, 3))
     model.opset_import.append(helper.make_opsetid("evil.corp", 1))
     model.graph.node.append(helper.make_node("Shell", ["maps"], ["done"], domain="evil.corp"))
@@ -108,7 +117,7 @@ def custom_operator() -> onnx.ModelProto:
 
 
 def outside(location: str) -> Writer:
-    """External data at a place that is not the model's folder."""
+    """Return a function that writes a model with external data at this location."""
 
     def write(folder: Path) -> None:
         weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL)
@@ -119,17 +128,19 @@ def outside(location: str) -> Writer:
 
 
 def through_a_link(folder: Path) -> None:
+    """Write a model whose external data is a link."""
     (folder / "weights.data").symlink_to("/etc/passwd")
     outside("weights.data")(folder)
 
 
 def through_a_linked_folder(folder: Path) -> None:
+    """Write a model whose external data lies in a linked folder."""
     (folder / "weights").symlink_to("/etc")
     outside("weights/passwd")(folder)
 
 
 def in_a_constant(folder: Path) -> None:
-    """External data of an attribute, not of an initializer."""
+    """Write a model with external data in an attribute instead of an initializer."""
     weight = TensorProto(data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3], data_location=TensorProto.EXTERNAL, name="x")
     weight.external_data.add(key="location", value="../../../../etc/passwd")
     model = of_text(f"{OPSET}\n{CONV}")
@@ -138,13 +149,14 @@ def in_a_constant(folder: Path) -> None:
 
 
 def large_file(folder: Path) -> None:
-    """1 GB of constants beside the model, in a file that takes no room on the disk."""
+    """Write 1 GB of constants beside the model, as a sparse file that takes no disk space."""
     with (folder / "weights.data").open("wb") as file:
         file.truncate(2**30)
     outside("weights.data")(folder)
 
 
 def a_pipe(folder: Path) -> None:
+    """Write a model whose external data is a named pipe."""
     os.mkfifo(folder / "weights.data")
     outside("weights.data")(folder)
 
@@ -176,6 +188,7 @@ HOSTILE: Mapping[str, tuple[Writer, str]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write all models to a folder."""
     models = tmp_path_factory.mktemp("models")
     model_folder(models, "branching", branching())
     for name, (write, _) in HOSTILE.items():
@@ -186,6 +199,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Client]:
+    """Return a client of a server with the folder's models."""
     settings = Settings(
         models=str(folder),
         device="cpu",

@@ -1,4 +1,4 @@
-"""One image or several, of every kind, by every call that takes images."""
+"""Test one and several images of every kind with every call that takes images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ PICTURES = np.random.default_rng(0).integers(0, 256, (3, 30, 40, 3), dtype=np.ui
 
 
 def png(number: int) -> bytes:
+    """Return a PNG, different for each number."""
     Image.fromarray(PICTURES[number]).save(file := io.BytesIO(), "PNG")
     return file.getvalue()
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Write images and return their paths."""
     folder = tmp_path_factory.mktemp("images")
     for number in range(3):
         (folder / f"{number}.png").write_bytes(png(number))
@@ -36,10 +38,12 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def expected(client: Client) -> Array:
+    """Return the features of each image, extracted alone."""
     return np.concatenate([client.extract(png(number), model=MODEL, taps=TAP)[TAP] for number in range(3)])
 
 
 def mixed(paths: list[Path]) -> Array:
+    """Return images of different kinds."""
     images = np.empty(3, object)
     images[:] = [paths[0], io.BytesIO(png(1)), Image.fromarray(PICTURES[2])]
     return images
@@ -112,7 +116,7 @@ def test_a_bad_one_does_not_end_a_run(client: Client, expected: Array) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in SEVERAL if kind not in {"a generator", "a list of batches"}])
 def test_scikit_learn(server: ServerProcess, paths: list[Path], expected: Array, kind: str) -> None:
-    """It takes X twice, which it may have been read by then."""
+    """Pass X twice, since an iterator would be consumed by the first call."""
     got = LayertapTransformer(TAP, MODEL, server.address).fit_transform(SEVERAL[kind](paths))
     np.testing.assert_array_equal(got, expected)
 
@@ -120,7 +124,7 @@ def test_scikit_learn(server: ServerProcess, paths: list[Path], expected: Array,
 @pytest.mark.parametrize("kind", SEVERAL)
 def test_a_dataset(server: ServerProcess, paths: list[Path], expected: Array, kind: str) -> None:
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
-    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - where PyTorch is
+    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     rows = list(FeatureDataset(SEVERAL[kind](paths), model=MODEL, taps=TAP, address=server.address))
     np.testing.assert_array_equal([results[TAP].numpy() for _, results in rows], expected)
@@ -130,6 +134,6 @@ def test_a_dataset(server: ServerProcess, paths: list[Path], expected: Array, ki
 
 def test_a_dataset_of_one_path(server: ServerProcess, paths: list[Path]) -> None:
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
-    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - where PyTorch is
+    from layertap.feature_dataset import FeatureDataset  # noqa: PLC0415 - only if PyTorch is installed
 
     assert len(list(FeatureDataset(str(paths[0]), model=MODEL, taps=TAP, address=server.address))) == 1

@@ -1,4 +1,4 @@
-"""Starting, stopping and failing to start."""
+"""Test starting, stopping and failing to start."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.processes import ServerProcess, running_server, serve_command, until
 
 
 def start_and_fail(*flags: str, models: Path = MODELS) -> str:
-    """What the server says on stderr when it does not start."""
+    """Return the standard error of a server that does not start."""
     done = subprocess.run(serve_command(*flags, models=models), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -35,6 +35,7 @@ def start_and_fail(*flags: str, models: Path = MODELS) -> str:
 
 
 def only_line(text: str) -> str:
+    """Return the text's only line."""
     (line,) = text.splitlines()
     assert line.startswith("layertap: ")
     return line
@@ -82,7 +83,7 @@ def test_wrong_usage_is_status_2() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_lets_the_requests_under_way_end(number: signal.Signals, cat: Array) -> None:
-    """Load until the server is gone: every call that was admitted is answered, every other one is refused."""
+    """Send requests until the server is gone: admitted ones are answered, all others refused."""
     answered: list[Array] = []
     refused: list[errors.LayertapError] = []
     stopping = threading.Event()
@@ -112,7 +113,7 @@ def test_a_stop_lets_the_requests_under_way_end(number: signal.Signals, cat: Arr
 
 
 def slow_way(server_port: int, bytes_a_second: int) -> int:
-    """The port of a way to the server that brings answers so slowly."""
+    """Yield the port of a proxy that delivers responses this slowly."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def carry(source: socket.socket, target: socket.socket, seconds_a_byte: float) -> None:
@@ -136,14 +137,14 @@ def slow_way(server_port: int, bytes_a_second: int) -> int:
 
 
 def test_a_stop_lets_an_answer_arrive(cat: Array) -> None:
-    """Its work has ended long before its last byte is on the way."""
+    """Stop the server when the work has ended but the response is still being sent."""
     with running_server() as process:
         port = slow_way(int(process.address.rpartition(":")[2]), 4_000_000)
         with Client(process.address) as client:
             expected = client.extract([cat] * 20, model=MODEL, taps="stage:1")
         large = [("grpc.max_receive_message_length", -1)]
         with ThreadPoolExecutor(1) as pool, grpc.insecure_channel(f"127.0.0.1:{port}", large) as channel:
-            # At once and not in chunks: a stream is known to be open.
+            # One response instead of a stream, since the server counts open streams and waits for them.
             call = _calls.extract(ExtractRequest(MODEL, to_payloads([cat] * 20), ("stage:1",)))
             method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.method)
             answer = pool.submit(method, call.request, 60)
@@ -170,7 +171,7 @@ def test_a_second_signal_stops_at_once(cat: Array) -> None:
 
 
 def test_what_is_open_and_idle_does_not_hold_up_a_stop(cat: Array) -> None:
-    """A probe that watches health, and streams whose callers have nothing to send now."""
+    """Keep a health watch and idle streams open."""
     with running_server() as process, grpc.insecure_channel(process.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(iter(watch)).status == health_pb2.HealthCheckResponse.SERVING

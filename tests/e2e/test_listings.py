@@ -1,4 +1,4 @@
-"""ListModels, GetModel, ListLayers and ListBlocks, through a real server process."""
+"""Test ListModels, GetModel, ListLayers and ListBlocks through a real server process."""
 
 from __future__ import annotations
 

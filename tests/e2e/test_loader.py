@@ -1,4 +1,4 @@
-"""Models that end, stop or fill the process that reads them, and that process killed: the server serves on."""
+"""Test models that crash, block or fill the process that reads them, and killing it: the server keeps serving."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ from tests.processes import ServerProcess, running_server, serve_command, until
 
 IMAGE = np.zeros((1, 3, 8, 8), np.float32)
 BUSY_SECONDS = 2.0
-"""Of computing: a child that has computed for so long has begun its job."""
+"""CPU seconds after which a child process counts as busy with its job."""
 FUZZED = 60
 
 
 def answers(client: Client, model: str = "good") -> bool:
+    """Return whether the model answers a request."""
     return client.extract(IMAGE, model=model, taps="scores")["scores"].shape == (1, 4)
 
 
 def write(models: Path, name: str, model: onnx.ModelProto) -> Path:
+    """Write a model to a folder and return the folder."""
     home = models / name
     home.mkdir(exist_ok=True)
     onnx.save(model, home / "model.onnx")
@@ -41,17 +43,20 @@ def write(models: Path, name: str, model: onnx.ModelProto) -> Path:
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
+    """Write the models to a folder and return it."""
     model_folder(tmp_path, "good", branching())
     return tmp_path
 
 
 @pytest.fixture
 def served(models: Path) -> Iterator[tuple[ServerProcess, Client]]:
+    """Start a server with the models, and yield it with a client."""
     with running_server("--control", models=models) as server, Client(server.address) as client:
         yield server, client
 
 
 def reason(client: Client, model: str = "bad") -> str:
+    """Return why a model failed to load."""
     info = client.model(model)
     assert info.state is ModelState.FAILED
     return info.reason
@@ -159,7 +164,7 @@ def test_the_child_is_killed_while_a_request_waits_for_sizes(
     asking = threading.Thread(target=ask)
     asking.start()
     server.wait_until_busy()
-    time.sleep(0.5)  # until the job is in the pipe
+    time.sleep(0.5)  # wait until the job is in the pipe
     assert answers(client)
     for child in stopped:
         os.kill(child, signal.SIGKILL)

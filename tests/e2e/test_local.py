@@ -1,6 +1,6 @@
-"""``--local``: a server for one command leaves no word behind, however the command ends.
+"""Test that ``--local`` prints nothing of its own, however the command ends.
 
-RUNS=50 makes a long sweep of it (``make check-local``).
+``RUNS=50`` makes a long sweep (``make check-local``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS, ROOT
 
 RUNS = int(os.environ.get("RUNS", "3"))
 LONG = "stage:1 | " + "lcn(63) | " * 4 + "gap"
-"""Takes many seconds, in steps of one or two."""
+"""Taps that compute for many seconds, in steps of one or two."""
 PHOTO = str(EXAMPLE_PHOTO)
 DIGITS = str(ROOT / "examples/images/digits")
 COMMANDS = {
@@ -30,6 +30,7 @@ COMMANDS = {
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
+    """Start a command with ``--local``."""
     command = [sys.executable, "-m", "layertap.cli", *arguments, "--local", "--models", str(MODELS), "--device", "cpu"]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -52,14 +53,14 @@ def test_work_that_outlasts_its_deadline_does_not_abort_the_process() -> None:
 
 
 def test_ctrl_c_at_any_moment_is_at_most_one_line() -> None:
-    """Also while modules are imported, where a signal ends the process at once."""
+    """Interrupt also while modules are imported, when the signal ends the process at once."""
     for number in range(RUNS):
         process = start("extract", PHOTO, "-m", MODEL, "-t", LONG)
         time.sleep(0.2 + 4 * number / max(RUNS - 1, 1))
         process.send_signal(signal.SIGINT)
         error = process.communicate(timeout=200)[1]
         if "Traceback" in error and "layertap" not in error:
-            continue  # Python itself was still starting
+            continue  # Python was still starting
         assert (process.returncode, error) in {(130, "layertap: interrupted\n"), (-signal.SIGINT, "")}, error
 
 

@@ -1,4 +1,4 @@
-"""What a server process writes on stderr: one line a request, which nobody can forge and which tells no secret."""
+"""Test the server's log on stderr: one line per request, which cannot be forged and contains no secrets."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 def request(model: str = MODEL, tap: str = "stage:1 | gap") -> bytes:
+    """Return an encoded Extract request."""
     asked = ExtractRequest(model, (EncodedImage(PHOTO),), (tap,))
     return wire.encode_extract_request(asked).SerializeToString()
 
 
 def called(channel: grpc.Channel, data: bytes, metadata: Metadata = ()) -> grpc.Call:
-    """The call, ended well or not."""
+    """Make a call and return it, whether it succeeds or fails."""
     extract: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
     try:
         return extract.with_call(data, metadata=metadata, timeout=30)[1]
@@ -40,17 +41,18 @@ def called(channel: grpc.Channel, data: bytes, metadata: Metadata = ()) -> grpc.
 
 
 def trailer(call: grpc.Call) -> str:
+    """Return the request id of a call."""
     return str(dict(call.trailing_metadata() or ())["x-request-id"])
 
 
 def requests(log: Path) -> list[dict[str, Any]]:
-    """The lines of requests, of a log in JSON, after its server has ended."""
+    """Return the lines of requests in a JSON log, after the server has ended."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     return [entry for entry in entries if entry["logger"] == "layertap_server.requests"]
 
 
 def stopped(server: ServerProcess) -> Path:
-    """The log, which is whole once the process has ended."""
+    """Stop the server and return its complete log."""
     server.process.terminate()
     server.process.wait(timeout=30)
     return server.log
@@ -86,7 +88,7 @@ def test_a_line_a_request_in_json(cat: Array) -> None:
 
 
 def test_a_library_s_warning_is_a_line_as_all_others() -> None:
-    """Pillow warns of a photograph whose EXIF data ends too early."""
+    """Send a photograph with truncated EXIF data, about which Pillow warns."""
     exif = Image.Exif()
     exif[0x010F] = "a maker"
     file = io.BytesIO()
@@ -100,7 +102,7 @@ def test_a_library_s_warning_is_a_line_as_all_others() -> None:
 
 
 def test_what_native_libraries_write_is_a_line_as_all_others() -> None:
-    """Damaged TIFFs make libtiff write to stderr by itself."""
+    """Send damaged TIFFs, for which libtiff writes to stderr."""
     with running_server("--log-format", "json") as server, grpc.insecure_channel(server.address) as channel:
         for seed in range(40):
             asked = ExtractRequest(MODEL, (EncodedImage(damaged_tiff(seed)),), ("stage:1 | gap",))
@@ -110,6 +112,7 @@ def test_what_native_libraries_write_is_a_line_as_all_others() -> None:
 
 
 def damaged_tiff(seed: int) -> bytes:
+    """Return a damaged TIFF."""
     file, chosen = io.BytesIO(), random.Random(seed)
     Image.new("RGB", (80, 60), (9, 99, 200)).save(
         file, "TIFF", compression="tiff_lzw" if seed % 2 else "tiff_adobe_deflate"

@@ -1,4 +1,4 @@
-"""What the metrics endpoint of a real server tells after requests that the test knows."""
+"""Test the metrics of a real server after a known sequence of requests."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def samples(server: ServerProcess) -> Samples:
+    """Return all metrics by name and labels."""
     families = text_string_to_metric_families(server.metrics())
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -32,6 +33,7 @@ def samples(server: ServerProcess) -> Samples:
 
 
 def value(found: Samples, name: str, **labels: str) -> float:
+    """Return the value of one metric."""
     return found[name, frozenset(labels.items())]
 
 
@@ -64,12 +66,12 @@ def test_every_figure_after_known_requests(cat: Array) -> None:
     assert grew("layertap_stream_items_total", model=MODEL, status="OK") == 2
     assert grew("layertap_stream_items_total", model=MODEL, status="INVALID_ARGUMENT") == 1
     assert grew("layertap_images_total", model=MODEL) == 8
-    # Of three equal requests one ran, and of two equal items; the cache had the others, or both items ran.
+    # One of three equal requests ran; of two equal items one ran, or both if the cache was too late.
     runs = grew("layertap_batch_images_count", model=MODEL)
     assert runs in {3, 4}
     assert grew("layertap_batch_images_sum", model=MODEL) == runs + 1
     assert grew("layertap_response_cache_total", event="hit") in {2, 3}
-    # Two models were warmed; taps of extract twice, of inspect and of apply once.
+    # Two warmed models, two tap sets of extract, one of inspect and one of apply.
     assert grew("layertap_plan_cache_total", event="miss") == 4
     assert grew("layertap_plan_cache_total", event="eviction") == 0
     assert value(after, "layertap_plans") == value(before, "layertap_plans") + 4
@@ -127,12 +129,13 @@ def test_nothing_that_a_caller_made_up_becomes_a_label(tmp_path: Path) -> None:
 
 
 def extract_on_and_on(client: Client, image: Array) -> None:
+    """Send requests repeatedly."""
     for _ in range(1000):
         client.extract([image] * 4, model=MODEL, taps="logits")
 
 
 def test_what_is_full_is_told(cat: Array) -> None:
-    """One worker, room for nobody: the second caller is refused, and the first is seen to work."""
+    """Use one worker and no queue: the second caller is refused while the first one runs."""
     with running_server("--workers", "1", "--max-waiting", "0") as server:
         options = [("grpc.enable_retries", 0)]
         with Client(server.address) as first, Client(server.address, grpc_options=options) as second:

@@ -1,4 +1,4 @@
-"""A program in Node.js, whose protobuf does not merge fields, reads the same features as the SDK."""
+"""Test that a Node.js program, whose protobuf library does not merge fields, reads the same features as the SDK."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tests.processes import ServerProcess
 
 EXAMPLE = ROOT / "examples" / "node"
 BUILD = ROOT / "build" / "node"
-"""Where `make node` installs the example's packages."""
+"""Folder in which `make node` installs the example's packages."""
 SMALL, LARGE = ["stage:4 | gap", "stage:5 | gap | l2 -> signature"], ["stage:1", "stage:5 | gap | l2 -> signature"]
 
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    """The path of Node.js; skips where it or the example's packages are missing."""
+    """Return the path of Node.js, or skip if it or the example's packages are missing."""
     program = shutil.which("node")
     if program is None:
         pytest.skip("Node.js is not installed")
@@ -34,6 +34,7 @@ def node() -> str:
 
 
 def run(node: str, address: str, taps: list[str]) -> dict[str, Any]:
+    """Run the example and return the features that it reads."""
     command = [node, str(EXAMPLE / "extract.js"), address, MODEL, str(EXAMPLE_PHOTO), *taps]
     environment = {**os.environ, "NODE_PATH": str(BUILD / "node_modules")}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)

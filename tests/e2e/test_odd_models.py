@@ -1,4 +1,4 @@
-"""Models of every kind, each as a bare file: what can be tapped is right, and what cannot says why."""
+"""Test models of every kind as bare files: tappable layers are correct, and others have a reason."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with all models."""
     folder = tmp_path_factory.mktemp("models")
     for name, odd in MODELS.items():
         odd.write(folder, name)
@@ -29,18 +30,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def whole(odd: Odd, images: Array, wanted: list[str]) -> dict[str, Array]:
-    """The layers of the untouched file, each of a session of its own, so that no tap changes another."""
+    """Return the layers of the original file, each from a separate session, so that no tap changes another."""
     inputs = {"image": images, **odd.inputs}
     found = {name: array for name, array in inputs.items() if name in wanted}
     for name in [name for name in wanted if name not in found]:
         model = odd.make()
         del model.graph.output[:]
         model.graph.output.append(onnx.ValueInfoProto(name=name))
-        # What follows is cut off: onnxruntime looks at it before it finds that nobody needs it.
+        # Prune the nodes after the layer, because onnxruntime checks unused nodes too.
         last = next(number for number, node in enumerate(model.graph.node) if name in node.output)
         del model.graph.node[last + 1 :]
         for number, node in enumerate(model.graph.node):
-            node.name = str(number)  # onnxruntime refuses doubles
+            node.name = str(number)  # onnxruntime refuses duplicate names
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         rows = [images[index : index + 1] for index in range(len(images))] if odd.one_by_one else [images]
         found[name] = np.concatenate([session.run([name], {**inputs, "image": row})[0] for row in rows])
@@ -48,6 +49,7 @@ def whole(odd: Odd, images: Array, wanted: list[str]) -> dict[str, Array]:
 
 
 def quoted(name: str) -> str:
+    """Return the name quoted for a tap expression."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -92,7 +94,7 @@ def test_what_cannot_be_tapped_says_why(served: Client, name: str) -> None:
 
 @every_model
 def test_pictures_go_through(served: Client, name: str) -> None:
-    """Preprocessing is assumed; a picture of any size is made one that the model takes."""
+    """Assume the preprocessing, and fit images of any size to the model."""
     odd = MODELS[name]
     picture = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
     (model,) = [model for model in served.models() if model.name == name]
@@ -137,7 +139,7 @@ def test_a_quantized_models_own_answer_is_exact_until_an_inner_tap(served: Clien
     np.testing.assert_array_equal(alone["scores"], whole(odd, images, ["scores"])["scores"])
     both = served.extract(images, model="quantized", taps=["scores", "conv1"])
     assert both.map("scores").inexact
-    assert np.abs(both["scores"] - alone["scores"]).max() <= 0.03  # a step of the quantization
+    assert np.abs(both["scores"] - alone["scores"]).max() <= 0.03  # one quantization step
 
 
 def test_external_data_count_as_the_models_own(served: Client) -> None:

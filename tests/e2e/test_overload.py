@@ -1,4 +1,4 @@
-"""Many streams at once, requests without bounds and refusals in a row: each is answered, and memory stays bounded."""
+"""Test many streams, unlimited requests and repeated refusals: each call is answered, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FEATURES = "/layertap.v1.FeatureService/"
 TAPS = ("stage:1 | gap",)
 STREAMS_A_CHANNEL = 100
 SECONDS = 120
-"""A deadline against streams that never end; all of them together take a few seconds."""
+"""Deadline against streams that never end; all of them together take a few seconds."""
 
 
 def channels(address: str, count: int) -> list[Any]:
-    """Channels of a connection each: a connection has at most 128 calls at a time."""
+    """Open channels with one connection each, since a connection has at most 128 concurrent calls."""
     return [grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) for _ in range(count)]
 
 
 def open_together(address: str, count: int) -> Counter[str]:
-    """Streams of one image each, all open before any image is sent; what their messages were, and how they ended."""
+    """Open streams of one image each before any image is sent; return their messages and final statuses."""
     several = channels(address, 1 + count // STREAMS_A_CHANNEL)
     image = wire.encode_stream_batch("0", ExtractRequest(MODEL, (EncodedImage(EXAMPLE_PHOTO.read_bytes()),)))
     opened, seen, lock = threading.Barrier(count, timeout=SECONDS), Counter[str](), threading.Lock()
@@ -104,7 +104,7 @@ def test_more_streams_than_may_be_open(cat: Array) -> None:
 
 
 def test_refusals_in_a_row_keep_no_memory() -> None:
-    """Sixty of 40 MB would be 2.4 GB; what one takes while it is answered is a few times its size."""
+    """Refuse sixty requests of 40 MB, 2.4 GB in total; each needs a few times its size while handled."""
     size, count = 40 * 10**6, 60
     refused = pb.ExtractRequest(model=MODEL, images=[types.Image(encoded=bytes(size))]).SerializeToString()
     with running_server() as server, grpc.insecure_channel(server.address) as plain:
@@ -141,6 +141,7 @@ MANY = {
 
 
 def refusal(server: ServerProcess, method: str, request: bytes) -> errors.LayertapError:
+    """Send a request that must be refused, and return the error."""
     with grpc.insecure_channel(server.address) as plain:
         channel: Any = plain
         with pytest.raises(grpc.RpcError) as caught:
@@ -178,7 +179,7 @@ def test_a_large_result_comes_in_chunks_or_not_at_all(server: ServerProcess, cli
 
 @pytest.mark.parametrize("size", [10, 50 * 10**6], ids=["small", "large"])
 def test_a_full_queue_refuses_before_it_reads(size: int, cat: Array) -> None:
-    """The message of the request stays with its caller, who is told OVERLOADED all the same."""
+    """Refuse with OVERLOADED although the request's message has not been sent."""
     refused = pb.ExtractRequest(model=MODEL, images=[types.Image(encoded=bytes(size))]).SerializeToString()
     slow = "stage:1 | " + "lcn(31) | " * 4 + "gap"
     with (

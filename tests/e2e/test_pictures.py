@@ -1,4 +1,4 @@
-"""The commands of docs/pictures.md, run as they are written: each makes the picture that stands above it."""
+"""Test the commands of docs/pictures.md as written: each draws the figure above it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A server of the models that ship and those of the examples, laid out as the document says."""
+    """Start a server with the bundled and the example models, arranged as the document says."""
     build = tmp_path_factory.mktemp("build")
     for line in PREPARATION:
         subprocess.run(["bash", "-c", line.replace("build/", f"{build}/")], cwd=ROOT, check=True)
@@ -38,12 +38,13 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def written(command: str) -> str:
-    """The picture that a command writes."""
+    """Return the picture that a command writes."""
     (name,) = re.findall(rf"{FOLDER}([\w.-]+)", command)
     return str(name)
 
 
 def pixels(path: Path) -> Array:
+    """Return the pixels of a PNG."""
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB")).astype(np.int16)
@@ -69,15 +70,15 @@ def test_a_command_makes_its_picture(
     here, there = pixels(made), pixels(committed)
     assert here.shape == there.shape
     assert here.std() > 10
-    # Another processor computes other last digits, which move a line or a colour by a step.
+    # Rounding differs between processors and may shift a line or a colour slightly.
     assert np.abs(here - there).mean() < 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["3_0.png", "--as", "pca"], "--tap tells what to draw as pca"),
-        (["3_0.png", "3_1.png", "--as", "strip"], "shows one image"),
+        (["3_0.png", "--as", "pca"], "--as pca needs --tap"),
+        (["3_0.png", "3_1.png", "--as", "strip"], "--as strip draws one image, got 2"),
     ],
 )
 def test_wrong_usage_is_told_before_a_server_is_asked(
@@ -91,7 +92,7 @@ def test_wrong_usage_is_told_before_a_server_is_asked(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, not 48"),
+        (["show", "3_0.png", "-t", "blocks.0", "--pick", "48"], "channels 0 to 47, got 48"),
         (["show", "3_0.png", "-t", "logits", "--as", "overlay"], "nothing to lay over"),
         (["show", "3_0.png", "-t", "blocks.0", "-o", "/proc/new/x.png"], "/proc/new"),
         (["inspect", "3_0.png", "--layers", "blocks.0", "--figure", "/proc/x.png"], "/proc/x.png"),
@@ -114,10 +115,10 @@ def test_an_error_is_one_clear_line(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["show", "x.png", "--pick", "one"], "no list of channels such as 3,17,42"),
-        (["show", "x.png", "--out", "x.gif"], "ends in .png, .pdf or .svg, not .gif"),
-        (["inspect", "x.png", "--figure", "x.jpeg"], "not .jpeg"),
-        (["compare", "x.png", "y.png", "--figure", "x.txt"], "not .txt"),
+        (["show", "x.png", "--pick", "one"], "expected a list of channels such as 3,17,42"),
+        (["show", "x.png", "--out", "x.gif"], "ends in .png, .pdf or .svg, got x.gif"),
+        (["inspect", "x.png", "--figure", "x.jpeg"], "got x.jpeg"),
+        (["compare", "x.png", "y.png", "--figure", "x.txt"], "got x.txt"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_runs(
@@ -204,5 +205,5 @@ def test_the_scale_of_the_command(
     common, own = (pixels(tmp_path / f"{scale}.png") for scale in ("common", "channel"))
     assert common.shape == own.shape
     assert np.abs(common - own).mean() > 2
-    assert cli.main([*command, "--channels", "2000", "-o", str(tmp_path / "x.png")]) == 0  # it has 48
+    assert cli.main([*command, "--channels", "2000", "-o", str(tmp_path / "x.png")]) == 0  # the layer has 48
     capsys.readouterr()

@@ -1,6 +1,6 @@
-"""Many different sets of taps against one server: right answers, and memory inside the plan budget.
+"""Test many tap sets on one server: results are correct, and memory stays within the plan budget.
 
-``LAYERTAP_CHECK_PLANS`` sets their number; `make check-plans` takes 2,000.
+``LAYERTAP_CHECK_PLANS`` sets their number; ``make check-plans`` uses 2,000.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ GROUP = 40
 
 
 def taps_of(layers: list[str]) -> list[str]:
+    """Return a tap of statistics for each layer."""
     return [f'"{layer}" | flatten | stats -> "{layer}"' for layer in layers]
 
 

@@ -1,4 +1,4 @@
-"""A compiled plan serves requests that ask for less of it, where that costs about the same."""
+"""Test that a compiled plan is reused for requests that need less of it, if the cost is about the same."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.processes import ServerProcess, running_server
 
 
 def events(server: ServerProcess) -> dict[str, int]:
+    """Return the count of each event of the plan cache."""
     found = re.findall(r'^layertap_plan_cache_total{event="(\w+)"} (\S+)', server.metrics(), re.MULTILINE)
     return {event: int(float(count)) for event, count in found}
 
@@ -25,9 +26,9 @@ def events(server: ServerProcess) -> dict[str, int]:
     [
         (["stage:5", "logits | softmax"], "logits | softmax", True),
         (["stage:1 | gap", "logits", "stage:5 | quantize"], ["stage:5 | quantize", "logits"], True),
-        (["stage:1", "logits"], "stage:1", False),  # a tenth of the cost
-        (["logits", "stage:5 | mean_variance(axes=[0, 2, 3])"], "logits", False),  # looks across images
-        (["logits"], ["logits", "stage:5"], False),  # asks for more
+        (["stage:1", "logits"], "stage:1", False),  # needs a tenth of the cost
+        (["logits", "stage:5 | mean_variance(axes=[0, 2, 3])"], "logits", False),  # combines images
+        (["logits"], ["logits", "stage:5"], False),  # needs more
     ],
 )
 def test_reuse(cat: Array, first: list[str], second: list[str] | str, reused: bool) -> None:
@@ -47,7 +48,7 @@ def test_reuse(cat: Array, first: list[str], second: list[str] | str, reused: bo
 
 
 def test_requests_that_two_wider_plans_serve_run_apart(cat: Array) -> None:
-    """Their sessions name the same heads in another order: joined, one would read the other's arrays."""
+    """Use plans that order the same heads differently: if joined, a request would receive the wrong arrays."""
     one = ["stage:5 | leaky_relu(0.1) -> a", "stage:5 | leaky_relu(0.9) -> b", "stage:5 | relu -> c"]
     other = ["stage:5 | leaky_relu(0.9) -> b", "stage:5 | leaky_relu(0.1) -> a", "stage:5 | tanh -> d"]
     asked = one[:2]

@@ -1,4 +1,4 @@
-"""PreviewExtract and InspectLayers: a request's price before it runs, and statistics without any map."""
+"""Test PreviewExtract and InspectLayers: a request's price before it runs, and statistics without maps."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_wrong_tap_says_which(client: Client) -> None:
 
 
 def reference(maps: Array, ends: tuple[float, float] | None, axis: int | None) -> dict[str, float]:
-    """The definitions, in float64."""
+    """Compute the statistics from their definitions in float64."""
     x = maps.astype(np.float64)
     finite = x[np.isfinite(x)]
     saturated = ((finite <= ends[0]) | (finite >= ends[1])).sum() if ends else 0
@@ -106,6 +106,7 @@ def reference(maps: Array, ends: tuple[float, float] | None, axis: int | None) -
 
 
 def assert_statistics(actual: LayerStatistics, expected: dict[str, float], scale: float) -> None:
+    """Check statistics with a tolerance."""
     for name, value in expected.items():
         assert getattr(actual, name) == pytest.approx(value, rel=1e-4, abs=1e-5 * scale), (actual.layer, name)
 
@@ -126,6 +127,7 @@ def test_statistics_of_every_layer_of_photographs(client: Client, cat: Array) ->
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with a small model."""
     folder = tmp_path_factory.mktemp("models")
     model_folder(folder, "branching", branching())
     settings = Settings(models=str(folder), device="cpu", port=0, metrics_port=-1, log_level="error")
@@ -158,6 +160,7 @@ def test_a_dead_channel_is_dead_in_every_image(small: Client) -> None:
 
 
 def layertap(*arguments: object) -> str:
+    """Run a command and return its output."""
     command = [sys.executable, "-m", "layertap.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 

@@ -1,4 +1,4 @@
-"""Requests that would hold the cores for minutes are refused with their price, before anything runs."""
+"""Test that requests that would occupy the cores for minutes are refused with their price before they run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_way_to_compute_has_the_limit(cat: Array) -> None:
 
 
 def test_maps_too_large_to_plan_are_refused(client: Client, cat: Array) -> None:
-    """Constants that planning itself would make are bounded too."""
+    """Bound the constants that planning itself would create, too."""
     for head in (
         "average_pool(3, stride=1, padding=same)",
         "resize(60000, 60000, mode=cubic)",

@@ -1,4 +1,4 @@
-"""Reaching a server: wrong addresses, other servers, proxies, TLS that does not fit, and one that is not there yet."""
+"""Test reaching a server: wrong addresses, other servers, proxies, mismatched TLS, and servers that start later."""
 
 from __future__ import annotations
 
@@ -28,18 +28,20 @@ PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 class Refusing(http.server.BaseHTTPRequestHandler):
-    """A web server, or a proxy, that answers everything with an error and counts what it should pass on."""
+    """A web server or proxy that answers every request with an error and counts the requests."""
 
     def log_message(self, *_: object) -> None:
         """Write nothing."""
 
     def do_CONNECT(self) -> None:
+        """Answer with an error."""
         self.server.asked.append(self.path)  # type: ignore[attr-defined]
         self.send_error(502)
 
 
 @contextlib.contextmanager
 def web_server() -> Iterator[http.server.ThreadingHTTPServer]:
+    """Start the web server."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     server.asked = []  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -52,7 +54,7 @@ def web_server() -> Iterator[http.server.ThreadingHTTPServer]:
 
 @contextlib.contextmanager
 def other_service(*, tls: trustme.LeafCert | None = None) -> Iterator[str]:
-    """A gRPC server of somebody else."""
+    """Start a gRPC server with another service."""
     server = grpc.server(ThreadPoolExecutor(2))
     if tls:
         pair = tls.private_key_pem.bytes(), tls.cert_chain_pems[0].bytes()
@@ -68,7 +70,7 @@ def other_service(*, tls: trustme.LeafCert | None = None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def listening(end: Callable[[socket.socket], None] | None = None) -> Iterator[str]:
-    """A port that answers nothing, or ends each connection."""
+    """Listen on a port that never answers, or that closes each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def accept() -> None:
@@ -82,7 +84,7 @@ def listening(end: Callable[[socket.socket], None] | None = None) -> Iterator[st
 
 
 def error_at(address: str, tls: Tls | bool = False) -> errors.LayertapError:
-    """The one error that both clients raise."""
+    """Return the error that both clients raise."""
 
     async def ask() -> None:
         async with AsyncClient(address, timeout_seconds=3, tls=tls) as client:
@@ -93,7 +95,7 @@ def error_at(address: str, tls: Tls | bool = False) -> errors.LayertapError:
     with pytest.raises(errors.LayertapError) as twin:
         asyncio.run(ask())
     assert (type(twin.value), str(twin.value)) == (type(caught.value), str(caught.value))
-    for error in (caught.value, twin.value):  # one exception, not gRPC's as well
+    for error in (caught.value, twin.value):  # a single exception without gRPC's in its chain
         assert error.__cause__ is None
         assert error.__suppress_context__ or error.__context__ is None
     assert "\n" not in str(caught.value)
@@ -176,13 +178,14 @@ def test_no_proxy_stands_before_this_host(
         assert cli("models", "--server", f"localhost:{port}").returncode == 0
         assert cli("models", "--local", "--models", str(MODELS)).returncode == 0
         assert proxy.asked == []  # type: ignore[attr-defined]
-        if variable != "all_proxy":  # gRPC does not know this one
+        if variable != "all_proxy":  # gRPC ignores this variable
             error = error_at("layertap.example:8001")
             assert proxy.asked  # type: ignore[attr-defined]
             assert "proxy" in str(error)
 
 
 def cli(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
     command = [sys.executable, "-m", "layertap.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout)
 
@@ -196,7 +199,7 @@ def test_the_command_line_says_one_line() -> None:
 
 
 def test_waiting_for_a_server_that_starts_later() -> None:
-    """The clients begin when nobody listens."""
+    """Start the clients before the server listens."""
     port = free_port()
     address = f"127.0.0.1:{port}"
 
@@ -238,7 +241,7 @@ def test_waiting_for_a_server_that_starts_later() -> None:
 
 
 def test_a_server_that_is_not_ready_is_waited_for() -> None:
-    """It answers, and its health says that it does not serve yet."""
+    """Use a server that answers but reports its health as not serving."""
     server = grpc.server(ThreadPoolExecutor(4))
     servicer = health.HealthServicer()
     servicer.set("", health_pb2.HealthCheckResponse.NOT_SERVING)

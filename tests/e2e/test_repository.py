@@ -1,4 +1,4 @@
-"""Models that come, change and go while a real server runs."""
+"""Test adding, changing and removing models while a real server runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGE = np.random.default_rng(0).normal(size=(1, 3, 8, 8)).astype(np.float32)
 
 
 def scaled(factor: float) -> onnx.ModelProto:
-    """The branching model with another first weight: its `conv` is that many times as large."""
+    """Return the branching model with its first weight, and therefore `conv`, multiplied by a factor."""
     model = branching()
     weight = model.graph.initializer[0]
     array = numpy_helper.to_array(weight) * np.float32(factor)
@@ -33,11 +33,13 @@ def scaled(factor: float) -> onnx.ModelProto:
 
 
 def write_version(home: Path, version: int, model: onnx.ModelProto) -> None:
+    """Write a version of a model."""
     (home / str(version)).mkdir(parents=True, exist_ok=True)
     onnx.save(model, home / str(version) / "model.onnx")
 
 
 def conv(client: Client, version: str = "", model: str = "versions") -> float:
+    """Return the largest value of the layer `conv`."""
     return float(np.abs(client.extract(IMAGE, model=model, version=version, taps="conv")["conv"]).max())
 
 
@@ -81,6 +83,7 @@ def test_what_changes_on_disk_is_loaded_where_the_operator_watches(tmp_path: Pat
 
 
 def health(server: ServerProcess, service: str) -> int:
+    """Return the health of a service."""
     with grpc.insecure_channel(server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return int(stub.Check(health_pb2.HealthCheckRequest(service=service)).status)
@@ -92,7 +95,7 @@ def test_load_and_unload(tmp_path: Path) -> None:
     with running_server("--control", models=tmp_path) as server, Client(server.address) as client:
         one = conv(client)
         onnx.save(scaled(4), home / "model.onnx")
-        assert conv(client) == one  # nobody asked for the change
+        assert conv(client) == one  # no reload was requested
         assert client.load_model("versions").state is ModelState.READY
         assert conv(client) == pytest.approx(4 * one)
         (home / "model.onnx").write_bytes(b"broken")
@@ -123,7 +126,7 @@ def test_control_is_refused_unless_the_operator_allows_it(client: Client) -> Non
 
 
 def test_reloads_under_traffic(tmp_path: Path) -> None:
-    """200 of them while four callers ask: every answer is one model's or the other's, none fails, memory stays."""
+    """Reload under four callers: every result is one model's or the other's, none fails, memory stays bounded."""
     home = model_folder(tmp_path, "versions", scaled(1))
     wrong: list[object] = []
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""What a load balancer does with calls whose server is gone: it resets their streams."""
+"""Test calls whose streams are reset, as a load balancer does when their server is gone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFACE_BYTES = 24
 
 @pytest.fixture
 def resetting() -> Iterator[str]:
-    """The address of something that speaks just enough HTTP/2 to reset every call."""
+    """Yield the address of a minimal HTTP/2 server that resets every call."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_reset_calls, args=(listener,))
         thread.start()

@@ -1,4 +1,4 @@
-"""A server that keeps answers."""
+"""Test a server with a response cache."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tests.processes import ServerProcess, running_server
 
 
 def events(server: ServerProcess) -> dict[str, int]:
+    """Return the count of each event of the response cache."""
     found = re.findall(r'^layertap_response_cache_total\{event="(\w+)"\} (\S+)', server.metrics(), re.MULTILINE)
     return {event: int(float(count)) for event, count in found if float(count)}
 
 
 def test_the_same_question_has_the_same_answer_without_a_run(cat: Array) -> None:
     with running_server("--response-cache-bytes", "1000000") as server, Client(server.address) as client:
-        begun = events(server)["miss"]  # models are warmed
+        begun = events(server)["miss"]  # warming the models counts too
         first = client.extract(cat, model=MODEL, taps=["stage:4 | gap -> v", "stage:4 | gap | quantize -> q"])
         again = client.extract(cat, model=MODEL, taps=["stage:4 | gap -> v", "stage:4 | gap | quantize -> q"])
         for name in first:

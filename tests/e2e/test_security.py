@@ -1,4 +1,4 @@
-"""Who gets in: TLS, mTLS, rotated certificates, tokens and roles, and what an open address needs."""
+"""Test access control: TLS, mTLS, rotated certificates, tokens and roles, and the rules for open addresses."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ operator: {{token: {CONTROL}, roles: [extract, control]}}
 
 @dataclass
 class Authority:
-    """An authority and the server's files in a folder."""
+    """A certificate authority, and the server's files in a folder."""
 
     folder: Path
     ca: trustme.CA
 
     def issue(self, name: str = "server") -> tuple[Path, Path]:
-        """A certificate and its key, put in place as a rotation does: each by one rename."""
+        """Issue a certificate and its key, replacing each file by a rename, as a rotation does."""
         issued = self.ca.issue_cert("localhost", "127.0.0.1")
         certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}-key.pem"
         for path, blob in ((key, issued.private_key_pem), (certificate, issued.cert_chain_pems[0])):
@@ -46,6 +46,7 @@ class Authority:
 
     @property
     def roots(self) -> Path:
+        """Write the authority's certificate and return its path."""
         path = self.folder / "ca.pem"
         self.ca.cert_pem.write_to_path(path)
         return path
@@ -53,16 +54,19 @@ class Authority:
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
+    """Return an authority with a folder."""
     return Authority(tmp_path, trustme.CA())
 
 
 @pytest.fixture
 def flags(authority: Authority) -> list[str]:
+    """Return the server's TLS flags."""
     certificate, key = authority.issue()
     return ["--tls-certificate", str(certificate), "--tls-key", str(key)]
 
 
 def port_of(server: ServerProcess) -> str:
+    """Return the server's port."""
     return server.address.rpartition(":")[2]
 
 
@@ -99,7 +103,7 @@ def test_mutual_tls(authority: Authority, flags: list[str]) -> None:
 
 
 def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: list[str]) -> None:
-    """Callers with long-lived and with new connections; the second authority is the first one's successor."""
+    """Use long-lived and new connections; the second authority replaces the first one."""
     successor = Authority(authority.folder, trustme.CA())
     both = authority.ca.cert_pem.bytes() + successor.ca.cert_pem.bytes()
     with running_server(*flags) as server:
@@ -128,10 +132,10 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
             time.sleep(0.05)
         (authority.folder / "server.pem").write_text("half written")
         with Client(server.address, tls=Tls(both)) as client:
-            client.models()  # the certificate before serves on
+            client.models()  # the previous certificate remains in use
         Authority(authority.folder, trustme.CA()).issue("other")
         (authority.folder / "other.pem").replace(authority.folder / "server.pem")
-        assert _serves_with(server, successor)  # another's key, or the first half of a rotation
+        assert _serves_with(server, successor)  # key of another certificate, or the first half of a rotation
         successor.issue()
         time.sleep(0.5)
         done.set()
@@ -147,7 +151,7 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
 
 
 def _serves_with(server: ServerProcess, authority: Authority) -> bool:
-    """Whether a new connection trusts the server's certificate with this authority alone."""
+    """Return whether a new connection that trusts only this authority accepts the server's certificate."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     credentials = grpc.ssl_channel_credentials(authority.ca.cert_pem.bytes())
     with grpc.secure_channel(server.address, credentials, options) as channel:
@@ -160,7 +164,7 @@ def _serves_with(server: ServerProcess, authority: Authority) -> bool:
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server that wants tokens."""
+    """Start a server that requires tokens."""
     path = tmp_path / "tokens.yaml"
     path.write_text(TOKENS)
     with running_server("--tokens", str(path), "--control", "--reflection") as server:
@@ -183,7 +187,7 @@ def test_tokens_and_roles(guarded: ServerProcess) -> None:
 
 @pytest.mark.parametrize("token", ["", "wrong", SECRET[:-1], SECRET + "x"], ids=["none", "wrong", "shorter", "longer"])
 def test_who_has_no_token_is_told_before_anything_else(guarded: ServerProcess, token: str) -> None:
-    """The request itself is wrong too, which nobody without a token learns."""
+    """Send a wrong request; only a caller with a token learns what is wrong."""
 
     async def ask() -> None:
         async with AsyncClient(guarded.address, token=token) as client:
@@ -226,7 +230,7 @@ def test_who_has_no_token_does_not_learn_what_exists(guarded: ServerProcess, met
 
 
 def test_a_message_that_inflates_past_the_limit(server: ServerProcess) -> None:
-    """64 MiB is the limit of what a message is, not of what travels."""
+    """Apply the limit of 64 MiB to the decompressed message, not to the bytes on the wire."""
     before = resident_bytes(server)
     with grpc.insecure_channel(server.address, [("grpc.max_send_message_length", -1)]) as channel:
         extract: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/layertap.v1.FeatureService/Extract")

@@ -1,4 +1,4 @@
-"""What a model saw of an image, found out by asking the server."""
+"""Test how the model's view of an image is extracted from the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from layertap import Client
 from layertap.types import Array
-from layertap.viz.pictures import collect, seen
+from layertap.viz.pictures import collect, extract_view
 from tests.paths import EXAMPLE_PHOTO, MODEL
 from tests.pixels import assert_same_pixels
 from tests.processes import running_server
@@ -31,6 +31,7 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """Return a client of a server with models of different preprocessing."""
     folder = tmp_path_factory.mktemp("models")
     for name, told in INPUTS.items():
         (folder / name).mkdir()
@@ -40,6 +41,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def photo() -> Image.Image:
+    """Return the example photograph."""
     with Image.open(EXAMPLE_PHOTO) as image:
         return image.convert("RGB")
 
@@ -50,10 +52,11 @@ def test_resized_and_cropped(client: Client) -> None:
     image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
     expected = np.asarray(image.crop((left, top, left + 224, top + 224)))
-    assert_same_pixels(seen(client, photo(), MODEL), expected)
+    assert_same_pixels(extract_view(client, photo(), MODEL), expected)
 
 
 def expected(name: str) -> Array:
+    """Return the model's view of the photograph, computed with Pillow."""
     if name == "bgr":
         return np.asarray(photo().resize((48, 40), Image.Resampling.BILINEAR))
     if name == "free":
@@ -67,7 +70,7 @@ def expected(name: str) -> Array:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_whatever_the_model_asks_for(models: Client, name: str) -> None:
-    np.testing.assert_array_equal(seen(models, photo(), name), expected(name))
+    np.testing.assert_array_equal(extract_view(models, photo(), name), expected(name))
 
 
 def test_pictures_of_different_sizes(models: Client) -> None:
@@ -76,6 +79,6 @@ def test_pictures_of_different_sizes(models: Client) -> None:
     assert [picture.pixels.shape for picture in pictures] == [(300, 451, 3), (60, 90, 3)]
     assert [picture.title for picture in pictures] == ["0", "1"]
     own, pooled = pictures[1].results
-    assert own.places is not None
-    assert own.places[0].step == 4
-    assert pooled.places is None
+    assert own.positions is not None
+    assert own.positions[0].step == 4
+    assert pooled.positions is None

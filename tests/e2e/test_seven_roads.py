@@ -1,7 +1,7 @@
-"""A picture gives the same features, to the last bit, by whichever road it comes.
+"""Test that an image gives the same features, bit by bit, however it is passed.
 
-The roads: the path, the bytes, an open file, the Pillow image, the array of its upright pixels, a stream, the command
-line. The files: every format that is read, every orientation that the format can say, every kind of pixel.
+It is passed as a path, bytes, an open file, a Pillow image, an array of its upright pixels, in a stream, and on the
+command line. The files cover every format that is read, every orientation, and every kind of pixel.
 """
 
 from __future__ import annotations
@@ -27,34 +27,39 @@ ORIENTATIONS = range(1, 9)
 
 
 def photo(size: tuple[int, int] = (90, 61)) -> Image.Image:
+    """Return a photograph of this size."""
     with Image.open(PHOTOS / "coffee.png") as image:
         return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def with_alpha() -> Image.Image:
+    """Return an image with transparency."""
     image = photo()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     return image
 
 
 def sixteen_bits() -> Image.Image:
+    """Return a grey image of 16 bits."""
     gray = np.asarray(photo().convert("L"), np.uint16)
     return Image.fromarray(gray * 256 + gray[::-1])
 
 
 def frames() -> list[Image.Image]:
+    """Return the frames of an animation."""
     return [photo(), ImageOps.invert(photo()), ImageOps.mirror(photo())]
 
 
 def turned(form: str, orientation: int) -> tuple[str, Image.Image, dict[str, Any]]:
+    """Return format, image and options of a file with this orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
-    size = (1203, 801) if form == "JPEG" else (90, 61)  # large enough to be decoded at a reduced scale, if that were on
+    size = (1203, 801) if form == "JPEG" else (90, 61)  # large enough for decoding at a reduced scale
     return form, photo(size), {"exif": exif}
 
 
 def flat(mode: str) -> Image.Image:
-    """A photograph whose sky, say, is of one colour."""
+    """Return an image of one colour, such as a photograph of the sky."""
     image = photo().convert(mode)
     image.paste(77 if mode == "L" else (77, 8, 9), (10, 10, 60, 40))
     return image
@@ -98,6 +103,7 @@ OF_A_LARGE_MODEL = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write all files and return their folder."""
     folder = tmp_path_factory.mktemp("files")
     for name, (form, image, options) in FILES.items():
         image.save(folder / f"{name}.{form.lower()}", form, **options)
@@ -105,7 +111,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def upright_pixels(image: Image.Image) -> Array:
-    """As the docs tell whoever has pixels and no file, in Pillow's own words."""
+    """Return the upright pixels with Pillow, as the docs describe."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         return (np.asarray(image) // 257).astype(np.uint8)
@@ -113,35 +119,42 @@ def upright_pixels(image: Image.Image) -> Array:
 
 
 def by_path(client: Client, path: Path, model: str) -> Features:
+    """Pass the path."""
     return client.extract(path, model=model, taps=TAPS[model])
 
 
 def by_bytes(client: Client, path: Path, model: str) -> Features:
+    """Pass the bytes."""
     return client.extract(path.read_bytes(), model=model, taps=TAPS[model])
 
 
 def by_file(client: Client, path: Path, model: str) -> Features:
+    """Pass an open file."""
     with path.open("rb") as file:
         return client.extract(file, model=model, taps=TAPS[model])
 
 
 def by_pillow(client: Client, path: Path, model: str) -> Features:
+    """Pass a lazily opened Pillow image."""
     with Image.open(path) as image:
         return client.extract(image, model=model, taps=TAPS[model])
 
 
 def by_loaded_pillow(client: Client, path: Path, model: str) -> Features:
+    """Pass a copy of a loaded Pillow image."""
     with Image.open(path) as image:
         image.load()
         return client.extract([image.copy()], model=model, taps=TAPS[model])
 
 
 def by_array(client: Client, path: Path, model: str) -> Features:
+    """Pass an array of the upright pixels."""
     with Image.open(path) as image:
         return client.extract(upright_pixels(image), model=model, taps=TAPS[model])
 
 
 def by_stream(client: Client, path: Path, model: str) -> Features:
+    """Pass the path in a stream."""
     (item,) = client.extract_many([path], model=model, taps=TAPS[model])
     assert item.features is not None, item.error
     return item.features
@@ -158,6 +171,7 @@ ROADS: list[Callable[[Client, Path, str], Features]] = [
 
 
 def by_command(server: ServerProcess, path: Path, model: str) -> Features:
+    """Use the command line."""
     out = path.with_suffix(".npz")
     taps = [word for tap in TAPS[model] for word in ("-t", tap)]
     assert main(["extract", str(path), "-m", model, *taps, "-o", str(out), "--server", server.address]) == 0
@@ -180,7 +194,7 @@ def test_the_same_by_every_road(server: ServerProcess, client: Client, folder: P
 
 
 def test_every_orientation_is_the_same_picture(client: Client, folder: Path) -> None:
-    """A file that is stored turned gives what the same pixels give that are stored upright."""
+    """Compare a file with an orientation tag with the same pixels stored upright."""
     for orientation in ORIENTATIONS:
         path = folder / f"PNG turned {orientation}.png"
         with Image.open(path) as image:

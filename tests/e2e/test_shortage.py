@@ -1,4 +1,4 @@
-"""A server whose system has too little: it says what is missing, and nothing is an incident."""
+"""Test a server on a system with too few resources: it reports what is missing, and logs no incident."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ for info in server.repository.infos():
 
 
 def test_a_model_whose_weights_find_no_room_says_so(tmp_path: Path) -> None:
-    """The folder of temporary files has 1 MiB, in a mount namespace of its own."""
+    """Limit the folder of temporary files to 1 MiB in a mount namespace."""
     (tmp_path / "program.py").write_text(SERVED.format(models=str(MODELS)))
     (tmp_path / "small").mkdir()
     command = (

@@ -1,4 +1,4 @@
-"""ExtractStream, extract_many and shared memory: the same answers as inline, and nobody harmed by a bad neighbour."""
+"""Test ExtractStream, extract_many and shared memory: same results as inline, and no harm from other callers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,13 @@ STREAM = "/layertap.v1.FeatureService/ExtractStream"
 
 @pytest.fixture(scope="module")
 def sharing() -> Iterator[ServerProcess]:
+    """Start a server with shared memory."""
     with running_server("--shared-memory") as server:
         yield server
 
 
 def assert_same(got: object, expected: object) -> None:
+    """Check that two features are equal."""
     assert isinstance(got, dict)
     assert isinstance(expected, dict)
     assert list(got) == list(expected)
@@ -61,7 +63,7 @@ def test_inline_chunked_and_shared_are_the_same_bits(sharing: ServerProcess, cat
 
 
 def test_shared_arrays_stay_what_they_are(sharing: ServerProcess, cat: Array) -> None:
-    """A region is used again only when nobody looks at its arrays any more, even after the client is closed."""
+    """Reuse a region only when no array refers to it, even after the client is closed."""
     with Client(sharing.address) as client:
         client.extract(cat, model=MODEL, taps=TAPS)
         kept = client.extract(cat, model=MODEL, taps=TAPS)["stem"]
@@ -89,7 +91,7 @@ def test_a_region_that_cannot_be_registered(sharing: ServerProcess, key: str) ->
 
 
 def test_a_large_answer_that_fails_is_a_layertap_error(client: Client, cat: Array) -> None:
-    """The stream that it comes over is told apart from a call by nobody."""
+    """Raise the same error for a chunked response as for an inline one."""
     request = ExtractRequest(MODEL, (PixelImage(cat),), ("all:activations",))
     with pytest.raises(errors.DeadlineError):
         client._exchange(_calls.extract_in_chunks(request), 0.001)
@@ -236,7 +238,7 @@ def test_a_caller_that_goes_away_in_mid_stream_leaves_nothing(cat: Array) -> Non
 
 
 def test_what_a_broken_stream_left_is_sent_again() -> None:
-    """The server is stopped in the middle of a run and another takes its place on the same port."""
+    """Stop the server in the middle of a run and start another one on the same port."""
     images = [np.full((64, 64, 3), number, np.uint8) for number in range(120)]
     with running_server() as first:
         port = first.address.rpartition(":")[2]
@@ -257,7 +259,7 @@ def test_what_a_broken_stream_left_is_sent_again() -> None:
 
 @pytest.mark.parametrize("ordered", [True, False])
 def test_an_image_above_the_server_s_limit_is_a_bad_image(ordered: bool, cat: Array) -> None:
-    """gRPC ends all of the stream for it; the others are answered over another one."""
+    """Continue on a new stream after gRPC ended the first one because of the image."""
     images: list[ImageLike] = [cat, cat, os.urandom(3 * 2**20), *[cat] * 40, os.urandom(2 * 2**20), cat]
     with running_server("--max-request-bytes", str(2**20)) as server, Client(server.address) as client:
         items = list(client.extract_many(images, model=MODEL, taps="stage:1 | gap -> v", ordered=ordered))
@@ -269,7 +271,7 @@ def test_an_image_above_the_server_s_limit_is_a_bad_image(ordered: bool, cat: Ar
 
 
 def test_a_stream_without_end_does_not_hold_up_a_stop(cat: Array) -> None:
-    """What it took is answered, and the caller is told that another server may take the rest."""
+    """Answer the received images, and tell the caller that another server may take the rest."""
     with running_server("--graceful-stop-seconds", "600") as server, Client(server.address) as client:
         request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap -> v",))
         item = wire.encode_stream_batch("0", request)
@@ -281,7 +283,7 @@ def test_a_stream_without_end_does_not_hold_up_a_stop(cat: Array) -> None:
 
 
 def test_ctrl_c_at_any_moment(server: ServerProcess) -> None:
-    """It leaves a client that can be closed, and a process that can be ended."""
+    """Leave a client that can be closed, and a process that can be ended."""
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, server.address, MODEL],
         capture_output=True,
@@ -294,14 +296,14 @@ def test_ctrl_c_at_any_moment(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("end", ["all", "some", "error", "large"])
 def test_nothing_of_grpc_s_is_left_of_a_stream(server: ServerProcess, cat: Array, end: str) -> None:
-    """Its object for the call may hang a program that ends, so it must go without waiting for the garbage collector."""
+    """Free gRPC's call object without the garbage collector, since it may block the end of a program."""
     gc.collect()
     gc.disable()
-    before = {id(thing) for thing in grpc_calls()}  # of other tests
+    before = {id(thing) for thing in grpc_calls()}  # left by other tests
     try:
         with Client(server.address, shared_memory=False) as client:
             if end == "large":
-                for _ in range(2):  # the second one in chunks
+                for _ in range(2):  # the second response is chunked
                     client.extract([cat] * 4, model=MODEL, taps="stage:1")
             else:
                 items = client.extract_many([cat] * 30, model="none" if end == "error" else MODEL, taps="stem | gap")
@@ -315,7 +317,7 @@ def test_nothing_of_grpc_s_is_left_of_a_stream(server: ServerProcess, cat: Array
 
 
 def grpc_calls() -> list[object]:
-    """By the type's name: some objects of other libraries warn whoever asks for their class."""
+    """Return gRPC's call objects by type name, since objects of other libraries warn when their class is read."""
     return [thing for thing in gc.get_objects() if type(thing).__name__ == "_MultiThreadedRendezvous"]
 
 
@@ -347,7 +349,7 @@ print("200 times")
 
 
 def test_a_stream_s_first_item_is_answered_though_the_server_stops(cat: Array) -> None:
-    """It may be the only one: a large answer that travels in chunks."""
+    """Answer the first item although the server stops, since a chunked response has only one."""
     with running_server("--drain-seconds", "3") as server, Client(server.address) as client:
         request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap -> v",))
         stopping = threading.Event()

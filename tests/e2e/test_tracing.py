@@ -1,4 +1,4 @@
-"""Spans of a real server process, at a collector that speaks OTLP over gRPC."""
+"""Test spans of a real server process with a collector that speaks OTLP over gRPC."""
 
 from __future__ import annotations
 
@@ -26,14 +26,16 @@ TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 class Collector(collector_grpc.TraceServiceServicer):
-    """Keeps every span that it is sent."""
+    """A collector that keeps all spans."""
 
     def __init__(self) -> None:
+        """Create a collector without spans."""
         self.spans: list[trace_pb2.Span] = []
         self.resources: list[dict[str, Any]] = []
         self._lock = threading.Lock()
 
-    def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - as gRPC calls it
+    def Export(self, request: Any, context: Any) -> Any:  # noqa: ARG002, N802 - name and arguments given by gRPC
+        """Store the spans of a request."""
         with self._lock:
             for spans in request.resource_spans:
                 self.resources.append(attributes(spans.resource.attributes))
@@ -42,19 +44,22 @@ class Collector(collector_grpc.TraceServiceServicer):
         return collector_pb.ExportTraceServiceResponse()
 
     def named(self, name: str) -> list[trace_pb2.Span]:
+        """Return the spans with this name."""
         return [span for span in self.spans if span.name == name]
 
     def children(self, span: trace_pb2.Span) -> list[trace_pb2.Span]:
+        """Return the child spans of a span."""
         return [child for child in self.spans if child.parent_span_id == span.span_id]
 
 
 def attributes(pairs: Any) -> dict[str, Any]:
+    """Return attributes as a dictionary."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in pairs}
 
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Collector, str]]:
-    """The collector and its address, to which the server sends what waits at the latest when it stops."""
+    """Yield a collector and its address; the server exports pending spans when it stops, at the latest."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "features-of-a-test")
     servicer, server = Collector(), grpc.server(ThreadPoolExecutor(2))
     collector_grpc.add_TraceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
@@ -65,6 +70,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Collector, str]
 
 
 def extract(channel: grpc.Channel, tap: str, flags: str = "01") -> None:
+    """Send a request with a trace context."""
     request = wire.encode_extract_request(ExtractRequest(MODEL, (EncodedImage(PHOTO),), (tap,)))
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(EXTRACT)
     headers = (("traceparent", f"00-{TRACE}-{CALLER}-{flags}"),)
@@ -80,12 +86,12 @@ def test_a_span_a_request_below_the_callers_and_one_a_stage(collector: tuple[Col
     with running_server("--otlp-endpoint", endpoint) as server, grpc.insecure_channel(server.address) as channel:
         extract(channel, "stage:1 | gap")
         extract(channel, "nothing")
-        extract(channel, "stage:2 | gap", flags="00")  # the caller does not record this one
+        extract(channel, "stage:2 | gap", flags="00")  # not sampled by the caller
     good, bad = received.named("layertap.v1.FeatureService/Extract")
     for span in (good, bad):
         assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, CALLER)
         assert span.kind == trace_pb2.Span.SPAN_KIND_SERVER
-        assert span.status.code == trace_pb2.Status.STATUS_CODE_UNSET  # a caller's error is none of the server
+        assert span.status.code == trace_pb2.Status.STATUS_CODE_UNSET  # a caller's error is not a server error
     told = attributes(good.attributes)
     assert (told["rpc.system"], told["rpc.method"], told["rpc.grpc.status_code"]) == ("grpc", "Extract", 0)
     assert (told["layertap.model"], told["layertap.images"]) == (MODEL, 1)
@@ -99,7 +105,7 @@ def test_a_span_a_request_below_the_callers_and_one_a_stage(collector: tuple[Col
         assert good.start_time_unix_nano <= span.start_time_unix_nano <= span.end_time_unix_nano
         assert span.end_time_unix_nano <= good.end_time_unix_nano
     assert {resource["service.name"] for resource in received.resources} == {"features-of-a-test"}
-    # A thousandth of what the photograph has: no image is in there, nor is a tensor.
+    # Less than a thousandth of the photograph's size, so spans contain no images or tensors.
     assert sum(span.ByteSize() for span in received.spans) < max(len(PHOTO) // 10, 20_000)
 
 
@@ -109,7 +115,7 @@ def test_items_of_a_stream_are_below_it(collector: tuple[Collector, str], cat: A
         assert len(list(client.extract_many([cat] * 120, model=MODEL, taps="stage:1 | gap"))) == 120
     (stream,) = received.named("layertap.v1.FeatureService/ExtractStream")
     items = [span for span in received.children(stream) if span.name == "item"]
-    assert len(items) == 100  # of the others the stream alone tells
+    assert len(items) == 100  # further items have no spans of their own
     assert {"queue", "decode", "compute"} <= {span.name for span in received.children(items[0])}
 
 
@@ -122,7 +128,7 @@ def test_a_collector_that_is_gone_harms_nobody(cat: Array) -> None:
 
 
 def test_without_the_packages_it_does_not_start() -> None:
-    """In a process in which they cannot be imported."""
+    """Start a process in which the packages cannot be imported."""
     command = serve_command("--otlp-endpoint", "http://127.0.0.1:1")
     hidden = f"import sys; sys.modules['opentelemetry'] = None; sys.argv = {command[2:]!r}; import runpy; "
     code = hidden + "runpy.run_module('layertap_server', run_name='__main__')"

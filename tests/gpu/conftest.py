@@ -1,4 +1,4 @@
-"""A server on CUDA beside one on the CPU; without a GPU nothing here runs."""
+"""Provide a server on CUDA and one on the CPU; all tests are skipped without a GPU."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.processes import running_server
 
 @pytest.fixture(scope="session")
 def cuda() -> Iterator[Client]:
-    """A client of a server on the first GPU."""
+    """Return a client of a server on the first GPU."""
     try:
         devices_for("cuda")
     except DeviceError as error:
         pytest.skip(str(error))
-    # Flags that are given twice: the last one counts.
+    # Of a repeated flag the last value counts.
     with running_server("--device", "cuda", models=MODELS) as server, Client(server.address, timeout_seconds=120) as it:
         yield it

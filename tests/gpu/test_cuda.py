@@ -1,4 +1,4 @@
-"""What a GPU must give: the CPU's values, its own name, batches, and errors that harm nobody."""
+"""Test a GPU: the CPU's values, the device's name, batches, and errors without side effects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAPS = ["all:activations | gap", "stage:2", "stage:3 | gem(p=3) | l2", "logits |
 
 
 def close(got: Array, expected: Array) -> None:
-    """float32 sums in another order; TF32 would miss this a hundred times over."""
+    """Compare with a tolerance for float32 sums in another order; TF32 would exceed it a hundredfold."""
     scale = float(np.abs(expected).max()) or 1.0
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * scale)
 

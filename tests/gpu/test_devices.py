@@ -1,4 +1,4 @@
-"""What the driver's own library tells, and that the server hands it on."""
+"""Test that the server reports the values of the driver's library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a real server: all that the dashboard and the alerts ask for is there."""
+"""Test that a real Prometheus scrapes a real server, and finds all metrics of the dashboard and the alerts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARD = ROOT / "deploy" / "grafana" / "dashboards" / "layertap.json"
 ON_DEVICES = "layertap_device_"
 PATIENCE = 60
-"""Looks, half a second apart."""
+"""Number of attempts, half a second apart."""
 
 for _program in ("prometheus", "promtool"):
     if shutil.which(_program) is None:
@@ -39,32 +39,36 @@ for _program in ("prometheus", "promtool"):
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Its HTTP API."""
+    """Client of Prometheus's HTTP API."""
 
     port: int
 
     def get(self, path: str, **query: str) -> Any:
+        """Send a query to the HTTP API."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=10) as reply:
             return json.load(reply)["data"]
 
     def result(self, expression: str) -> list[Any]:
-        """What the expression gives now; one that is wrong raises."""
+        """Return the current value of the expression; raise if it is invalid."""
         return list(self.get("query", query=expression)["result"])
 
     def is_ready(self) -> bool:
+        """Return whether Prometheus is ready."""
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=10):
             return True
         return False
 
 
 def promtool(*arguments: str | Path, text: str | None = None) -> str:
+    """Run promtool and return its output."""
     done = subprocess.run(["promtool", *arguments], input=text, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def wait_until(holds: Callable[[], bool], why: object) -> None:
+    """Wait until the condition holds."""
     for _ in range(PATIENCE):
         if holds():
             return
@@ -74,13 +78,14 @@ def wait_until(holds: Callable[[], bool], why: object) -> None:
 
 @pytest.fixture(scope="module")
 def scraped() -> Iterator[ServerProcess]:
+    """Start a server and a Prometheus that scrapes it, and send requests."""
     with running_server("--triton-metrics", "--response-cache-bytes", "1000000") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def prometheus(scraped: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """With the configuration that is deployed, but for where the server is and how often it is asked."""
+    """Start Prometheus with the deployed configuration, except for the server's address and the scrape interval."""
     folder = tmp_path_factory.mktemp("prometheus")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -106,7 +111,7 @@ def prometheus(scraped: ServerProcess, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def load(scraped: ServerProcess) -> Iterator[None]:
-    """A request after the other, of every kind, good ones and bad."""
+    """Send requests of every kind, good and bad, one after another."""
     over, photo = threading.Event(), np.zeros((64, 64, 3), np.uint8)
 
     def ask() -> None:
@@ -125,13 +130,14 @@ def load(scraped: ServerProcess) -> Iterator[None]:
 
 
 def dashboard_expressions() -> list[str]:
-    """As Grafana would ask with all servers chosen."""
+    """Yield the dashboard's expressions with all servers selected."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
     found = [target["expr"] for panel in panels for target in panel.get("targets", ())]
     return [text.replace("$instance", ".*").replace("$__rate_interval", "30s") for text in found]
 
 
 def alerts() -> list[dict[str, Any]]:
+    """Return the rules of all alerts."""
     groups = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -199,7 +205,7 @@ def test_every_expression_of_the_dashboard_gives_data(prometheus: Prometheus) ->
 
     wait_until(all_answered, missing)
     for text in dashboard_expressions():
-        prometheus.result(text)  # those of devices are at least understood
+        prometheus.result(text)  # expressions about devices are at least valid
 
 
 @pytest.mark.usefixtures("load")
@@ -218,7 +224,7 @@ def test_every_alert_asks_for_metrics_that_there_are(prometheus: Prometheus) -> 
 
 @pytest.mark.usefixtures("load")
 def test_what_was_scraped_is_what_the_server_told(prometheus: Prometheus) -> None:
-    """By way of OpenMetrics, in which Prometheus asks."""
+    """Compare via OpenMetrics, the format that Prometheus requests."""
     expression = f'layertap_requests_total{{model="{MODEL}", status="OK", method="Extract"}} > 0'
     wait_until(lambda: bool(prometheus.result(expression)), "no request was counted")
     for name in ("nv_inference_count", "nv_inference_request_success", "nv_inference_queue_duration_us"):
@@ -227,7 +233,7 @@ def test_what_was_scraped_is_what_the_server_told(prometheus: Prometheus) -> Non
 
 
 def test_a_server_that_is_gone_is_noticed(prometheus: Prometheus, scraped: ServerProcess) -> None:
-    """The last one: it ends the server."""
+    """Run last, since it ends the server."""
     scraped.process.terminate()
     scraped.process.wait(timeout=30)
     wait_until(

@@ -1,4 +1,4 @@
-"""Every block again, written from its formula in float64 NumPy; shares no code with the emitters.
+"""Implement every block from its formula in float64 NumPy, without sharing code with the emitters.
 
 Arrays are N×C×H×W unless a function says otherwise.
 """

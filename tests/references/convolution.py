@@ -1,4 +1,4 @@
-"""Convolution and linear blocks, and their initial weights."""
+"""Implement convolution and linear blocks, and their initial weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def conv(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Array:
-    """Every value of the answer on its own: the sum over a filter laid on the padded map."""
+    """Compute each output value separately: the sum over a filter placed on the padded map."""
     out, inputs, *kernel = weight.shape
     if isinstance(padding, str):
         sides = [
@@ -56,7 +56,7 @@ def transposed_conv(
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Array:
-    """Each value lays its filter down; the padding is cut off in the end."""
+    """Add each input value's scaled filter to the output, then crop the padding."""
     channels, a_group, *kernel = weight.shape
     out = a_group * groups
     spans = [dilation[i] * (kernel[i] - 1) + 1 for i in range(2)]
@@ -89,7 +89,7 @@ def gabor_filters(
     bandwidth: float = 1.0,
     aspect: float = 0.5,
 ) -> Array:
-    """Pairs of an even and an odd filter, pixel by pixel from Jones & Palmer's formula; mean 0 under the window."""
+    """Return pairs of an even and an odd filter by Jones & Palmer's formula, each with mean 0 under the window."""
     filters = np.empty((scales * orientations * 2, *kernel))
     for index, (scale, turn, phase) in enumerate(itertools.product(range(scales), range(orientations), range(2))):
         length = wavelength * step**scale
@@ -108,13 +108,14 @@ def gabor_filters(
 
 
 def gaussian_filter(kernel: Pair, sigma: float) -> Array:
+    """Return a Gaussian window with sum 1."""
     rows, columns = (np.exp(-((np.arange(k) - (k - 1) / 2) ** 2) / (2 * sigma**2)) for k in kernel)
     window = np.outer(rows, columns)
     return window / window.sum()
 
 
 def laplacian_filter(kernel: Pair, sigma: float) -> Array:
-    """Second derivatives of the Gaussian along both sides, added; less the mean that cutting it off leaves."""
+    """Return the sum of the Gaussian's second derivatives along both axes, with the truncated window's mean removed."""
     y, x = (np.arange(k) - (k - 1) / 2 for k in kernel)
     second = (x[None, :] ** 2 - sigma**2) / sigma**4 + (y[:, None] ** 2 - sigma**2) / sigma**4
     filter_ = second * gaussian_filter(kernel, sigma)

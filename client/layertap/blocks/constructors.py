@@ -1,6 +1,6 @@
-"""Every block as a function that makes it. Generated from the catalogue by ``make generated``; do not edit.
+"""Construct blocks: one function for each. Generated from the catalogue by ``make generated``; do not edit.
 
-Each returns a `layertap.types.Block` and raises `layertap.errors.BadParameterError` for a value that it cannot take.
+Each function returns a `layertap.types.Block`. It raises `layertap.errors.BadParameterError` if a value is invalid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m layertap.cli``: the same as ``layertap``."""
+"""Run the command line as ``python -m layertap.cli``."""
 
 import sys
 

@@ -1,4 +1,7 @@
-"""``layertap extract`` over more images than one request has: one by one, into an output that can go on later."""
+"""Implement bulk runs of ``layertap extract``: more images than one request takes.
+
+A run extracts the images one by one into an output that a later run can continue.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from layertap._bulk import Bulk
 from layertap._client import Client
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
-from layertap.cli._find_images import spelled_out
+from layertap.cli._find_images import absolute_path
 from layertap.cli._output import CommandError, InterruptedRunError, print_json, print_skipped
 from layertap.errors import (
     ForbiddenError,
@@ -33,32 +36,40 @@ from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
 from layertap.types import ExtractedItem, SkippedLayer
 
-OF_THE_RUN = (
+RUN_ERRORS = (
     *(UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError),
     TooFewImagesError,
 )
-"""Errors that every other image would have too, such as that of a model that was unloaded."""
+"""Errors that would affect every other image too, such as that of an unloaded model."""
 
 
 @dataclass(slots=True)
 class ErrorList:
-    """``features.zarr.errors.jsonl``: the images of this run that have no row, and why; no file if all have one."""
+    """The list of images without a row, such as ``features.zarr.errors.jsonl``, with the reason of each.
+
+    The file is only created for the first image that fails; the list of an earlier run is deleted.
+    """
 
     path: Path
+    """Path of the list."""
     count: int = 0
+    """Number of images listed so far."""
     _file: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        """Delete the list of an earlier run."""
         self.path.unlink(missing_ok=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
     def add(self, image: str, reason: str, message: str) -> None:
+        """Append one image with the reason code and the message of its error."""
         if self._file is None:
             self._file = self.path.open("w", buffering=1)
         self._file.write(json.dumps({"path": image, "reason": reason, "message": message}) + "\n")
@@ -66,12 +77,12 @@ class ErrorList:
 
 
 def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Callable[[], None]:
-    """Goes through the images that the output lacks; returns what tells of it.
+    """Extract the images that the output lacks; return a function that prints the summary.
 
     Raises:
-        CommandError: it was stopped, or no image could be extracted.
-        LayertapError: the server cannot do what is asked.
-        StorageError: the output is of another run, or of a format that cannot grow.
+        CommandError: the run was interrupted, or no image could be extracted.
+        LayertapError: the server cannot compute the taps.
+        StorageError: the output belongs to another run, or its format cannot grow.
     """
     with connect(arguments) as client:
         version = client.model(arguments.model, version=arguments.model_version).version
@@ -82,61 +93,69 @@ def extract_in_bulk(arguments: argparse.Namespace, images: Sequence[str]) -> Cal
                 arguments.out, run, overwrite=arguments.overwrite, folder=str(Path.cwd())
             ) as writer,
             ErrorList(errors_path(arguments.out)) as errors,
-            _telling_how_far(writer, len(images), arguments.out),
+            _suggest_continuing(writer, len(images), arguments.out),
         ):
             before = writer.rows
-            _go_through(images, client, run, writer, errors, quiet=arguments.quiet)
-    return lambda: _tell(arguments, writer.rows, writer.rows - before, errors)
+            _extract_missing(images, client, run, writer, errors, quiet=arguments.quiet)
+    return lambda: _report(arguments, writer.rows, writer.rows - before, errors)
 
 
 def _check_taps(client: Client, arguments: argparse.Namespace, version: str) -> None:
-    """Refuse, before anything is written, blocks that look across images; with ``--overwrite`` whatever is wrong."""
+    """Refuse blocks that combine images, before anything is written.
+
+    With ``--overwrite`` every error is raised, since the existing output would be lost without a replacement.
+    """
     try:
         preview = client.preview(model=arguments.model, taps=arguments.taps, version=version)
     except LayertapError:
-        if arguments.overwrite:  # nothing could be put in the place of what would be lost
+        if arguments.overwrite:
             raise
         return
     Bulk.check(preview)
 
 
 def errors_path(out: Path) -> Path:
-    """Beside the output."""
+    """Return the path of the error list, which lies beside the output."""
     return out.with_name(f"{out.name}.errors.jsonl")
 
 
-def _go_through(
+def _extract_missing(
     images: Sequence[str], client: Client, run: Run, writer: BulkWriter, errors: ErrorList, *, quiet: bool
 ) -> None:
-    folder = _other_folder(writer)
-    earlier = {spelled_out(str(Path(folder, path))) for path in writer.earlier}
-    left = [image for image in images if spelled_out(image) not in earlier]
-    named = [image for image in left if _has_a_name(image, errors)]
-    items = client.extract_many(named, model=run.model, version=run.version, taps=run.taps)
-    before = len(images) - len(named)
+    """Extract the images that are not in the output yet, and write their rows."""
+    folder = _earlier_folder(writer)
+    earlier = {absolute_path(str(Path(folder, path))) for path in writer.earlier}
+    missing = [image for image in images if absolute_path(image) not in earlier]
+    encodable = [image for image in missing if _is_utf8(image, errors)]
+    items = client.extract_many(encodable, model=run.model, version=run.version, taps=run.taps)
+    before = len(images) - len(encodable)
     shown = items if quiet else with_progress(items, len(images), before=before, also_plain=True)
     skipped: tuple[SkippedLayer, ...] = ()
     with contextlib.closing(shown):
         for item in shown:
-            if item.features is not None and item.features.skipped and not skipped:  # the same of every image
+            if item.features is not None and item.features.skipped and not skipped:  # identical for every image
                 skipped = item.features.skipped
                 print_skipped(skipped, quiet=quiet)
-            _store(item, _named_from(folder, item.id), writer, errors)
+            _store(item, _relative_to(folder, item.id), writer, errors)
 
 
-def _other_folder(writer: BulkWriter) -> str:
-    """Where photos/1.jpg of an earlier run lies, if not here; a folder that is gone was moved here with its images."""
+def _earlier_folder(writer: BulkWriter) -> str:
+    """Return the folder that the earlier run's paths are relative to, or "" for the working directory.
+
+    A folder that no longer exists counts as moved to the working directory together with its images.
+    """
     folder = Path(writer.folder)
     return writer.folder if folder.is_dir() and not folder.samefile(Path.cwd()) else ""
 
 
-def _named_from(folder: str, image: str) -> str:
-    """The image's path as one sees it from the folder; as it is without one."""
+def _relative_to(folder: str, image: str) -> str:
+    """Return the image's path relative to the folder; unchanged if it is absolute or the folder is ""."""
     return image if not folder or Path(image).is_absolute() else os.path.relpath(image, folder)
 
 
 def _store(item: ExtractedItem, name: str, writer: BulkWriter, errors: ErrorList) -> None:
-    if isinstance(item.error, OF_THE_RUN):
+    """Append the row of one image, or list its error; raise an error that affects the whole run."""
+    if isinstance(item.error, RUN_ERRORS):
         raise item.error
     if item.error is not None:
         errors.add(item.id, item.error.reason, str(item.error))
@@ -147,38 +166,43 @@ def _store(item: ExtractedItem, name: str, writer: BulkWriter, errors: ErrorList
             errors.add(item.id, error.reason, str(error))
 
 
-def _has_a_name(image: str, errors: ErrorList) -> bool:
-    """Whether the path can be written down; Linux allows any bytes."""
+def _is_utf8(image: str, errors: ErrorList) -> bool:
+    """Return whether the path can be stored as text (Linux allows any bytes); list the image if not."""
     try:
         image.encode()
     except UnicodeEncodeError:
         errors.add(
-            image, "PATH_NOT_UTF8", "the path is no UTF-8 and cannot be written into the output; rename the file"
+            image,
+            "PATH_NOT_UTF8",
+            "the path is not valid UTF-8 and cannot be written into the output; rename the file",
         )
         return False
     return True
 
 
 @contextlib.contextmanager
-def _telling_how_far(writer: BulkWriter, total: int, out: Path) -> Iterator[None]:
-    """Says how to go on, where something is there to go on with."""
+def _suggest_continuing(writer: BulkWriter, total: int, out: Path) -> Iterator[None]:
+    """Add to an error how to continue the run, if the output has rows already."""
     try:
         yield
     except (LayertapError, KeyboardInterrupt) as error:
         if not writer.rows:
             raise
-        how_to_go_on = f"{writer.rows} of {total} images are in {out}: the same command goes on from there"
+        hint = f"{writer.rows} of {total} images are in {out}; repeat the command to continue"
         if isinstance(error, KeyboardInterrupt):
-            raise InterruptedRunError(f"interrupted; {how_to_go_on}") from error
-        raise CommandError(f"{error}; {how_to_go_on}") from error
+            raise InterruptedRunError(f"interrupted; {hint}") from error
+        raise CommandError(f"{error}; {hint}") from error
 
 
-def _tell(arguments: argparse.Namespace, rows: int, new: int, errors: ErrorList) -> None:
+def _report(arguments: argparse.Namespace, rows: int, new: int, errors: ErrorList) -> None:
+    """Print how many images the output has, and how many failed."""
     if not rows:
-        raise CommandError(f"none of the {errors.count} images could be extracted; {errors.path} says why")
+        raise CommandError(f"none of the {errors.count} images could be extracted; {errors.path} lists the reasons")
     if arguments.json:
         print_json({"out": str(arguments.out), "images": rows, "new": new, "errors": errors.count})
     elif not arguments.quiet:
         print(f"{rows} images in {arguments.out}, {new} of them new")
     if errors.count:
-        print(f"layertap: {errors.count} images could not be extracted; {errors.path} says why", file=sys.stderr)
+        print(
+            f"layertap: {errors.count} images could not be extracted; {errors.path} lists the reasons", file=sys.stderr
+        )

@@ -1,4 +1,4 @@
-"""The server that a command talks to: one at an address, or one in this process for this one command."""
+"""Connect a command to a server: at an address, or started in this process for one command."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
 
 
 def seconds(text: str) -> float:
+    """Parse a positive number of seconds, for argparse."""
     value = float(text)
     if not value > 0:
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text}")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text}")
     return value
 
 
 def waiting_seconds(text: str) -> float:
-    """The type of ``--wait``."""
+    """Parse the value of ``--wait``: a number of seconds of 0 or more."""
     value = float(text)
     try:
         check_wait(value)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds from 0 on, got {text}") from None
+        raise argparse.ArgumentTypeError(f"expected a number of seconds of 0 or more, got {text}") from None
     return value
 
 
 def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the server and the credentials."""
     group = parser.add_argument_group("server")
     group.add_argument(
         "--server",
@@ -43,30 +45,34 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_ADDRESS,
         help=f"address, also as http://… or https://… for TLS (default: {DEFAULT_ADDRESS})",
     )
-    group.add_argument("--local", action="store_true", help="run a server in this process, for this command alone")
+    group.add_argument("--local", action="store_true", help="start a server in this process, for this command only")
     group.add_argument("--models", metavar="DIR", default="models", help="with --local: folder of models")
     group.add_argument("--device", default="auto", help="with --local: auto, cpu, cuda or cuda:N")
-    group.add_argument("--tls", action="store_true", help="encrypt, trusting the authorities that gRPC brings")
-    group.add_argument("--tls-roots", metavar="FILE", help="encrypt, trusting these authorities alone (PEM)")
-    group.add_argument("--tls-certificate", metavar="FILE", help="the client's own certificate (PEM), for mTLS")
-    group.add_argument("--tls-key", metavar="FILE", help="its private key (PEM)")
-    group.add_argument("--token", metavar="FILE", type=Path, help="file of the token; or the variable LAYERTAP_TOKEN")
+    group.add_argument("--tls", action="store_true", help="use TLS with the root certificates of gRPC")
+    group.add_argument("--tls-roots", metavar="FILE", help="use TLS with these root certificates only (PEM)")
+    group.add_argument("--tls-certificate", metavar="FILE", help="client certificate (PEM), for mutual TLS")
+    group.add_argument("--tls-key", metavar="FILE", help="private key of the client certificate (PEM)")
+    group.add_argument(
+        "--token", metavar="FILE", type=Path, help="file with the token (default: the variable LAYERTAP_TOKEN)"
+    )
     group.add_argument(
         "--wait",
         metavar="SECONDS",
         type=waiting_seconds,
         default=0.0,
-        help="wait up to so long for a server that is reachable and ready (default: 0)",
+        help="how long to wait for the server to become ready (default: 0)",
     )
-    group.add_argument("--timeout", metavar="SECONDS", type=seconds, default=30.0, help="deadline (default: 30)")
+    group.add_argument(
+        "--timeout", metavar="SECONDS", type=seconds, default=30.0, help="deadline of each request (default: 30)"
+    )
 
 
 @contextlib.contextmanager
 def connect(arguments: argparse.Namespace) -> Iterator[Client]:
-    """A client of the server that the arguments name.
+    """Yield a client of the server that the arguments name.
 
     Raises:
-        CommandError: a server in this process cannot start.
+        CommandError: the address, the TLS files or the token are unusable, or a server in this process cannot start.
     """
     with contextlib.ExitStack() as stack:
         address = stack.enter_context(_local_server(arguments)) if arguments.local else arguments.server
@@ -85,12 +91,16 @@ def connect(arguments: argparse.Namespace) -> Iterator[Client]:
 
 
 def _tls(arguments: argparse.Namespace) -> Tls | bool:
+    """Return the TLS files, or whether to use TLS with gRPC's own root certificates."""
     files = arguments.tls_roots, arguments.tls_certificate, arguments.tls_key
     return Tls(*files) if any(files) else bool(arguments.tls)
 
 
 def _token(arguments: argparse.Namespace) -> str:
-    """Not an argument itself: everyone on the machine can read those."""
+    """Return the token from the file of ``--token``, or from the variable LAYERTAP_TOKEN.
+
+    The token is not an argument itself, because every user of the machine can read those.
+    """
     if arguments.token is None:
         return os.environ.get("LAYERTAP_TOKEN", "")
     try:
@@ -101,6 +111,7 @@ def _token(arguments: argparse.Namespace) -> str:
 
 @contextlib.contextmanager
 def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
+    """Start a server in this process and yield its address."""
     try:
         from layertap_server.app import StartError
         from layertap_server.config.settings import Settings, SettingsError
@@ -122,9 +133,10 @@ def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
         yield address
 
 
-def is_still_working() -> bool:
-    """Whether a server of this process still computes what nobody waits for."""
+def has_local_work() -> bool:
+    """Return whether a server in this process still computes an abandoned request."""
     return any(embedded.has_work for embedded in _embedded)
 
 
 _embedded: list[EmbeddedServer] = []
+"""Servers started in this process."""

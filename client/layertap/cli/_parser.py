@@ -1,4 +1,4 @@
-"""What every command has: a purpose, a description, and examples that can be copied."""
+"""Create parsers of commands, each with a purpose, a description and examples to copy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,22 @@ from layertap.cli._find_images import has_image_suffix
 from layertap.cli._output import UsageError
 
 VERSION = f"layertap {layertap.__version__}"
+"""What ``--version`` prints."""
 
 
 def add_command(
     commands: Any, name: str, purpose: str, *, examples: str, description: str = "", notes: str = ""
 ) -> argparse.ArgumentParser:
-    """A parser of a command; ``examples`` are its command lines, one a line, and ``notes`` stand before them."""
+    """Add the parser of a command and return it.
+
+    Args:
+        commands: argparse's subparsers.
+        name: the command.
+        purpose: its line in the list of commands.
+        examples: command lines, one on each line, at the end of the help.
+        description: the first paragraph of the help; by default the purpose.
+        notes: text before the examples.
+    """
     shown = textwrap.indent(textwrap.dedent(examples).strip(), "  ")
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -27,16 +37,16 @@ def add_command(
         epilog=f"{notes.strip()}\n\nexamples:\n{shown}".strip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    if name != "extract":  # whose --version may have a value
+    if name != "extract":  # there --version may have a value
         parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument(
-        "-q", "--quiet", action="store_true", help="leave out progress, notes and summaries; results and errors stay"
+        "-q", "--quiet", action="store_true", help="print only results and errors, no progress, notes or summaries"
     )
     return parser
 
 
 class VersionAction(argparse.Action):
-    """``--version`` by itself prints the program's version; with a value it is the model's."""
+    """The action of ``--version``: alone it prints the program's version, with a value it selects the model's."""
 
     def __call__(
         self,
@@ -45,6 +55,7 @@ class VersionAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,  # noqa: ARG002 - argparse's name
     ) -> None:
+        """Print the version and exit, or store the model's version."""
         if values is None:
             print(VERSION)
             parser.exit()
@@ -52,18 +63,18 @@ class VersionAction(argparse.Action):
 
 
 def add_images_and_layers(parser: argparse.ArgumentParser) -> None:
-    """Add the images of a command, and ``--layers``; `check_images_and_layers` looks at what was given."""
-    parser.add_argument("images", nargs="*", metavar="IMAGE|FOLDER", help="before --layers, or last, after a --")
+    """Add the images of a command and ``--layers``; `check_images_and_layers` checks their values."""
+    parser.add_argument("images", nargs="*", metavar="IMAGE|FOLDER", help="before --layers, or last, after --")
     parser.add_argument(
-        "--layers", nargs="+", default=[], metavar="SELECTOR", help="without it, those right after an activation"
+        "--layers", nargs="+", default=[], metavar="SELECTOR", help="default: the layers right after an activation"
     )
 
 
 def check_images_and_layers(arguments: argparse.Namespace) -> None:
-    """Refuse images that ``--layers``, which takes every word behind it, took for layers.
+    """Refuse image files that argparse assigned to ``--layers``, which takes every word after it.
 
     Raises:
-        UsageError: a layer is an image's file, or there are no images.
+        UsageError: a layer is the name of an image file, or no images are given.
     """
     swallowed = [word for word in arguments.layers if Path(word).exists()]
     if not arguments.images and not swallowed:
@@ -71,13 +82,13 @@ def check_images_and_layers(arguments: argparse.Namespace) -> None:
     images = [word for word in swallowed if has_image_suffix(word)] or ([] if arguments.images else swallowed)
     if images:
         raise UsageError(
-            f"--layers takes every word behind it, so {images[0]!r} would be a layer; write the images before "
-            "--layers, or last, after a '--'"
+            f"--layers takes every word after it, so {images[0]!r} would be a layer; write the images before "
+            "--layers, or last, after '--'"
         )
 
 
-def positive(text: str) -> int:
-    """The type of an argument that counts something."""
+def positive_integer(text: str) -> int:
+    """Parse an integer of 1 or more, for argparse."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+        raise argparse.ArgumentTypeError(f"expected an integer of 1 or more, got {text!r}")
     return int(text)

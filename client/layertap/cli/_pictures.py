@@ -1,4 +1,4 @@
-"""What the commands that draw have in common."""
+"""Share what the commands that draw figures have in common."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure  # noqa: TID251 - for the annotation only
 
 FIGURE_NAMES = ".png, .pdf or .svg"
+"""Suffixes of figure files, as text."""
 
 
 def figure_path(text: str) -> Path:
-    """An argument that names a figure's file: wrong ones are told before anything is computed."""
+    """Parse the name of a figure's file, for argparse, so that a wrong suffix fails before any work."""
     if text == "-":
-        raise argparse.ArgumentTypeError(f"a figure is a file whose name ends in {FIGURE_NAMES}, not standard output")
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in {FIGURE_NAMES}, got - (standard output)")
     if Path(text).suffix.lower() not in {"", ".png", ".pdf", ".svg"}:
-        raise argparse.ArgumentTypeError(f"a figure's name ends in {FIGURE_NAMES}, not {Path(text).suffix}")
+        raise argparse.ArgumentTypeError(f"expected a file name that ends in {FIGURE_NAMES}, got {text}")
     return Path(text)
 
 
 def import_viz(command: str) -> ModuleType:
-    """`layertap.viz`, which needs more than the SDK brings.
+    """Import and return `layertap.viz`, which needs the extra ``viz``.
 
     Raises:
-        CommandError: it is not installed.
+        CommandError: a package of the extra is not installed.
     """
     try:
         from layertap import viz
@@ -39,7 +40,7 @@ def import_viz(command: str) -> ModuleType:
 
 
 def save_figure(draw: Callable[[], Figure], out: Path) -> None:
-    """Draws, and writes the file.
+    """Draw a figure and write it to a file.
 
     Raises:
         CommandError: there is nothing to draw, or the file cannot be written.

@@ -1,4 +1,7 @@
-"""Colours on a terminal; none in a pipe, or where NO_COLOR or a dumb terminal asks for none (https://no-color.org)."""
+"""Print colours on a terminal.
+
+Pipes get none, nor do terminals with NO_COLOR or TERM=dumb in their environment (https://no-color.org).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ from typing import TextIO
 BOLD, RED, GREEN, YELLOW = "1", "31", "32", "33"
 
 
-def styled(text: str, style: str, stream: TextIO) -> str:
-    """The text in this style, where the stream shows it."""
-    return f"\x1b[{style}m{text}\x1b[0m" if text and style and shows_colors(stream) else text
+def style_text(text: str, style: str, stream: TextIO) -> str:
+    """Return the text in an ANSI style, if the stream supports colours."""
+    return f"\x1b[{style}m{text}\x1b[0m" if text and style and supports_colors(stream) else text
 
 
-def shows_colors(stream: TextIO) -> bool:
+def supports_colors(stream: TextIO) -> bool:
+    """Return whether the stream is a terminal that shows colours."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

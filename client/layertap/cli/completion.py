@@ -1,4 +1,4 @@
-"""``layertap completion``: what a shell needs to complete commands, flags and file names."""
+"""Implement ``layertap completion``: print a script for the completion of commands, flags and file names."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ layertap completion zsh > ~/.zfunc/_layertap      # with fpath+=~/.zfunc before 
 
 
 def add_commands(commands: Any) -> None:
+    """Add the command ``completion``."""
     parser = add_command(
         commands,
         "completion",
-        "a script that makes a shell complete layertap's commands",
-        description="Prints the script; needs shtab: pip install 'layertap[completion]'.",
+        "print a script for shell completion",
+        description="Prints a script for the completion of commands, flags and file names. "
+        "Needs shtab: pip install 'layertap[completion]'.",
         examples=EXAMPLES,
     )
     parser.add_argument("shell", choices=SHELLS)
@@ -28,6 +30,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _completion(arguments: argparse.Namespace) -> None:
+    """Print the script for the shell."""
     from layertap.cli import make_parser
 
     try:

@@ -1,4 +1,4 @@
-"""``layertap extract``."""
+"""Implement ``layertap extract``: extract features of images and save them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any
 
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import find_images
-from layertap.cli._output import CommandError, output_path, print_json, print_skipped, print_table, shape_text
+from layertap.cli._output import CommandError, format_shape, output_path, print_json, print_skipped, print_table
 from layertap.cli._parser import VersionAction, add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.storage.bulk import discard
 from layertap.storage.index import index_path
 from layertap.types import Features
 
-MOST_AT_ONCE = 64
-"""Images of one request; a server takes no more unless its operator allows it."""
+MAX_IMAGES_PER_REQUEST = 64
+"""Maximum images of one request by the server's default settings; more make a bulk run."""
 DESCRIPTION = """Extracts features of images and saves them. The suffix of --out names the format: .npz, .npy (one
 result), .safetensors, .zarr, .parquet, or none for a folder of .npy."""
 NOTES = """
-A few images are one request: if one of them is bad there is no output. A folder is searched for
-images (JPEG, PNG, WebP, BMP, TIFF, GIF; by their suffix or their first bytes), and its folders
-too; what is skipped is counted. A folder, or more than 64 images, makes a run in bulk, into a
-.zarr, a folder of .parquet parts, or .safetensors parts (features-00000.safetensors …):
-  - Stopped by whatever, the same command goes on where it was; --overwrite begins anew.
-  - Rows are in the order of the paths, those of a later run behind, and each tells its path: Zarr's
-    array "path", Parquet's column "path", the metadata of a .safetensors.
-  - A bad image, or one whose results have other shapes than the first image's, is listed in
-    OUT.errors.jsonl (path, reason, message), and tried again when the command is repeated.
-  - The exit status is 0 where at least one image is in the output, also if others are bad.
+Up to 64 image files are one request: if one image is bad, nothing is written. A folder and its
+subfolders are searched for images (JPEG, PNG, WebP, BMP, TIFF, GIF; by suffix or first bytes), and
+skipped files are counted. A folder, or more than 64 images, makes a bulk run, into a .zarr, a folder
+of .parquet parts, or .safetensors parts (features-00000.safetensors …):
+  - If the run is interrupted, repeat the command to continue; --overwrite starts again.
+  - Rows are in the order of the paths; a later run appends its rows. The path of each row is in
+    Zarr's array "path", in Parquet's column "path", or in the metadata of a .safetensors.
+  - A bad image, or one whose results differ in shape from those of the first image, is listed in
+    OUT.errors.jsonl (path, reason, message) and tried again when the command is repeated.
+  - The exit status is 0 if the output has at least one image, even if other images failed.
 """
 EXAMPLES = """
 layertap extract cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap | l2 -> signature" --out features.npz
@@ -41,8 +41,9 @@ layertap extract photos/ --model efficientnet_lite0 --tap embedding --tap "stage
 
 
 def add_commands(commands: Any) -> None:
+    """Add the command ``extract``."""
     parser = add_command(
-        commands, "extract", "features of images", description=DESCRIPTION, notes=NOTES, examples=EXAMPLES
+        commands, "extract", "extract features of images", description=DESCRIPTION, notes=NOTES, examples=EXAMPLES
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
     parser.add_argument("--model", "-m", required=True)
@@ -54,51 +55,54 @@ def add_commands(commands: Any) -> None:
         action=VersionAction,
         default="",
         metavar="VERSION",
-        help="of the model; without it the newest. --version alone prints the program's own",
+        help="version of the model (default: the newest); --version alone prints the version of layertap",
     )
     parser.add_argument(
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
     )
-    parser.add_argument("--out", "-o", type=output_path, metavar="FILE", help="what to write")
-    parser.add_argument("--overwrite", action="store_true", help="of an output in bulk: begin anew instead of going on")
+    parser.add_argument("--out", "-o", type=output_path, metavar="FILE", help="output file or folder")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output of a bulk run instead of continuing it"
+    )
     parser.add_argument("--json", action="store_true", help="print names and shapes as JSON")
     add_connection_arguments(parser)
     parser.set_defaults(run=_extract)
 
 
 def _extract(arguments: argparse.Namespace) -> None:
+    """Check the output's name and run the command ``extract``."""
     try:
         if arguments.out is not None:
             if not arguments.out.name:
-                raise CommandError(f"{arguments.out}: that is no name of a file; -o features.npz is one")
+                raise CommandError(f"expected --out to name a file, such as features.npz, got {arguments.out}")
             format_of(arguments.out)
-        if len(arguments.images) > MOST_AT_ONCE or any(Path(image).is_dir() for image in arguments.images):
-            tell = _extract_in_bulk(arguments)
+        if len(arguments.images) > MAX_IMAGES_PER_REQUEST or any(Path(image).is_dir() for image in arguments.images):
+            print_summary = _extract_in_bulk(arguments)
         else:
-            tell = _extract_at_once(arguments)
+            print_summary = _extract_at_once(arguments)
     except (StorageError, ImportError) as error:
         raise CommandError(str(error)) from error
     except OSError as error:
         raise CommandError(f"{arguments.out}: {error.strerror or error}") from error
-    tell()
+    print_summary()
 
 
 def _extract_in_bulk(arguments: argparse.Namespace) -> Callable[[], None]:
-    """Returns what tells of it."""
+    """Extract a folder or many images; return a function that prints the summary."""
     from layertap.cli._bulk_extract import extract_in_bulk
 
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
         outputs = " or ".join(f"FILE{suffix}" for suffix in BULK_SUFFIXES)
-        raise CommandError(f"a folder, or more than {MOST_AT_ONCE} images, goes into --out {outputs}")
+        raise CommandError(f"a folder, or more than {MAX_IMAGES_PER_REQUEST} images, needs --out {outputs}")
     return extract_in_bulk(arguments, find_images(arguments.images, quiet=arguments.quiet))
 
 
 def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
-    """Returns what tells of it."""
+    """Extract the images in one request; return a function that prints the summary."""
     out: Path | None = arguments.out
     is_in_bulk = out is not None and index_path(out).exists()
     if is_in_bulk and not arguments.overwrite:
-        raise CommandError(f"{out} is of a run over more images; give --overwrite to lose them, or choose another name")
+        raise CommandError(f"{out} is the output of a bulk run; give --overwrite to replace it, or choose another name")
     with connect(arguments) as client:
         features = client.extract(
             arguments.images, model=arguments.model, version=arguments.model_version, taps=arguments.taps
@@ -111,7 +115,8 @@ def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
 
 
 def _print(features: Features, arguments: argparse.Namespace) -> None:
-    rows = [(item.name, shape_text(item.array.shape), item.array.dtype.name, item.layer) for item in features.maps]
+    """Print name, shape, dtype and layer of each result."""
+    rows = [(item.name, format_shape(item.array.shape), item.array.dtype.name, item.layer) for item in features.maps]
     if arguments.json:
         print_json([dict(zip(("name", "shape", "dtype", "layer"), row, strict=True)) for row in rows])
     elif not (arguments.quiet and arguments.out):

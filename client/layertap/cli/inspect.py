@@ -1,4 +1,4 @@
-"""``layertap preview`` and ``layertap inspect``: what a request would cost, and how layers answer to images."""
+"""Implement ``layertap preview`` (the cost of a request) and ``layertap inspect`` (statistics of layers)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,23 @@ from typing import Any
 from layertap._client import Client
 from layertap._connection import LARGEST_MESSAGE_BYTES
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._find_images import images_in
-from layertap.cli._output import CommandError, amount, counted, print_json, print_skipped, print_table, shape_text
-from layertap.cli._parser import add_command, add_images_and_layers, check_images_and_layers, positive
+from layertap.cli._find_images import list_images
+from layertap.cli._output import (
+    CommandError,
+    format_amount,
+    format_count,
+    format_shape,
+    print_json,
+    print_skipped,
+    print_table,
+)
+from layertap.cli._parser import add_command, add_images_and_layers, check_images_and_layers, positive_integer
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 from layertap.errors import RequestTooLargeError, TooManyImagesError
 from layertap.types import LayerStatistics
 
-FEWEST_CHARACTERS = 24
-"""Of a name, however narrow the terminal is."""
+MIN_NAME_WIDTH = 24
+"""Minimum width of a layer's name in characters, however narrow the terminal is."""
 PREVIEW_EXAMPLES = """
 layertap preview --model efficientnet_lite0 --tap "op:Conv | gap" --count 16
 """
@@ -32,49 +40,55 @@ layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
 
 
 def add_commands(commands: Any) -> None:
-    preview = _command(commands, "preview", "what a request would give and cost", PREVIEW_EXAMPLES)
-    preview.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as of extract")
-    preview.add_argument("--count", type=positive, default=1, metavar="N", help="for so many images (default: 1)")
+    """Add the commands ``preview`` and ``inspect``."""
+    preview = _command(commands, "preview", "show the results and the cost of a request", PREVIEW_EXAMPLES)
+    preview.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as in extract")
+    preview.add_argument("--count", type=positive_integer, default=1, metavar="N", help="number of images (default: 1)")
     preview.set_defaults(run=_preview)
-    inspect = _command(commands, "inspect", "activation statistics of layers", INSPECT_EXAMPLES)
+    inspect = _command(commands, "inspect", "show activation statistics of layers", INSPECT_EXAMPLES)
     add_images_and_layers(inspect)
-    inspect.add_argument("--figure", type=figure_path, metavar="FILE", help=f"draw them too, as {FIGURE_NAMES}")
+    inspect.add_argument(
+        "--figure", type=figure_path, metavar="FILE", help=f"also draw the statistics, as {FIGURE_NAMES}"
+    )
     inspect.set_defaults(run=_inspect)
 
 
 def _command(commands: Any, name: str, purpose: str, examples: str) -> argparse.ArgumentParser:
+    """Add a command with the arguments that both commands have."""
     parser = add_command(commands, name, purpose, examples=examples)
     parser.add_argument("--model", "-m", required=True)
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection_arguments(parser)
     return parser
 
 
 def _preview(arguments: argparse.Namespace) -> None:
+    """Run the command ``preview``."""
     with connect(arguments) as client:
         preview = client.preview(model=arguments.model, taps=arguments.taps, image_count=arguments.count)
     if arguments.json:
         print_json(preview)
         return
-    rows = [(item.name, shape_text(item.shape), item.dtype, item.layer, item.bytes) for item in preview.features]
+    rows = [(item.name, format_shape(item.shape), item.dtype, item.layer, item.bytes) for item in preview.features]
     print_table(("result", "shape", "dtype", "layer", "bytes"), rows)
     print_skipped(preview.skipped, quiet=arguments.quiet)
-    warm = "its plan is compiled" if preview.warm else "its plan is not compiled yet"
+    warm = "the plan is compiled" if preview.warm else "the plan is not compiled yet"
     if not arguments.quiet:
-        macs = amount(preview.macs_per_image, "multiply-accumulates")
-        print(f"\n{preview.total_bytes} bytes, {macs} an image; {warm}")
-        print(f"price: {amount(preview.operations, 'operations')}")
+        macs = format_amount(preview.macs_per_image, "multiply-accumulates")
+        print(f"\n{preview.total_bytes} bytes, {macs} per image; {warm}")
+        print(f"price: {format_amount(preview.operations, 'operations')}")
 
 
 def _inspect(arguments: argparse.Namespace) -> None:
+    """Run the command ``inspect``."""
     check_images_and_layers(arguments)
     viz = import_viz("--figure") if arguments.figure else None
-    images = images_in(arguments.images, quiet=arguments.quiet)
+    images = list_images(arguments.images, quiet=arguments.quiet)
     with connect(arguments) as client:
-        layers = _inspected(client, images, arguments)
+        layers = _inspect_images(client, images, arguments)
         labels = viz.labels_of(client, arguments.model) if viz else {}
     if viz:
-        heading = f"{arguments.model}, {counted(len(images), 'image')}"
+        heading = f"{arguments.model}, {format_count(len(images), 'image')}"
         save_figure(lambda: viz.statistics_figure(layers, heading, labels), arguments.figure)
     if arguments.json:
         print_json(layers)
@@ -88,15 +102,15 @@ def _inspect(arguments: argparse.Namespace) -> None:
 def fit_names(
     headings: Sequence[str], rows: Sequence[tuple[object, ...]], width: int | None
 ) -> Sequence[tuple[object, ...]]:
-    """Return the rows with names shortened in the middle, so that a terminal of this width breaks no line.
+    """Return the rows with the names shortened in the middle, so that each row fits the terminal's width.
 
-    A pipe or a file has no width, and gets the names in full; so do layers that would become indistinguishable.
+    The rows are unchanged if the output has no width (a pipe or a file), or if shortened names would collide.
     """
     if width is None:
         return rows
     table = [headings, *rows]
     numbers = sum(2 + max(len(str(row[column])) for row in table) for column in range(1, len(headings)))
-    room = max(width - numbers, FEWEST_CHARACTERS)
+    room = max(width - numbers, MIN_NAME_WIDTH)
     shortened = [_shorten(str(row[0]), room) for row in rows]
     if len(set(shortened)) < len({row[0] for row in rows}):
         return rows
@@ -104,32 +118,36 @@ def fit_names(
 
 
 def _shorten(name: str, room: int) -> str:
+    """Return the name with an ellipsis in the middle if it is longer than ``room`` characters."""
     tail = (room - 1) // 2
     return name if len(name) <= room else f"{name[: room - 1 - tail]}…{name[len(name) - tail :]}"
 
 
-def _inspected(client: Client, images: list[str], arguments: argparse.Namespace) -> tuple[LayerStatistics, ...]:
-    """Inspect the images in one request: of two, the dead channels could not be joined to those of all images.
+def _inspect_images(client: Client, images: list[str], arguments: argparse.Namespace) -> tuple[LayerStatistics, ...]:
+    """Inspect the images in one request.
+
+    Statistics of several requests could not be merged: a channel is dead only if it is zero for all images.
 
     Raises:
-        CommandError: they are more than one request takes.
+        CommandError: the images exceed what one request may contain.
     """
     size = sum(Path(image).stat().st_size for image in images if Path(image).is_file())
     try:
         if size < LARGEST_MESSAGE_BYTES:
             return client.inspect(images, model=arguments.model, selectors=arguments.layers)
-        limit = f"{amount(LARGEST_MESSAGE_BYTES, 'bytes')}, and these have {amount(size)}"
+        limit = f"{format_amount(LARGEST_MESSAGE_BYTES, 'bytes')}; the images have {format_amount(size)}"
     except TooManyImagesError as error:
-        limit = f"{error.metadata.get('limit', 'fewer')} images, and these are {len(images)}"
+        limit = f"{error.metadata.get('limit', 'fewer')} images; there are {len(images)}"
     except RequestTooLargeError as error:
-        limit = f"{error.metadata.get('limit', 'fewer')} bytes, and these have {amount(size)}"
+        limit = f"{error.metadata.get('limit', 'fewer')} bytes; the images have {format_amount(size)}"
     raise CommandError(
-        f"inspect asks for all images in one request, which has at most {limit}; name fewer files, or start the server "
+        f"inspect sends all images in one request of at most {limit}; name fewer files, or start the server "
         f"with --max-images {len(images)}"
     )
 
 
 def _row(layer: LayerStatistics) -> tuple[object, ...]:
+    """Return the table row of a layer's statistics."""
     numbers = (layer.min, layer.max, layer.mean, layer.standard_deviation)
     return (
         layer.layer,

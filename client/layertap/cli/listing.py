@@ -1,4 +1,4 @@
-"""``layertap models``, ``layertap layers`` and ``layertap blocks``."""
+"""Implement ``layertap models``, ``layertap layers`` and ``layertap blocks``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from layertap import blocks
 from layertap.blocks import BlockSpec, Parameter
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import UsageError, amount, counted, print_json, print_table, shape_text
+from layertap.cli._output import UsageError, format_amount, format_count, format_shape, print_json, print_table
 from layertap.cli._parser import add_command
 from layertap.cli._style import GREEN, RED, YELLOW
 from layertap.expression import format_value
@@ -17,7 +17,7 @@ from layertap.types import Batching, LayerInfo, ModelInfo, ModelState
 MODELS_EXAMPLES = """
 layertap models
 layertap models efficientnet_lite0
-layertap models efficientnet_lite0 --load      # where the server runs with --control
+layertap models efficientnet_lite0 --load      # if the server runs with --control
 """
 LAYERS_EXAMPLES = """
 layertap layers efficientnet_lite0
@@ -34,29 +34,36 @@ STATES: dict[str, str] = {
     ModelState.FAILED: RED,
     ModelState.UNLOADED: YELLOW,
 }
+"""Colour of each model state in tables."""
 
 
 def add_commands(commands: Any) -> None:
-    models = add_command(commands, "models", "the models that are served", examples=MODELS_EXAMPLES)
-    models.add_argument("name", nargs="?", help="tell all of this one")
+    """Add the commands ``models``, ``layers`` and ``blocks``."""
+    models = add_command(commands, "models", "list the models of the server", examples=MODELS_EXAMPLES)
+    models.add_argument("name", nargs="?", help="show all details of this model")
     control = models.add_mutually_exclusive_group()
-    control.add_argument("--load", action="store_true", help="load or reload it first; the server must allow control")
-    control.add_argument("--unload", action="store_true", help="take it out of service first")
-    layers = add_command(commands, "layers", "the layers of a model", examples=LAYERS_EXAMPLES)
+    control.add_argument(
+        "--load", action="store_true", help="load or reload the model first; needs a server with --control"
+    )
+    control.add_argument("--unload", action="store_true", help="unload the model first; needs a server with --control")
+    layers = add_command(commands, "layers", "list the layers of a model", examples=LAYERS_EXAMPLES)
     layers.add_argument("model")
-    layers.add_argument("selector", nargs="?", default="", help="only these, such as op:Conv or 'blocks.3.*'")
-    catalogue = add_command(commands, "blocks", "the block catalogue", examples=BLOCKS_EXAMPLES)
-    catalogue.add_argument("name", nargs="?", help="tell all of this one")
+    layers.add_argument(
+        "selector", nargs="?", default="", help="list only these layers, such as op:Conv or 'blocks.3.*'"
+    )
+    catalogue = add_command(commands, "blocks", "list the blocks", examples=BLOCKS_EXAMPLES)
+    catalogue.add_argument("name", nargs="?", help="show all details of this block")
     for parser, run in ((models, _models), (layers, _layers), (catalogue, _blocks)):
-        parser.add_argument("--json", action="store_true", help="for programs")
+        parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(run=run)
     add_connection_arguments(models)
     add_connection_arguments(layers)
 
 
 def _models(arguments: argparse.Namespace) -> None:
+    """Run the command ``models``."""
     if (arguments.load or arguments.unload) and not arguments.name:
-        raise UsageError("--load and --unload need a model's name")
+        raise UsageError("--load and --unload need the name of a model")
     with connect(arguments) as client:
         if arguments.load:
             client.load_model(arguments.name)
@@ -68,16 +75,20 @@ def _models(arguments: argparse.Namespace) -> None:
     elif arguments.name:
         _print_model(found[0])
     else:
-        rows = [(item.name, item.version, item.state, item.layer_count, item.device, _remark(item)) for item in found]
+        rows = [
+            (item.name, item.version, item.state, item.layer_count, item.device, _description(item)) for item in found
+        ]
         print_table(("model", "version", "state", "layers", "device", "description"), rows, STATES)
 
 
-def _remark(model: ModelInfo) -> str:
+def _description(model: ModelInfo) -> str:
+    """Return why the model failed, else its description."""
     return model.reason or model.description
 
 
 def _print_model(model: ModelInfo) -> None:
-    inputs = ", ".join(f"{item.name} {shape_text(item.shape)} {item.dtype}" for item in model.inputs)
+    """Print all facts about one model."""
+    inputs = ", ".join(f"{item.name} {format_shape(item.shape)} {item.dtype}" for item in model.inputs)
     assumed = " (assumed)" if model.preprocessing_assumed else ""
     facts = {
         "model": f"{model.name}, version {model.version}, {model.state}",
@@ -102,6 +113,7 @@ def _print_model(model: ModelInfo) -> None:
 
 
 def _layers(arguments: argparse.Namespace) -> None:
+    """Run the command ``layers``."""
     with connect(arguments) as client:
         layers = client.layers(arguments.model, arguments.selector)
     if arguments.json:
@@ -111,41 +123,42 @@ def _layers(arguments: argparse.Namespace) -> None:
     print_table(headings, [_layer_row(layer) for layer in layers])
     total = sum(layer.macs or 0 for layer in layers)
     if not arguments.quiet:
-        print(f"\n{counted(len(layers), 'layer')}, {amount(total, 'multiply-accumulates')} an image")
+        print(f"\n{format_count(len(layers), 'layer')}, {format_amount(total, 'multiply-accumulates')} per image")
 
 
-def _sees(layer: LayerInfo) -> str:
-    """The receptive field's side in pixels; for tokens their grid."""
+def _receptive_field(layer: LayerInfo) -> str:
+    """Return the side of the receptive field in pixels, or the token grid, as text."""
     if layer.tokens:
         return f"{layer.tokens.prefix} + {layer.tokens.height}×{layer.tokens.width} tokens"
     return f"{layer.receptive_field.size} px" if layer.receptive_field else ""
 
 
 def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
+    """Return the table row of a layer."""
     return (
         layer.ordinal,
         layer.name,
         layer.op_type,
-        shape_text(layer.shape),
+        format_shape(layer.shape),
         layer.dtype,
         layer.stride,
-        _sees(layer),
+        _receptive_field(layer),
         layer.parameters,
         layer.macs,
         layer.bytes_per_image,
-        layer.not_tappable_reason or _alone(layer),
+        layer.not_tappable_reason or _batching_note(layer),
     )
 
 
-def _alone(layer: LayerInfo) -> str:
-    """Say which images run together, where they are not those of several requests."""
+def _batching_note(layer: LayerInfo) -> str:
+    """Return how images are batched at this layer, as text; "" if requests are joined."""
     return {Batching.ONE_IMAGE: "one image a run", Batching.ONE_REQUEST: "one request a run"}.get(
         layer.batching or Batching.JOINED, ""
     )
 
 
 def _blocks(arguments: argparse.Namespace) -> None:
-    """From this program's own catalogue: no server is needed to look a block up."""
+    """Run the command ``blocks``, which reads the client's own catalogue and needs no server."""
     found = (blocks.get(arguments.name),) if arguments.name else blocks.CATALOGUE
     if arguments.json:
         print_json(found)
@@ -156,14 +169,17 @@ def _blocks(arguments: argparse.Namespace) -> None:
 
 
 def _call(spec: BlockSpec) -> str:
+    """Return the block with its parameters, as in an expression."""
     return f"{spec.name}({', '.join(map(_argument, spec.parameters))})" if spec.parameters else spec.name
 
 
 def _argument(parameter: Parameter) -> str:
+    """Return the parameter with its default."""
     return parameter.name if parameter.default is None else f"{parameter.name}={format_value(parameter.default)}"
 
 
 def _print_block(spec: BlockSpec) -> None:
+    """Print all facts about one block."""
     print(f"{_call(spec)}\n\n{spec.summary}\n")
     facts = {
         "kind": spec.kind,
@@ -183,6 +199,7 @@ def _print_block(spec: BlockSpec) -> None:
 
 
 def _default(parameter: Parameter) -> str:
+    """Return the parameter's default as text."""
     if parameter.required:
         return "required"
     return "" if parameter.default is None else format_value(parameter.default)

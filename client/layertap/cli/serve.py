@@ -1,4 +1,4 @@
-"""``layertap serve``."""
+"""Implement ``layertap serve``: run the server."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LAYERTAP_MODELS=models layertap serve --config layertap.yaml --show-config
 
 
 def add_commands(commands: Any) -> None:
-    """Adds the command; its flags are the server's settings, where the server is installed."""
+    """Add the command ``serve``, with the server's settings as flags if the server is installed."""
     parser = add_command(
         commands,
         "serve",
-        "run the service",
+        "run the server",
         examples=EXAMPLES,
-        description="Runs the service until SIGTERM or Ctrl-C. Each setting is also an environment variable "
-        "(--max-images: LAYERTAP_MAX_IMAGES) and a key of the file that --config names; flags win.",
+        description="Runs the server until SIGTERM or Ctrl-C. Each setting is also an environment variable "
+        "(--max-images: LAYERTAP_MAX_IMAGES) and a key of the --config file; flags take precedence.",
     )
     try:
         from layertap_server.config import settings
@@ -38,10 +38,12 @@ def add_commands(commands: Any) -> None:
 
 
 def _explain(_arguments: argparse.Namespace) -> None:
+    """Report that the server is not installed."""
     raise CommandError("the server is not installed: pip install 'layertap[server]'")
 
 
 def _serve(arguments: argparse.Namespace) -> None:
+    """Run the server, or print its settings."""
     try:
         from layertap_server.config.settings import SettingsError, settings_from, shown
 
@@ -50,7 +52,7 @@ def _serve(arguments: argparse.Namespace) -> None:
             return
         settings = settings_from(arguments)
         _run(settings, quiet=arguments.quiet)
-    except ImportError as error:  # another package may have brought what the settings alone need
+    except ImportError as error:  # the settings need fewer packages than the server
         raise CommandError(
             f"serve needs the server ({error.name} is missing): pip install 'layertap[server]'"
         ) from None

@@ -1,4 +1,4 @@
-"""``layertap show``."""
+"""Implement ``layertap show``: draw the feature maps of images."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._find_images import images_in
+from layertap.cli._find_images import list_images
 from layertap.cli._output import UsageError, print_json
-from layertap.cli._parser import add_command, positive
+from layertap.cli._parser import add_command, positive_integer
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 
-MOST_IMAGES = 20
-"""Of one figure: with more nobody sees anything, and drawing takes minutes."""
+MAX_IMAGES = 20
+"""Maximum images of one figure; with more the cells become unreadable and drawing takes minutes."""
 if TYPE_CHECKING:
     from matplotlib.figure import Figure  # noqa: TID251 - for the annotation only
 
     from layertap.viz import Picture
 
 KINDS = ("grid", "overlay", "pca", "strip")
+"""Values of ``--as``."""
 NOTES = """pictures:
-  grid      channels of each tap beside the image: those of most energy, or --pick
-  overlay   heat maps over what the model saw of the image: mean magnitude of the channels, or --pick
-  pca       the first three principal components of a tap's channels as colours, shared by all images
-  strip     a small cell a layer, for one image; without --tap every layer right after an activation"""
+  grid      channels of each tap beside the image: those with the highest energy, or --pick
+  overlay   heat maps over the model's view of the image: mean magnitude of the channels, or --pick
+  pca       the first three principal components of a tap's channels as colours, fitted to all images
+  strip     one small cell for each layer, for one image (default taps: layers right after an activation)"""
 EXAMPLES = """
 layertap show cat.jpg --model efficientnet_lite0 --tap stage:1 --tap stage:3 --out maps.png
 layertap show cat.jpg --model efficientnet_lite0 --tap stage:3 --pick 3,17,42
@@ -36,6 +37,7 @@ layertap show cat.jpg --model efficientnet_lite0 --as strip --out network.png
 
 
 def add_commands(commands: Any) -> None:
+    """Add the command ``show``."""
     parser = add_command(
         commands,
         "show",
@@ -60,38 +62,40 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--channels",
-        type=positive,
+        type=positive_integer,
         default=12,
         metavar="N",
-        help="grid: maps a tap, those of most energy (default: 12)",
+        help="grid: number of maps for each tap, highest energy first (default: 12)",
     )
-    parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: these channels")
+    parser.add_argument("--pick", type=_numbers, default=(), metavar="I,J,…", help="grid, overlay: channels to draw")
     parser.add_argument(
         "--scale",
         choices=("common", "channel"),
         default="common",
-        help="grid: one colour scale for all maps of a tap, with its bar, or one for each channel (default: common)",
+        help="grid: one colour scale with a bar for all maps of a tap, or one for each channel (default: common)",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection_arguments(parser)
     parser.set_defaults(run=_show)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
+    """Parse a list of channels such as ``3,17,42``, for argparse."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of channels such as 3,17,42") from None
+        raise argparse.ArgumentTypeError(f"expected a list of channels such as 3,17,42, got {text!r}") from None
 
 
 def _show(arguments: argparse.Namespace) -> None:
+    """Run the command ``show``."""
     if not arguments.taps and arguments.kind != "strip":
-        raise UsageError(f"--tap tells what to draw as {arguments.kind}, such as --tap stage:1")
-    images = images_in(arguments.images, quiet=arguments.quiet)
+        raise UsageError(f"--as {arguments.kind} needs --tap, such as --tap stage:1")
+    images = list_images(arguments.images, quiet=arguments.quiet)
     if arguments.kind == "strip" and len(images) > 1:
-        raise UsageError("a strip shows one image")
-    if len(images) > MOST_IMAGES:
-        raise UsageError(f"a figure shows at most {MOST_IMAGES} images, not {len(images)}; choose some of them")
+        raise UsageError(f"--as strip draws one image, got {len(images)}")
+    if len(images) > MAX_IMAGES:
+        raise UsageError(f"a figure shows at most {MAX_IMAGES} images, got {len(images)}; name fewer")
     viz = import_viz("show")
     draw: dict[str, Callable[[list[Picture]], Figure]] = {
         "grid": lambda pictures: viz.maps_figure(

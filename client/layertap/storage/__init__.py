@@ -1,4 +1,4 @@
-"""Features in files. The suffix names the format; each format is a module of its own behind `formats`."""
+"""Save features to files and load them. The suffix selects the format; each format is a module (see `formats`)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["BULK_SUFFIXES", "FORMATS", "RowMismatchError", "StorageError", "form
 
 
 def save(features: Features, path: str | PathLike[str]) -> None:
-    """As `Features.save`."""
+    """Save features to a file or folder; see `Features.save`."""
     path = Path(path)
     format_ = format_of(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     format_.write(path, content_of(features))
-    index_path(path).unlink(missing_ok=True)  # of an output in bulk that was there
+    index_path(path).unlink(missing_ok=True)  # the index of a bulk output that this file replaces
 
 
 def load(path: str | PathLike[str]) -> Features:
-    """As `Features.load`."""
+    """Load features from a file or folder; see `Features.load`."""
     path = Path(path)
     format_ = format_of(path)
     index = read_index(path)

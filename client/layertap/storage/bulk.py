@@ -1,18 +1,19 @@
-"""Features of any number of images, written as they come, by a run that may be stopped at any moment and go on later.
+"""Write features of any number of images row by row, in runs that can be interrupted and continued.
 
 The output grows by *parts* of a fixed number of rows, as many as make about 32 MiB. A part is a file
 (``features.parquet/part-00000.parquet``, ``features-00000.safetensors``) or one chunk of every array (``.zarr``).
-Beside the output lies its *index*, ``features.zarr.index.json``: model, version, taps and how many rows are committed.
-The index is the truth: a row beyond it is not there.
+Beside the output lies its *index*, ``features.zarr.index.json``: model, version, taps and the number of committed rows.
+Only the rows that the index counts exist.
 
-A commit writes the part in the making, as a whole, under another name, lets it take the place of the one with fewer
-rows, and then does the same with the index; each waits for the disk. Whatever stops it between two of these steps, the
-rows that the index counts are on the disk: a part only ever gains rows, and the index is replaced after its part. A run
-that goes on drops what lies beyond the index, reads the part in the making back into memory, and tells the paths that
-are there, so that the caller leaves those images out. So an image is in the output once, and what is done again are the
-images since the last commit.
+A commit writes the current part to a temporary file, renames it over the part's previous version, and then replaces the
+index in the same way. Each step waits until its data is on the disk. Wherever a run is interrupted, the rows that the
+index counts are on the disk: a part only gains rows, and the index is replaced after the part. A run that continues
+deletes what lies beyond the index, reads the current part back into memory, and reports the paths of the existing rows,
+so that the caller skips those images. Each image therefore appears once, and only images after the last commit are
+extracted again.
 
-One process writes at a time: it holds a lock on ``features.zarr.lock``, which the system releases however it ends.
+One process writes at a time: it holds a lock on ``features.zarr.lock``, which the operating system releases when the
+process ends.
 """
 
 from __future__ import annotations
@@ -34,24 +35,30 @@ from layertap.storage.index import Index, Run, index_path, read_index, write_ind
 from layertap.types import Array, Features
 
 PART_BYTES = 32 * 2**20
-MOST_ROWS_PER_PART = 4096
+"""Target size of a part in bytes."""
+MAX_ROWS_PER_PART = 4096
+"""Maximum rows of a part, for small rows."""
 COMMIT_ROWS = 256
+"""Maximum number of uncommitted rows."""
 COMMIT_SECONDS = 5.0
-_WAY_OUT = "overwrite it or choose another name"
+"""Seconds since the last commit after which the next row triggers another."""
+_ADVICE = "overwrite it or choose another name"
+"""Advice at the end of error messages."""
 
 
 @dataclass(slots=True)
 class _Part:
-    """The part in the making: its rows are the first ones of the buffers."""
+    """The part being filled: its number and the paths of its rows, which are the first rows of the buffers."""
 
     number: int
     paths: list[str] = field(default_factory=list)
 
 
 class BulkWriter:
-    """An output that grows, made by `open_or_resume`; a context manager, which commits and closes in the end."""
+    """An output that grows row by row. Create it with `open_or_resume`; as a context manager it commits on exit."""
 
     def __init__(self, out: Path, run: Run, format_: BulkFormat, folder: str) -> None:
+        """Create a writer without touching the disk; use `open_or_resume` instead."""
         self._out = out
         self._run = run
         self._folder = folder
@@ -67,61 +74,70 @@ class BulkWriter:
 
     @classmethod
     def open_or_resume(cls, out: Path, run: Run, *, overwrite: bool = False, folder: str = "") -> Self:
-        """An output of this run: a new one, or the one that is there, as far as it got.
+        """Create the output of a run, or continue the existing one.
 
-        ``folder`` is what a new one's paths are relative to.
+        Args:
+            out: the output's file or folder.
+            run: the model, version and taps of its rows.
+            overwrite: delete an existing output first.
+            folder: the folder that the paths of a new output are relative to.
 
         Raises:
-            StorageError: what is there is of another run, damaged, or no output in bulk; another process writes it; no
-                format of this suffix grows.
+            StorageError: the existing output belongs to another run, is damaged or is no bulk output; another process
+                is writing it; or the suffix names no format that can grow.
+            ImportError: filelock or the library of the format is not installed.
         """
         writer = cls(out, run, bulk_format_of(out), folder)
         out.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_locked(out))
+            stack.enter_context(_lock_output(out))
             if overwrite:
                 index_path(out).unlink(missing_ok=True)
                 writer._parts.clear()
-            writer._begin(is_cleared=overwrite)
+            writer._open(is_cleared=overwrite)
             writer._lock = stack.pop_all()
         return writer
 
     @property
     def rows(self) -> int:
-        """How many images are in it, with those that are not committed yet."""
+        """Number of rows, including uncommitted ones."""
         return self._part.number * self._rows_per_part + len(self._part.paths)
 
     @property
     def folder(self) -> str:
-        """What its paths are relative to: the folder that the first run was started in."""
+        """Folder that the paths are relative to: the working directory of the first run."""
         return self._folder
 
     @property
     def earlier(self) -> frozenset[str]:
-        """The images that were in it when it was opened."""
+        """Paths of the rows that existed when the output was opened."""
         return self._earlier
 
     def append(self, path: str, features: Features) -> None:
-        """One more image, and a commit where one is due.
+        """Append the row of one image, and commit if a commit is due.
+
+        Args:
+            path: the image's path.
+            features: its results, each with one row.
 
         Raises:
-            RowMismatchError: its results have other names, shapes or dtypes than those of the first image.
+            RowMismatchError: the results differ from the first image's in name, shape or dtype.
         """
         row = content_of(features)
         if not self._buffers.columns:
             self._start(row)
-        _check(row, self._buffers)
+        _check_row(row, self._buffers)
         if len(self._part.paths) == self._rows_per_part:
             self.commit()
             self._part = _Part(self._part.number + 1)
         for buffer, column in zip(self._buffers.columns, row.columns, strict=True):
             buffer.array[len(self._part.paths)] = column.array[0]
-        self._part.paths.append(path)  # from here on the row is there, should Ctrl-C come in the middle
-        if self._is_due():
+        self._part.paths.append(path)  # counts the row only after it is complete, in case of Ctrl-C
+        if self._is_commit_due():
             self.commit()
 
     def commit(self) -> None:
-        """What was appended is on the disk, whatever happens next."""
+        """Write all appended rows to the disk durably."""
         if self.rows == self._committed:
             return
         content = replace(self._buffers.first(len(self._part.paths)), paths=tuple(self._part.paths))
@@ -131,39 +147,43 @@ class BulkWriter:
         self._committed_at = time.monotonic()
 
     def close(self) -> None:
-        """Commits, and lets others write."""
+        """Commit and release the lock; delete the index if there are no rows."""
         with self._lock:
             self.commit()
             if not self.rows:
                 index_path(self._out).unlink()
 
     def __enter__(self) -> Self:
+        """Return the writer."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the writer."""
         self.close()
 
-    def _is_due(self) -> bool:
+    def _is_commit_due(self) -> bool:
+        """Return whether the part is full, or enough rows or seconds have passed since the last commit."""
         waiting = self.rows - self._committed
         is_full = len(self._part.paths) == self._rows_per_part
         return is_full or waiting >= COMMIT_ROWS or time.monotonic() - self._committed_at >= COMMIT_SECONDS
 
-    def _begin(self, *, is_cleared: bool) -> None:
-        """Goes on with what is there, or begins anew."""
+    def _open(self, *, is_cleared: bool) -> None:
+        """Continue an existing output, or start a new one."""
         index = read_index(self._out)
         if index is None and not is_cleared and self._parts.exist():
-            raise StorageError(f"{self._out} is no output that a run could go on with; {_WAY_OUT}")
+            raise StorageError(f"{self._out} is not a bulk output, so a run cannot continue it; {_ADVICE}")
         if index is None or not index.rows:
-            self._parts.clear()  # nothing of it was committed
+            self._parts.clear()  # nothing was committed
             write_index(self._out, Index(self._run, 0, 1, self._folder))
         elif index.run != self._run:
-            raise StorageError(f"{self._out} is of {index.run}; this is {self._run}: {_WAY_OUT}")
+            raise StorageError(f"{self._out} belongs to {index.run}, but this run is {self._run}: {_ADVICE}")
         else:
             self._resume(index)
 
     def _resume(self, index: Index) -> None:
+        """Read the index's rows: the paths of full parts, and the last part into the buffers."""
         self._rows_per_part, self._folder = index.rows_per_part, index.folder
         self._parts = self._format.parts(self._out, index.rows_per_part)
         number, rows = divmod(index.rows, index.rows_per_part)
@@ -178,65 +198,74 @@ class BulkWriter:
         except Exception as error:
             if not (is_damage(error) or isinstance(error, FileNotFoundError)):
                 raise
-            raise StorageError(f"{self._out} is damaged ({error}); overwrite it to begin anew") from error
+            raise StorageError(f"{self._out} is damaged ({error}); overwrite it to start again") from error
         self._earlier = frozenset((*whole_parts, *self._part.paths))
         if len(self._earlier) != index.rows:
-            raise StorageError(f"{self._out} is damaged: rows are missing; overwrite it to begin anew")
+            raise StorageError(f"{self._out} is damaged: rows are missing; overwrite it to start again")
         self._committed = index.rows
 
     def _start(self, row: Content) -> None:
-        """Room for rows like the first one."""
+        """Choose the size of a part from the first row, and allocate the buffers."""
         for column in row.columns:
             if column.array.shape[:1] != (1,):
                 shape = list(column.array.shape)
-                raise RowMismatchError(f"the result {column.name!r} of one image has the shape {shape}: it is no row")
+                raise RowMismatchError(
+                    f"expected the result {column.name!r} of one image to have one row, got the shape {shape}"
+                )
         size = sum(column.array.nbytes for column in row.columns)
-        self._rows_per_part = min(max(PART_BYTES // max(size, 1), 1), MOST_ROWS_PER_PART)
+        self._rows_per_part = min(max(PART_BYTES // max(size, 1), 1), MAX_ROWS_PER_PART)
         self._parts = self._format.parts(self._out, self._rows_per_part)
         self._make_buffers(row)
 
     def _make_buffers(self, row: Content) -> None:
-        columns = tuple(replace(column, array=self._room(column.array)) for column in row.columns)
+        """Allocate buffers of one part for rows like this one."""
+        columns = tuple(replace(column, array=self._allocate(column.array)) for column in row.columns)
         self._buffers = replace(row, columns=columns, paths=())
 
-    def _room(self, row: Array) -> Array:
+    def _allocate(self, row: Array) -> Array:
+        """Return an empty array of one part for rows like this one."""
         return np.empty((self._rows_per_part, *row.shape[1:]), row.dtype)
 
 
 def discard(out: Path) -> None:
-    """Removes an output, so that something else can take its name.
+    """Delete a bulk output, so that another file can take its name.
 
     Raises:
-        StorageError: another process writes it, or it is none.
+        StorageError: another process is writing it, or it is no bulk output.
     """
     index = read_index(out)
-    with _locked(out):
+    with _lock_output(out):
         bulk_format_of(out).parts(out, index.rows_per_part if index else 1).clear()
         index_path(out).unlink(missing_ok=True)
 
 
-def _check(row: Content, buffers: Content) -> None:
-    """Whether a row fits into the buffers."""
+def _check_row(row: Content, buffers: Content) -> None:
+    """Check that a row has the names, shapes and dtypes of the buffers.
+
+    Raises:
+        RowMismatchError: it differs.
+    """
     got = {column.name: _kind(column, column.array.shape) for column in row.columns}
     expected = {column.name: _kind(column, (1, *column.array.shape[1:])) for column in buffers.columns}
     if got != expected:
         wrong = next(name for name in (*got, *expected) if got.get(name) != expected.get(name))
         raise RowMismatchError(
-            f"the result {wrong!r} is {got.get(wrong, 'not there')}; of the first image it was "
-            f"{expected.get(wrong, 'not there')}"
+            f"expected the result {wrong!r} to be {expected.get(wrong, 'missing')}, as for the first image, got "
+            f"{got.get(wrong, 'none')}"
         )
 
 
 def _kind(column: Column, shape: tuple[int, ...]) -> str:
+    """Return dtype and shape as text."""
     return f"{column.array.dtype}{list(shape)}"
 
 
 @contextlib.contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _lock_output(out: Path) -> Iterator[None]:
     """Keep other processes from writing this output.
 
     Raises:
-        StorageError: another one does.
+        StorageError: another process is writing it.
         ImportError: filelock is not installed.
     """
     filelock = _import_filelock()
@@ -250,23 +279,24 @@ def _locked(out: Path) -> Iterator[None]:
         raise StorageError(f"another process is writing {out}") from None
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
-        # Who held the lock before may have removed its file after this process opened it: others then lock a new one.
+        # The previous holder may have deleted the file after this process opened it; others then lock a new file.
         if not (path.exists() and path.stat().st_ino == before):
-            raise StorageError(f"another process was writing {out} just now; try again")
+            raise StorageError(f"another process has just finished writing {out}; try again")
         stack.callback(_remove, path)
         yield
 
 
 def _remove(path: Path) -> None:
-    """Remove the lock's file while it is held; Windows does not let it go and keeps it."""
+    """Delete the lock's file while the lock is held, which Windows refuses."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 
 
 def _import_filelock() -> ModuleType:
+    """Import and return filelock, which belongs to an extra."""
     try:
-        import filelock  # noqa: PLC0415 - an extra, as the formats' own libraries are
+        import filelock  # noqa: PLC0415 - belongs to an extra, like the formats' libraries
     except ImportError as error:
-        message = "an output that grows needs filelock: pip install 'layertap[storage]'"
+        message = "a bulk output needs filelock: pip install 'layertap[storage]'"
         raise ImportError(message, name=error.name) from None
     return filelock

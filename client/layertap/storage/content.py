@@ -1,7 +1,7 @@
-"""Features as what every format stores: columns of arrays, each with plain facts, and the path of each row.
+"""Convert features to the form that every format stores: columns of arrays with facts, and the path of each row.
 
-A result is a column. What quantized values need to become real ones are two columns more, called after the result:
-``q`` has ``q.scale`` and ``q.zero_point``. Facts are JSON: a format that has metadata keeps them there as they are.
+A result is a column. The parameters of a quantized result are two more columns named after it: ``q`` has ``q.scale``
+and ``q.zero_point``. Facts are JSON values; formats store them as metadata.
 """
 
 from __future__ import annotations
@@ -17,49 +17,52 @@ from layertap.storage.errors import StorageError
 from layertap.types import Array, FeatureMap, Features, Layout, Quantization
 
 Facts: TypeAlias = Mapping[str, Any]
+"""JSON values by name."""
 
 _SCALE, _ZERO_POINT = "scale_of", "zero_point_of"
+"""Facts of a column of quantization parameters: the name of the result that they belong to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """An array and what is known of it."""
+    """An array with its name and facts."""
 
     name: str
     array: Array
     facts: Facts = field(default_factory=dict)
+    """Layer, layout, tap and exactness of a result, or the result that quantization parameters belong to."""
 
     @property
     def is_result(self) -> bool:
-        """Whether it is a result, and not what belongs to one."""
+        """Whether the column is a result, not the scale or zero point of one."""
         return _SCALE not in self.facts and _ZERO_POINT not in self.facts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """What a file holds."""
+    """The content of a file of features."""
 
     columns: tuple[Column, ...]
     facts: Facts = field(default_factory=dict)
-    """Of all of it: model and version."""
+    """Model and version."""
     paths: tuple[str, ...] = ()
-    """The image of each row; empty where it is not known."""
+    """Path of each row's image; empty if unknown."""
 
     def first(self, rows: int) -> Content:
-        """Only so many rows."""
+        """Return the content with the first ``rows`` rows only."""
         columns = tuple(replace(column, array=column.array[:rows]) for column in self.columns)
         return replace(self, columns=columns, paths=self.paths[:rows])
 
 
 def content_of(features: Features) -> Content:
-    """What is stored of features.
+    """Convert features to columns.
 
     Raises:
-        StorageError: two results have one name.
+        StorageError: two results have the same name.
     """
     names = list(features)
     if len(set(names)) < len(names):
-        raise StorageError("two results have one name; give them names of their own with '-> name'")
+        raise StorageError("two results have the same name; name each with '-> name'")
     results = [_result(feature, features.taps) for feature in features.maps]
     beside = [
         (f"{feature.name}.{word}", array, {role: feature.name})
@@ -70,14 +73,14 @@ def content_of(features: Features) -> Content:
             ("zero_point", _ZERO_POINT, feature.quantization.zero_point),
         )
     ]
-    keys = unique((*names, *(name for name, _, _ in beside)))[len(names) :]
+    keys = make_unique((*names, *(name for name, _, _ in beside)))[len(names) :]
     extra = [Column(key, array, facts) for key, (_, array, facts) in zip(keys, beside, strict=True)]
     facts = {"model": features.model, "version": features.version}
     return Content((*results, *extra), facts, features.paths)
 
 
 def features_of(content: Content) -> Features:
-    """The features that were stored; a file of another program's has arrays and names alone."""
+    """Convert columns to features; files of other programs provide arrays and names only."""
     belongings = {
         (role, column.facts[role]): column.array
         for column in content.columns
@@ -94,14 +97,14 @@ def features_of(content: Content) -> Features:
     )
 
 
-def joined(contents: Sequence[Content]) -> Content:
-    """The rows of several, one behind the other.
+def concatenate(contents: Sequence[Content]) -> Content:
+    """Concatenate the rows of several parts.
 
     Raises:
-        StorageError: there are none.
+        StorageError: there are no parts.
     """
     if not contents:
-        raise StorageError("nothing was written yet")
+        raise StorageError("the output has no rows yet")
     if len(contents) == 1:
         return contents[0]
     columns = tuple(
@@ -113,27 +116,34 @@ def joined(contents: Sequence[Content]) -> Content:
 
 
 def check_paths(content: Content, out: Path) -> None:
-    """Linux allows any bytes in a path.
+    """Check that all paths are valid UTF-8; Linux allows any bytes in a path.
 
     Raises:
-        StorageError: a path of an image cannot be written as UTF-8.
+        StorageError: a path is not.
     """
     for path in content.paths:
         try:
             path.encode()
         except UnicodeEncodeError as error:
-            message = f"the path {path!r} is no UTF-8 and cannot be written into {out}; rename the file"
+            message = f"the path {path!r} is not valid UTF-8 and cannot be written into {out}; rename the file"
             raise StorageError(message) from error
 
 
-def unique(
+def make_unique(
     names: Iterable[str],
     *,
     reserved: Iterable[str] = (),
     key_of: Callable[[str], str] = str,
     fold: Callable[[str], str] = str,
 ) -> list[str]:
-    """A key for each name: ``key_of`` it, and a number behind it where that is taken; ``fold`` makes equals alike."""
+    """Return a distinct key for each name.
+
+    Args:
+        names: the names.
+        reserved: keys that are taken already.
+        key_of: makes a key from a name; a taken key gets a number at its end.
+        fold: maps keys that count as equal to the same text.
+    """
     taken = {fold(key) for key in reserved}
     keys = []
     for name in names:
@@ -147,6 +157,7 @@ def unique(
 
 
 def _result(feature: FeatureMap, taps: Sequence[str]) -> Column:
+    """Return the column of one result."""
     facts = {
         "layer": feature.layer,
         "layout": feature.layout.value,
@@ -158,6 +169,7 @@ def _result(feature: FeatureMap, taps: Sequence[str]) -> Column:
 
 
 def _feature_map(column: Column, belongings: Mapping[tuple[str, str], Array]) -> FeatureMap:
+    """Return the result of one column, with its quantization parameters."""
     facts, name = column.facts, column.name
     scale, zero_point = belongings.get((_SCALE, name)), belongings.get((_ZERO_POINT, name))
     return FeatureMap(
@@ -172,6 +184,6 @@ def _feature_map(column: Column, belongings: Mapping[tuple[str, str], Array]) ->
 
 
 def _taps(columns: Iterable[Column]) -> tuple[str, ...]:
-    """Each tap has a result at least, which tells it."""
+    """Return the taps in order, from the facts of their results; each tap has at least one."""
     found = {column.facts["tap_index"]: column.facts["tap"] for column in columns if column.facts.get("tap")}
     return tuple(found.get(index, "") for index in range(max(found, default=-1) + 1))

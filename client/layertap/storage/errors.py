@@ -1,21 +1,23 @@
-"""What can be wrong with a file of features."""
+"""Define the errors of files of features."""
 
 from __future__ import annotations
 
 
 class StorageError(ValueError):
-    """Features that a file cannot hold, or a file that holds none; the message says which and what to do."""
+    """Features that a format cannot hold, or a file that holds no features; the message says what to do."""
 
 
 class RowMismatchError(StorageError):
-    """A row that does not fit those before it."""
+    """A row that differs from the rows before it in name, shape or dtype."""
 
     reason = "SHAPE_DIFFERS"
+    """Reason code in lists of errors."""
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether what a file holds is at fault, and not the disk, the memory or what is installed.
+    """Return whether an error while reading comes from the file's content.
 
-    The libraries that read files do not say: over a damaged one each raises whatever it stumbles over.
+    Errors of the disk, the memory or the installation do not. The libraries that read files raise arbitrary exceptions
+    on damaged content, so every other error counts as damage.
     """
     return not isinstance(error, OSError | MemoryError | ImportError)

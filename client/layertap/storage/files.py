@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, whatever stops the program or the machine."""
+"""Replace files and folders atomically and durably, even if the program or the machine stops."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-_LONGEST_STEM = 100
+_MAX_STEM_LENGTH = 100
+"""Maximum length of a file's stem in characters."""
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write; what was written there takes the place of ``path`` at once, and durably, when the block ends."""
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; when the block ends, rename it to ``path`` atomically and durably."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
@@ -27,13 +28,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, of a folder: a new one to write into.
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to write to; when the block ends, rename it to ``path`` durably.
 
-    A folder takes another's place in two steps, of which the first moves the old one to ``.NAME.old``: `standing` finds
-    it there where only that one was done.
+    Replacing a folder takes two renames: the old folder is first moved to ``.NAME.old``. After an interruption between
+    the two, `locate_folder` finds the old folder there.
     """
-    target = path.resolve()  # of a link what it leads to is replaced
+    target = path.resolve()  # replaces the target of a link, not the link
     partial, old = target.with_name(f".{target.name}.partial"), _old(target)
     remove(partial)
     try:
@@ -55,14 +56,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     remove(old)
 
 
-def standing(path: Path) -> Path:
-    """The folder, or what was there before it where `replacing_folder` was stopped between its two steps."""
+def locate_folder(path: Path) -> Path:
+    """Return the folder, or its old version if `replace_folder` was interrupted between its two renames."""
     target = path.resolve()
     return _old(target) if _old(target).exists() and not target.exists() else path
 
 
 def remove(path: Path) -> None:
-    """A file or a folder, if it is there."""
+    """Delete a file or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -70,11 +71,12 @@ def remove(path: Path) -> None:
 
 
 def _old(target: Path) -> Path:
+    """Return the temporary name of the old version of a folder."""
     return target.with_name(f".{target.name}.old")
 
 
 def sync(path: Path) -> None:
-    """Waits until the file, or the names in a folder, are on the disk."""
+    """Wait until a file's data, or a folder's entries, are on the disk."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)
@@ -83,6 +85,6 @@ def sync(path: Path) -> None:
 
 
 def stem_of(name: str) -> str:
-    """A file name like the name: ``stage_4_gap`` for ``stage:4 | gap``. Several names may have one."""
+    """Return a file name stem for a result: ``stage_4_gap`` for ``stage:4 | gap``. Names may share a stem."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
-    return plain[:_LONGEST_STEM] or "result"
+    return plain[:_MAX_STEM_LENGTH] or "result"

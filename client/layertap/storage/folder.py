@@ -1,4 +1,4 @@
-"""A folder: one ``.npy`` a result, which can be mapped into memory, and ``layertap.json`` with names and facts."""
+"""Store features in a folder: one memory-mappable ``.npy`` per result, and ``layertap.json`` with names and facts."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from pathlib import Path
 
 import numpy as np
 
-from layertap.storage.content import Column, Content, unique
+from layertap.storage.content import Column, Content, make_unique
 from layertap.storage.errors import StorageError
-from layertap.storage.files import replacing_folder, standing, stem_of
+from layertap.storage.files import locate_folder, replace_folder, stem_of
 
 LISTING = "layertap.json"
+"""Name of the file with names and facts."""
 
 
 def write(path: Path, content: Content) -> None:
+    """Write the content to a folder; files that are not features are kept.
+
+    Raises:
+        StorageError: the folder contains other files and no features.
+    """
     others = _others(path)
-    with replacing_folder(path) as partial:
+    with replace_folder(path) as partial:
         _write(partial, content)
         for other in others:
             _keep(other, partial)
 
 
 def _write(folder: Path, content: Content) -> None:
-    keys = unique((column.name for column in content.columns), key_of=stem_of, fold=str.lower)
+    """Write the arrays and the listing to an empty folder."""
+    keys = make_unique((column.name for column in content.columns), key_of=stem_of, fold=str.lower)
     rows = []
     for key, column in zip(keys, content.columns, strict=True):
         np.save(folder / f"{key}.npy", column.array, allow_pickle=False)
@@ -34,12 +41,16 @@ def _write(folder: Path, content: Content) -> None:
 
 
 def read(path: Path) -> Content:
-    """A folder without a listing is read by the names of its files."""
-    path = standing(path)
+    """Read a folder; without a listing, results are named after their files.
+
+    Raises:
+        StorageError: the folder contains no arrays.
+    """
+    path = locate_folder(path)
     if not (path / LISTING).exists():
         files = sorted(file for file in path.iterdir() if file.suffix == ".npy")
         if not files:
-            raise StorageError("it holds no .npy")
+            raise StorageError("the folder contains no .npy file")
         return Content(tuple(Column(file.stem, _array(file)) for file in files))
     facts = json.loads((path / LISTING).read_text())
     rows, paths = facts.pop("columns"), facts.pop("paths")
@@ -47,27 +58,30 @@ def read(path: Path) -> Content:
 
 
 def _array(file: Path) -> np.ndarray:
+    """Load one array."""
     array: np.ndarray = np.load(file, allow_pickle=False)
     return array
 
 
 def _others(path: Path) -> list[Path]:
-    """What a folder holds besides features.
+    """Return the files and folders inside the folder that are not features.
 
     Raises:
-        StorageError: it holds no features, and so is none that may be replaced.
+        StorageError: the folder is not empty and contains no features, so it must not be replaced.
     """
-    folder = standing(path)
+    folder = locate_folder(path)
     if not folder.exists() or not any(folder.iterdir()):
         return []
     if not (folder / LISTING).exists():
-        raise StorageError(f"{path} holds other things; name an empty folder, or a file with a suffix such as .npz")
+        raise StorageError(
+            f"{path} contains files other than features; name an empty folder, or a file with a suffix such as .npz"
+        )
     own = {LISTING, *(row["file"] for row in json.loads((folder / LISTING).read_text())["columns"])}
     return [item for item in folder.iterdir() if item.name not in own]
 
 
 def _keep(other: Path, folder: Path) -> None:
-    """A copy, so that the folder of before stays whole until the new one is."""
+    """Copy a file or folder that is not features, so that the old folder stays complete until it is replaced."""
     if other.is_dir() and not other.is_symlink():
         shutil.copytree(other, folder / other.name, symlinks=True, dirs_exist_ok=True)
     elif not (folder / other.name).exists():

@@ -1,4 +1,4 @@
-"""Which format a suffix names. Each is a module, imported when it is used: what it needs is an extra."""
+"""Select the format by the file's suffix. Each format is a module, imported on first use because it needs an extra."""
 
 from __future__ import annotations
 
@@ -19,33 +19,38 @@ FORMATS: Mapping[str, str] = {
     ".parquet": "parquet",
     "": "folder",
 }
+"""Module of each suffix; a folder has none."""
 BULK_SUFFIXES = (".zarr", ".parquet", ".safetensors")
+"""Suffixes of the formats that can grow."""
 
 
 class Format(Protocol):
-    """What a module of a format has."""
+    """The functions that the module of every format has."""
 
-    def write(self, path: Path, content: Content) -> None: ...
+    def write(self, path: Path, content: Content) -> None:
+        """Write the content to a file or folder, replacing what exists."""
 
-    def read(self, path: Path) -> Content: ...
+    def read(self, path: Path) -> Content:
+        """Read the content of a file or folder."""
 
 
 class BulkFormat(Format, Protocol):
-    """What it has besides where its files can grow."""
+    """The functions that the module of a format that can grow has."""
 
-    def parts(self, out: Path, rows_per_part: int) -> Parts: ...
+    def parts(self, out: Path, rows_per_part: int) -> Parts:
+        """Return the parts of an output."""
 
 
 def format_of(path: Path) -> Format:
-    """The format that the path's suffix names.
+    """Return the module of the format that the path's suffix names.
 
     Raises:
-        StorageError: none.
-        ImportError: its library is not installed; the message says how to get it.
+        StorageError: the suffix names no format.
+        ImportError: the format's library is not installed; the message says how to install it.
     """
     if path.suffix not in FORMATS:
         suffixes = ", ".join(filter(None, FORMATS))
-        raise StorageError(f"features are saved as {suffixes} or a folder without a suffix, not as {path.name!r}")
+        raise StorageError(f"expected a file that ends in {suffixes} or a folder without a suffix, got {path.name!r}")
     try:
         return cast("Format", importlib.import_module(f"layertap.storage.{FORMATS[path.suffix]}"))
     except ImportError as error:
@@ -54,7 +59,12 @@ def format_of(path: Path) -> Format:
 
 
 def bulk_format_of(path: Path) -> BulkFormat:
-    """As `format_of`, of those that can grow."""
+    """Return the module of the format that the path's suffix names, if the format can grow.
+
+    Raises:
+        StorageError: the suffix names no such format.
+        ImportError: the format's library is not installed.
+    """
     if path.suffix not in BULK_SUFFIXES:
-        raise StorageError(f"an output in bulk ends in one of {', '.join(BULK_SUFFIXES)}, not {path.name!r}")
+        raise StorageError(f"expected a bulk output that ends in one of {', '.join(BULK_SUFFIXES)}, got {path.name!r}")
     return cast("BulkFormat", format_of(path))

@@ -1,7 +1,7 @@
-"""``.npz``: one ``.npy`` a result in a zip archive, by its name, as `numpy.load` reads it.
+"""Store features as ``.npz``: a zip archive with one ``.npy`` per result, as `numpy.load` reads it.
 
-Where the images of the rows are known, ``path`` is an array of strings. Other facts are in the archive's comments,
-where they are in nobody's way.
+If the rows' images are known, the array of strings ``path`` holds their paths. Other facts are in the comments of the
+archive and its members, which other programs ignore.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ from pathlib import Path
 
 import numpy as np
 
-from layertap.storage.content import Column, Content, Facts, unique
-from layertap.storage.files import replacing
+from layertap.storage.content import Column, Content, Facts, make_unique
+from layertap.storage.files import replace_file
 
 _PATHS = "paths"
+"""Fact of the column with the paths."""
 
 
 def write(path: Path, content: Content) -> None:
+    """Write the content to an archive."""
     columns = list(content.columns)
     if content.paths:
         columns.append(Column("path", np.array(content.paths), {_PATHS: True}))
-    keys = unique((column.name for column in columns), key_of=_key_of)
-    with replacing(path) as partial, zipfile.ZipFile(partial, "w", allowZip64=True) as archive:
+    keys = make_unique((column.name for column in columns), key_of=_key_of)
+    with replace_file(path) as partial, zipfile.ZipFile(partial, "w", allowZip64=True) as archive:
         archive.comment = _comment(content.facts)
         for key, column in zip(keys, columns, strict=True):
             member = zipfile.ZipInfo(f"{key}.npy")
@@ -34,6 +36,7 @@ def write(path: Path, content: Content) -> None:
 
 
 def read(path: Path) -> Content:
+    """Read the content of an archive."""
     with zipfile.ZipFile(path) as archive:
         facts = _facts(archive.comment)
         columns = [_column(archive, member) for member in archive.infolist() if member.filename.endswith(".npy")]
@@ -42,11 +45,12 @@ def read(path: Path) -> Content:
 
 
 def _key_of(name: str) -> str:
-    """A zip archive's names end at a zero byte."""
+    """Return the name without zero bytes, at which names in a zip archive end."""
     return name.replace("\0", "_")
 
 
 def _column(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Column:
+    """Read one member of the archive."""
     facts = _facts(member.comment)
     with archive.open(member) as file:
         array = np.lib.format.read_array(file, allow_pickle=False)
@@ -54,11 +58,12 @@ def _column(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Column:
 
 
 def _comment(facts: Facts) -> bytes:
+    """Return facts as a zip comment."""
     return json.dumps(facts).encode()
 
 
 def _facts(comment: bytes) -> Facts:
-    """Another program's archive may have any comment."""
+    """Return the facts in a zip comment; archives of other programs may have any comment."""
     try:
         facts = json.loads(comment or b"{}")
     except ValueError:

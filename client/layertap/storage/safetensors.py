@@ -1,6 +1,6 @@
-"""``.safetensors``: one tensor a result, by its name; facts and paths are the metadata ``layertap``, as JSON.
+"""Store features as ``.safetensors``: one tensor per result; facts and paths are the JSON metadata ``layertap``.
 
-In bulk a part is a file of its own beside the one that was named: ``features-00000.safetensors`` … .
+The parts of a bulk output are files beside the named one: ``features-00000.safetensors``, and so on.
 """
 
 from __future__ import annotations
@@ -12,16 +12,23 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from layertap.storage.content import Column, Content, joined, unique
-from layertap.storage.files import replacing
+from layertap.storage.content import Column, Content, concatenate, make_unique
+from layertap.storage.files import replace_file
 from layertap.storage.parts import FileParts, Parts, part_files
 
 _RESERVED = "__metadata__"
+"""Key that the format reserves."""
 _METADATA = "layertap"
+"""Key of the metadata."""
 
 
 def write(path: Path, content: Content) -> None:
-    keys = unique((column.name for column in content.columns), reserved=[_RESERVED])
+    """Write the content to a file.
+
+    Raises:
+        OSError: the system refused the write; safetensors reports it as an error of its own.
+    """
+    keys = make_unique((column.name for column in content.columns), reserved=[_RESERVED])
     rows = [
         {"key": key, "name": column.name, **column.facts} for key, column in zip(keys, content.columns, strict=True)
     ]
@@ -30,29 +37,30 @@ def write(path: Path, content: Content) -> None:
         key: np.ascontiguousarray(column.array).reshape(column.array.shape)
         for key, column in zip(keys, content.columns, strict=True)
     }
-    with replacing(path) as partial:
+    with replace_file(path) as partial:
         try:
             save_file(tensors, partial, metadata={_METADATA: json.dumps(facts)})
-        except SafetensorError as error:  # so it calls what the system refused
+        except SafetensorError as error:  # safetensors wraps errors of the system
             raise OSError(str(error)) from error
 
 
 def read(path: Path) -> Content:
-    """Where there is no such file, its parts, one behind the other."""
+    """Read a file, or, if it does not exist, its part files in order."""
     files = [] if path.exists() else part_files(path.parent, path.stem, path.suffix)
-    return joined([_read_file(file) for file in files]) if files else _read_file(path)
+    return concatenate([_read_file(file) for file in files]) if files else _read_file(path)
 
 
 def parts(out: Path, rows_per_part: int) -> Parts:
-    """Part files beside the one that was named."""
+    """Return the parts of an output: files beside the named one."""
     return FileParts(out, rows_per_part, out.parent, out.stem, write, _read_file, read_paths)
 
 
 def _read_file(path: Path) -> Content:
+    """Read one file."""
     with safe_open(path, framework="np") as file:
         text = (file.metadata() or {}).get(_METADATA)
         if text is None:
-            return Content(tuple(Column(key, file.get_tensor(key)) for key in file.keys()))  # noqa: SIM118 - no mapping
+            return Content(tuple(Column(key, file.get_tensor(key)) for key in file.keys()))  # noqa: SIM118 - not a mapping
         facts = json.loads(text)
         rows, paths = facts.pop("columns"), facts.pop("paths")
         columns = tuple(Column(row["name"], file.get_tensor(row["key"]), row) for row in rows)
@@ -60,6 +68,6 @@ def _read_file(path: Path) -> Content:
 
 
 def read_paths(path: Path) -> tuple[str, ...]:
-    """The image of each row, without the tensors."""
+    """Read the path of each row's image, without the tensors."""
     with safe_open(path, framework="np") as file:
         return tuple(json.loads(file.metadata()[_METADATA])["paths"])

@@ -1,6 +1,7 @@
-"""Pictures for papers, with matplotlib. Needs the extra ``viz``.
+"""Draw feature maps, statistics and comparisons with matplotlib. Needs the extra ``viz``.
 
-`collect` asks a server; each ``…_figure`` draws what it answered, as a matplotlib ``Figure``; `save` writes that.
+`collect` extracts what the figures show, each ``…_figure`` returns a matplotlib ``Figure``, and `save` writes it to a
+file.
 """
 
 from layertap.viz.compare import cka_figure, similarities_figure

@@ -1,4 +1,4 @@
-"""How layers differ: between two images, or between two models."""
+"""Draw how layers differ: between two images, or between two models."""
 
 from __future__ import annotations
 
@@ -14,31 +14,39 @@ from layertap.types import Array
 from layertap.viz.labels import NO_LABELS
 from layertap.viz.layer_axis import LAYER, NAME, TITLE, layer_panels
 from layertap.viz.page import MARGIN, Page
-from layertap.viz.scale import GREY_REMARK, colours, draw_bar, masked, scale_of
-from layertap.viz.style import LINE, SECOND_LINE, limits, styled
+from layertap.viz.scale import GREY_REMARK, colours, draw_bar, mask_nonfinite, scale_of
+from layertap.viz.style import LINE, SECOND_LINE, limits, with_style
 from layertap.viz.text import height_of, width_of
 
-SMALLEST = 2.2
-"""Inches of a side of the matrix."""
+MIN_SIDE = 2.2
+"""Minimum width and height of the matrix in inches."""
 GAP, BAR, BAR_LABELS = 0.15, 0.12, 0.45
-LONGEST_BAR = 2.2
-LONGEST_NAME = 2.8
-"""Inches of a layer's name beside and below the matrix."""
+"""Widths of the gap beside the matrix, of the colour bar and of its labels, in inches."""
+MAX_BAR = 2.2
+MAX_NAME = 2.8
+"""Maximum lengths of the colour bar and of a layer's name, in inches."""
 DISTANCE = "relative L2 distance"
+"""Title of the panel of distances."""
 CLOSE, TINY = 0.9, 1e-6
-"""Similarities above the one are drawn close up, but no closer than the other."""
+"""Similarity above which the axis is zoomed in, and the minimum range of that axis."""
 
 
-@styled
+@with_style
 def similarities_figure(
     layers: Sequence[LayerSimilarity], heading: str = "", labels: Mapping[str, str] = NO_LABELS
 ) -> Figure:
-    """Draw cosine similarity, relative L2 distance and, where there is any, linear CKA of each layer, a panel each.
+    """Draw cosine similarity, relative L2 distance and linear CKA of each layer, one panel for each.
 
-    ``labels`` are what to call layers instead of their names.
+    Args:
+        layers: the similarity of each layer, from the first to the last.
+        heading: text above the panels.
+        labels: text to show instead of a layer's name, by name.
+
+    Returns:
+        The figure; a panel is omitted if no layer has its value.
 
     Raises:
-        ValueError: there is no layer.
+        ValueError: there are no layers.
     """
     if not layers:
         raise ValueError("there is no layer to draw")
@@ -57,12 +65,13 @@ def similarities_figure(
 
 
 def _draw(axes: Axes, values: Sequence[float], color: str, *, is_distance: bool) -> None:
+    """Draw the values of one panel, and choose the range of its axis."""
     axes.plot(values, range(len(values)), "o-", markersize=3.5, linewidth=0.8, color=color)
     low, high = limits([np.asarray(values)])
     if is_distance:
         axes.set_xlim(0, 1.05 * high or 1)
     elif low > CLOSE:
-        # Close up; the numbers say what is drawn, where round ones would need too many digits.
+        # Zoomed in: label the ends with their own values, since round ones would need too many digits.
         margin = 0.08 * max(1 - low, TINY)
         axes.set_xlim(low - margin, 1 + margin)
         axes.set_xticks([low, 1], [f"{low:.6g}", "1"])
@@ -72,25 +81,23 @@ def _draw(axes: Axes, values: Sequence[float], color: str, *, is_distance: bool)
     axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
-@styled
+@with_style
 def cka_figure(matrix: Array, rows: tuple[str, Sequence[str]], columns: tuple[str, Sequence[str]]) -> Figure:
     """Draw the linear CKA of every layer of one model with every layer of another, as a heat map.
 
     Args:
-        matrix: float, layers of one × layers of the other, 0 to 1.
-        rows: one model's name and its layers.
-        columns: the other's.
+        matrix: float array of shape layers of one model × layers of the other, 0 to 1.
+        rows: name and layers of the first model.
+        columns: name and layers of the second model.
 
     Raises:
-        ValueError: there is no layer.
+        ValueError: there are no layers.
     """
     if not matrix.size:
         raise ValueError("there is no layer to draw")
     page = Page(0)
-    names, other_names = (
-        [page.notes.fit(name, LONGEST_NAME, NAME) for name in layers] for _, layers in (rows, columns)
-    )
-    height, width = (max(LAYER * len(some), SMALLEST) for some in (names, other_names))
+    names, other_names = ([page.notes.fit(name, MAX_NAME, NAME) for name in layers] for _, layers in (rows, columns))
+    height, width = (max(LAYER * len(some), MIN_SIDE) for some in (names, other_names))
     beside, below = (max(width_of(name, NAME) for name in some) + 0.1 for some in (names, other_names))
     title = height_of(1, TITLE) + 0.05
     left, top = MARGIN + title + beside, MARGIN + 0.05
@@ -106,13 +113,14 @@ def cka_figure(matrix: Array, rows: tuple[str, Sequence[str]], columns: tuple[st
 
 
 def _draw_matrix(page: Page, matrix: Array, box: tuple[float, float, float, float]) -> Axes:
+    """Draw the matrix and its colour bar."""
     left, top, width, height = box
     axes = page.axes(*box)
     scale = scale_of([np.array([0.0, 1.0])])
-    axes.imshow(masked(matrix), cmap=colours(), norm=scale, aspect="auto", interpolation="nearest")
+    axes.imshow(mask_nonfinite(matrix), cmap=colours(), norm=scale, aspect="auto", interpolation="nearest")
     if not np.isfinite(matrix).all():
         page.remark(GREY_REMARK)
-    bar = page.axes(left + width + GAP, top, BAR, min(height, LONGEST_BAR))
+    bar = page.axes(left + width + GAP, top, BAR, min(height, MAX_BAR))
     draw_bar(bar, scale, colours())
     bar.set_ylabel("linear CKA", fontsize=TITLE, labelpad=3)
     return axes

@@ -1,4 +1,4 @@
-"""What the values of a result are, and so how they are drawn: maps, matrices, class scores, a summary, a vector."""
+"""Choose how to draw the values of a result: as maps, matrices, class scores, a summary or a vector."""
 
 from __future__ import annotations
 
@@ -10,40 +10,49 @@ import numpy as np
 from layertap.types import Array, LayerInfo, Layout, TokenGrid
 
 SUMMARY_BLOCK = "stats"
+"""Name of the block that computes a summary."""
 SUMMARY = ("smallest", "largest", "mean", "standard deviation", "fraction of zeros", "Euclidean norm")
-"""The values of the block `stats`, in its order."""
+"""Names of the values of the block `stats`, in order."""
 _MAPS, _MATRIX = 3, 2
-"""Axes of maps and of a matrix, without the batch."""
+"""Number of axes of maps and of a matrix, without the batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Form:
-    """The values of a result, laid out to be drawn. At most one of ``maps``, ``matrices`` and ``names`` is there."""
+    """The values of a result arranged for drawing; at most one of ``maps``, ``matrices`` and ``names`` is set."""
 
     maps: Array | None = None
-    """C×H×W, each with its place in the picture."""
+    """Array of shape C×H×W whose values have spatial positions."""
     matrices: Array | None = None
-    """K×A×B without a place in the picture."""
+    """Array of shape K×A×B whose values have no spatial positions."""
     indices: tuple[str, ...] = ()
-    """What to call each map or matrix instead of its number."""
+    """Label of each map or matrix; empty to number them."""
     names: tuple[str, ...] = ()
-    """Of the values of a vector: classes, or the statistics of a summary."""
+    """Name of each value of a vector: classes, or the statistics of a summary."""
     is_summary: bool = False
+    """Whether the values are those of the block `stats`."""
     note: str = ""
-    """What the maps or matrices are, where they are not the channels of a layer."""
+    """What the maps or matrices are, if they are not a layer's channels."""
 
 
-def form_of(
+def choose_form(
     values: Array, layout: Layout, layer: LayerInfo | None, grids: Mapping[int, TokenGrid], labels: tuple[str, ...]
 ) -> Form:
     """Return how to draw the values of one image.
 
-    ``grids`` are the token grids of the model by their count of tokens, ``labels`` its class names.
+    Args:
+        values: the values, without the batch.
+        layout: their layout.
+        layer: the layer that they come from, if known.
+        grids: the token grids of the model by their number of tokens.
+        labels: the model's class names.
     """
     maps = _maps(values, layout, layer.tokens if layer else None)
     if maps is not None and maps.shape[1:] != (1, 1):
         return Form(maps)
-    if values.size <= 1 or values.ndim < _MATRIX or values.size == max(values.shape):  # a vector, whatever its axes
+    if (
+        values.size <= 1 or values.ndim < _MATRIX or values.size == max(values.shape)
+    ):  # a vector with any number of axes
         return Form(names=labels) if len(labels) == values.size > 1 else Form()
     tokens = values.shape[-1]
     if values.ndim == _MAPS and tokens == values.shape[-2] and tokens in grids:
@@ -53,12 +62,12 @@ def form_of(
 
 
 def summary_form(values: Array) -> Form:
-    """Return how to draw what the block `stats` gives."""
+    """Return how to draw the values of the block `stats`."""
     return Form(names=SUMMARY, is_summary=True) if values.shape == (len(SUMMARY),) else Form()
 
 
 def grids_of(layers: Iterable[LayerInfo]) -> dict[int, TokenGrid]:
-    """Return the token grids of a model by their count of tokens; none where two grids have the same count."""
+    """Return the token grids of a model by number of tokens, without numbers that several grids share."""
     found: dict[int, set[TokenGrid]] = {}
     for grid in {layer.tokens for layer in layers if layer.tokens}:
         found.setdefault(grid.prefix + grid.height * grid.width, set()).add(grid)
@@ -66,7 +75,7 @@ def grids_of(layers: Iterable[LayerInfo]) -> dict[int, TokenGrid]:
 
 
 def _maps(values: Array, layout: Layout, tokens: TokenGrid | None) -> Array | None:
-    """Return C×H×W; tokens that have no place (class, registers) are left out."""
+    """Return values as C×H×W, without tokens that have no position (class, registers); None if impossible."""
     if values.ndim == _MAPS and layout in {Layout.NCHW, Layout.NHWC}:
         return np.moveaxis(values, -1, 0) if layout is Layout.NHWC else values
     if values.ndim == _MATRIX and layout is Layout.TOKENS and tokens:
@@ -77,7 +86,7 @@ def _maps(values: Array, layout: Layout, tokens: TokenGrid | None) -> Array | No
 
 
 def _attention(what: str, values: Array, grid: TokenGrid) -> Form:
-    """Lay heads×tokens×tokens out on the token grid: the row of the first token, or the mean of all rows."""
+    """Arrange heads×tokens×tokens on the token grid: the row of the first token, or the mean of all rows."""
     rows = values[:, 0] if grid.prefix else values.mean(axis=1)
     source = {0: "mean over all queries", 1: "from the class token"}.get(grid.prefix, "from token 0")
     maps = rows[:, grid.prefix :].reshape(len(values), grid.height, grid.width)
@@ -86,7 +95,7 @@ def _attention(what: str, values: Array, grid: TokenGrid) -> Form:
 
 
 def _matrices(values: Array, layout: Layout) -> Form:
-    """Lay the last two axes out as images, one for each index of the axes before them."""
+    """Arrange the last two axes as images, one for each index of the axes before them."""
     shape = values.shape
     matrices = values.reshape(-1, *shape[-2:])
     first = len(shape) - 1  # the batch is axis 0

@@ -1,4 +1,4 @@
-"""The results of images: channels as small maps, class scores, summaries and vectors, beside what the model saw."""
+"""Draw results of images beside the model's view: channels as small maps, class scores, summaries and vectors."""
 
 from __future__ import annotations
 
@@ -16,85 +16,97 @@ from PIL import Image, ImageOps
 from layertap.types import Array, Features, ModelInfo
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result, results_of
-from layertap.viz.scale import GREY_REMARK, colours, draw_bar, masked, scale_of
-from layertap.viz.style import finite, limits, number, save, show_picture, styled
+from layertap.viz.scale import GREY_REMARK, colours, draw_bar, mask_nonfinite, scale_of
+from layertap.viz.style import finite, limits, number, save, show_picture, with_style
 from layertap.viz.text import height_of, width_of
 from layertap.viz.values import HEIGHT as VALUES_HEIGHT
 from layertap.viz.values import draw_scores, draw_summary, draw_values, scores_height
 
 COLUMNS = 6
+"""Number of maps in a row."""
 PHOTO, MAP, GAP = 2.4, 1.22, 0.1
-"""Widths in inches."""
+"""Widths of the photograph, of a map and of the gap between maps, in inches."""
 BAR, BAR_LABELS = 0.1, 0.55
+"""Widths of the colour bar and of its labels, in inches."""
 TITLE, NOTE, CAPTION = 9.0, 8.0, 7.5
-"""Sizes of letters."""
+"""Font sizes in points."""
 CAPTION_HEIGHT = 0.15
+"""Height of the text above a map, in inches."""
 BETWEEN = 0.14
-"""Inches between results, and between pictures."""
+"""Distance between results, and between pictures, in inches."""
 BLOCK = COLUMNS * (MAP + GAP) - GAP
-FLATTEST, TALLEST = 0.25, 1.5
-"""Height by width that a map may take; flatter and taller ones are stretched to it."""
-MOST_MAPS = 1200
-"""Of one figure: more take minutes to draw, and nobody can look at them."""
+"""Width of a row of maps, in inches."""
+MIN_RATIO, MAX_RATIO = 0.25, 1.5
+"""Minimum and maximum ratio of a map's height to its width; other maps are stretched to it."""
+MAX_MAPS = 1200
+"""Maximum maps of one figure; more take minutes to draw and are unreadable."""
 SCALES = ("common", "channel")
+"""Values of ``scale``: one for all maps of a result, or one for each channel."""
 LEGENDS = {
     "common": "The maps of a result share one scale, over all pictures. Above each map: its channel and its own range.",
     "channel": "Each channel has a scale of its own, over all pictures: dark is its lowest value, bright its highest. "
     "Above each map: its channel and its own range.",
 }
+"""Text below the figure for each scale."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One result of every picture, and what is drawn of it."""
+    """One result of all pictures, with its channels to draw and their scales."""
 
     results: tuple[Result, ...]
+    """The result of each picture."""
     channels: list[int]
+    """Channels to draw, in order."""
     scales: dict[int, Normalize]
-    """Channel -> its scale."""
+    """Scale of each channel."""
     is_common: bool
+    """Whether all channels share one scale."""
 
     @property
     def rows(self) -> int:
+        """Number of rows of maps."""
         return -(-len(self.channels) // self.columns)
 
     def planes_of(self, picture: int) -> Array:
-        """Return the maps or matrices of one picture; none for a vector."""
+        """Return the maps or matrices of one picture; an empty array for a vector."""
         planes = self.results[picture].planes
         return np.zeros((0, 1, 1)) if planes is None else planes
 
     @property
     def columns(self) -> int:
-        """One wide cell for a single matrix, else `COLUMNS`."""
+        """Number of maps in a row: 1 for a single matrix, else `COLUMNS`."""
         return 1 if self.results[0].maps is None and len(self.planes_of(0)) == 1 else COLUMNS
 
 
-@styled
+@with_style
 def maps_figure(
     pictures: Sequence[Picture], *, channels: int = 12, picked: Sequence[int] = (), scale: str = "common"
 ) -> Figure:
-    """Draw the pictures, each with its results; of a layer's channels, brighter is higher.
+    """Draw pictures with their results; brighter is higher.
 
-    Of each result the ``channels`` maps of most energy (Euclidean norm, over all the pictures) are shown, or those
-    that are picked. Attention is laid out on the token grid; values without a place are images of their last two axes;
-    vectors as long as the model's list of classes are its five highest classes; other vectors are bars.
+    Of each result, the ``channels`` maps with the highest energy (Euclidean norm over all pictures) are drawn, or the
+    picked ones. Attention is arranged on the token grid. Values without spatial positions are drawn as images of their
+    last two axes. A vector with one value for each of the model's classes is drawn as its five highest classes, another
+    vector as bars.
 
     Args:
-        pictures: what to draw.
-        channels: how many maps of each result.
-        picked: the channels to show instead.
-        scale: ``common`` for one colour scale for all maps of a result, with its bar, or ``channel`` for one for each.
+        pictures: pictures with the same results.
+        channels: number of maps of each result.
+        picked: channels to draw instead.
+        scale: ``common`` for one colour scale with a bar for all maps of a result, or ``channel`` for one for each
+            channel.
 
     Raises:
-        ValueError: there is no result, or none of the picked channels, or there are more maps than can be looked at.
+        ValueError: there are no results, a picked channel does not exist, or the figure would have more than 1200 maps.
     """
     if scale not in SCALES:
-        raise ValueError(f"scale is one of {', '.join(SCALES)}, not {scale!r}")
+        raise ValueError(f"expected scale to be one of {', '.join(SCALES)}, got {scale!r}")
     if not pictures or not pictures[0].results:
-        raise ValueError("there is no result to draw")
-    drawn = [_column(results, channels, picked, is_common=scale == "common") for results in of_each_result(pictures)]
-    if (count := len(pictures) * sum(len(column.channels) for column in drawn)) > MOST_MAPS:
-        raise ValueError(f"a figure shows at most {MOST_MAPS} maps, not {count}; choose fewer channels, taps or images")
+        raise ValueError("there is no result to draw; give at least one tap")
+    drawn = [_column(results, channels, picked, is_common=scale == "common") for results in group_by_result(pictures)]
+    if (count := len(pictures) * sum(len(column.channels) for column in drawn)) > MAX_MAPS:
+        raise ValueError(f"a figure shows at most {MAX_MAPS} maps, got {count}; choose fewer channels, taps or images")
     page = Page(MARGIN + PHOTO + 2 * BETWEEN + BLOCK + GAP + BAR + BAR_LABELS)
     if any(column.channels for column in drawn):
         page.remark(LEGENDS[scale])
@@ -113,12 +125,17 @@ def draw_maps(
     channels: int = 12,
     model: ModelInfo | None = None,
 ) -> None:
-    """Draw the first image's maps (`maps_figure`) beside the image file, and save them.
+    """Draw the maps of the first image beside its file with `maps_figure`, and save the figure.
 
-    With the model's information (`Client.model`) class scores have their names.
+    Args:
+        image: the image file.
+        features: its features.
+        out: the figure's file.
+        channels: number of maps of each result.
+        model: the model (`Client.model`), which provides the names of classes.
 
     Raises:
-        ValueError: there is no result.
+        ValueError: there are no results.
     """
     with Image.open(image) as opened:
         pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
@@ -126,35 +143,35 @@ def draw_maps(
     save(maps_figure([picture], channels=channels), out)
 
 
-def of_each_result(pictures: Sequence[Picture]) -> list[tuple[Result, ...]]:
-    """Return each result as every picture has it."""
+def group_by_result(pictures: Sequence[Picture]) -> list[tuple[Result, ...]]:
+    """Return for each result a tuple with the result of every picture."""
     return list(zip(*(picture.results for picture in pictures), strict=True))
 
 
-def chosen_channels(results: Sequence[Result], count: int, picked: Sequence[int]) -> list[int]:
-    """Return those that were picked, else the ``count`` of most energy, most first; none for a vector.
+def choose_channels(results: Sequence[Result], count: int, picked: Sequence[int]) -> list[int]:
+    """Return the picked channels, or else the ``count`` channels with the highest energy; none for a vector.
 
     Raises:
-        ValueError: a channel that the result does not have.
+        ValueError: a picked channel does not exist.
     """
     planes = [result.planes for result in results if result.planes is not None]
     if not planes or not all(array.size for array in planes):
         return []
     if missing := [channel for channel in picked if not 0 <= channel < len(planes[0])]:
-        raise ValueError(f"{results[0].name} has channels 0 to {len(planes[0]) - 1}, not {missing[0]}")
+        raise ValueError(f"{results[0].name} has channels 0 to {len(planes[0]) - 1}, got {missing[0]}")
     energy = sum(np.square(finite(array).astype(np.float64)).sum(axis=(1, 2)) for array in planes)
     order = [int(channel) for channel in np.argsort(-energy, kind="stable")]
     return list(picked) or order[:count]
 
 
 def title_of(result: Result) -> str:
-    """Return its name, its layer where that is called otherwise, and its shape."""
+    """Return the result's name, its layer if the name does not contain it, and its shape."""
     source = f" of {result.source}" if result.source else ""
     return f"{result.name}{source} ({result.shape})"
 
 
 def write_title(page: Page, result: Result, left: float, top: float, width: float) -> float:
-    """Write the title in at most two lines, and below it what is drawn; return where they end."""
+    """Write a result's title in at most two lines, and its note below; return where they end."""
     title = page.notes.fit(title_of(result), width, TITLE, lines=2, bold=True)
     page.text(left, top, title, fontsize=TITLE, fontweight="bold")
     top += height_of(1 + title.count("\n"), TITLE) + 0.03
@@ -166,12 +183,13 @@ def write_title(page: Page, result: Result, left: float, top: float, width: floa
 
 
 def cell_ratio(height: float, width: float) -> float:
-    """Return height by width of the box that an image of this size is drawn in."""
-    return min(max(height / max(width, 1), FLATTEST), TALLEST)
+    """Return the ratio of height to width of the box in which an image of this size is drawn."""
+    return min(max(height / max(width, 1), MIN_RATIO), MAX_RATIO)
 
 
 def _column(results: tuple[Result, ...], count: int, picked: Sequence[int], *, is_common: bool) -> _Column:
-    channels = chosen_channels(results, count, picked)
+    """Choose the channels and scales of one result."""
+    channels = choose_channels(results, count, picked)
     planes = {
         channel: [result.planes[channel] for result in results if result.planes is not None] for channel in channels
     }
@@ -181,6 +199,7 @@ def _column(results: tuple[Result, ...], count: int, picked: Sequence[int], *, i
 
 
 def _draw_photo(page: Page, picture: Picture, top: float) -> float:
+    """Draw the model's view of the image with its title; return where it ends."""
     title = page.notes.fit(picture.title, PHOTO, TITLE, lines=2)
     top += height_of(1 + title.count("\n"), TITLE) + 0.03
     height = PHOTO * cell_ratio(*picture.pixels.shape[:2])
@@ -189,6 +208,7 @@ def _draw_photo(page: Page, picture: Picture, top: float) -> float:
 
 
 def _draw_results(page: Page, columns: Sequence[_Column], index: int, top: float) -> float:
+    """Draw all results of one picture, one below the other; return where they end."""
     left = MARGIN + PHOTO + 2 * BETWEEN
     for column in columns:
         result = column.results[index]
@@ -199,9 +219,10 @@ def _draw_results(page: Page, columns: Sequence[_Column], index: int, top: float
 
 
 def _draw_maps(page: Page, column: _Column, index: int, left: float, top: float) -> float:
+    """Draw the maps of one result; return where they end."""
     planes = column.planes_of(index)
     width = BLOCK if column.columns == 1 else MAP
-    height = min(width * cell_ratio(*planes.shape[1:]), TALLEST * MAP)
+    height = min(width * cell_ratio(*planes.shape[1:]), MAX_RATIO * MAP)
     step = height + CAPTION_HEIGHT + GAP / 2
     for position, channel in enumerate(column.channels):
         row, place = divmod(position, column.columns)
@@ -217,15 +238,15 @@ def _draw_maps(page: Page, column: _Column, index: int, left: float, top: float)
 
 
 def draw_plane(page: Page, axes: Axes, plane: Array, scale: Normalize) -> None:
-    """Fill the axes with one map; what is not finite is grey, and a remark says so."""
-    axes.imshow(masked(plane), cmap=colours(), norm=scale, interpolation="nearest", aspect="auto")
+    """Draw one map; values that are not finite are grey, and a remark is added."""
+    axes.imshow(mask_nonfinite(plane), cmap=colours(), norm=scale, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     if not np.isfinite(plane).all():
         page.remark(GREY_REMARK)
 
 
 def _caption(result: Result, channel: int, plane: Array, width: float) -> str:
-    """Return what to call a map and its range, in as many digits as fit; without the range where none do."""
+    """Return a map's label and range with as many digits as fit, or the label alone if none fit."""
     called = result.indices[channel] if result.indices else str(channel)
     before = f"{called}: " if called else ""
     if not np.isfinite(plane).any():
@@ -236,6 +257,7 @@ def _caption(result: Result, channel: int, plane: Array, width: float) -> str:
 
 
 def _draw_values(page: Page, column: _Column, index: int, left: float, top: float) -> float:
+    """Draw a result without maps; return where it ends."""
     result = column.results[index]
     if not result.values.size:
         page.text(left, top, "no values", fontsize=TITLE)

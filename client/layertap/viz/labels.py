@@ -1,4 +1,4 @@
-"""What layers are called in figures."""
+"""Choose the labels of layers in figures."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ if TYPE_CHECKING:
     from layertap._client import Client
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
-"""Layers are called by their names."""
+"""Empty labels: layers are labelled with their names."""
 
 
 def labels_of(client: Client, model: str) -> Mapping[str, str]:
-    """What to call each layer of a model, by its name.
+    """Return the label of each layer of a model by the layer's name.
 
     Raises:
-        LayertapError: as of `Client.layers`.
+        LayertapError: as in `Client.layers`.
     """
     return {layer.name: label_of(layer) for layer in client.layers(model)}
 
 
 def label_of(layer: LayerInfo) -> str:
-    """Return its name, behind its module path where that tells more: ``blocks.0.mlp.1 (gelu)``.
+    """Return the label of a layer: its name, after its module path if that adds information.
 
-    Of a name that repeats the path, as in ``/blocks/blocks.0/attn/Softmax_output_0``, the last part is enough.
+    An example is ``blocks.0.mlp.1 (gelu)``. If the name repeats the path, as in
+    ``/blocks/blocks.0/attn/Softmax_output_0``, only its last part is used.
     """
     name, path = layer.name, layer.module_path
-    told = not path or path.startswith(name) or name.startswith(path)
-    if told:
+    is_redundant = not path or path.startswith(name) or name.startswith(path)
+    if is_redundant:
         return name
     scope, _, last = name.strip("/").rpartition("/")
     is_repeated = bool(scope) and scope.rpartition("/")[2].rpartition(".")[2] == path.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Panels side by side that share one axis of layers, from the first at the top to the last at the bottom."""
+"""Draw panels side by side that share one axis of layers, from the first at the top to the last at the bottom."""
 
 from __future__ import annotations
 
@@ -11,36 +11,44 @@ from layertap.viz.style import FAINT, SECOND_LINE
 from layertap.viz.text import height_of, width_of
 
 PANEL, BETWEEN = 1.4, 0.28
-"""Width of a panel and the distance of two, in inches."""
+"""Width of a panel and distance between panels, in inches."""
 LAYER = 0.17
 """Height of a layer's row in inches."""
-FEWEST_ROWS = 4
+MIN_ROWS = 4
+"""Minimum height of a panel in rows."""
 AXIS = 0.5
-"""Height of the numbers and the title of the panels' axes, in inches."""
-WIDEST_NAME = 4.5
-"""Inches; longer names are shortened."""
+"""Height of the numbers and title of a panel's axis, in inches."""
+MAX_NAME = 4.5
+"""Maximum width of a layer's name in inches; longer names are shortened."""
 NAME, TITLE, HEADING = 7.0, 8.5, 9.5
-"""Sizes of letters."""
-ROWS_OF_A_SCREEN = 40
-"""With more rows the panels have titles and numbers at the top too."""
+"""Font sizes in points."""
+ROWS_PER_SCREEN = 40
+"""Number of rows above which panels also have titles and numbers at the top."""
 
 
 def layer_panels(
     layers: Sequence[str], titles: Sequence[str], heading: str, *, marked: Collection[int] = ()
 ) -> tuple[Page, list[Axes], float]:
-    """Return a page of as many panels as titles, their axes, and where the panels end.
+    """Create a page with one panel for each title.
 
-    The names of ``marked`` layers, by position, are red.
+    Args:
+        layers: labels of the layers.
+        titles: title of each panel.
+        heading: text above the panels.
+        marked: positions of the layers whose labels are red.
+
+    Returns:
+        The page, the axes of its panels, and the position of their lower end in inches.
     """
     page = Page(0)
-    names = [page.notes.fit(layer, WIDEST_NAME, NAME) for layer in layers]
+    names = [page.notes.fit(layer, MAX_NAME, NAME) for layer in layers]
     room = max(width_of(name, NAME) for name in names) + 0.1
     page.width = 2 * MARGIN + room + (PANEL + BETWEEN) * len(titles)
     shown = page.notes.fit(heading, page.width - 2 * MARGIN, HEADING, lines=2)
     page.text(page.width / 2, MARGIN, shown, fontsize=HEADING, ha="center")
-    is_tall = len(layers) > ROWS_OF_A_SCREEN
+    is_tall = len(layers) > ROWS_PER_SCREEN
     top = MARGIN + (height_of(1 + shown.count("\n"), HEADING) if shown else 0) + (AXIS if is_tall else 0.05)
-    height = LAYER * max(len(layers), FEWEST_ROWS)
+    height = LAYER * max(len(layers), MIN_ROWS)
     lefts = [MARGIN + room + (PANEL + BETWEEN) * index for index in range(len(titles))]
     axes = [_panel(page, title, (left, top, PANEL, height)) for left, title in zip(lefts, titles, strict=True)]
     for axis in axes:
@@ -55,6 +63,7 @@ def layer_panels(
 
 
 def _panel(page: Page, title: str, box: tuple[float, float, float, float]) -> Axes:
+    """Add one panel to the page."""
     axes = page.axes(*box)
     axes.set_xlabel(title, fontsize=TITLE)
     axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.6)

@@ -1,4 +1,4 @@
-"""Heat maps over what the model saw of an image, each value at the place that its receptive field is centred on."""
+"""Draw heat maps over the model's view of an image, each value at the centre of its receptive field."""
 
 from __future__ import annotations
 
@@ -11,59 +11,73 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 
 from layertap.types import Array
-from layertap.viz.grid import cell_ratio, chosen_channels, of_each_result
+from layertap.viz.grid import cell_ratio, choose_channels, group_by_result
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result
-from layertap.viz.scale import COLOURS, DIVERGING, GREY_REMARK, colours, draw_bar, masked, scale_of
-from layertap.viz.style import finite, limits, show_picture, styled
+from layertap.viz.scale import COLOURS, DIVERGING, GREY_REMARK, colours, draw_bar, mask_nonfinite, scale_of
+from layertap.viz.style import finite, limits, show_picture, with_style
 from layertap.viz.text import height_of
 
 SIDE, GAP = 1.5, 0.12
-"""Width of a picture and the distance of two, in inches."""
+"""Width of a picture and distance between pictures, in inches."""
 ROW_TITLE = 0.2
+"""Width of the title beside a row, in inches."""
 BAR, BAR_LABELS = 0.08, 0.4
+"""Heights of the colour bar and of its labels, in inches."""
 SIZE = 8.0
+"""Font size in points."""
 LINES = 3
-"""Of the name above a column."""
+"""Maximum lines of the name above a column."""
 OPACITY = 0.65
+"""Opacity of the heat map, 0 to 1."""
 PALEST = 0.35
-"""Of the grey photograph below the colours, so that dark places keep a hue."""
+"""Grey level that black becomes in the photograph, 0 to 1, so that colours stay visible in dark regions."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """One heat map of each picture, on one scale."""
+    """One heat map for each picture, all on one scale."""
 
     title: str
+    """Name of the result."""
     detail: str
-    """The channel, or what else the title does not say."""
+    """Channel or note, if the title does not contain it."""
     quantity: str
+    """Label of the colour bar."""
     planes: tuple[Array, ...]
+    """Heat map of each picture, at the picture's size."""
 
     @property
     def is_signed(self) -> bool:
+        """Whether there are negative values."""
         return limits(self.planes)[0] < 0
 
     @property
     def scale(self) -> Normalize:
+        """Scale of all heat maps; 0 is in its middle if there are negative values."""
         return scale_of(self.planes, around_zero=self.is_signed)
 
     @property
     def colours(self) -> Colormap:
+        """Colour map: diverging if there are negative values."""
         return colours(DIVERGING if self.is_signed else COLOURS)
 
 
-@styled
+@with_style
 def overlay_figure(pictures: Sequence[Picture], *, picked: Sequence[int] = ()) -> Figure:
-    """Draw a row for each picture: what the model saw, then each result's heat map over it.
+    """Draw a row for each picture: the model's view, then each result's heat map over it.
 
-    A heat map is the mean magnitude of the channels, or a channel that was picked; its colours are on one scale for
-    all pictures. Values between the layer's places are interpolated.
+    A heat map is the mean magnitude of all channels, or a picked channel. Its colours are on one scale for all
+    pictures. Values between spatial positions are interpolated.
+
+    Args:
+        pictures: pictures with the same results.
+        picked: channels to draw instead of the mean magnitude.
 
     Raises:
-        ValueError: no result has places, or not the picked channels.
+        ValueError: no result has spatial positions, or a picked channel does not exist.
     """
-    columns = [column for results in of_each_result(pictures) for column in _columns(pictures, results, picked)]
+    columns = [column for results in group_by_result(pictures) for column in _columns(pictures, results, picked)]
     if not columns:
         raise ValueError("no result has rows and columns: there is nothing to lay over a picture")
     page = Page(2 * MARGIN + ROW_TITLE + (SIDE + GAP) * (1 + len(columns)) + GAP)
@@ -91,11 +105,12 @@ def overlay_figure(pictures: Sequence[Picture], *, picked: Sequence[int] = ()) -
 
 
 def _left(place: int) -> float:
+    """Return the left edge of a column in inches."""
     return MARGIN + ROW_TITLE + place * (SIDE + GAP)
 
 
 def _titles(page: Page, columns: Sequence[_Column]) -> list[str]:
-    """Return what stands above the picture and above each column."""
+    """Return the text above the picture and above each column."""
     titles = ["what the model saw"]
     for column in columns:
         name = page.notes.fit(column.title, SIDE, SIZE, lines=LINES)
@@ -105,6 +120,7 @@ def _titles(page: Page, columns: Sequence[_Column]) -> list[str]:
 
 
 def _columns(pictures: Sequence[Picture], results: Sequence[Result], picked: Sequence[int]) -> list[_Column]:
+    """Return the columns of one result; none if it has no spatial positions."""
     if any(result.maps is None or not result.maps.size for result in results):
         return []
     name, note, indices = results[0].name, results[0].note, results[0].indices
@@ -118,12 +134,12 @@ def _columns(pictures: Sequence[Picture], results: Sequence[Result], picked: Seq
             "value" if note else "activation",
             _planes(pictures, results, channel),
         )
-        for channel in chosen_channels(results, 0, picked)
+        for channel in choose_channels(results, 0, picked)
     ]
 
 
 def _planes(pictures: Sequence[Picture], results: Sequence[Result], channel: int | None) -> tuple[Array, ...]:
-    """Return each picture's heat map in its pixels: of a channel, or of the mean magnitude of all of them."""
+    """Return each picture's heat map at the picture's size: a channel, or the mean magnitude of all channels."""
     return tuple(
         _plane(result, result.maps, picture, channel)
         for picture, result in zip(pictures, results, strict=True)
@@ -132,7 +148,7 @@ def _planes(pictures: Sequence[Picture], results: Sequence[Result], channel: int
 
 
 def _plane(result: Result, maps: Array, picture: Picture, channel: int | None) -> Array:
-    """Return one heat map in the picture's pixels; NaN where a value that it is made of is not finite."""
+    """Return one heat map at the picture's size, with NaN where a contributing value is not finite."""
     maps = maps if channel is None else maps[channel : channel + 1]
     known, size = finite(maps), picture.pixels.shape[:2]
     plane = result.on_picture(np.abs(known).mean(axis=0) if channel is None else known[0], *size)
@@ -143,10 +159,11 @@ def _plane(result: Result, maps: Array, picture: Picture, channel: int | None) -
 
 
 def _draw(page: Page, axes: Axes, pixels: Array, column: _Column, row: int) -> None:
+    """Draw one heat map over the grey photograph."""
     plane = column.planes[row]
     grey = pixels.mean(axis=2) / 255
     axes.imshow(PALEST + (1 - PALEST) * grey, cmap="gray", vmin=0, vmax=1, aspect="auto")
-    axes.imshow(masked(plane), cmap=column.colours, norm=column.scale, alpha=OPACITY, aspect="auto")
+    axes.imshow(mask_nonfinite(plane), cmap=column.colours, norm=column.scale, alpha=OPACITY, aspect="auto")
     axes.set_axis_off()
     if not np.isfinite(plane).all():
         page.remark(GREY_REMARK)

@@ -1,4 +1,4 @@
-"""A figure whose parts are placed in inches from its top left corner, so that nothing overlaps by chance."""
+"""Place the parts of a figure in inches from its top left corner, so that they cannot overlap."""
 
 from __future__ import annotations
 
@@ -12,50 +12,52 @@ from layertap.viz.style import SOFT
 from layertap.viz.text import Notes, height_of, literal, width_of, wrap
 
 MARGIN = 0.06
+"""Margin in inches."""
 NOTE_SIZE = 6.5
-LARGEST_INCHES = 500
-"""Of a side: matplotlib draws at most 65,535 pixels."""
+"""Font size of notes in points."""
+MAX_INCHES = 500
+"""Maximum width and height in inches; matplotlib draws at most 65,535 pixels."""
 
 
 class Page:
-    """Collects axes and texts; `finish` knows the height, adds the notes and returns the figure."""
+    """A figure under construction: it collects axes and texts; `finish` computes its height and adds the notes."""
 
     def __init__(self, width: float) -> None:
-        """``width`` is in inches, margins included; it may be set later, before `finish`."""
+        """Create a page; ``width`` in inches includes the margins and may be changed before `finish`."""
         self.width = width
         self.notes = Notes()
         self.remarks: list[str] = []
-        """What a reader must know besides; below the figure, each once."""
+        """Sentences below the figure."""
         self._figure = Figure(figsize=(1, 1))
         self._axes: list[tuple[Axes, tuple[float, float, float, float]]] = []
         self._texts: list[tuple[Text, float, float]] = []
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Return new axes whose frame is this box."""
-        # A label of its own: axes of the same place would be taken for the same ones.
+        """Add axes with this box as their frame, in inches, and return them."""
+        # A unique label, because matplotlib would otherwise return existing axes with the same box.
         axes = self._figure.add_axes((0, 0, 1, 1), label=str(len(self._axes)))
         self._axes.append((axes, (left, top, width, height)))
         return axes
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Write a text whose top left corner, or as ``ha`` and ``va`` say, is here."""
+        """Add a text with its top left corner at this position in inches; ``ha`` and ``va`` change the anchor."""
         made = self._figure.text(0, 0, text, **{"va": "top", "fontsize": 8, "linespacing": 1.2, **style})
         self._texts.append((made, left, top))
 
     def remark(self, text: str) -> None:
-        """Put a sentence below the figure, once."""
+        """Add a sentence below the figure, unless it is there already."""
         if text not in self.remarks:
             self.remarks.append(text)
 
     def finish(self, height: float) -> Figure:
-        """Return the figure: so many inches of content, and below them the remarks and the names in full.
+        """Return the figure with ``height`` inches of content, and the remarks and shortened names below it.
 
         Raises:
-            ValueError: it would be larger than can be drawn.
+            ValueError: the figure would be larger than matplotlib can draw.
         """
         total = self._write_notes(height) + MARGIN
-        if max(total, self.width) > LARGEST_INCHES:
-            message = f"the figure would be {self.width:.0f} × {total:.0f} inches, and {LARGEST_INCHES} can be drawn"
+        if max(total, self.width) > MAX_INCHES:
+            message = f"the figure would be {self.width:.0f} × {total:.0f} inches, the maximum is {MAX_INCHES}"
             raise ValueError(f"{message}; choose fewer layers, channels or images")
         self._figure.set_size_inches(self.width, total)
         for axes, (left, top, width, tall) in self._axes:
@@ -65,7 +67,7 @@ class Page:
         return self._figure
 
     def _write_notes(self, top: float) -> float:
-        """Write remarks and notes from here on, the notes in as many columns as fit; return where they end."""
+        """Write remarks, then notes in as many columns as fit, from ``top`` on; return where they end."""
         for remark in self.remarks:
             lines = wrap(remark, self.width - 2 * MARGIN, NOTE_SIZE + 0.5)
             self.text(MARGIN, top, "\n".join(lines), fontsize=NOTE_SIZE + 0.5, color=SOFT)

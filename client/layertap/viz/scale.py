@@ -1,4 +1,4 @@
-"""Colour scales: from values to colours, and the bar that says which."""
+"""Map values to colours, and draw the colour bar."""
 
 from __future__ import annotations
 
@@ -14,41 +14,42 @@ from layertap.types import Array
 from layertap.viz.style import NOT_FINITE, limits, number
 
 COLOURS = "viridis"
-"""Even in lightness, and safe for colour-blind readers."""
+"""Colour map that is uniform in lightness and safe for colour-blind readers."""
 DIVERGING = "PuOr"
-"""For values of both signs, with 0 in the middle; safe too."""
+"""Colour map for values of both signs, with 0 in the middle, safe for colour-blind readers."""
 GREY_REMARK = "Grey: values that are not finite."
+"""Remark on figures with values that are not finite."""
 
 
 def colours(name: str = COLOURS) -> Colormap:
-    """Return the colour map, with a grey of its own for what is not finite."""
+    """Return the colour map with grey for values that are not finite."""
     return colormaps[name].with_extremes(bad=NOT_FINITE)
 
 
 def scale_of(planes: Sequence[Array], *, around_zero: bool = False) -> Normalize:
-    """Return the scale of all finite values; with ``around_zero`` 0 is in its middle."""
+    """Return the scale of all finite values; with ``around_zero``, 0 is in its middle."""
     low, high = limits(planes)
     if around_zero:
         low, high = -max(-low, high, 0.0), max(-low, high, 0.0)
-    if low == high:  # a constant: any width does
+    if low == high:  # a constant: widen the empty range
         low, high = low - (abs(low) or 1.0) / 2, high + (abs(high) or 1.0) / 2
     return Normalize(low, high)
 
 
-def masked(plane: Array) -> Array:
-    """Return the plane with what is not finite masked."""
+def mask_nonfinite(plane: Array) -> Array:
+    """Return the map with values that are not finite masked."""
     return np.ma.masked_array(np.where(np.isfinite(plane), plane, 0), ~np.isfinite(plane))
 
 
 def draw_bar(
     axes: Axes, scale: Normalize, colour_map: Colormap, *, horizontal: bool = False, alpha: float = 1.0
 ) -> None:
-    """Draw the colour bar of a scale with its ends and its middle as ticks."""
+    """Draw the colour bar of a scale with ticks at its ends and its middle."""
     orientation = "horizontal" if horizontal else "vertical"
     bar = axes.figure.colorbar(ScalarMappable(scale, colour_map), cax=axes, orientation=orientation, alpha=alpha)
     low, high = float(scale.vmin or 0), float(scale.vmax or 0)
     ticks = [low, (low + high) / 2, high]
-    bar.set_ticks(ticks, labels=_distinct(ticks))
+    bar.set_ticks(ticks, labels=_distinct_labels(ticks))
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=7, length=2, pad=2)
     if horizontal:
@@ -57,8 +58,8 @@ def draw_bar(
         right.set_horizontalalignment("right")
 
 
-def _distinct(ticks: Sequence[float]) -> list[str]:
-    """Return the numbers in as few digits as tell them apart."""
+def _distinct_labels(ticks: Sequence[float]) -> list[str]:
+    """Return the numbers with as few digits as distinguish them."""
     for digits in range(3, 9):
         texts = [number(tick, digits) for tick in ticks]
         if len(set(texts)) == len(ticks):

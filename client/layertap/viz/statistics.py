@@ -1,4 +1,4 @@
-"""Activation statistics, layer by layer."""
+"""Draw activation statistics layer by layer."""
 
 from __future__ import annotations
 
@@ -12,22 +12,27 @@ from matplotlib.ticker import MaxNLocator
 from layertap.types import LayerStatistics
 from layertap.viz.labels import NO_LABELS
 from layertap.viz.layer_axis import layer_panels
-from layertap.viz.style import FAINT, LINE, SECOND_LINE, styled
+from layertap.viz.style import FAINT, LINE, SECOND_LINE, with_style
 
 TITLES = ("mean ± std", "L2 norm", "zeros (%)", "saturated (%)", "dead channels")
+"""Title of each panel."""
 BROKEN_REMARK = "Red names: layers with values that are NaN or infinite; their moments are of the finite values."
+"""Remark on figures with marked layers."""
 
 
-@styled
+@with_style
 def statistics_figure(
     layers: Sequence[LayerStatistics], heading: str = "", labels: Mapping[str, str] = NO_LABELS
 ) -> Figure:
-    """Draw mean and deviation, norm, zeros, saturation and dead channels of each layer, a panel each.
+    """Draw mean and deviation, norm, zeros, saturation and dead channels of each layer, one panel for each.
 
-    ``labels`` are what to call layers instead of their names.
+    Args:
+        layers: the statistics of each layer, from the first to the last.
+        heading: text above the panels.
+        labels: text to show instead of a layer's name, by name.
 
     Raises:
-        ValueError: there is no layer.
+        ValueError: there are no layers.
     """
     if not layers:
         raise ValueError("there is no layer to draw")
@@ -45,7 +50,7 @@ def statistics_figure(
     norm.plot([one.l2_norm for one in layers], rows, "o-", markersize=3, linewidth=0.8, color=LINE)
     norm.xaxis.set_major_locator(MaxNLocator(3))
     if all(0 < one.l2_norm < math.inf for one in layers):
-        _by_decades(norm, [one.l2_norm for one in layers])
+        _use_log_scale(norm, [one.l2_norm for one in layers])
     zeros.barh(rows, [100 * one.zero_fraction for one in layers], color=LINE)
     saturated.barh(rows, [100 * one.saturated_fraction for one in layers], color=SECOND_LINE)
     for axis in (zeros, saturated):
@@ -57,8 +62,8 @@ def statistics_figure(
     return page.finish(bottom)
 
 
-def _by_decades(axes: Axes, values: Sequence[float]) -> None:
-    """Set a logarithmic scale of whole decades, so that there is more than one number on it."""
+def _use_log_scale(axes: Axes, values: Sequence[float]) -> None:
+    """Set a logarithmic scale of whole decades, so that at least two ticks have numbers."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     high = max(high, low + 1)
     axes.set_xscale("log")

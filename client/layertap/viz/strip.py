@@ -1,4 +1,4 @@
-"""A whole network at a glance: one small cell for each layer."""
+"""Draw a whole network in one figure: one small cell for each layer."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from layertap.viz.grid import cell_ratio, draw_plane
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result
 from layertap.viz.scale import scale_of
-from layertap.viz.style import finite, show_picture, styled
+from layertap.viz.style import finite, show_picture, with_style
 from layertap.viz.text import height_of
 from layertap.viz.values import draw_values
 
 COLUMNS = 8
+"""Number of cells in a row."""
 SIDE, GAP = 1.15, 0.1
-"""Width of a cell and the distance of two, in inches."""
+"""Width of a cell and distance between cells, in inches."""
 SIZE, LINES = 6.5, 3
-"""Of the name below a cell, which may take so many lines."""
+"""Font size in points and maximum lines of the name below a cell."""
 REMARK = "Mean of the channels, each cell on a scale of its own: brighter is higher."
+"""Remark below the figure."""
 
 
-@styled
+@with_style
 def strip_figure(picture: Picture) -> Figure:
-    """Draw the picture, then a cell for each result in its order: the mean of its channels at the picture's size.
+    """Draw the picture, then a cell for each result in order: the mean of its channels at the picture's size.
 
-    Each cell is scaled to its own range, brighter is higher; its name and shape are below. Values without a place are
-    images of their last two axes, or bars.
+    Each cell has its own scale, brighter is higher; its name and shape are below it. Values without spatial positions
+    are drawn as images of their last two axes, or as bars.
 
     Raises:
-        ValueError: there is no result.
+        ValueError: there are no results.
     """
     if not picture.results:
-        raise ValueError("there is no result to draw")
+        raise ValueError("there is no result to draw; give at least one tap")
     height = SIDE * cell_ratio(*picture.pixels.shape[:2])
     page = Page(2 * MARGIN + min(COLUMNS, 1 + len(picture.results)) * (SIDE + GAP) - GAP)
     page.remark(REMARK)
@@ -53,10 +55,12 @@ def strip_figure(picture: Picture) -> Figure:
 
 
 def _caption(page: Page, name: str, shape: str) -> str:
+    """Return the text below a cell: name and shape."""
     return "\n".join([page.notes.fit(name, SIDE, SIZE, lines=LINES), page.notes.fit(shape, SIDE, SIZE)])
 
 
 def _draw_cell(page: Page, axes: Axes, picture: Picture, index: int) -> None:
+    """Draw the picture (index 0) or the result of a cell."""
     if index == 0:
         show_picture(axes, picture.pixels)
         return
@@ -71,7 +75,7 @@ def _draw_cell(page: Page, axes: Axes, picture: Picture, index: int) -> None:
 
 
 def _mean(result: Result, height: int, width: int) -> Array:
-    """Return the mean of the maps in the picture's pixels, or of the matrices; NaN where a value is not finite."""
+    """Return the mean of the maps at the picture's size, or of the matrices, with NaN where a value is not finite."""
     planes = np.zeros((1, 1, 1)) if result.planes is None else result.planes
     is_broken = (~np.isfinite(planes)).any(axis=0)
     mean = finite(planes).mean(axis=0)

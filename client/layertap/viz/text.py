@@ -1,4 +1,4 @@
-"""Texts that fit: measured with the font's own widths, shortened in the middle, given in full in a note."""
+"""Fit texts into a given width: measure them, shorten them in the middle, and repeat them in full in a note."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
 POINTS_PER_INCH = 72
+"""Points per inch."""
 SLACK = 1.04
-"""A renderer rounds each letter to whole pixels: widths may grow by this factor."""
+"""Factor by which widths may grow, since a renderer rounds each letter to whole pixels."""
 LINE_HEIGHT = 1.25
-"""Distance of two lines, in font sizes."""
+"""Distance between lines in font sizes."""
 SEPARATORS = " ./_-|:"
-"""Characters that a line may end after."""
+"""Characters after which a line may end."""
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def clean(text: str) -> str:
-    """Return the text on one line, with question marks for what is no Unicode, as a file's name may be."""
+    """Return the text on one line, with question marks for invalid Unicode, which file names may contain."""
     return " ".join(text.encode(errors="replace").decode().split())
 
 
 def literal(text: str) -> str:
-    """Return the text so that a dollar sign begins no formula."""
+    """Escape dollar signs, which would start a formula."""
     return text.replace("$", r"\$")
 
 
@@ -36,25 +37,26 @@ def width_of(text: str, size: float, *, bold: bool = False) -> float:
 
 @lru_cache(maxsize=10_000)
 def _advance(character: str, bold: bool) -> float:
-    """Return how far a character moves the pen, in font sizes; measured within others, since a space has no ink."""
+    """Return a character's advance in font sizes, measured between other characters, since a space has no ink."""
     return _ink(f"H{character}H", bold) - _ink("HH", bold)
 
 
 def _ink(text: str, bold: bool) -> float:
+    """Return the width of a text at font size 1."""
     font = FontProperties(size=1, weight="bold" if bold else "normal")
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # it is drawn as a box
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # such a glyph is drawn as a box
         width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return float(width)
 
 
 def height_of(lines: int, size: float) -> float:
-    """Return the height of so many lines in inches."""
+    """Return the height of the given number of lines in inches."""
     return lines * LINE_HEIGHT * size / POINTS_PER_INCH
 
 
 def wrap(text: str, inches: float, size: float, *, bold: bool = False) -> list[str]:
-    """Break the text into lines of at most this width, after a separator where one stands in the line's second half."""
+    """Break the text into lines of at most this width, at a separator if one is in the line's second half."""
     lines = []
     while len(text) > 1 and width_of(text, size, bold=bold) > inches:
         cut = _line_end(text, inches, size, bold=bold)
@@ -64,20 +66,20 @@ def wrap(text: str, inches: float, size: float, *, bold: bool = False) -> list[s
 
 
 def _line_end(text: str, inches: float, size: float, *, bold: bool) -> int:
-    """Return how many characters the first line takes."""
-    fits = _most(lambda count: width_of(text[:count], size, bold=bold) <= inches, len(text))
+    """Return the number of characters in the first line."""
+    fits = _largest_true(lambda count: width_of(text[:count], size, bold=bold) <= inches, len(text))
     after_separator = max(text.rfind(mark, 0, fits) + 1 for mark in SEPARATORS)
     return after_separator if after_separator > fits / 2 else max(fits, 1)
 
 
 def _shorten(text: str, kept: int) -> str:
-    """Return the text with an ellipsis in the middle of so many characters that are kept."""
+    """Return the text with an ellipsis in the middle and ``kept`` of its characters."""
     tail = kept // 2
     return f"{text[: kept - tail]}…{text[len(text) - tail :]}"
 
 
-def _most(holds: Callable[[int], bool], largest: int) -> int:
-    """Return the largest number, at most ``largest``, up to which a condition holds."""
+def _largest_true(holds: Callable[[int], bool], largest: int) -> int:
+    """Return the largest number up to ``largest`` for which the condition holds, by bisection."""
     low, high = 0, largest
     while low < high:
         middle = (low + high + 1) // 2
@@ -86,13 +88,14 @@ def _most(holds: Callable[[int], bool], largest: int) -> int:
 
 
 class Notes:
-    """Names that a figure shortens, each with a number by which the figure gives it in full below."""
+    """Names that a figure shortens; each has a number, by which a note gives it in full."""
 
     def __init__(self) -> None:
+        """Create an empty list of notes."""
         self._numbers: dict[str, int] = {}
 
     def fit(self, name: str, inches: float, size: float, *, lines: int = 1, bold: bool = False) -> str:
-        """Return the name in at most so many lines of this width; if it is too long, shortened and with a number."""
+        """Return the name in at most ``lines`` lines of this width, shortened and numbered if it is too long."""
         name = clean(name)
         whole = wrap(name, inches, size, bold=bold)
         if len(whole) <= lines:
@@ -100,11 +103,12 @@ class Notes:
         mark = f" {str(self._numbers.setdefault(name, len(self._numbers) + 1)).translate(_RAISED)}"
 
         def lines_of(kept: int) -> list[str]:
+            """Return the lines of the shortened and numbered name."""
             return wrap(_shorten(name, kept) + mark, inches, size, bold=bold)
 
-        kept = _most(lambda count: len(lines_of(count)) <= lines, len(name) - 1)
+        kept = _largest_true(lambda count: len(lines_of(count)) <= lines, len(name) - 1)
         return literal("\n".join(lines_of(kept)))
 
     def in_full(self) -> list[str]:
-        """Return each shortened name in full, behind its number."""
+        """Return each shortened name in full, after its number."""
         return [f"{str(number).translate(_RAISED)} {name}" for name, number in self._numbers.items()]

@@ -1,4 +1,4 @@
-"""Vectors: the highest classes, the statistics of a summary, and bars of anything else."""
+"""Draw vectors: the highest classes, the statistics of a summary, or bars."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from layertap.viz.style import FAINT, LINE, SOFT, finite, limits, number
 from layertap.viz.text import height_of, width_of
 
 HEIGHT = 0.85
-"""Of the bars of a vector, in inches."""
-MOST_SCORES = 5
+"""Height of the bars of a vector in inches."""
+MAX_SCORES = 5
+"""Number of classes drawn, highest score first."""
 SCORE_HEIGHT, SCORE_SIZE = 0.17, 8.0
+"""Height of a class in inches, and font size in points."""
 LABEL_WIDTH, NUMBER_WIDTH = 2.6, 0.7
-MOST_GAPS = 60
-"""Bars with gaps between them; more would shimmer."""
-MOST_BARS = 1500
-"""With more values than that, a bar spans the range of several of them."""
+"""Maximum width of a class name and width of its score, in inches."""
+MAX_BARS_WITH_GAPS = 60
+"""Maximum bars with gaps between them; more would cause moiré."""
+MAX_BARS = 1500
+"""Maximum bars; with more values, each bar spans the range of several values."""
 
 
 def scores_height(count: int) -> float:
-    """Return the height of the bars of so many classes."""
-    return SCORE_HEIGHT * min(count, MOST_SCORES) + 0.05
+    """Return the height of the bars of ``count`` classes in inches."""
+    return SCORE_HEIGHT * min(count, MAX_SCORES) + 0.05
 
 
 def draw_scores(page: Page, classes: Sequence[str], scores: Array, left: float, top: float, width: float) -> None:
     """Draw the five highest scores as bars between the names of their classes and their values."""
-    order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[:MOST_SCORES]
+    order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")[:MAX_SCORES]
     called = [f"{classes[index]} ({index})" if classes[index] != str(index) else str(index) for index in order]
     names = [page.notes.fit(name, LABEL_WIDTH, SCORE_SIZE) for name in called]
     room = max(width_of(name, SCORE_SIZE) for name in names) + 0.1
@@ -56,13 +59,13 @@ def draw_summary(page: Page, names: Sequence[str], values: Array, left: float, t
 
 
 def draw_values(axes: Axes, of_all: Sequence[Array], index: int) -> None:
-    """Draw a bar for each value of one of several vectors, on the scale of all of them."""
+    """Draw a bar for each value of one of several vectors, on a common scale."""
     values = finite(of_all[index].ravel())
-    group = -(-len(values) // MOST_BARS)
+    group = -(-len(values) // MAX_BARS)
     starts = np.arange(0, len(values), group)
     highest = np.maximum(np.maximum.reduceat(values, starts), 0)
     lowest = np.minimum(np.minimum.reduceat(values, starts), 0)
-    if len(values) <= MOST_GAPS:
+    if len(values) <= MAX_BARS_WITH_GAPS:
         axes.bar(starts, highest - lowest, bottom=lowest, width=0.8, color=LINE)
     else:
         edges = np.append(starts, len(values)) - 0.5

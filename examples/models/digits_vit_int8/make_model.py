@@ -1,4 +1,4 @@
-"""Makes ``model.onnx`` of ``digits_vit`` with weights of 8 bits; it is committed, so nobody needs to.
+"""Quantize ``model.onnx`` of ``digits_vit`` to 8-bit weights. The result is committed, so this need not be run.
 
 pip install onnx onnxruntime
 python examples/models/digits_vit_int8/make_model.py
@@ -16,8 +16,9 @@ ORIGINAL = HERE.parent / "digits_vit" / "model.onnx"
 
 
 def main() -> None:
+    """Write the quantized model."""
     model = onnx.load(ORIGINAL)
-    del model.graph.value_info[:]  # the quantizer infers the shapes anew, and stumbles over those that are there
+    del model.graph.value_info[:]  # the quantizer infers shapes itself and fails if they exist
     quantize_dynamic(model, HERE / "model.onnx", weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
 
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are images."""
+"""Test which files of a folder count as images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from layertap.cli._find_images import SUFFIXES, find_images, images_in, is_image
+from layertap.cli._find_images import SUFFIXES, find_images, is_image, list_images
 from layertap.cli._output import CommandError
 from layertap_server.inference.images import FORMATS
 
@@ -22,6 +22,7 @@ OTHERS = ["notes.txt", ".hidden.jpg", ".cache/x.jpg", "a b/.x/y.png", "jpg", "a 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    """Return a folder with images and other files."""
     for name in (*IMAGES, *OTHERS):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def test_images_of_a_folder_sorted(folder: Path) -> None:
 
 
 def test_each_once_files_as_they_are_named(folder: Path) -> None:
-    """A file that is named is taken, whatever it is called."""
+    """Take a named file whatever its suffix is."""
     named = str(folder / "notes.txt")
     found = find_images([named, str(folder / "a b"), str(folder), named])
     assert found[0] == named
@@ -45,13 +46,13 @@ def test_each_once_files_as_they_are_named(folder: Path) -> None:
 
 def test_each_once_however_it_is_spelled(folder: Path) -> None:
     assert find_images([str(folder), f"{folder}/../photos"]) == sorted(str(folder / name) for name in IMAGES)
-    assert len(images_in([str(folder), f"{folder}/../photos"])) == 2 * len(IMAGES)
+    assert len(list_images([str(folder), f"{folder}/../photos"])) == 2 * len(IMAGES)
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / ".hidden.jpg").touch()
     with pytest.raises(CommandError, match="no images in"):
-        images_in([str(tmp_path)])
+        list_images([str(tmp_path)])
 
 
 def test_a_hidden_folder_that_is_named(folder: Path) -> None:
@@ -64,6 +65,7 @@ def test_what_is_not_there(folder: Path) -> None:
 
 
 def png() -> bytes:
+    """Return a small PNG."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(file, "PNG")
     return file.getvalue()
@@ -81,32 +83,32 @@ def test_what_is_skipped_is_counted_in_one_line(folder: Path, capsys: pytest.Cap
     (folder / "BMW.csv").write_text("BMW,1\n" * 20)
     (folder / "there").symlink_to(folder / "a b")
     os.mkfifo(folder / "pipe.jpg")
-    images_in([str(folder)])
+    list_images([str(folder)])
     line = capsys.readouterr().err
     assert line.count("\n") == 1
     assert line.startswith(f"layertap: {folder}: 10 files skipped: ")
     for words in (
-        "3 without an image's first bytes",  # notes.txt, jpg, BMW.csv
+        "3 not recognized as an image",  # notes.txt, jpg, BMW.csv
         "3 hidden",  # a file and two folders
         "2 still being written",  # and c.jpg.part
-        "1 no regular file",
+        "1 not a regular file",
         "1 a link to a folder",
     ):
         assert words in line
-    images_in([str(folder)], quiet=True)
+    list_images([str(folder)], quiet=True)
     assert capsys.readouterr().err == ""
 
 
 def test_nothing_is_said_where_nothing_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.png").write_bytes(png())
-    images_in([str(tmp_path)])
+    list_images([str(tmp_path)])
     assert capsys.readouterr().err == ""
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(CommandError, match=r"no images in .*: 1 file skipped: 1 without an image's first bytes"):
-        images_in([str(tmp_path)])
+    with pytest.raises(CommandError, match=r"no images in .*: 1 file skipped: 1 not recognized as an image"):
+        list_images([str(tmp_path)])
 
 
 @pytest.mark.parametrize("start", [b"", b"B", b"BM", b"BM" + b"x" * 16, b"RIFF____WAVE", b"II", b"GIF88a", b"\xff\xd8"])
@@ -115,7 +117,7 @@ def test_first_bytes_of_no_image(start: bytes) -> None:
 
 
 def test_every_suffix_of_a_format_that_the_server_reads() -> None:
-    """As Pillow knows them, but for those that belong to other programs' files too."""
+    """Cover Pillow's suffixes, except those that other programs also use."""
     Image.init()
     suffixes = {suffix for suffix, format_ in Image.registered_extensions().items() if format_ in FORMATS}
     assert suffixes <= SUFFIXES

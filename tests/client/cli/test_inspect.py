@@ -1,4 +1,4 @@
-"""The table of ``layertap inspect`` for layers of long names."""
+"""Test the table of ``layertap inspect`` for layers with long names."""
 
 from __future__ import annotations
 

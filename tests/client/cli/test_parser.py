@@ -1,4 +1,4 @@
-"""What every command has: help with examples that parse, and JSON for programs."""
+"""Test what every command has: help with examples that parse, and JSON output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import pytest
 
 import layertap
 from layertap.cli import main, make_parser
-from layertap.cli._output import amount, print_json, print_table
-from layertap.cli._style import RED, styled
+from layertap.cli._output import format_amount, print_json, print_table
+from layertap.cli._style import RED, style_text
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
     (commands,) = (action for action in make_parser()._actions if isinstance(action, argparse._SubParsersAction))
     return dict(commands.choices)
 
 
 def examples(text: str) -> list[str]:
-    """The command lines behind ``examples:``, without redirections, remarks and variables."""
+    """Return the command lines after ``examples:``, without redirections, comments and variables."""
     lines = [line.split("  #")[0].split(" > ")[0].strip() for line in text.partition("examples:\n")[2].splitlines()]
     return [re.sub(r"^[A-Z_]+=\S+ ", "", line) for line in lines if "layertap " in line]
 
@@ -62,20 +63,23 @@ def test_completion_knows_every_command(shell: str, capsys: pytest.CaptureFixtur
 
 
 class Terminal(io.StringIO):
+    """A text stream that claims to be a terminal."""
+
     def isatty(self) -> bool:
+        """Return True."""
         return True
 
 
 def test_colours_are_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert styled("x", RED, Terminal()) == "\x1b[31mx\x1b[0m"
-    assert styled("x", RED, io.StringIO()) == "x"
+    assert style_text("x", RED, Terminal()) == "\x1b[31mx\x1b[0m"
+    assert style_text("x", RED, io.StringIO()) == "x"
     monkeypatch.setenv("NO_COLOR", "1")
-    assert styled("x", RED, Terminal()) == "x"
+    assert style_text("x", RED, Terminal()) == "x"
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
-    assert styled("x", RED, Terminal()) == "x"
+    assert style_text("x", RED, Terminal()) == "x"
 
 
 def test_a_table_on_a_terminal_has_the_columns_of_one_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,12 +124,12 @@ def test_every_command_that_asks_a_server_can_wait_for_it(name: str) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extract", "cat.jpg", "-m", "vit", "-o", "-"], "standard output cannot take it; name a file"),
-        (["show", "cat.jpg", "-m", "vit", "-o", "-"], "not standard output"),
-        (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
-        (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
-        (["models", "--wait", "-1"], "from 0 on, got -1"),
-        (["models", "--wait", "nan"], "from 0 on, got nan"),
+        (["extract", "cat.jpg", "-m", "vit", "-o", "-"], "an output cannot be written to standard output; name a file"),
+        (["show", "cat.jpg", "-m", "vit", "-o", "-"], "got - (standard output)"),
+        (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "got - (standard output)"),
+        (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "got - (standard output)"),
+        (["models", "--wait", "-1"], "of 0 or more, got -1"),
+        (["models", "--wait", "nan"], "of 0 or more, got nan"),
         (["models", "--wait", "soon"], "invalid"),
     ],
 )
@@ -177,5 +181,5 @@ def test_images_and_layers_side_by_side(words: list[str]) -> None:
     ],
 )
 def test_amounts_have_fitting_units(number: float, text: str) -> None:
-    assert amount(number) == text
-    assert amount(number, "bytes") == f"{text} bytes"
+    assert format_amount(number) == text
+    assert format_amount(number, "bytes") == f"{text} bytes"

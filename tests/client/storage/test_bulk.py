@@ -1,4 +1,4 @@
-"""Output in bulk: complete and without doubles, wherever the run is stopped."""
+"""Test that a bulk output is complete and free of duplicates wherever a run is interrupted."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ IMAGES = [f"photos/ünï {number}.jpg" for number in range(23)]
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of five rows, a commit every second one, and no waiting for the disk."""
+    """Use parts of five rows and a commit every second row, and skip waiting for the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    monkeypatch.setattr(bulk, "MOST_ROWS_PER_PART", 5)
+    monkeypatch.setattr(bulk, "MAX_ROWS_PER_PART", 5)
     monkeypatch.setattr(bulk, "COMMIT_ROWS", 2)
     monkeypatch.setattr(bulk, "COMMIT_SECONDS", 1e9)
 
 
 def row(number: int, shape: tuple[int, ...] = (2, 3), dtype: str = "float16") -> Features:
-    """What a server would answer for one image."""
+    """Return features of one image, as from a server."""
     scale = np.full((1, 1), number / 4, np.float32)
     maps = (
         FeatureMap("maps", np.full((1, *shape), number, dtype), "conv/Relu", Layout.TOKENS),
@@ -48,7 +48,7 @@ def row(number: int, shape: tuple[int, ...] = (2, 3), dtype: str = "float16") ->
 
 
 def extract(out: Path, images: list[str] = IMAGES) -> None:
-    """As the command does: what is not there yet."""
+    """Append the missing images, as the command does."""
     with BulkWriter.open_or_resume(out, RUN) as writer:
         for path in images:
             if path not in writer.earlier:
@@ -56,6 +56,7 @@ def extract(out: Path, images: list[str] = IMAGES) -> None:
 
 
 def assert_complete(out: Path) -> None:
+    """Check that the output has one correct row for each image."""
     features = Features.load(out)
     numbers = np.array([IMAGES.index(path) for path in features.paths])
     assert sorted(numbers) == list(range(len(IMAGES)))
@@ -71,6 +72,7 @@ def assert_complete(out: Path) -> None:
 
 @pytest.fixture(params=BULK_SUFFIXES)
 def out(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return the path of an output in each format that can grow."""
     return tmp_path / "new" / f"features{request.param}"
 
 
@@ -89,12 +91,12 @@ def test_a_second_run_goes_on(out: Path, first: int) -> None:
 
 
 class PowerCutError(OSError):
-    """From here on nothing reaches the disk."""
+    """Raised by every write after the simulated power cut."""
 
 
 @contextlib.contextmanager
 def power_cut_after(replacements: int) -> Iterator[None]:
-    """So many files take their place; the next one, and all after it, do not."""
+    """Let the given number of file replacements succeed; fail all later ones."""
     rename, count = os.replace, itertools.count()
 
     def replace(source: str, target: str) -> None:
@@ -109,7 +111,7 @@ def power_cut_after(replacements: int) -> Iterator[None]:
 
 
 def test_a_power_cut_at_every_step_loses_nothing(out: Path) -> None:
-    """Each run comes as far as one step farther than the one before, from where that one was stopped."""
+    """Interrupt each run one step later than the run before it, which it continues."""
     for steps in itertools.count():
         index = read_index(out)
         committed = index.rows if index else 0
@@ -153,7 +155,7 @@ def test_rows_beyond_the_index_are_not_there(out: Path) -> None:
     extract(out, IMAGES[:9])
     assert Features.load(out).paths == tuple(IMAGES[:9])
     index_path(out).rename(out.parent / "index")
-    assert Features.load(out).paths == tuple(IMAGES[:9])  # as programs see it that know no index
+    assert Features.load(out).paths == tuple(IMAGES[:9])  # what programs see that ignore the index
     (out.parent / "index").rename(index_path(out))
     extract(out)
     assert_complete(out)
@@ -198,11 +200,13 @@ def test_saving_over_an_output_in_bulk(out: Path) -> None:
 def test_a_row_that_does_not_fit(out: Path) -> None:
     with BulkWriter.open_or_resume(out, RUN) as writer:
         writer.append(IMAGES[0], row(0))
-        with pytest.raises(RowMismatchError, match=r"'maps' is float16\[1, 2, 4\]; of the first image it was .*2, 3"):
+        with pytest.raises(
+            RowMismatchError, match=r"'maps' to be .*2, 3\], as for the first image, got float16\[1, 2, 4\]"
+        ):
             writer.append(IMAGES[1], row(1, shape=(2, 4)))
-        with pytest.raises(RowMismatchError, match="'maps' is float32"):
+        with pytest.raises(RowMismatchError, match=r"'maps' to be .*got float32"):
             writer.append(IMAGES[2], row(2, dtype="float32"))
-        with pytest.raises(RowMismatchError, match="'q' is not there"):
+        with pytest.raises(RowMismatchError, match=r"'q' to be .*got none"):
             writer.append(IMAGES[2], Features(row(2).maps[:1]))
     extract(out)
     assert_complete(out)
@@ -210,7 +214,7 @@ def test_a_row_that_does_not_fit(out: Path) -> None:
 
 def test_a_result_that_is_no_row(out: Path) -> None:
     with BulkWriter.open_or_resume(out, RUN) as writer:
-        with pytest.raises(RowMismatchError, match=r"\[300, 7\]: it is no row"):
+        with pytest.raises(RowMismatchError, match=r"to have one row, got the shape \[300, 7\]"):
             writer.append("x", Features((FeatureMap("boxes", np.zeros((300, 7)), "boxes"),)))
         writer.append("y", row(0))
     assert Features.load(out).paths == ("y",)
@@ -232,7 +236,7 @@ def test_a_lost_part_is_told(out: Path) -> None:
 
 
 def test_a_lost_chunk_never_reads_as_zeros(tmp_path: Path) -> None:
-    """A run that goes on writes chunks of zeros too; one that is beyond the index is not missed."""
+    """Write chunks of zeros in a continued run too; do not miss a chunk beyond the index."""
     out = tmp_path / "features.zarr"
     for count in (3, 7):
         with BulkWriter.open_or_resume(out, RUN) as writer:
@@ -264,7 +268,7 @@ def test_a_damaged_chunk_is_told_to_a_run_that_goes_on(tmp_path: Path) -> None:
     extract(out, IMAGES[:7])
     chunk = out / "maps" / "c" / "1" / "0" / "0"
     chunk.write_bytes(b"garbage" + chunk.read_bytes())
-    with pytest.raises(StorageError, match=r"is damaged.*overwrite it to begin anew"):
+    with pytest.raises(StorageError, match=r"is damaged.*overwrite it to start again"):
         extract(out)
 
 

@@ -1,4 +1,4 @@
-"""Every format gives back what it was given: for any name, dtype and shape."""
+"""Test that every format loads what was saved, for any name, dtype and shape."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ DTYPES = [
     "float64",
 ]
 ALL = sorted(set(FORMATS) - {".npy"})
-"""Suffixes of formats that hold several results; an ``.npy`` has tests of its own."""
+"""Suffixes of the formats that hold several results; ``.npy`` has separate tests."""
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=150) | st.sampled_from(
     [
         "path",
@@ -62,9 +62,10 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=150) | st.sam
 
 @st.composite
 def arrays(draw: st.DrawFn, rows: int) -> Array:
+    """Return a strategy of arrays of any dtype and bit pattern."""
     shape = (rows, *draw(st.lists(st.integers(0, 4), max_size=3)))
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
-    # Every pattern of bits is a value, -0.0 and any NaN too; a bool has two.
+    # Every bit pattern is a valid value, including -0.0 and any NaN; a bool has only two.
     count = math.prod(shape)
     if dtype.kind == "b":
         return np.array(draw(st.lists(st.booleans(), min_size=count, max_size=count)), bool).reshape(shape)
@@ -74,6 +75,7 @@ def arrays(draw: st.DrawFn, rows: int) -> Array:
 
 @st.composite
 def features(draw: st.DrawFn) -> Features:
+    """Return a strategy of features."""
     rows = draw(st.integers(1, 4))
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     taps = tuple(draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=3)))
@@ -105,16 +107,18 @@ def features(draw: st.DrawFn) -> Features:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the disk."""
+    """Skip waiting for the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 def assert_same_bits(got: Array, expected: Array) -> None:
+    """Check dtype, shape and every bit."""
     assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
     assert got.tobytes() == expected.tobytes()
 
 
 def assert_same(got: Features, expected: Features) -> None:
+    """Check that all results and facts are equal."""
     assert list(got) == list(expected)
     assert (got.model, got.version, got.taps, got.paths) == (
         expected.model,
@@ -154,6 +158,7 @@ def test_negative_zeros(tmp_path: Path, suffix: str) -> None:
 
 
 def vectors() -> Features:
+    """Return features of two images: vectors and maps."""
     maps = (
         FeatureMap("signature", np.arange(6, dtype=np.float32).reshape(2, 3), "a", Layout.VECTOR),
         FeatureMap("maps", np.zeros((2, 3, 4, 5), np.float16), "b", Layout.NCHW, 1),
@@ -171,13 +176,13 @@ def test_an_npy_holds_one_array(tmp_path_factory: pytest.TempPathFactory, array:
 
 
 def test_an_npy_holds_no_second_one(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="holds one result and there are 2"):
+    with pytest.raises(StorageError, match="holds one result, got 2"):
         vectors().save(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize("suffix", ALL)
 def test_a_result_without_rows(tmp_path: Path, suffix: str) -> None:
-    """Most formats hold any array; a table does not."""
+    """Save a scalar: most formats hold any array, a table does not."""
     original = Features((FeatureMap("loss", np.array(0.5), "loss"),))
     if suffix == ".parquet":
         with pytest.raises(StorageError, match="'loss' has no batch axis"):
@@ -207,7 +212,7 @@ class StoppedError(Exception):
 
 
 def stop_saving(monkeypatch: pytest.MonkeyPatch, path: Path, step: int) -> None:
-    """Saves over what is there, and ends after so many files or folders have been synced or renamed."""
+    """Save over an existing file, and stop after the given number of syncs and renames."""
     left = iter(range(step))
 
     def count(*_arguments: object) -> None:
@@ -221,7 +226,7 @@ def stop_saving(monkeypatch: pytest.MonkeyPatch, path: Path, step: int) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", count)
         patch.setattr(Path, "replace", counted_rename)
-        patch.setattr(files, "remove", lambda path: count() if path.exists() else None)  # nothing is cleaned up
+        patch.setattr(files, "remove", lambda path: count() if path.exists() else None)  # skips the cleanup
         with contextlib.suppress(StoppedError):
             vectors().save(path)
 
@@ -279,7 +284,7 @@ def test_other_things_beside_features_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["maps/c/0/0/0/0", "signature/c/0/0", "path/c/0"])
 def test_a_lost_chunk_is_told_and_never_zeros(tmp_path: Path, lost: str) -> None:
-    """Though all of ``maps`` is zeros, its chunk is written."""
+    """Write the chunk of ``maps`` although all its values are zeros."""
     vectors().save(tmp_path / "f.zarr")
     (tmp_path / "f.zarr" / lost).unlink()
     with pytest.raises(StorageError, match=f"{lost} is missing"):
@@ -289,7 +294,7 @@ def test_a_lost_chunk_is_told_and_never_zeros(tmp_path: Path, lost: str) -> None
 @pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
 def test_a_path_that_is_no_utf8(tmp_path: Path, suffix: str) -> None:
     features = replace(vectors(), paths=("a.jpg", "b\udcff.jpg"))
-    with pytest.raises(StorageError, match="is no UTF-8 and cannot be written"):
+    with pytest.raises(StorageError, match="is not valid UTF-8 and cannot be written"):
         features.save(tmp_path / f"f{suffix}")
     assert not list(tmp_path.iterdir())
 
@@ -316,7 +321,7 @@ def test_a_folder_of_other_things_stays(tmp_path: Path, suffix: str) -> None:
 
 
 def test_what_other_programs_find(tmp_path: Path) -> None:
-    """Each format is plain in the eyes of its own library."""
+    """Read each format with its own library."""
     for suffix in ALL:
         vectors().save(tmp_path / f"f{suffix}")
     signature = vectors()["signature"]
@@ -339,7 +344,7 @@ def test_what_other_programs_find(tmp_path: Path) -> None:
 
 
 def test_files_of_other_programs(tmp_path: Path) -> None:
-    """Their arrays are results without a layer."""
+    """Load arrays of other programs as results without a layer."""
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.savez(tmp_path / "f.npz", x=array)
     (tmp_path / "f").mkdir()
@@ -371,7 +376,7 @@ def test_files_that_are_not_there(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_folder_of_nothing(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"holds no \.npy"):
+    with pytest.raises(StorageError, match=r"contains no \.npy"):
         Features.load(tmp_path)
 
 
@@ -389,7 +394,7 @@ def test_unknown_suffixes(tmp_path: Path) -> None:
 
 def test_doubled_names(tmp_path: Path) -> None:
     twice = Features((*vectors().maps, *vectors().maps))
-    with pytest.raises(StorageError, match="two results have one name"):
+    with pytest.raises(StorageError, match="two results have the same name"):
         twice.save(tmp_path / "x.npz")
 
 

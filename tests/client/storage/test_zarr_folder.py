@@ -1,4 +1,4 @@
-"""What happens to Zarr's other writes when one of them fails."""
+"""Test what happens to Zarr's other writes when one of them fails."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ from layertap.storage.zarr_folder import ZarrFolder
 
 
 class FailingDisk:
-    """The chosen file cannot take its place; those after it can, and slowly."""
+    """A disk on which the chosen file replacement fails, and later ones succeed slowly."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
+        """Replace `os.replace`; the call number ``failing`` fails."""
         self._rename, self._count, self._failing = os.replace, itertools.count(), failing
         self._failed = threading.Event()
         self.late = 0
@@ -44,7 +45,7 @@ class FailingDisk:
 
 @pytest.fixture
 def array(tmp_path: Path) -> tuple[ZarrFolder, zarr.Array[Any]]:
-    """Of 16 chunks, which zarr writes at once."""
+    """Return an array of 16 chunks, which Zarr writes concurrently."""
     folder = ZarrFolder(tmp_path / "x.zarr")
     return folder, zarr.create_array(folder, shape=(16,), chunks=(1,), dtype="int32", fill_value=-1)
 
@@ -75,7 +76,10 @@ def test_a_closed_folder_refuses_to_be_written(array: tuple[ZarrFolder, zarr.Arr
 
 @pytest.mark.parametrize("failing", range(6))
 def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int) -> None:
-    """Without a wait for the writes that go on, the folder could not be removed, and that was told in its place."""
+    """Report the full disk.
+
+    Without waiting for concurrent writes, deleting the folder failed and hid the error.
+    """
     monkeypatch.setattr("layertap.storage.zarr.CHUNK_BYTES", 1)
     features = Features((FeatureMap("q", np.ones((16, 3)), "q"),))
     FailingDisk(monkeypatch, failing)
@@ -96,7 +100,7 @@ def test_a_run_goes_on_at_once_after_a_failure(tmp_path: Path, monkeypatch: pyte
                 for number in range(writer.rows, 6):
                     writer.append(str(number), Features((FeatureMap("q", np.full((1, 2), number), "q"),), taps=("q",)))
             except OSError:
-                assert number % 2  # a commit
+                assert number % 2  # only a commit writes
     features = Features.load(out)
     assert features.paths == tuple(map(str, range(6)))
     assert_array_equal(features["q"][:, 0], range(6))

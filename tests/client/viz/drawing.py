@@ -1,4 +1,4 @@
-"""Pictures of arrays, for tests of what is drawn."""
+"""Create pictures from arrays, and read what is drawn from figures."""
 
 from __future__ import annotations
 
@@ -16,44 +16,49 @@ from layertap.viz import Picture, Result
 from layertap.viz.style import DOTS_PER_INCH
 
 TOUCHING = 1.5
-"""Pixels that two texts may share: boxes hold the room of letters that reach above and below the line."""
+"""Overlap in pixels allowed between two texts, since their boxes include room for ascenders and descenders."""
 
 
 def result(name: str, values: Array) -> Result:
-    """Of maps C×H×W, or of a vector."""
+    """Return a result with maps of shape C×H×W, or with a vector."""
     shape = "×".join(map(str, values.shape))
     return Result(name, "", shape, values, values if values.ndim == 3 else None)
 
 
 def picture(title: str, *results: Result) -> Picture:
+    """Return a picture of a grey square with these results."""
     pixels = np.full((32, 32, 3), 100, np.uint8)
     pixels[:16] = 200
     return Picture(title, pixels, results)
 
 
 def maps(channels: int = 4, side: int = 8, seed: int = 0) -> Array:
+    """Return random maps of shape C×H×W."""
     return np.random.default_rng(seed).normal(size=(channels, side, side)).astype(np.float32)
 
 
 def titles(figure: Figure) -> list[str]:
+    """Return the titles of all axes."""
     return [axes.get_title() for axes in all_axes(figure) if axes.get_title()]
 
 
 def texts(figure: Figure) -> list[str]:
+    """Return the texts inside all axes."""
     return [text.get_text() for axes in all_axes(figure) for text in axes.texts]
 
 
 def drawn(axes: Axes) -> Array:
-    """The array of the last image on the axes."""
+    """Return the array of the last image on the axes."""
     return np.asarray(axes.images[-1].get_array())
 
 
 def all_axes(figure: Figure) -> list[Axes]:
+    """Return the visible axes."""
     return [axes for axes in figure.axes if axes.get_visible()]
 
 
 def widths(axes: Axes) -> list[float]:
-    """Of the bars."""
+    """Return the widths of the bars."""
     return [bar.get_width() for bar in axes.patches if isinstance(bar, Rectangle)]
 
 
@@ -81,7 +86,7 @@ def assert_readable(figure: Figure) -> None:
 
 
 def visible_texts(figure: Figure) -> list[Text]:
-    """Return the texts that are drawn: titles, labels, numbers of axes, notes."""
+    """Return the texts that are drawn: titles, labels, numbers of axes and notes."""
     found = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
     hidden = {id(text) for axes in figure.axes if not axes.axison for text in axis_texts(axes)}
     outside = {id(text) for axes in figure.axes for text in outside_limits(axes)}
@@ -89,14 +94,14 @@ def visible_texts(figure: Figure) -> list[Text]:
 
 
 def axis_texts(axes: Axes) -> list[Text]:
-    """Return the texts that are not drawn where an axes' frame is off."""
+    """Return the texts of an axes' frame, which are not drawn if the frame is off."""
     ticks = [*axes.xaxis.get_major_ticks(), *axes.yaxis.get_major_ticks()]
     labels = [axes.xaxis.label, axes.yaxis.label, axes.xaxis.get_offset_text(), axes.yaxis.get_offset_text()]
     return [*labels, *(label for tick in ticks for label in (tick.label1, tick.label2))]
 
 
 def outside_limits(axes: Axes) -> list[Text]:
-    """Return the labels of ticks that lie beyond the axes' limits, which matplotlib makes and does not draw."""
+    """Return the tick labels beyond the axes' limits, which matplotlib creates but does not draw."""
     texts = []
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())

@@ -1,4 +1,4 @@
-"""What the figures say: titles, ranges, the arrays that are drawn."""
+"""Test titles, ranges and drawn arrays of figures."""
 
 from __future__ import annotations
 
@@ -112,6 +112,7 @@ def test_a_strip_has_a_cell_a_layer() -> None:
 
 
 def statistics(layer: str, **values: float) -> LayerStatistics:
+    """Return statistics of a layer with some values changed."""
     plain = {"min": 0, "max": 6, "mean": 1, "standard_deviation": 2, "zero_fraction": 0.25, "saturated_fraction": 0}
     counts = {"dead_channels": 0, "nan_count": 0, "inf_count": 0, "l2_norm": 50}
     return LayerStatistics(layer, **{**plain, **counts, **values})  # type: ignore[arg-type]
@@ -186,13 +187,13 @@ def test_what_cannot_be_drawn_is_told(tmp_path: Path) -> None:
         overlay_figure([vector])
     with pytest.raises(ValueError, match="rows and columns"):
         components_figure([vector])
-    with pytest.raises(ValueError, match="channels 0 to 3, not 9"):
+    with pytest.raises(ValueError, match="channels 0 to 3, got 9"):
         maps_figure([picture("a", result("x", maps()))], picked=[9])
     with pytest.raises(ValueError, match="no layer"):
         statistics_figure([])
     with pytest.raises(ValueError, match="no layer"):
         similarities_figure([])
-    with pytest.raises(ValueError, match=r"png, pdf, svg, not '\.gif'"):
+    with pytest.raises(ValueError, match=r"png, pdf, svg, got '\.gif'"):
         save(maps_figure([vector]), tmp_path / "x.gif")
 
 

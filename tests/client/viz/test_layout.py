@@ -1,4 +1,4 @@
-"""Every kind of figure for every form of network: no text is cut off, and no two overlap."""
+"""Test for every kind of figure and network that no text is cut off and no texts overlap."""
 
 from __future__ import annotations
 
@@ -40,15 +40,17 @@ NAMES: dict[str, Callable[[int], tuple[str, str]]] = {
     "solid": lambda number: ("w" * 70 + str(number), ""),
     "strange": lambda number: (f"$x_{number}$ \\frac{{a}} 層\nsecond line \udcff", ""),
 }
-"""Number of a layer -> its name and its module path."""
+"""Name and module path of a layer by its number, in each style of naming."""
 
 
 def layer(name: str, path: str, array: Array, layout: Layout, operator: str = "Conv") -> LayerInfo:
+    """Return the information of a layer."""
     tokens = GRID if layout is Layout.TOKENS and array.shape[1] == 197 else None
     return LayerInfo(name, name, operator, path, 0, "float32", (), array.shape, layout, tokens=tokens)
 
 
 def random(*shape: int, seed: int = 0) -> Array:
+    """Return random values for one image."""
     return np.random.default_rng(seed).normal(size=(1, *shape)).astype(np.float32)
 
 
@@ -86,7 +88,7 @@ NETWORKS: dict[str, Parts] = {
 
 
 def collected(network: str, naming: str, *sizes: tuple[int, int]) -> list[Picture]:
-    """Return a picture of each height and width, with the network's layers as its results."""
+    """Return a picture of each size, with the network's layers as its results."""
     called = [NAMES[naming](number) for number in range(len(NETWORKS[network]))]
     parts = list(zip(called, NETWORKS[network], strict=True))
     layers = {name: layer(name, path, *part) for (name, path), part in parts}
@@ -140,6 +142,7 @@ def test_300_layers_of_long_names() -> None:
 
 
 def words(figure: Figure) -> str:
+    """Return all visible texts."""
     return "\n".join(text.get_text() for text in visible_texts(figure))
 
 
@@ -165,7 +168,7 @@ def test_attention_lies_on_the_token_grid() -> None:
 
 
 def of_vit(grids: list[TokenGrid], values: Array, operator: str = "Softmax") -> Picture:
-    """Return a picture with one result, of a model that has these token grids."""
+    """Return a picture with one result of a model with these token grids."""
     info = layer("attention", "", values, Layout.OTHER, operator)
     layers = {"attention": info}
     for number, grid in enumerate(grids):
@@ -234,6 +237,7 @@ def test_a_result_that_is_not_as_long_as_the_classes_has_no_labels() -> None:
 
 
 def bars_of(figure: Figure) -> list[str]:
+    """Return the labels of the colour bars."""
     return [axes.get_ylabel() for axes in figure.axes if axes.get_label() == "<colorbar>"]
 
 
@@ -252,7 +256,7 @@ def test_a_common_scale_has_a_bar_and_a_scale_of_each_channel_says_so() -> None:
     assert "share one scale" in words(common)
     assert "a scale of its own" in words(own)
     assert len(common.axes) == len(own.axes) + 1  # the bar
-    with pytest.raises(ValueError, match="common, channel, not 'log'"):
+    with pytest.raises(ValueError, match="common, channel, got 'log'"):
         maps_figure([picture], scale="log")
 
 
@@ -277,7 +281,7 @@ def test_more_than_can_be_looked_at_is_refused() -> None:
     array = random(2000, 2, 2)
     results = results_of(Features((FeatureMap("x", array, "x", Layout.NCHW),)), {})
     picture = Picture("x", np.zeros((8, 8, 3), np.uint8), results)
-    with pytest.raises(ValueError, match="at most 1200 maps, not 2000; choose fewer"):
+    with pytest.raises(ValueError, match="at most 1200 maps, got 2000; choose fewer"):
         maps_figure([picture], channels=2000)
-    with pytest.raises(ValueError, match=r"inches, and 500 can be drawn; choose fewer"):
+    with pytest.raises(ValueError, match=r"inches, the maximum is 500; choose fewer"):
         statistics_figure([statistics(str(number)) for number in range(3000)])

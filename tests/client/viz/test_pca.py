@@ -1,4 +1,4 @@
-"""Principal components against a singular value decomposition, and the colours they become."""
+"""Test principal components against a singular value decomposition, and their colours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layertap.types import Array
-from layertap.viz.pca import as_colours, principal_components
+from layertap.viz.pca import principal_components, to_colours
 
 
 def maps(seed: int, channels: int, height: int, width: int) -> Array:
+    """Return random maps with correlated channels."""
     random = np.random.default_rng(seed)
     mixing = random.normal(size=(channels, channels)) * np.logspace(0, -2, channels)
     return np.tensordot(mixing, random.normal(size=(channels, height, width)), 1) + 7
@@ -60,18 +61,18 @@ def test_no_variance_explains_nothing() -> None:
 
 @given(st.integers(0, 99))
 def test_colours_are_of_the_screen_and_lighter_with_the_first_component(seed: int) -> None:
-    (colours,) = as_colours([np.random.default_rng(seed).normal(size=(3, 9, 9))])
+    (colours,) = to_colours([np.random.default_rng(seed).normal(size=(3, 9, 9))])
     assert colours.shape == (9, 9, 3)
     assert colours.min() >= 0
     assert colours.max() <= 1
     ramp = np.zeros((3, 1, 20))
     ramp[0, 0] = np.arange(20)
-    (greys,) = as_colours([ramp])
+    (greys,) = to_colours([ramp])
     assert (np.diff(greys[0, 1:-1], axis=0) > 0).all()
 
 
 def test_the_middle_of_the_second_and_third_component_is_grey() -> None:
     scores = np.zeros((3, 1, 3))
     scores[:, 0, 0], scores[:, 0, 2] = -1, 1
-    (colours,) = as_colours([scores])
+    (colours,) = to_colours([scores])
     assert colours[0, 1] == pytest.approx(np.repeat(colours[0, 1, 0], 3), abs=1e-3)

@@ -1,4 +1,4 @@
-"""Results as maps, and where their values lie in the picture."""
+"""Test results as maps, and the positions of their values in the picture."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ LAYER = LayerInfo(
 
 
 def only(array: Array, layout: Layout, layer: LayerInfo, name: str = "maps") -> Result:
+    """Return the only result of one layer."""
     (result,) = results_of(Features((FeatureMap(name, array, "maps", layout),)), {"maps": layer})
     return result
 
 
 def counted(*shape: int) -> Array:
+    """Return the numbers 0, 1, 2 … in this shape."""
     return np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
 
@@ -49,7 +51,7 @@ def test_channels_come_first() -> None:
     np.testing.assert_array_equal(channels_first, array[0])
     np.testing.assert_array_equal(channels_last.maps, array[0])
     assert channels_last.shape == "3×4×2"
-    assert channels_last.places is not None
+    assert channels_last.positions is not None
 
 
 @pytest.mark.parametrize("prefix", [0, 1, 5])
@@ -97,7 +99,7 @@ def test_the_ends_reach_to_the_picture_s_edges() -> None:
 
 
 def test_columns_of_another_stride_are_spread_evenly() -> None:
-    """Such as those of a text line: 3×4 values of a picture of 24×64, whose columns have the stride 16."""
+    """Draw 3×4 values of a text line: a picture of 24×64 whose columns have stride 16."""
     array = counted(1, 2, 3, 4)
     plane = only(array, Layout.NCHW, LAYER).on_picture(array[0, 0], 24, 64, smooth=False)
     np.testing.assert_array_equal(plane[3], np.repeat(array[0, 0, 0], 16))
@@ -108,7 +110,7 @@ def test_columns_of_another_stride_are_spread_evenly() -> None:
 def test_what_a_head_pooled_is_spread_evenly() -> None:
     array = counted(1, 2, 1, 2)
     result = only(array, Layout.NCHW, LAYER, name="maps | max_pool(2)")
-    assert result.places is None
+    assert result.positions is None
     plane = result.on_picture(array[0, 0], 24, 32, smooth=False)
     assert (plane[:, :16] == array[0, 0, 0, 0]).all()
     assert (plane[:, 16:] == array[0, 0, 0, 1]).all()
@@ -116,8 +118,8 @@ def test_what_a_head_pooled_is_spread_evenly() -> None:
 
 def test_free_sizes_are_the_layer_s_own_where_no_head_could_have_changed_them() -> None:
     free = replace(LAYER, shape=(-1, 2, -1, -1))
-    assert only(counted(1, 2, 9, 9), Layout.NCHW, free).places is not None
-    assert only(counted(1, 2, 9, 9), Layout.NCHW, free, name="pooled").places is None
+    assert only(counted(1, 2, 9, 9), Layout.NCHW, free).positions is not None
+    assert only(counted(1, 2, 9, 9), Layout.NCHW, free, name="pooled").positions is None
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.floats(-5, 40), st.floats(0.5, 40), st.booleans())
@@ -158,7 +160,7 @@ def test_a_result_that_is_called_as_it_was_written_keeps_its_places() -> None:
     free = replace(LAYER, shape=(-1, 2, -1, -1))
     feature = FeatureMap("stage:1", counted(1, 2, 9, 9), "maps", Layout.NCHW)
     (result,) = results_of(Features((feature,), taps=("stage:1",)), {"maps": free})
-    assert result.places is not None
+    assert result.positions is not None
     assert (result.name, result.source) == ("stage:1", "blocks.0 (maps)")
 
 

@@ -1,4 +1,4 @@
-"""Widths against matplotlib's own, and names that are made to fit."""
+"""Test text widths against matplotlib, and names that are shortened to fit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_width_is_at_least_what_is_drawn(text: str, bold: bool) -> None:
     font = FontProperties(size=7, weight="bold" if bold else "normal")
     drawn, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     expected = SLACK * drawn / POINTS_PER_INCH
-    assert 0.99 * expected <= width_of(text, 7, bold=bold) <= 1.08 * expected  # without kerning, which draws closer
+    assert 0.99 * expected <= width_of(text, 7, bold=bold) <= 1.08 * expected  # kerning, which is ignored, narrows text
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=0x24F), min_size=1, max_size=80), st.floats(0.3, 3))
