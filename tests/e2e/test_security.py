@@ -171,7 +171,7 @@ def test_tokens_and_roles(guarded: ServerProcess) -> None:
     with Client(guarded.address, token=SECRET) as client:
         assert client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
         assert [item.error for item in client.extract_many([EXAMPLE_PHOTO] * 2, model=MODEL)] == [None] * 2
-        with pytest.raises(errors.ForbiddenError, match="the token of team has not the role control") as caught:
+        with pytest.raises(errors.ForbiddenError, match="the token of team lacks the role control") as caught:
             client.load_model(MODEL)
         assert (caught.value.status, caught.value.reason) == ("PERMISSION_DENIED", "ROLE_MISSING")
     with Client(guarded.address, token=CONTROL) as operator:

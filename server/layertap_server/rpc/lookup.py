@@ -1,4 +1,4 @@
-"""Finds the model that a request names, and writes it into the request's record."""
+"""Look-up of the model that a request names; the name is recorded in the request context."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from layertap_server.request.context import current_request
 
 
 def found(repository: Repository, name: str, version: str) -> LoadedModel:
-    """The model; errors as of `Repository.get`."""
+    """Return the model of this name and version, and record both in the request context.
+
+    Raises:
+        LayertapError: as `Repository.get` raises it.
+    """
     noted(repository, name)
     model = repository.get(name, version)
     current_request().version = model.info.version
@@ -16,6 +20,9 @@ def found(repository: Repository, name: str, version: str) -> LoadedModel:
 
 
 def noted(repository: Repository, name: str) -> None:
-    """Writes the name down, if the repository has such a model; what a caller made up becomes no label."""
+    """Record the model's name in the request context if the repository has the model.
+
+    Other names are not recorded: they are text of the caller and must not become labels of metrics.
+    """
     if name in repository:
         current_request().model = name

@@ -31,9 +31,9 @@ async def admitted(lane: WorkerPool, count: int) -> None:
 @pytest.mark.parametrize(
     ("room", "sizes", "refused"),
     [
-        (QueueLimits(1, 1000), [1, 1, 1], "2 requests wait or run already"),
-        (QueueLimits(9, 1000), [600, 400, 1], "requests of 1000 bytes wait or run already, and the limit is 1000"),
-        (QueueLimits(9, 1000), [5000, 1], "requests of 5000 bytes wait or run already"),
+        (QueueLimits(1, 1000), [1, 1, 1], "the queue is full: 2 requests wait or run"),
+        (QueueLimits(9, 1000), [600, 400, 1], "requests of 1000 bytes wait or run, and the limit is 1000"),
+        (QueueLimits(9, 1000), [5000, 1], "requests of 5000 bytes wait or run"),
     ],
     ids=["too many", "too many bytes", "a large one is let in alone"],
 )
