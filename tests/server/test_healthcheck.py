@@ -82,7 +82,7 @@ def test_with_tls_the_metrics_port_is_asked(host: str) -> None:
     [
         ({**TLS, "LAYERTAP_METRICS_PORT": "-1"}, "metrics_port is -1: the health check needs it"),
         ({"LAYERTAP_PORT": "0"}, "port is 0: the health check needs it"),
-        ({"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port is a int"),
+        ({"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port must be of type int"),
     ],
 )
 def test_what_it_cannot_ask_is_one_line_and_status_1(environment: dict[str, str], words: str) -> None:

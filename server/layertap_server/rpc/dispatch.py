@@ -41,7 +41,7 @@ WORKER_NICENESS = 5
 LISTING_LIMITS = QueueLimits(1000, 2**26)
 """Queue limits of listing and control methods, independent of the configured limits for extractions."""
 ON_THE_WAY_SECONDS = 0.05
-"""Remaining seconds at or below which a cancelled call counts as past its deadline: the caller's clock began earlier."""
+"""Remaining seconds at which a cancelled call already counts as past its deadline: the caller's clock began earlier."""
 DETAILS = "grpc-status-details-bin"
 """Trailing metadata key of the serialized ``google.rpc.Status``."""
 
