@@ -142,7 +142,7 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
         assert not _serves_with(server, authority)
         log = server.log.read_text()
         assert "the certificate files have changed" in log
-        assert "the old ones serve on" in log
+        assert "the old certificate stays in use" in log
         assert "key values mismatch" in log
 
 
@@ -250,4 +250,4 @@ def test_a_tokens_file_that_turns_bad_leaves_its_callers_in(tmp_path: Path) -> N
         tokens.write_text('a: !!int ""\n')
         until(lambda: client.models() and server.gauge("layertap_tokens_stale"))
         assert client.models()
-        assert server.log.read_text().count("the old ones count: tokens.yaml, line 1, column 4") == 1
+        assert server.log.read_text().count("the former tokens remain valid: tokens.yaml, line 1, column 4") == 1

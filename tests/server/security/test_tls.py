@@ -1,4 +1,4 @@
-"""The certificate's files: what is refused before gRPC has them, and what a rotation takes."""
+"""Tests of the certificate files: which are refused before gRPC uses them, and when a rotation takes effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GARBAGE = "-----BEGIN {0}-----\nbm9uZQ==\n-----END {0}-----\n"
 
 
 def written(folder: Path, name: str = "server") -> Certificates:
-    """A certificate, its key and the authority of both."""
+    """Write a certificate, its key and its authority, and return their paths."""
     authority = trustme.CA()
     issued = authority.issue_cert("localhost")
     paths = [folder / f"{name}-{part}.pem" for part in ("chain", "key", "roots")]
@@ -62,7 +62,7 @@ def test_a_file_that_only_looks_like_pem(tmp_path: Path, part: str, kind: str, w
     with pytest.raises(TlsError, match=words):
         certificates.credentials()
     path.write_text("no PEM at all")
-    with pytest.raises(TlsError, match=f"{path.name} holds no {kind.lower()} in PEM"):
+    with pytest.raises(TlsError, match=f"{path.name} has no {kind.lower()} in PEM"):
         certificates.credentials()
 
 
@@ -73,9 +73,9 @@ def test_a_rotation_counts_when_all_of_it_is_there(tmp_path: Path, caplog: pytes
     assert certificates._renewed() is None
     assert caplog.text == ""
     getattr(certificates, part).write_text(GARBAGE.format("PRIVATE KEY" if part == "key" else "CERTIFICATE"))
-    for _ in range(2):  # it is looked at anew each time: the old state is kept
+    for _ in range(2):  # an unusable file is read again each time
         assert certificates._renewed() is None
-    assert caplog.text.count("the old ones serve on") == 2
+    assert caplog.text.count("the old certificate stays in use") == 2
     for name in ("chain", "key", "client_authorities"):
         getattr(renewed, name).replace(getattr(certificates, name))
     assert certificates._renewed() is not None

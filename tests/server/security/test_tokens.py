@@ -1,4 +1,4 @@
-"""The file of tokens: what it may hold, and that a change counts."""
+"""Tests of the tokens file: permitted contents, and reloading after a change."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "tokens.yaml: it holds no token, so nobody could call"),
-        ("a: {token: short, roles: [extract]}", "line 1: a token has at least 16 characters"),
-        ("\na: {sha256: 12ab, roles: [extract]}", "line 2: a SHA-256 is 64 characters"),
+        ("", "tokens.yaml: expected at least one token, the file has none"),
+        ("a: {token: short, roles: [extract]}", "line 1: a token needs at least 16 characters"),
+        ("\na: {sha256: 12ab, roles: [extract]}", "line 2: a sha256 must have 64 characters"),
         (f"a: {{token: {SECRET}, sha256: {DIGEST}, roles: [extract]}}", "either a token or its sha256"),
         ("a: {roles: [extract]}", "either a token or its sha256"),
-        (f"a: {{token: {SECRET}}}", "roles are one or both of extract, control"),
-        (f"a: {{token: {SECRET}, roles: [admin]}}", "roles are one or both of extract, control"),
+        (f"a: {{token: {SECRET}}}", "roles must be one or both of extract, control"),
+        (f"a: {{token: {SECRET}, roles: [admin]}}", "roles must be one or both of extract, control"),
         (f"a: {{token: {SECRET}, role: [extract]}}", "unknown key .did you mean roles?"),
         ("a: 7", "line 1: it must be a mapping"),
         ("[1]", "must be a mapping"),
@@ -73,15 +73,15 @@ DIGITS = "7319846205731984620573198"
         (f"a: {{{SECRET}: x}}", "line 1: unknown key"),
         (f"a: {SECRET}", "line 1: it must be a mapping"),
         (f"{SECRET}: [extract]", "line 1: it must be a mapping"),
-        (f"{SECRET}:", "line 1: an entry says its token"),
-        (f"{SECRET}: {{roles: [extract]}}", "line 1: an entry has either"),
+        (f"{SECRET}:", "line 1: an entry needs a token"),
+        (f"{SECRET}: {{roles: [extract]}}", "line 1: an entry needs either"),
         (SECRET, "the file must be a mapping"),
         (DIGITS, "the file must be a mapping"),
         (f"a: !{SECRET} x", "line 1, column 4: this tag is not supported"),
         (f"a: *{SECRET}", "line 1, column 4: aliases .* are not supported"),
         (f"a: {{token: '{SECRET}", "this is not valid YAML"),
         (f"a: {{token: 2026-13-45, x: {SECRET}}}", "line 1: unknown key"),
-        (f"a: {{token: {SECRET}, roles: [{SECRET}]}}", "roles are one or both"),
+        (f"a: {{token: {SECRET}, roles: [{SECRET}]}}", "roles must be one or both"),
         (
             f"a: {{token: {SECRET}-a, roles: [extract]}}\na: {{token: {SECRET}, roles: [extract]}}",
             "line 2, column 1: this key occurs twice",
@@ -130,7 +130,7 @@ def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
         assert known.holder(SECRET)
     assert known.is_stale
     (warning,) = caplog.messages
-    assert "the old ones count: tokens.yaml" in warning or "No such file" in warning
+    assert "the former tokens remain valid: tokens.yaml" in warning or "No such file" in warning
     path.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
     assert known.holder(f"{SECRET}-new")
     assert not known.is_stale
