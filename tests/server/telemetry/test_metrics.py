@@ -221,7 +221,7 @@ def test_without_a_driver_or_without_the_package_nvml_is_an_os_error(monkeypatch
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    with pytest.raises(OSError, match="NVML does not start: "):
+    with pytest.raises(OSError, match="NVML cannot be initialized: "):
         Nvml()
     monkeypatch.setattr("layertap_server.telemetry.metrics.nvml.pynvml", None)
     with pytest.raises(OSError, match="nvidia-ml-py is not installed"):

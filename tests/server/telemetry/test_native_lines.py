@@ -54,7 +54,7 @@ def test_many_lines_are_counted_and_the_last_of_them_kept() -> None:
     told = messages(lines)
     assert status == 0
     assert len(told) == MOST_A_MINUTE + 1 + LAST_LINES
-    assert "lines of native libraries were too many" in told[MOST_A_MINUTE]
+    assert "lines of native libraries exceeded the limit" in told[MOST_A_MINUTE]
     assert told[-1] == "line 4999"
 
 
