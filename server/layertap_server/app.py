@@ -111,29 +111,33 @@ class Server:
         runs = cores if runtime.device == "CPU" else RUNS_PER_GPU * len(runtime.devices)
         self._metrics = Metrics()
         self._traces = _traces(settings.otlp_endpoint) if settings.otlp_endpoint else None
-        observers = [self._metrics.ended, logs.log_request, *([self._traces.ended] if self._traces else [])]
-        room = QueueLimits(settings.max_waiting, settings.max_waiting_bytes)
-        self._dispatcher = Dispatcher(workers, room, observers, most_streams=settings.max_streams)
+        observers = [
+            self._metrics.count_ended,
+            logs.log_request,
+            *([self._traces.export_ended] if self._traces else []),
+        ]
+        queue_limits = QueueLimits(settings.max_waiting, settings.max_waiting_bytes)
+        self._dispatcher = Dispatcher(workers, queue_limits, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
         self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MOST_PLAN_THREADS)
-        self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event, self._plan_threads)
+        self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._on_plan_event, self._plan_threads)
         limits = _limits(settings)
         self._batcher = batcher = Batcher(settings.runs or runs)
-        self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.response)
+        self._responses = ResponseCache(settings.response_cache_bytes, self._metrics.count_response_event)
         self._engine = Engine(runtime, sessions, limits, self._decode_pool, batcher, self._responses)
         self._applier = Applier(runtime, sessions, limits)
         hooks = Hooks(
             try_out=self._engine.warm_up,
             retire=self._retire,
-            changed=self._models_changed,
-            attempted=self._metrics.loaded,
+            changed=self._on_models_changed,
+            attempted=self._metrics.count_load,
         )
         with _start_errors():
             options = self._load_options()
             self.repository = Repository(Path(settings.models), runtime.device, hooks, options)
-        self._observe(sessions)
-        self._told: set[str] = set()
+        self._add_gauges(sessions)
+        self._reported_models: set[str] = set()
         """Health service names of the models that were reported as serving."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
@@ -148,14 +152,14 @@ class Server:
         Raises:
             StartError: an address cannot be bound.
         """
-        interceptors = [Access(self._tokens, self._dispatcher.ended)] if self._tokens else []
+        interceptors = [Access(self._tokens, self._dispatcher.finish)] if self._tokens else []
         self._server = grpc.aio.server(interceptors=interceptors, options=server_options(self.settings))
         self._health = health.aio.HealthServicer()
         services = (feature_service, model_service, shared_memory_service)
         self._services = [service.DESCRIPTOR.full_name for service in services]
         for service in services:
             self._metrics.expect(service.DESCRIPTOR.full_name, [method.name for method in service.DESCRIPTOR.methods])
-        self._register()
+        self._register_services()
         self.metrics_port = self._start_metrics()
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         address = f"{host}:{self.settings.port}"
@@ -202,7 +206,7 @@ class Server:
             await asyncio.to_thread(self._traces.close)
         return is_complete
 
-    def _register(self) -> None:
+    def _register_services(self) -> None:
         """Register the services with the gRPC server."""
         dispatcher = self._dispatcher
         regions = Regions(offered=self.settings.shared_memory)
@@ -237,12 +241,12 @@ class Server:
         """Return the options of loading models."""
         return LoadOptions(
             native=self._sandbox,
-            observe=self._first_session,
+            observe=self._try_model,
             most_bytes=self.settings.max_model_bytes,
             follow_links=self.settings.follow_links,
         )
 
-    def _first_session(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
+    def _try_model(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
         """Run the model once in a child process on the CPU, and return it with the observed shapes.
 
         A failure is ignored if the server uses a GPU, since the model may run only there; the warm-up then tries it.
@@ -254,9 +258,9 @@ class Server:
                 raise
             return model
 
-    def _plan_event(self, event: str) -> None:
+    def _on_plan_event(self, event: str) -> None:
         """Count an event of the plan cache, and trim the heap after sessions were closed."""
-        self._metrics.plan(event)
+        self._metrics.count_plan_event(event)
         if event in {"shrink", "eviction"}:
             self._memory.give_back()
 
@@ -267,7 +271,7 @@ class Server:
         weakref.finalize(model.graph, self._memory.give_back, at_once=True)
         self._memory.give_back(at_once=True)
 
-    def _models_changed(self) -> None:
+    def _on_models_changed(self) -> None:
         """Update the health service after a load or unload; called on the loading thread."""
         if self._loop is not None and not self._stopping.is_set():
             asyncio.run_coroutine_threadsafe(self._set_health(), self._loop)
@@ -282,9 +286,9 @@ class Server:
         ready = {f"model/{model.info.name}" for model in self.repository.loaded()}
         for service in ("", *self._services, *ready):
             await self._health.set(service, SERVING)
-        for service in self._told - ready:
+        for service in self._reported_models - ready:
             await self._health.set(service, NOT_SERVING)
-        self._told |= ready
+        self._reported_models |= ready
 
     def _watch(self) -> None:
         """Reload changed models at the interval of the settings, until the server stops."""
@@ -303,7 +307,7 @@ class Server:
             return None
         try:
             server = start_monitoring(
-                self.settings.host, port, self._metrics.registry, lambda: self._is_ready, self._settle
+                self.settings.host, port, self._metrics.registry, lambda: self._is_ready, self._flush_metrics
             )
         except OSError as error:
             message = f"cannot listen on {self.settings.host}:{port} for metrics: {error.strerror}"
@@ -311,7 +315,7 @@ class Server:
         self._metrics_server = server
         return int(server.server_port)
 
-    def _settle(self) -> None:
+    def _flush_metrics(self) -> None:
         """Flush pending updates of metrics, so that a scrape includes every request already answered."""
         done = threading.Event()
         if self._loop is not None:
@@ -319,49 +323,49 @@ class Server:
                 self._loop.call_soon_threadsafe(done.set)
                 done.wait(SETTLE_SECONDS)
 
-    def _observe(self, sessions: SessionCache) -> None:
+    def _add_gauges(self, sessions: SessionCache) -> None:
         """Add the metrics whose values are read from the parts at each scrape."""
         settings, metrics = self.settings, self._metrics
         dispatcher, batcher = self._dispatcher, self._batcher
-        metrics.info(version=__version__, device=self.device)
+        metrics.add_info(version=__version__, device=self.device)
         metrics.watch_models(self.repository.infos)
         if self.device != "CPU":
             metrics.watch_devices()
         if settings.triton_metrics:
-            metrics.offer_triton_names()
-        metrics.gauge("layertap_plans", "Compiled plans in the cache.", lambda: len(sessions))
-        metrics.gauge("layertap_plan_bytes", "Estimated memory of the compiled plans.", lambda: sessions.used_bytes)
-        metrics.gauge(
+            metrics.add_triton_names()
+        metrics.add_gauge("layertap_plans", "Compiled plans in the cache.", lambda: len(sessions))
+        metrics.add_gauge("layertap_plan_bytes", "Estimated memory of the compiled plans.", lambda: sessions.used_bytes)
+        metrics.add_gauge(
             "layertap_plan_budget_bytes", "Maximum memory of the compiled plans.", lambda: settings.plan_cache_bytes
         )
-        metrics.gauge("layertap_plan_threads", "Threads of the compiled plans.", lambda: sessions.used_threads)
-        metrics.gauge(
+        metrics.add_gauge("layertap_plan_threads", "Threads of the compiled plans.", lambda: sessions.used_threads)
+        metrics.add_gauge(
             "layertap_plan_threads_budget", "Maximum threads of the compiled plans.", lambda: self._plan_threads
         )
         tokens = self._tokens
-        metrics.gauge(
+        metrics.add_gauge(
             "layertap_tokens_stale",
             "1 if the tokens file is unusable and its former tokens remain valid, else 0.",
             lambda: tokens.is_stale if tokens else 0,
         )
-        metrics.gauge(
+        metrics.add_gauge(
             "layertap_response_cache_bytes", "Bytes of the cached responses.", lambda: self._responses.used_bytes
         )
-        metrics.gauge(
+        metrics.add_gauge(
             "layertap_requests_admitted", "Requests for features that wait or run.", lambda: dispatcher.admitted
         )
-        metrics.gauge(
+        metrics.add_gauge(
             "layertap_requests_waiting", "Requests for features that wait for a worker.", lambda: dispatcher.waiting
         )
-        metrics.gauge(
+        metrics.add_gauge(
             "layertap_requests_waiting_limit",
             "Maximum requests that may wait for a worker.",
             lambda: settings.max_waiting,
         )
-        metrics.gauge("layertap_streams", "Open streams.", lambda: dispatcher.streams)
-        metrics.gauge("layertap_runs", "Runs of models in progress.", lambda: batcher.running)
-        metrics.gauge("layertap_runs_waiting", "Parts of requests that wait for a run.", lambda: batcher.waiting)
-        metrics.gauge(
+        metrics.add_gauge("layertap_streams", "Open streams.", lambda: dispatcher.streams)
+        metrics.add_gauge("layertap_runs", "Runs of models in progress.", lambda: batcher.running)
+        metrics.add_gauge("layertap_runs_waiting", "Parts of requests that wait for a run.", lambda: batcher.waiting)
+        metrics.add_gauge(
             "layertap_memory_limit_bytes",
             "Memory limit of the process: its container's or the machine's.",
             available_memory_bytes,
@@ -373,8 +377,8 @@ def _runtime(settings: Settings, cores: int) -> Runtime:
     devices = devices_for(settings.device, settings.device_memory_bytes, tf32=settings.tf32)
     threads = settings.threads or cores
     # Single-threaded replicas need at least one run per core; with fewer runs, cores would be idle.
-    may_crowd = devices[0].kind == "cpu" and threads > 1 and (settings.runs or cores) >= cores
-    return Runtime(devices, threads, Contention(cores if may_crowd else 0))
+    may_contend = devices[0].kind == "cpu" and threads > 1 and (settings.runs or cores) >= cores
+    return Runtime(devices, threads, Contention(cores if may_contend else 0))
 
 
 def _traces(endpoint: str) -> Traces:

@@ -32,7 +32,7 @@ def serve(settings: Settings, *, quiet: bool = False) -> None:
     # For the time of loading: the first process of a container ignores signals for which it has no handler.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     level = "error" if quiet else settings.log_level
-    with native_lines.redirected(settings.log_format), logs.configured(level, settings.log_format):
+    with native_lines.redirect(settings.log_format), logs.configure(level, settings.log_format):
         # Loading the models may take long, so addresses in use are reported before.
         for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
             _check_address(settings.host, port, purpose)

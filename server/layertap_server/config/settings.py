@@ -30,7 +30,7 @@ MIB = 2**20
 """Bytes of a mebibyte."""
 HIGHEST_PORT = 65535
 """Highest TCP port."""
-ALIKE = 0.85
+MIN_SIMILARITY = 0.85
 """Minimum similarity, 0 to 1, at which an unknown variable counts as a misspelled setting.
 
 MAX_IMAGE is similar enough to MAX_IMAGES; SERVICE_PORT is not similar enough to PORT.
@@ -171,7 +171,7 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     Raises:
         SettingsError: a setting is unknown or a value is invalid.
     """
-    layers = _layered(arguments, environment)
+    layers = _merge_layers(arguments, environment)
     try:
         return Settings(**{name: value for name, (value, _) in layers.items()})
     except SettingsError as error:
@@ -179,13 +179,13 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
         raise SettingsError(f"{origin}: {error}" if origin else str(error)) from error
 
 
-def shown(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
+def format_settings(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> str:
     """Format the settings as a config file, with the origin of each in a comment.
 
     Raises:
         SettingsError: a setting is unknown or a value is invalid.
     """
-    settings, origins = settings_from(arguments, environment), _layered(arguments, environment)
+    settings, origins = settings_from(arguments, environment), _merge_layers(arguments, environment)
     lines = []
     for item in dataclasses.fields(Settings):
         line = yaml.safe_dump({item.name: getattr(settings, item.name)}).strip()
@@ -194,7 +194,7 @@ def shown(arguments: argparse.Namespace, environment: Mapping[str, str] = os.env
     return "\n".join(lines)
 
 
-def _layered(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+def _merge_layers(arguments: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
     """Return the given values with their origins. Flags override the environment, which overrides the file."""
     layers: dict[str, tuple[Any, str]] = {}
     config = arguments.config or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
@@ -215,11 +215,10 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
     except ManifestError as error:
         raise SettingsError(f"cannot read the config file: {error}") from error
     given = {
-        _known(name, document.where(name)): (value, document.where(name)) for name, value in document.values.items()
+        _check_name(name, document.where(name)): (value, document.where(name))
+        for name, value in document.values.items()
     }
-    return {
-        name: (_converted(name, value, where), where) for name, (value, where) in given.items() if value is not None
-    }
+    return {name: (_convert(name, value, where), where) for name, (value, where) in given.items() if value is not None}
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -229,7 +228,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if key.startswith(ENVIRONMENT_PREFIX) and key not in {*names, *NOT_SETTINGS}:
             _refuse_misspelled(key.removeprefix(ENVIRONMENT_PREFIX).lower(), key)
     # An empty variable counts as unset, because compose and shells pass on unset variables as empty ones.
-    return {name: _converted(name, environment[key], key) for key, name in names.items() if environment.get(key)}
+    return {name: _convert(name, environment[key], key) for key, name in names.items() if environment.get(key)}
 
 
 def _refuse_misspelled(name: str, key: str) -> None:
@@ -239,7 +238,7 @@ def _refuse_misspelled(name: str, key: str) -> None:
     to the client or an orchestrator and are ignored, such as PORT_8001_TCP, which Kubernetes sets.
     """
     names = [item.name for item in dataclasses.fields(Settings)]
-    near = nearest(name, names, count=1, likeness=ALIKE)
+    near = nearest(name, names, count=1, likeness=MIN_SIMILARITY)
     if not near and not re.search(r"_\d+_(tcp|udp|sctp)", name):
         near = [item for item in (*names, "config") if name.startswith(item) or item.startswith(name)][:1]
     if near:
@@ -247,7 +246,7 @@ def _refuse_misspelled(name: str, key: str) -> None:
         raise SettingsError(f"the environment has {key}, which is not a setting{hint}")
 
 
-def _known(name: str, where: str) -> str:
+def _check_name(name: str, where: str) -> str:
     """Return the name if a setting has it, else raise `SettingsError`."""
     names = [item.name for item in dataclasses.fields(Settings)]
     if name not in names:
@@ -255,7 +254,7 @@ def _known(name: str, where: str) -> str:
     return name
 
 
-def _converted(name: str, value: object, where: str) -> Any:
+def _convert(name: str, value: object, where: str) -> Any:
     """Convert a value from the file or the environment to the type of its setting."""
     kind: type = next(type(item.default) for item in dataclasses.fields(Settings) if item.name == name)
     if kind is bool:

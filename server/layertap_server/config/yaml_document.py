@@ -77,7 +77,7 @@ def read_document(path: Path, *, name: str = "", secret: bool = False) -> Sectio
     name = name or path.name
     try:
         with path.open("rb") as file:
-            document = _Builder(_text(file.read(MOST_BYTES + 1))).document()
+            document = _Builder(_decode(file.read(MOST_BYTES + 1))).document()
     except OSError as error:
         raise ManifestError(f"{name}: {error.strerror}") from error  # str(error) would reveal the server's paths
     except _RefusedError as error:
@@ -95,23 +95,23 @@ def _problem(error: yaml.YAMLError, *, secret: bool) -> str:
     return f"line {line}, column {column}: {words or 'this is not valid YAML'}"
 
 
-def _text(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     """Decode a file's bytes and check its size and characters."""
     if len(data) > MOST_BYTES:
-        place = _place(data[:MOST_BYTES].decode(errors="replace"))
+        place = _position(data[:MOST_BYTES].decode(errors="replace"))
         raise _RefusedError(f"the file is larger than {MOST_BYTES} bytes, which is the limit", *place)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        place = _place(data[: error.start].decode(errors="replace"))
+        place = _position(data[: error.start].decode(errors="replace"))
         raise _RefusedError("this is not UTF-8 text", *place) from None
     if found := _NOT_TEXT.search(text):
         message = f"the character U+{ord(found.group()):04X} is not permitted in a YAML file"
-        raise _RefusedError(message, *_place(text[: found.start()]))
+        raise _RefusedError(message, *_position(text[: found.start()]))
     return text
 
 
-def _place(before: str) -> tuple[int, int]:
+def _position(before: str) -> tuple[int, int]:
     """Return the line and column, counted from 0, at the end of the text ``before``."""
     return before.count("\n"), len(before) - (before.rfind("\n") + 1)
 
@@ -151,15 +151,15 @@ class _Builder:
         value = self._value(self._loader.get_event(), 0)
         self._loader.get_event()  # end of the document
         if not self._loader.check_event(yaml.StreamEndEvent):
-            raise _refused("expected one document, but a second one begins here", self._loader.peek_event())
+            raise _refusal("expected one document, but a second one begins here", self._loader.peek_event())
         return value
 
     def _value(self, event: Any, depth: int) -> Any:
         """Build the value that begins with ``event``, nested ``depth`` levels deep."""
         if depth > DEEPEST:
-            raise _refused(f"lists and mappings are nested more than {DEEPEST} deep", event)
+            raise _refusal(f"lists and mappings are nested more than {DEEPEST} deep", event)
         if isinstance(event, yaml.AliasEvent):
-            raise _refused("aliases (*name) are not supported; repeat the value", event)
+            raise _refusal("aliases (*name) are not supported; repeat the value", event)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -181,10 +181,10 @@ class _Builder:
         result = _Map(_line(start))
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                raise _refused("a key must be text", event)
+                raise _refusal("a key must be text", event)
             key = event.value
             if key in result:
-                raise _refused("this key occurs twice", event)
+                raise _refusal("this key occurs twice", event)
             result.lines[key] = _line(event)
             result[key] = self._value(self._loader.get_event(), depth + 1)
         return result
@@ -196,13 +196,13 @@ class _Builder:
             tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
         kind = tag.removeprefix(TAGS)
         if kind not in _SCALARS:
-            raise _refused("this tag is not supported; use !!str, !!int, !!float, !!bool or !!null", event)
+            raise _refusal("this tag is not supported; use !!str, !!int, !!float, !!bool or !!null", event)
         if kind in {"int", "float"} and len(event.value) > LONGEST_NUMBER:
-            raise _refused(f"this number has more than {LONGEST_NUMBER} characters", event)
+            raise _refusal(f"this number has more than {LONGEST_NUMBER} characters", event)
         try:
             return _SCALARS[kind](yaml.ScalarNode(tag, event.value))
         except (ArithmeticError, LookupError, ValueError):
-            raise _refused(f"this value cannot be read as !!{kind}", event) from None
+            raise _refusal(f"this value cannot be read as !!{kind}", event) from None
 
 
 def _line(event: Any) -> int:
@@ -210,7 +210,7 @@ def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-def _refused(problem: str, event: Any) -> _RefusedError:
+def _refusal(problem: str, event: Any) -> _RefusedError:
     """Return the error for a problem at an event."""
     return _RefusedError(problem, event.start_mark.line, event.start_mark.column)
 
@@ -218,7 +218,7 @@ def _refused(problem: str, event: Any) -> _RefusedError:
 def _check_tag(event: Any, kind: str) -> None:
     """Raise an error if a list or mapping has a tag other than its own."""
     if event.tag not in {None, "!", TAGS + kind}:
-        raise _refused("this tag is not supported on a list or a mapping", event)
+        raise _refusal("this tag is not supported on a list or a mapping", event)
 
 
 def _is_number(value: object) -> bool:

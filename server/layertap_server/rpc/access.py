@@ -9,7 +9,7 @@ import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import refusing
+from layertap_server.rpc.dispatch import refusing_handler
 from layertap_server.rpc.model_service import CONTROL
 from layertap_server.security.tokens import Role, Tokens
 
@@ -24,10 +24,10 @@ SCHEME = "bearer "
 class Access(grpc.aio.ServerInterceptor):
     """Interceptor that requires a valid token with the method's role on every call."""
 
-    def __init__(self, tokens: Tokens, ended: Callable[[RequestContext], None]) -> None:
-        """Check calls against ``tokens`` and report each refused call to ``ended``."""
+    def __init__(self, tokens: Tokens, finish: Callable[[RequestContext], None]) -> None:
+        """Check calls against ``tokens`` and report each refused call to ``finish``."""
         self._tokens = tokens
-        self._ended = ended
+        self._finish = finish
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -36,7 +36,7 @@ class Access(grpc.aio.ServerInterceptor):
         method, metadata = handler_call_details.method, dict(handler_call_details.invocation_metadata or ())
         handler = await continuation(handler_call_details)
         refusal = self._refusal(method, metadata)
-        return handler if refusal is None else refusing(method, refusal, self._ended)
+        return handler if refusal is None else refusing_handler(method, refusal, self._finish)
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         """Return the error for a call without the required token and role, or None for a permitted call."""
@@ -47,7 +47,7 @@ class Access(grpc.aio.ServerInterceptor):
             return UnauthenticatedError(
                 "this server requires a token: send authorization: Bearer …, in the SDK token=…"
             )
-        holder = self._tokens.holder(given[len(SCHEME) :])
+        holder = self._tokens.find_holder(given[len(SCHEME) :])
         if holder is None:
             return UnauthenticatedError("the server does not know this token")
         wanted = Role.CONTROL if method in CONTROL else Role.EXTRACT

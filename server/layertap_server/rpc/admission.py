@@ -65,7 +65,7 @@ class Admission:
             self._withdraw(waiter)
             raise
 
-    def give_back(self, size: int = 0) -> None:
+    def release(self, size: int = 0) -> None:
         """Release a place of ``size`` bytes and book the free capacity for the first waiters that fit."""
         self.held -= 1
         self.held_bytes -= size
@@ -79,7 +79,7 @@ class Admission:
     def _withdraw(self, waiter: _Waiter) -> None:
         """Remove a cancelled waiter; if a place was already booked for it, release that place."""
         if not waiter.booked.cancelled():
-            self.give_back(waiter.size)
+            self.release(waiter.size)
         elif waiter in self._waiters:
             self._waiters.remove(waiter)
             self._admit_waiters()  # the next waiter may be smaller and fit

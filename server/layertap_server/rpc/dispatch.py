@@ -82,8 +82,8 @@ class StreamTools:
     """Number of worker threads."""
     record: RequestContext
     """Request context of the stream."""
-    ended: Observer
-    """Observer to call once for each ended item."""
+    finish: Observer
+    """Function that stops the clock of an item and reports it; to be called once per item."""
 
 
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
@@ -115,7 +115,7 @@ class _Service(grpc.ServiceRpcHandler):
     """Handlers of one service; unary calls can be refused when they begin, before gRPC reads the request message."""
 
     def __init__(
-        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], ended: Observer
+        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], finish: Observer
     ) -> None:
         """Serve ``handlers`` by method name.
 
@@ -123,12 +123,12 @@ class _Service(grpc.ServiceRpcHandler):
             name: full name of the service.
             handlers: gRPC method handler of each method.
             refusal: function called at the start of each unary call; it returns the error to refuse it with, or None.
-            ended: observer called with each refused call.
+            finish: function called with the request context of each refused call.
         """
         self._name = name
         self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
         self._refusal = refusal
-        self._ended = ended
+        self._finish = finish
 
     def service_name(self) -> str:
         """Return the full name of the service."""
@@ -140,25 +140,25 @@ class _Service(grpc.ServiceRpcHandler):
         if handler is None or handler.request_streaming:
             return handler
         failure = self._refusal()
-        return handler if failure is None else refusing(handler_call_details.method, failure, self._ended)
+        return handler if failure is None else refusing_handler(handler_call_details.method, failure, self._finish)
 
 
 class Dispatcher:
     """Runs methods on worker threads and limits how many requests run, wait and stream at a time."""
 
     def __init__(
-        self, workers: int, room: QueueLimits, observers: Sequence[Observer] = (), *, most_streams: int = 1024
+        self, workers: int, limits: QueueLimits, observers: Sequence[Observer] = (), *, most_streams: int = 1024
     ) -> None:
         """Start the worker threads.
 
         Args:
             workers: number of worker threads for extractions.
-            room: limits of the queue of extractions.
+            limits: limits of the queue of extractions.
             observers: callbacks for each ended request and stream item.
             most_streams: maximum number of open streams.
         """
         # Extractions run at a lower priority: the event loop and listings are short and should answer at once.
-        self._work = WorkerPool(workers, room, "worker", WORKER_NICENESS)
+        self._work = WorkerPool(workers, limits, "worker", WORKER_NICENESS)
         # Separate pools, so that listings do not wait for extractions, and neither waits for a model to load.
         self._listing = WorkerPool(1, LISTING_LIMITS, "listing")
         self._control = WorkerPool(1, LISTING_LIMITS, "control")
@@ -218,7 +218,7 @@ class Dispatcher:
         """
         handlers: dict[str, Any] = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._unary(descriptor.full_name, name, method, self._lane(name, quick=quick, slow=slow))
+                self._unary(descriptor.full_name, name, method, self._pool_for(name, quick=quick, slow=slow))
             )
             for name, method in methods.items()
         }
@@ -228,44 +228,44 @@ class Dispatcher:
             )
         for name, stream in streams.items():
             handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
-        refusal = _never if quick else self._refusal
-        return _Service(descriptor.full_name, handlers, refusal, self.ended)
+        refusal = _refuse_none if quick else self._refusal
+        return _Service(descriptor.full_name, handlers, refusal, self.finish)
 
     def _refusal(self) -> OverloadedError | None:
         """Return the error for a new request if the queue has no free place, else None."""
         try:
-            self._work.check_room()
+            self._work.check_capacity()
         except OverloadedError as error:
             forget_frames(error)
             return error
         return None
 
-    def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
+    def _pool_for(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
         """Return the worker pool that runs the method."""
         if method in slow:
             return self._control
         return self._listing if quick else self._work
 
-    def _unary(self, service: str, name: str, method: Method | Chunked, lane: WorkerPool) -> Callable[..., Any]:
+    def _unary(self, service: str, name: str, method: Method | Chunked, pool: WorkerPool) -> Callable[..., Any]:
         """Return the coroutine function that gRPC calls for a unary or chunked method."""
 
         async def handle(request: bytes, context: Context) -> bytes | None:
-            record = context_of(service, name, context, quick=lane is not self._work)
+            record = context_of(service, name, context, quick=pool is not self._work)
             record.bytes_in = len(request)
             try:
-                if lane is not self._listing:
-                    self._enter()
-                reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
+                if pool is not self._listing:
+                    self._count_open()
+                reply = await pool.run(_make_job(method, request, context.time_remaining(), record), len(request))
                 del request  # free it now: a chunked response may wait long for its reader
                 return await self._reply(reply, context, record)
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _tell_late_from_gone(record, context)
-                self.ended(record)
+                _record_passed_deadline(record, context)
+                self.finish(record)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _failure(record, error)
-            return self._refuse(context, failure, record)
+                failure = _error_for(record, error)
+            return self._end_with_error(context, failure, record)
 
         return handle
 
@@ -281,13 +281,13 @@ class Dispatcher:
         record.end()
         context.set_trailing_metadata(_trailer(record))
         # Scheduled, so that the response is sent before metrics and the log are updated.
-        asyncio.get_running_loop().call_soon(self._tell, record)
+        asyncio.get_running_loop().call_soon(self._notify, record)
         return whole
 
-    def _refuse(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
+    def _end_with_error(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
         """End the call with an error and return the empty body that gRPC requires."""
         record.fail(failure)
-        self.ended(record)
+        self.finish(record)
         fail(context, failure, record)
         return b""
 
@@ -299,20 +299,20 @@ class Dispatcher:
             failure: LayertapError | None = None
             self.streams += 1
             try:
-                self._enter()
+                self._count_open()
                 self._check_streams()
                 await stream(_Received(context), context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _tell_late_from_gone(record, context)
+                _record_passed_deadline(record, context)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _failure(record, error)
+                failure = _error_for(record, error)
                 record.fail(failure)
             finally:
                 self.streams -= 1
-                self.ended(record)
+                self.finish(record)
             if failure is not None and failure.status != CANCELLED:  # a cancelled call receives no status
                 fail(context, failure, record)
                 return
@@ -325,24 +325,24 @@ class Dispatcher:
         return StreamTools(
             turn=self._work.stream_turn,
             run=self._work.run_in_turn,
-            failure_of=lambda error: _failure(record, error),
+            failure_of=lambda error: _error_for(record, error),
             draining=self._draining,
             workers=self._workers,
             record=record,
-            ended=self.ended,
+            finish=self.finish,
         )
 
-    def ended(self, record: RequestContext) -> None:
+    def finish(self, record: RequestContext) -> None:
         """Stop the clock of a request or stream item and report it to the observers."""
         record.end()
-        self._tell(record)
+        self._notify(record)
 
-    def _tell(self, record: RequestContext) -> None:
+    def _notify(self, record: RequestContext) -> None:
         """Report an ended request to the observers."""
         for observer in self._observers:
             observer(record)
 
-    def _enter(self) -> None:
+    def _count_open(self) -> None:
         """Count the call as open until its response has been sent completely.
 
         Raises:
@@ -352,7 +352,7 @@ class Dispatcher:
             raise draining_error()
         self._open += 1
         if task := asyncio.current_task():  # not a callback on gRPC's context: that is a reference cycle
-            task.add_done_callback(self._left)
+            task.add_done_callback(self._count_closed)
 
     def _check_streams(self) -> None:
         """Raise `OverloadedError` if too many streams are open."""
@@ -363,7 +363,7 @@ class Dispatcher:
                 limit=self._most_streams,
             )
 
-    def _left(self, _task: object) -> None:
+    def _count_closed(self, _task: object) -> None:
         """Count one open call less; called when the call's task ends."""
         self._open -= 1
 
@@ -380,7 +380,7 @@ async def write(message: bytes, context: Writer) -> None:
         raise CancelledError("the caller is gone") from error
 
 
-def _tell_late_from_gone(record: RequestContext, context: Context) -> None:
+def _record_passed_deadline(record: RequestContext, context: Context) -> None:
     """Record a `DeadlineError` for a cancelled call whose deadline has passed.
 
     gRPC reports a passed deadline and a departed caller in the same way. The caller's clock started earlier than the
@@ -396,7 +396,7 @@ def draining_error() -> DrainingError:
     return DrainingError("the server is stopping; retry on another server", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _job(
+def _make_job(
     method: Method | Chunked, request: bytes, remaining: float | None, record: RequestContext
 ) -> Callable[[], bytes | Iterator[bytes]]:
     """Return the job that runs the method on a worker; ``remaining`` is the seconds to the deadline, None for none."""
@@ -415,7 +415,7 @@ def _job(
     return job
 
 
-def _failure(record: RequestContext, error: Exception) -> LayertapError:
+def _error_for(record: RequestContext, error: Exception) -> LayertapError:
     """Return the error that the caller receives for an exception.
 
     An unexpected exception becomes a `ServerFault` with an incident id, and its traceback is logged under that id.
@@ -435,18 +435,18 @@ def _failure(record: RequestContext, error: Exception) -> LayertapError:
     return ServerFault(f"internal error; the server's log describes it under incident {incident}", incident=incident)
 
 
-def _never() -> None:
+def _refuse_none() -> None:
     """Return None: the refusal function of services that refuse no call in advance."""
 
 
-def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
+def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> Any:
     """Return a handler that ends the call with ``failure`` without reading the request, which may be large."""
 
     async def refuse(_messages: Any, context: Any) -> None:
         service, _, name = method.strip("/").partition("/")
         record = context_of(service, name, context, quick=True)
         record.fail(failure)
-        ended(record)
+        finish(record)
         fail(context, failure, record)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -7,19 +7,19 @@ from layertap_server.models.repository import Repository
 from layertap_server.request.context import current_request
 
 
-def found(repository: Repository, name: str, version: str) -> LoadedModel:
+def find_model(repository: Repository, name: str, version: str) -> LoadedModel:
     """Return the model of this name and version, and record both in the request context.
 
     Raises:
         LayertapError: as `Repository.get` raises it.
     """
-    noted(repository, name)
+    record_model(repository, name)
     model = repository.get(name, version)
     current_request().version = model.info.version
     return model
 
 
-def noted(repository: Repository, name: str) -> None:
+def record_model(repository: Repository, name: str) -> None:
     """Record the model's name in the request context if the repository has the model.
 
     Other names are not recorded: they are text of the caller and must not become labels of metrics.

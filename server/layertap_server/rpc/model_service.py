@@ -7,7 +7,7 @@ from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.models.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
-from layertap_server.rpc.lookup import found, noted
+from layertap_server.rpc.lookup import find_model, record_model
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
 """Descriptor of the service."""
@@ -45,14 +45,14 @@ class ModelService:
     def _get_model(self, request: bytes, _call: Call) -> bytes:
         """Describe one model."""
         asked = wire.parse_request(pb.GetModelRequest, request)
-        noted(self._repository, asked.model)
+        record_model(self._repository, asked.model)
         info = self._repository.info(asked.model, asked.version)
         return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _list_layers(self, request: bytes, _call: Call) -> bytes:
         """List the layers of a model that a selector matches."""
         asked = wire.parse_request(pb.ListLayersRequest, request)
-        model = found(self._repository, asked.model, asked.version)
+        model = find_model(self._repository, asked.model, asked.version)
         layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
         return pb.ListLayersResponse(
             model=model.info.name, version=model.info.version, layers=layers
@@ -71,14 +71,14 @@ class ModelService:
         try:
             info = self._repository.load(name)
         finally:  # the repository knows a new model's name only after the load
-            noted(self._repository, name)
+            record_model(self._repository, name)
         return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _unload_model(self, request: bytes, _call: Call) -> bytes:
         """Unload a model."""
         self._check_control("UnloadModel")
         name = wire.parse_request(pb.UnloadModelRequest, request).model
-        noted(self._repository, name)
+        record_model(self._repository, name)
         self._repository.unload(name)
         return pb.UnloadModelResponse().SerializeToString()
 

@@ -55,7 +55,7 @@ class _Region:
     """Time of the last use, on the monotonic clock."""
     writers: int = 0
     """Number of threads that write into the region now."""
-    forgotten: bool = False
+    is_forgotten: bool = False
     """Whether the region has been removed; its file is closed after the last writer."""
 
 
@@ -84,7 +84,7 @@ class Regions:
             raise SharedMemoryDisabledError(
                 "shared memory is disabled on this server; the operator enables it with --shared-memory"
             )
-        file = _opened(key, byte_size)
+        file = _open(key, byte_size)
         name = secrets.token_hex(16)
         with self._lock:
             self._make_room(file, caller)
@@ -102,7 +102,7 @@ class Regions:
                 self._forget(name)
         if len(self._regions) >= MOST_REGIONS:
             os.close(file)
-            raise _too_many()
+            raise _too_many_error()
 
     def unregister(self, name: str) -> None:
         """Remove a region; its file is closed after the last write in progress. Unknown names are ignored."""
@@ -125,7 +125,7 @@ class Regions:
             offset = -(-end // ALIGNMENT) * ALIGNMENT
             places.append((offset, array.nbytes))
             end = offset + array.nbytes
-        with self._written(name) as region:
+        with self._hold(name) as region:
             if end > region.byte_size:
                 return None
             try:
@@ -138,7 +138,7 @@ class Regions:
         return places
 
     @contextlib.contextmanager
-    def _written(self, name: str) -> Iterator[_Region]:
+    def _hold(self, name: str) -> Iterator[_Region]:
         """Keep a region's file open while the context lasts, and mark the region as used."""
         with self._lock:
             region = self._regions.get(name)
@@ -159,11 +159,11 @@ class Regions:
         """Remove a region; the lock must be held."""
         region = self._regions.pop(name, None)
         if region is not None:
-            region.forgotten = True
+            region.is_forgotten = True
             _close_if_done(region)
 
 
-def _too_many() -> OutOfResourcesError:
+def _too_many_error() -> OutOfResourcesError:
     """Return the error for a region beyond `MOST_REGIONS`."""
     message = (
         f"the server keeps {MOST_REGIONS} regions of shared memory, the maximum; unregister regions that are not used, "
@@ -174,11 +174,11 @@ def _too_many() -> OutOfResourcesError:
 
 def _close_if_done(region: _Region) -> None:
     """Close the file of a removed region that has no writer."""
-    if region.forgotten and not region.writers:
+    if region.is_forgotten and not region.writers:
         os.close(region.file)
 
 
-def _opened(key: str, byte_size: int) -> int:
+def _open(key: str, byte_size: int) -> int:
     """Open a caller's file of at least ``byte_size`` bytes and return its descriptor."""
     refusal = BadRegionError("the file cannot be registered as a region", field="key")
     if not KEY.fullmatch(key) or byte_size <= 0:

@@ -37,18 +37,18 @@ class ExtractStream:
     def __init__(
         self,
         extract: Extract,
-        opened: Callable[[ExtractRequest], tuple[str, str]],
+        check_opening: Callable[[ExtractRequest], tuple[str, str]],
         tools: StreamTools,
     ) -> None:
         """Prepare to serve a call.
 
         Args:
             extract: function that computes the features of one item.
-            opened: function that checks the opening request and returns the name and version of its model.
+            check_opening: function that checks the opening request and returns the name and version of its model.
             tools: the dispatcher's functions for this stream.
         """
         self._extract = extract
-        self._opened = opened
+        self._check_opening = check_opening
         self._tools = tools
         self._record = tools.record
         # Two items per worker, so that a worker finds the next item ready when it has finished one.
@@ -56,7 +56,7 @@ class ExtractStream:
         self._before_turn = asyncio.Semaphore(1)
         self._writing = asyncio.Lock()
 
-    async def answer(self, messages: AsyncIterator[bytes], context: Writer) -> None:
+    async def serve(self, messages: AsyncIterator[bytes], context: Writer) -> None:
         """Read items, compute their features and write responses until the caller ends the stream or the server stops.
 
         An item that fails is answered with its error and does not end the stream.
@@ -72,7 +72,7 @@ class ExtractStream:
         try:
             async with asyncio.TaskGroup() as items:
                 is_complete = await self._take(
-                    messages, lambda data: items.create_task(self._item(data, opening, context))
+                    messages, lambda data: items.create_task(self._serve_item(data, opening, context))
                 )
         except ExceptionGroup as failures:
             if failures.subgroup(CancelledError) is None:
@@ -114,7 +114,7 @@ class ExtractStream:
         data = await anext(messages, b"")
         self._record.bytes_in += len(data)
 
-        def planned() -> tuple[wire.StreamOpening, tuple[str, str]]:
+        def open_stream() -> tuple[wire.StreamOpening, tuple[str, str]]:
             with self._record.of_this_thread():
                 opening = wire.decode_stream_open(data)
                 if opening is None:
@@ -122,17 +122,17 @@ class ExtractStream:
                         "expected an opening as the first message of the stream",
                         field="open",
                     )
-                return opening, self._opened(opening.request)
+                return opening, self._check_opening(opening.request)
 
         opening: wire.StreamOpening
         with await self._tools.turn(len(data)):
-            opening, (model, version) = await self._tools.run(planned, len(data))
+            opening, (model, version) = await self._tools.run(open_stream, len(data))
         answer = wire.encode_stream_opened(model, version)
         await write(answer, context)
         self._record.bytes_out += len(answer)
         return opening
 
-    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
+    async def _serve_item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
         """Compute one item and send its response."""
         record = self._record.item(len(data))
         try:
@@ -145,7 +145,7 @@ class ExtractStream:
             if record.failure is None:
                 record.succeed()
         finally:
-            self._tools.ended(record)
+            self._tools.finish(record)
             self._window.release()
 
     async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestContext) -> Iterator[bytes]:
@@ -171,7 +171,7 @@ class ExtractStream:
             failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        return _timed(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
+        return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
 
     async def _run_in_turn(self, job: Callable[[], Features], size: int) -> Features:
         """Wait for a turn of ``size`` bytes and run the job on a worker."""
@@ -209,7 +209,7 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         reading.cancel()
 
 
-def _timed(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
+def _record_encoding(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
     """Yield the messages and record the time that making them took, without sending, as the stage ``encode``."""
     start = began = time.perf_counter()
     seconds = 0.0

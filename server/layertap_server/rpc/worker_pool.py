@@ -75,13 +75,13 @@ class WorkerPool:
     """
 
     def __init__(
-        self, workers: int, room: QueueLimits, name: str, niceness: int = 0, start: StartThread = _start_thread
+        self, workers: int, limits: QueueLimits, name: str, niceness: int = 0, start: StartThread = _start_thread
     ) -> None:
         """Start the worker threads.
 
         Args:
             workers: number of threads.
-            room: limits of the queue.
+            limits: limits of the queue.
             name: prefix of the threads' names.
             niceness: value added to the process's niceness for the threads.
             start: function that starts a thread; tests pass another one.
@@ -89,8 +89,8 @@ class WorkerPool:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._workers = workers
         self._niceness = niceness
-        self._places = Admission(workers + room.requests, room.bytes)
-        self._turns = Admission(min(TURNS_PER_WORKER * workers, (workers + room.requests) // 2))
+        self._places = Admission(workers + limits.requests, limits.bytes)
+        self._turns = Admission(min(TURNS_PER_WORKER * workers, (workers + limits.requests) // 2))
         self._bytes_before_turn = 0
         """Total bytes of the stream items that wait for a turn."""
         for number in range(workers):
@@ -111,7 +111,7 @@ class WorkerPool:
         """Number of requests that wait for a worker."""
         return max(self.admitted - self._workers, 0)
 
-    def check_room(self, size: int = 0) -> None:
+    def check_capacity(self, size: int = 0) -> None:
         """Check that a request of ``size`` bytes fits into the queue.
 
         Raises:
@@ -132,7 +132,7 @@ class WorkerPool:
         Raises:
             OverloadedError: the queue is full.
         """
-        self.check_room(size)
+        self.check_capacity(size)
         self._places.try_take(size)
         return await self._run(job, size)
 
@@ -157,7 +157,7 @@ class WorkerPool:
         try:
             yield
         finally:
-            self._turns.give_back()
+            self._turns.release()
 
     async def run_in_turn(self, job: Callable[[], Result], size: int) -> Result:
         """Run a job as `run` does, but wait for a place in the queue; the calling stream must hold a turn."""
@@ -173,7 +173,7 @@ class WorkerPool:
             result: Result = await item.answer
         except asyncio.CancelledError:
             if item.take() is not None:
-                self._places.give_back(size)
+                self._places.release(size)
             else:
                 item.cancellation.cancel()
             raise
@@ -201,7 +201,7 @@ class WorkerPool:
 
     def _work(self) -> None:
         """Run jobs on this thread until the pool is closed."""
-        _give_way(self._niceness)
+        _add_niceness(self._niceness)
         while self.do_next():
             pass
 
@@ -209,19 +209,19 @@ class WorkerPool:
         """Wait for the next job and run it on this thread; return False once the pool is closed."""
         item = self._queue.get()
         if item is not None and (job := item.take()) is not None:
-            self._do(item, job)
+            self._run_job(item, job)
         return item is not None
 
-    def _do(self, item: _Item, job: Callable[[], Any]) -> None:
+    def _run_job(self, item: _Item, job: Callable[[], Any]) -> None:
         """Run a job and pass its result or error to the caller's event loop."""
         with item.cancellation.of_this_thread():
-            result, error = _outcome(job)
+            result, error = _call(job)
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
             item.loop.call_soon_threadsafe(self._finish, item, result, error)
 
     def _finish(self, item: _Item, result: Any, error: BaseException | None) -> None:
         """Release the job's place and resolve its future; runs on the caller's event loop."""
-        self._places.give_back(item.size)
+        self._places.release(item.size)
         if item.answer.cancelled():
             return
         if error is not None:
@@ -230,7 +230,7 @@ class WorkerPool:
             item.answer.set_result(result)
 
 
-def _outcome(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+def _call(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     """Run the job and return its result and its error, one of which is None.
 
     In a function of its own, so that no frame of the error's traceback holds a reference to the error.
@@ -241,7 +241,7 @@ def _outcome(job: Callable[[], Result]) -> tuple[Result | None, BaseException | 
         return None, error
 
 
-def _give_way(niceness: int) -> None:
+def _add_niceness(niceness: int) -> None:
     """Add to the niceness of this thread, on systems that permit it and have niceness per thread."""
     if niceness and hasattr(os, "setpriority"):
         thread = threading.get_native_id()

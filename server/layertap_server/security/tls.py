@@ -46,11 +46,11 @@ class Certificates:
             raise TlsError(f"{error.filename}: {error.strerror}") from error
         return grpc.dynamic_ssl_server_credentials(
             first,
-            self._renewed,  # type: ignore[arg-type]  # None is permitted and means no change
+            self._reload,  # type: ignore[arg-type]  # None is permitted and means no change
             require_client_authentication=self.client_authorities is not None,
         )
 
-    def _renewed(self) -> grpc.ServerCertificateConfiguration | None:
+    def _reload(self) -> grpc.ServerCertificateConfiguration | None:
         """Return the new configuration if the files have changed, else None; gRPC calls this for each connection."""
         with self._lock:
             try:
@@ -75,16 +75,16 @@ class Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         """Read and check the files: gRPC accepts invalid ones without an error, and then every connection fails."""
-        chain, key = _pem(self.chain, b"CERTIFICATE"), _pem(self.key, b"PRIVATE KEY")
+        chain, key = _read_pem(self.chain, b"CERTIFICATE"), _read_pem(self.key, b"PRIVATE KEY")
         self._check_pair(chain, key)
         if self.client_authorities is None:
             return grpc.ssl_server_certificate_configuration([(key, chain)])
-        roots = _pem(self.client_authorities, b"CERTIFICATE")
+        roots = _read_pem(self.client_authorities, b"CERTIFICATE")
         try:
             # Comments between the certificates may be in any script; they are not needed.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=roots.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
-            raise TlsError(f"{self.client_authorities} cannot be read as certificates: {_why(error)}") from error
+            raise TlsError(f"{self.client_authorities} cannot be read as certificates: {_reason(error)}") from error
         return grpc.ssl_server_certificate_configuration([(key, chain)], roots)
 
     def _check_pair(self, chain: bytes, key: bytes) -> None:
@@ -98,24 +98,24 @@ class Certificates:
             pair.touch(mode=0o600)
             pair.write_bytes(key + b"\n" + chain)
             try:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair, password=_no_password)
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair, password=_refuse_password)
             except (ssl.SSLError, ValueError) as error:
-                message = f"{self.chain} and {self.key} cannot be used as a certificate and its key: {_why(error)}"
+                message = f"{self.chain} and {self.key} cannot be used as a certificate and its key: {_reason(error)}"
                 raise TlsError(message) from error
 
 
-def _no_password() -> str:
+def _refuse_password() -> str:
     """Refuse a key with a password; without this callback OpenSSL would prompt at the terminal."""
     raise ValueError("the key has a password; remove it with: openssl pkey -in KEY -out NEW")
 
 
-def _why(error: ssl.SSLError | ValueError) -> str:
+def _reason(error: ssl.SSLError | ValueError) -> str:
     """Return the reason of an OpenSSL error in lower case, or the message of another error."""
     reason = getattr(error, "reason", None)  # such as KEY_VALUES_MISMATCH
     return reason.lower().replace("_", " ") if reason else str(error)
 
 
-def _pem(path: Path, kind: bytes) -> bytes:
+def _read_pem(path: Path, kind: bytes) -> bytes:
     """Read a PEM file, which must have a section of this kind."""
     data = path.read_bytes()
     if b"-----BEGIN " not in data or kind + b"-----" not in data:

@@ -74,7 +74,7 @@ class Tokens:
         self.is_stale = False
         """Whether the file has become unusable, so that its former tokens remain valid."""
 
-    def holder(self, token: str) -> Holder | None:
+    def find_holder(self, token: str) -> Holder | None:
         """Return the entry of a token, or None for an unknown token.
 
         The look-up uses the token's digest, so that its duration reveals nothing about partly guessed tokens.
@@ -120,7 +120,7 @@ def _read(path: Path) -> Mapping[bytes, Holder]:
     """Read the entries of a file, by digest."""
     try:
         document = read_document(path, secret=True)
-        holders = [_holder(document, name) for name in document.values]
+        holders = [_read_holder(document, name) for name in document.values]
     except ManifestError as error:
         raise TokensError(str(error)) from error
     if not holders:
@@ -128,7 +128,7 @@ def _read(path: Path) -> Mapping[bytes, Holder]:
     return {holder.digest: holder for holder in reversed(holders)}  # the first of two entries with the same token wins
 
 
-def _holder(document: Section, name: str) -> Holder:
+def _read_holder(document: Section, name: str) -> Holder:
     """Read one entry."""
     section = document.section(name)
     if section is None:

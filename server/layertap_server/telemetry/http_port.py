@@ -50,7 +50,7 @@ def start_monitoring(
     port: int,
     registry: CollectorRegistry,
     is_ready: Callable[[], bool],
-    settle: Callable[[], None] = lambda: None,
+    flush: Callable[[], None] = lambda: None,
 ) -> WSGIServer:
     """Start the HTTP server on a thread of its own.
 
@@ -59,7 +59,7 @@ def start_monitoring(
         port: port to listen on; 0 for any free port.
         registry: registry of the exported metrics.
         is_ready: function that returns whether the server accepts requests.
-        settle: function called before each scrape; it flushes pending updates of metrics.
+        flush: function called before each scrape; it flushes pending updates of metrics.
 
     Returns:
         The server; its ``server_port`` is the bound port.
@@ -72,7 +72,7 @@ def start_monitoring(
 
     def app(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environment.get("PATH_INFO") != "/ready":
-            settle()
+            flush()
             return cast("Iterable[bytes]", metrics(environment, start_response))
         ready = is_ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE

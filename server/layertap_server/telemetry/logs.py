@@ -38,7 +38,7 @@ def log_request(record: RequestContext) -> None:
 
 
 @contextlib.contextmanager
-def configured(level: str, format_: str) -> Iterator[None]:
+def configure(level: str, format_: str) -> Iterator[None]:
     """Write the process's log to stderr while the context lasts.
 
     At the end of the context the remaining lines are written, for at most `STOP_SECONDS` if stderr is not read.
@@ -50,7 +50,7 @@ def configured(level: str, format_: str) -> Iterator[None]:
     lines: queue.Queue[Any] = queue.Queue(MOST_WAITING)
     out = _Stderr()
     out.setFormatter(JsonFormatter() if format_ == "json" else ConsoleFormatter())
-    listener, handler = _Listener(lines, out), _Dropping(lines)
+    listener, handler = _Listener(lines, out), _DroppingHandler(lines)
     root = logging.getLogger()
     level_before = root.level
     root.setLevel(level.upper())
@@ -113,7 +113,7 @@ class _Listener(logging.handlers.QueueListener):
         self._lines.put(None, timeout=STOP_SECONDS)
 
 
-class _Dropping(logging.handlers.QueueHandler):
+class _DroppingHandler(logging.handlers.QueueHandler):
     """Queue handler that drops lines instead of waiting, so that the log never delays requests."""
 
     def __init__(self, lines: queue.Queue[Any]) -> None:
@@ -130,13 +130,13 @@ class _Dropping(logging.handlers.QueueHandler):
         """Put a record into the queue, or count it as dropped if the queue is full."""
         try:
             if self._dropped:
-                self.queue.put_nowait(self._told())
+                self.queue.put_nowait(self._dropped_line())
                 self._dropped = 0
             self.queue.put_nowait(record)
         except queue.Full:
             self._dropped += 1
 
-    def _told(self) -> logging.LogRecord:
+    def _dropped_line(self) -> logging.LogRecord:
         """Return the line that reports the number of dropped lines."""
         message = "%d lines were dropped: stderr is read too slowly"
         return logging.LogRecord(__name__, logging.WARNING, "", 0, message, (self._dropped,), None)
@@ -150,7 +150,7 @@ class ConsoleFormatter(logging.Formatter):
         parts = [f"{self.formatTime(record)} {record.levelname} {record.name}: {one_line(record.getMessage())}"]
         request = getattr(record, "request", None)
         if request is not None:
-            parts += [f"{key}={_plain(value)}" for key, value in _flat(fields(request)).items()]
+            parts += [f"{key}={_quote(value)}" for key, value in _flatten(fields(request)).items()]
         line = " ".join(parts)
         if record.exc_info:
             trace = self.formatException(record.exc_info).splitlines()
@@ -181,7 +181,7 @@ class JsonFormatter(logging.Formatter):
 def fields(record: RequestContext) -> dict[str, Any]:
     """Return the fields of a request for its log line, without empty and zero values."""
     failure = record.failure
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "request_id": record.request_id,
         "trace_id": _trace_id(record),
         "service": record.service,
@@ -201,9 +201,9 @@ def fields(record: RequestContext) -> dict[str, Any]:
         "bytes_shared": record.bytes_shared,
         "reason": failure.reason if failure else "",
         "incident": failure.metadata.get("incident", "") if failure else "",
-        "error": _cut(failure.message) if failure else "",
+        "error": _truncate(failure.message) if failure else "",
     }
-    return {name: value for name, value in told.items() if value}
+    return {name: value for name, value in values.items() if value}
 
 
 def one_line(text: str) -> str:
@@ -213,16 +213,16 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _flat(told: dict[str, Any]) -> dict[str, Any]:
+def _flatten(values: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a text line, with a field for each stage.
 
     Service, method and status are left out, since the message has them.
     """
-    stages = {f"{name}_ms": took for name, took in told.pop("stages_ms", {}).items()}
-    return {name: value for name, value in told.items() if name not in {"service", "method", "status"}} | stages
+    stages = {f"{name}_ms": took for name, took in values.pop("stages_ms", {}).items()}
+    return {name: value for name, value in values.items() if name not in {"service", "method", "status"}} | stages
 
 
-def _plain(value: object) -> str:
+def _quote(value: object) -> str:
     """Format a value of a text line, quoted if it has spaces, quotes or equals signs."""
     text = one_line(str(value))
     return text if re.fullmatch(r"[^\s\"=]+", text) else json.dumps(text, ensure_ascii=False)
@@ -239,6 +239,6 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     """Truncate a text to `LONGEST_ERROR` characters."""
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…"

@@ -32,7 +32,7 @@ STDERR = 2
 
 
 @contextlib.contextmanager
-def redirected(format_: str) -> Iterator[None]:
+def redirect(format_: str) -> Iterator[None]:
     """Redirect file descriptor 2 through the log's format while the context lasts.
 
     Python's own ``sys.stderr`` and the tracebacks of fatal signals still go to the real stderr. If the child process

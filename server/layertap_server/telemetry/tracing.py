@@ -48,7 +48,7 @@ class Traces:
         self._items: dict[RequestContext, list[RequestContext]] = {}
         """Ended items of the open streams."""
 
-    def ended(self, record: RequestContext) -> None:
+    def export_ended(self, record: RequestContext) -> None:
         """Export an ended request; keep an ended item until its stream ends."""
         if record.parent is not None:
             items = self._items.setdefault(record.parent, [])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layertap_server.config.settings import Settings, SettingsError, add_arguments, settings_from, shown
+from layertap_server.config.settings import Settings, SettingsError, add_arguments, format_settings, settings_from
 
 
 def settings(*flags: str, environment: Mapping[str, str] | None = None) -> Settings:
@@ -94,7 +94,7 @@ def test_what_is_shown_is_a_config_file_and_says_where_each_value_comes_from(tmp
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     flags = parser.parse_args(["--config", str(file), "--port", "3", "--show-config"])
-    text = shown(flags, {"LAYERTAP_MAX_IMAGES": "5"})
+    text = format_settings(flags, {"LAYERTAP_MAX_IMAGES": "5"})
     lines = {line.split(":")[0]: line.split("  # ")[1] for line in text.splitlines()}
     assert list(lines) == [item.name for item in dataclasses.fields(Settings)]
     assert (lines["host"], lines["max_images"], lines["port"]) == (f"{file}, line 1", "LAYERTAP_MAX_IMAGES", "--port")

@@ -45,7 +45,7 @@ def test_nobody_sleeps_before_a_free_place(
             await steps(held_steps)
         finally:
             inside.remove(size)
-            admission.give_back(size)
+            admission.release(size)
 
     async def cancel(task: asyncio.Task[None], after: int) -> None:
         await steps(after)
@@ -69,14 +69,14 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
         async def caller(number: int) -> None:
             await admission.take()
             order.append(number)
-            admission.give_back()
+            admission.release()
 
         assert admission.try_take()
         tasks = [asyncio.create_task(caller(number)) for number in range(5)]
         await steps(1)
         assert not admission.try_take(), "nobody overtakes those who wait"
         tasks[1].cancel()
-        admission.give_back()
+        admission.release()
         assert not admission.try_take(), "the place is booked for the first who waits"
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 2, 3, 4]
@@ -102,6 +102,6 @@ def test_one_that_is_larger_than_all_the_bytes_is_let_in_alone() -> None:
     admission = Admission(9, 10)
     assert admission.try_take(100)
     assert not admission.try_take(0)
-    admission.give_back(100)
+    admission.release(100)
     assert admission.try_take(1)
     assert not admission.try_take(100)

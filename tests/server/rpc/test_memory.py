@@ -49,7 +49,7 @@ class Refusing:
         raise AssertionError("an image is no number")
 
     async def stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
-        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).answer(messages, context)
+        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).serve(messages, context)
 
 
 @contextlib.asynccontextmanager

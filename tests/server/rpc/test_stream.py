@@ -53,27 +53,27 @@ class Caller:
         return sorted(end[0] for message in self.answers if (end := assembler.add(message)))
 
 
-async def work(lane: WorkerPool) -> None:
-    """Be the lane's worker threads."""
+async def work(pool: WorkerPool) -> None:
+    """Be the pool's worker threads."""
     while True:
-        if lane._queue.qsize():
-            lane.do_next()
+        if pool._queue.qsize():
+            pool.do_next()
         await asyncio.sleep(0)
 
 
-def tools_of(lane: WorkerPool, workers: int) -> StreamTools:
+def tools_of(pool: WorkerPool, workers: int) -> StreamTools:
     def failure_of(error: Exception) -> LayertapError:
         assert isinstance(error, LayertapError), error
         return error
 
     return StreamTools(
-        turn=lane.stream_turn,
-        run=lane.run_in_turn,
+        turn=pool.stream_turn,
+        run=pool.run_in_turn,
         failure_of=failure_of,
         draining=asyncio.Event(),
         workers=workers,
         record=RequestContext(),
-        ended=lambda record: record.end(),
+        finish=lambda record: record.end(),
     )
 
 
@@ -90,11 +90,11 @@ STREAMS = st.lists(
 def test_every_stream_ends(
     order: tuple[list[int], int], streams: list[tuple[list[bytes], int | None]], workers: int, room: int, others: int
 ) -> None:
-    lane = WorkerPool(workers, QueueLimits(room, 2**20), "test", start=lambda _work, _name: None)
+    pool = WorkerPool(workers, QueueLimits(room, 2**20), "test", start=lambda _work, _name: None)
     callers = [Caller(images) for images, _ in streams]
 
     async def stream(caller: Caller, gone_after: int | None) -> None:
-        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(lane, workers)).answer(caller.messages(), caller)
+        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(pool, workers)).serve(caller.messages(), caller)
         task = asyncio.create_task(answer)
         if gone_after is not None:
             await steps(gone_after)
@@ -103,23 +103,23 @@ def test_every_stream_ends(
 
     async def unary() -> None:
         try:
-            assert await lane.run(lambda: "done", 5) == "done"
+            assert await pool.run(lambda: "done", 5) == "done"
         except OverloadedError:
             return
 
     async def main() -> None:
-        worker = asyncio.create_task(work(lane))
+        worker = asyncio.create_task(work(pool))
         tasks = [stream(caller, gone) for caller, (_, gone) in zip(callers, streams, strict=True)]
         await asyncio.gather(*tasks, *(unary() for _ in range(others)))
-        while lane.admitted:  # noqa: ASYNC110 - what callers left runs on until its thread is free
+        while pool.admitted:  # noqa: ASYNC110 - what callers left runs on until its thread is free
             await asyncio.sleep(0)
         worker.cancel()
 
-    def check_lane() -> None:
-        check(lane._places)
-        check(lane._turns)
+    def check_pool() -> None:
+        check(pool._places)
+        check(pool._turns)
 
-    play(order, main(), check_lane)
-    assert (lane._turns.held, lane._bytes_before_turn, lane.admitted_bytes) == (0, 0, 0)
+    play(order, main(), check_pool)
+    assert (pool._turns.held, pool._bytes_before_turn, pool.admitted_bytes) == (0, 0, 0)
     for caller, (images, gone_after) in zip(callers, streams, strict=True):
         assert gone_after is not None or caller.ids == [str(number) for number in range(len(images))]

@@ -12,7 +12,7 @@ from layertap.errors import OverloadedError
 from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 
 
-def held(lane: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], None]]:
+def held(pool: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], None]]:
     """A job that runs until it is let go."""
     go_on = threading.Event()
 
@@ -20,11 +20,11 @@ def held(lane: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], N
         assert go_on.wait(10)
         return "done"
 
-    return asyncio.ensure_future(lane.run(job, size)), go_on.set
+    return asyncio.ensure_future(pool.run(job, size)), go_on.set
 
 
-async def admitted(lane: WorkerPool, count: int) -> None:
-    while lane.admitted != count:  # noqa: ASYNC110 - the lane has no event for it
+async def admitted(pool: WorkerPool, count: int) -> None:
+    while pool.admitted != count:  # noqa: ASYNC110 - the pool has no event for it
         await asyncio.sleep(0.001)
 
 
@@ -39,33 +39,33 @@ async def admitted(lane: WorkerPool, count: int) -> None:
 )
 def test_who_finds_no_room_is_told_at_once(room: QueueLimits, sizes: list[int], refused: str) -> None:
     async def play() -> None:
-        lane = WorkerPool(1, room, "test")
-        jobs = [held(lane, size) for size in sizes[:-1]]
-        await admitted(lane, len(jobs))
+        pool = WorkerPool(1, room, "test")
+        jobs = [held(pool, size) for size in sizes[:-1]]
+        await admitted(pool, len(jobs))
         with pytest.raises(OverloadedError, match=refused) as caught:
-            await lane.run(lambda: "never", sizes[-1])
+            await pool.run(lambda: "never", sizes[-1])
         assert caught.value.retry_after == 0.2
         for task, let_go in jobs:
             let_go()
             assert await task == "done"
-        assert (lane.admitted, lane.admitted_bytes) == (0, 0)
-        assert await lane.run(lambda: "next", sizes[-1]) == "next"
-        lane.close()
+        assert (pool.admitted, pool.admitted_bytes) == (0, 0)
+        assert await pool.run(lambda: "next", sizes[-1]) == "next"
+        pool.close()
 
     asyncio.run(play())
 
 
 def test_one_that_is_withdrawn_makes_room() -> None:
     async def play() -> None:
-        lane = WorkerPool(1, QueueLimits(1, 1000), "test")
-        (running, let_go), (waiting, _) = held(lane, 400), held(lane, 400)
-        await admitted(lane, 2)
+        pool = WorkerPool(1, QueueLimits(1, 1000), "test")
+        (running, let_go), (waiting, _) = held(pool, 400), held(pool, 400)
+        await admitted(pool, 2)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert (lane.admitted, lane.admitted_bytes) == (1, 400)
+        assert (pool.admitted, pool.admitted_bytes) == (1, 400)
         let_go()
         await running
-        assert (lane.admitted, lane.admitted_bytes) == (0, 0)
-        lane.close()
+        assert (pool.admitted, pool.admitted_bytes) == (0, 0)
+        pool.close()
 
     asyncio.run(play())

@@ -70,13 +70,13 @@ def test_a_file_that_only_looks_like_pem(tmp_path: Path, part: str, kind: str, w
 def test_a_rotation_counts_when_all_of_it_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture, part: str) -> None:
     certificates, renewed = written(tmp_path), written(tmp_path, "renewed")
     certificates.credentials()
-    assert certificates._renewed() is None
+    assert certificates._reload() is None
     assert caplog.text == ""
     getattr(certificates, part).write_text(GARBAGE.format("PRIVATE KEY" if part == "key" else "CERTIFICATE"))
     for _ in range(2):  # an unusable file is read again each time
-        assert certificates._renewed() is None
+        assert certificates._reload() is None
     assert caplog.text.count("the old certificate stays in use") == 2
     for name in ("chain", "key", "client_authorities"):
         getattr(renewed, name).replace(getattr(certificates, name))
-    assert certificates._renewed() is not None
-    assert certificates._renewed() is None
+    assert certificates._reload() is not None
+    assert certificates._reload() is None

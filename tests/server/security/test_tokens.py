@@ -26,7 +26,7 @@ def written(folder: Path, text: str) -> Path:
 def test_a_token_and_its_digest_are_the_same(tmp_path: Path) -> None:
     path = written(tmp_path, f"a: {{token: {SECRET}-a, roles: [extract]}}\nb: {{sha256: {DIGEST}, roles: [control]}}")
     known = Tokens(path)
-    a, b = known.holder(f"{SECRET}-a"), known.holder(SECRET)
+    a, b = known.find_holder(f"{SECRET}-a"), known.find_holder(SECRET)
     assert a is not None
     assert b is not None
     assert (a.name, a.roles) == ("a", frozenset({Role.EXTRACT}))
@@ -36,7 +36,7 @@ def test_a_token_and_its_digest_are_the_same(tmp_path: Path) -> None:
 @given(st.text(max_size=80))
 def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
     known = Tokens(written(tmp_path, f"b: {{sha256: {DIGEST}, roles: [control]}}"))
-    assert (known.holder(text) is None) == (text != SECRET)
+    assert (known.find_holder(text) is None) == (text != SECRET)
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_change_counts_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: 
     replaced = tmp_path / "new"
     replaced.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
     replaced.replace(path)
-    assert known.holder(SECRET) is None
-    assert known.holder(f"{SECRET}-new")
+    assert known.find_holder(SECRET) is None
+    assert known.find_holder(f"{SECRET}-new")
     path.write_text("half written: {")
-    assert known.holder(f"{SECRET}-new")
+    assert known.find_holder(f"{SECRET}-new")
 
 
 @pytest.mark.parametrize("bad", ['a: !!int ""', "a: 0x" + "F" * 5000, "", "\x00", "a: 1\n" * 200_000, None])
@@ -127,18 +127,18 @@ def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
     if bad is not None:
         path.write_text(bad)
     for _ in range(3):
-        assert known.holder(SECRET)
+        assert known.find_holder(SECRET)
     assert known.is_stale
     (warning,) = caplog.messages
     assert "the former tokens remain valid: tokens.yaml" in warning or "No such file" in warning
     path.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
-    assert known.holder(f"{SECRET}-new")
+    assert known.find_holder(f"{SECRET}-new")
     assert not known.is_stale
 
 
 def test_as_many_tokens_as_a_file_may_hold(tmp_path: Path) -> None:
     lines = [f"n{number}: {{token: {SECRET}-{number}, roles: [extract]}}\n" for number in range(8000)]
     known = Tokens(written(tmp_path, "".join(lines)))
-    found = known.holder(f"{SECRET}-7999")
+    found = known.find_holder(f"{SECRET}-7999")
     assert found is not None
     assert found.name == "n7999"

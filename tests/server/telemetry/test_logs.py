@@ -51,7 +51,7 @@ def test_a_traceback_is_indented_and_what_it_quotes_escaped() -> None:
 
 def test_lines_that_find_no_room_are_dropped_and_counted() -> None:
     lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
-    handler = logs._Dropping(lines)
+    handler = logs._DroppingHandler(lines)
     for number in range(5):
         handler.emit(log_record(str(number)))
     assert [lines.get().getMessage() for _ in range(2)] == ["0", "1"]
@@ -62,7 +62,7 @@ def test_lines_that_find_no_room_are_dropped_and_counted() -> None:
 WRITES = """
 import logging
 from layertap_server.telemetry import logs
-with logs.configured("info", "console"):
+with logs.configure("info", "console"):
     for _ in range({lines}):
         logging.info("x" * 100)
 """
@@ -133,7 +133,7 @@ def test_what_nobody_foresaw_is_told_under_an_incident(capsys: pytest.CaptureFix
                 dispatcher.close()
         raise AssertionError("no error")
 
-    with logs.configured("info", "json"):
+    with logs.configure("info", "json"):
         message, request_id = asyncio.run(fail())
     incident, line = (json.loads(text) for text in capsys.readouterr().err.splitlines())
     assert (incident["level"], line["level"]) == ("error", "info")

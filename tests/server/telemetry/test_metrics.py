@@ -46,7 +46,7 @@ def record(*, model: str = "m", images: int = 1, failure: LayertapError | None =
 
 def test_a_request_is_counted_under_each_of_its_figures() -> None:
     metrics = Metrics()
-    metrics.ended(record(images=3))
+    metrics.count_ended(record(images=3))
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="m", status="OK") == 1
     assert value(metrics, "layertap_request_seconds_sum", **EXTRACT) == 3
     assert value(metrics, "layertap_stage_seconds_sum", stage="compute") == 2
@@ -70,12 +70,12 @@ def test_an_item_is_no_request_and_its_images_count_once() -> None:
         else:
             item.fail(failure)
         item.end()
-        metrics.ended(item)
+        metrics.count_ended(item)
     # A stream may last for hours: what its items brought is told as they come.
     assert value(metrics, "layertap_request_bytes_total", service="S", method="ExtractStream") == 10
     stream.succeed()
     stream.end()
-    metrics.ended(stream)
+    metrics.count_ended(stream)
     assert (stream.items, stream.failed_items, stream.images) == (2, 1, 1)
     assert value(metrics, "layertap_request_bytes_total", service="S", method="ExtractStream") == 13
     assert value(metrics, "layertap_requests_total", service="S", method="ExtractStream", model="", status="OK") == 1
@@ -88,7 +88,7 @@ def test_an_item_is_no_request_and_its_images_count_once() -> None:
 def test_a_listing_goes_through_no_stage() -> None:
     metrics, listing = Metrics(), record()
     listing.quick = True
-    metrics.ended(listing)
+    metrics.count_ended(listing)
     assert value(metrics, "layertap_stage_seconds_count", stage="queue") == 0
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="m", status="OK") == 1
 
@@ -105,7 +105,7 @@ def test_a_listing_goes_through_no_stage() -> None:
 )
 def test_errors_by_reason_and_images_by_cause(error: LayertapError, cause: str | None) -> None:
     metrics = Metrics()
-    metrics.ended(record(failure=error))
+    metrics.count_ended(record(failure=error))
     assert value(metrics, "layertap_errors_total", reason=error.reason) == 1
     found = {
         sample.labels["cause"]
@@ -133,8 +133,8 @@ def test_models_that_are_gone_are_told_of_no_more() -> None:
     good, bad = ModelInfo("good", "1", ModelState.READY), ModelInfo("bad", "2", ModelState.FAILED)
     infos = [good, bad]
     metrics.watch_models(lambda: infos)
-    metrics.loaded(good, 1.5)
-    metrics.loaded(bad, 0.5)
+    metrics.count_load(good, 1.5)
+    metrics.count_load(bad, 0.5)
     assert value(metrics, "layertap_models", state="failed") == 1
     assert value(metrics, "layertap_models", state="unloaded") == 0
     assert value(metrics, "layertap_model_ready", model="good", version="1") == 1
@@ -149,16 +149,16 @@ def test_models_that_are_gone_are_told_of_no_more() -> None:
 def test_sums_in_tritons_names_go_with_their_models() -> None:
     metrics, infos = Metrics(), [ModelInfo(name, "1", ModelState.READY) for name in ("stays", "goes")]
     metrics.watch_models(lambda: infos)
-    metrics.offer_triton_names()
+    metrics.add_triton_names()
     for info in infos:
-        metrics.ended(record(model=info.name))
+        metrics.count_ended(record(model=info.name))
     name = "nv_inference_request_success"
     assert value(metrics, name, model="goes", version="1") == 1
     goes = infos.pop()
     assert value(metrics, name, model="goes", version="1") is None
     assert value(metrics, name, model="stays", version="1") == 1
     infos.append(goes)
-    metrics.ended(record(model="goes"))
+    metrics.count_ended(record(model="goes"))
     assert value(metrics, name, model="goes", version="1") == 1
 
 
@@ -231,13 +231,13 @@ def test_without_a_driver_or_without_the_package_nvml_is_an_os_error(monkeypatch
 def test_tritons_names_are_exact() -> None:
     metrics = Metrics()
     metrics.watch_models(lambda: [ModelInfo("m", "1", ModelState.READY)])
-    metrics.loaded(ModelInfo("m", "1", ModelState.READY), 2.0)
-    metrics.offer_triton_names()
-    metrics.ended(record(images=3))
-    metrics.ended(record(failure=OverloadedError("x")))
+    metrics.count_load(ModelInfo("m", "1", ModelState.READY), 2.0)
+    metrics.add_triton_names()
+    metrics.count_ended(record(images=3))
+    metrics.count_ended(record(failure=OverloadedError("x")))
     kept = record(images=2)
     kept.batch_size, kept.runs = 0, []
-    metrics.ended(kept)
+    metrics.count_ended(kept)
     labels = {"model": "m", "version": "1"}
     assert value(metrics, "nv_inference_request_success", **labels) == 2
     assert value(metrics, "nv_inference_count", **labels) == 3  # a kept answer is no inference

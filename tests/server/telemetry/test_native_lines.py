@@ -15,7 +15,7 @@ from tests.paths import ROOT
 PROGRAM = """
 import ctypes, os, subprocess, sys
 from layertap_server.telemetry import native_lines
-with native_lines.redirected("{format_}"):
+with native_lines.redirect("{format_}"):
     {body}
 """
 

@@ -29,7 +29,7 @@ class ModelCollector(Collector):
         self._loads: Counter[tuple[str, str]] = Counter()
         """Number of loads by model and outcome."""
 
-    def loaded(self, model: ModelInfo, seconds: float) -> None:
+    def count_load(self, model: ModelInfo, seconds: float) -> None:
         """Count an attempt to load a version, successful or failed, and its duration."""
         self._seconds[model.name, model.version] = seconds
         self._loads[model.name, "failed" if model.state is ModelState.FAILED else "ok"] += 1
@@ -49,7 +49,7 @@ class ModelCollector(Collector):
                 loads.add_metric([name, outcome], self._loads[name, outcome])
         return iter((states, ready, loads, self.load_seconds("layertap_model_load_seconds")))
 
-    def known(self) -> set[tuple[str, str]]:
+    def current_versions(self) -> set[tuple[str, str]]:
         """Return the name and version of each model that exists now."""
         return {(info.name, info.version) for info in self._infos()}
 

@@ -52,10 +52,10 @@ class Nvml:
 
     def devices(self) -> list[DeviceFigures]:
         """Return the figures of every device that this process can see."""
-        return [_figures(index) for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
+        return [_read_figures(index) for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
 
 
-def _figures(index: int) -> DeviceFigures:
+def _read_figures(index: int) -> DeviceFigures:
     """Return the figures of the device with this index."""
     handle = _ask(pynvml.nvmlDeviceGetHandleByIndex, index)
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)

@@ -67,7 +67,7 @@ class Metrics:
         self._models: ModelCollector | None = None
         self._devices: DeviceCollector | None = None
         self._triton: TritonCollector | None = None
-        self._begin_at_zero()
+        self._create_series()
 
     def expect(self, service: str, methods: Iterable[str]) -> None:
         """Create the series of a service's methods at 0, so that rates are defined before the first error."""
@@ -78,64 +78,64 @@ class Metrics:
             self._bytes_in.of(service, method)
             self._bytes_out.of(service, method)
 
-    def ended(self, record: RequestContext) -> None:
+    def count_ended(self, record: RequestContext) -> None:
         """Count an ended request or stream item."""
         if record.parent is None:
-            self._request_ended(record)
+            self._count_request(record)
         else:
             self._items.of(record.model, record.status).inc()
         self._bytes_in.of(record.service, record.method).inc(record.bytes_in)
         self._bytes_out.of(record.service, record.method).inc(record.bytes_out)
         if not record.quick:
-            self._worked(record)
+            self._count_work(record)
         if record.failure is not None:
-            self._failed(record.failure)
+            self._count_failure(record.failure)
         if self._triton is not None:
-            self._triton.ended(record)
+            self._triton.count_ended(record)
 
-    def plan(self, event: str) -> None:
+    def count_plan_event(self, event: str) -> None:
         """Count an event of the plan cache: one of `PLAN_EVENTS`."""
         self._plans.of(event).inc()
 
-    def response(self, event: str) -> None:
+    def count_response_event(self, event: str) -> None:
         """Count an event of the response cache: one of `RESPONSE_EVENTS`."""
         self._responses.of(event).inc()
 
-    def loaded(self, model: ModelInfo, seconds: float) -> None:
+    def count_load(self, model: ModelInfo, seconds: float) -> None:
         """Count an attempt to load a version of a model, successful or failed, and its duration."""
         if self._models is not None:
-            self._models.loaded(model, seconds)
+            self._models.count_load(model, seconds)
 
-    def gauge(self, name: str, doc: str, value: Callable[[], float]) -> None:
+    def add_gauge(self, name: str, doc: str, value: Callable[[], float]) -> None:
         """Add a gauge whose value is computed at each scrape."""
         Gauge(name, doc, registry=self.registry).set_function(value)
 
-    def info(self, **facts: str) -> None:
+    def add_info(self, **facts: str) -> None:
         """Add the metric ``layertap_info``, whose labels describe the server."""
         doc = "Always 1; the labels describe the server."
         Gauge("layertap_info", doc, list(facts), registry=self.registry).labels(**facts).set(1)
 
     def watch_models(self, infos: Callable[[], Sequence[ModelInfo]]) -> None:
         """Add the metrics of the models that ``infos`` returns at each scrape."""
-        self._models = self._registered(ModelCollector(infos))
+        self._models = self._register_collector(ModelCollector(infos))
 
     def watch_devices(self) -> None:
         """Add the metrics of NVIDIA devices, which are empty without the driver's library."""
-        self._devices = self._registered(DeviceCollector())
+        self._devices = self._register_collector(DeviceCollector())
 
-    def offer_triton_names(self) -> None:
+    def add_triton_names(self) -> None:
         """Add the metrics under the names of Triton Inference Server.
 
         Call this after `watch_models` and `watch_devices`, whose values it repeats.
         """
-        self._triton = self._registered(TritonCollector(self._models, self._devices))
+        self._triton = self._register_collector(TritonCollector(self._models, self._devices))
 
-    def _request_ended(self, record: RequestContext) -> None:
+    def _count_request(self, record: RequestContext) -> None:
         """Count an ended request and its duration."""
         self._requests.of(record.service, record.method, record.model, record.status).inc()
         self._seconds.of(record.service, record.method).observe(record.seconds)
 
-    def _worked(self, record: RequestContext) -> None:
+    def _count_work(self, record: RequestContext) -> None:
         """Count the stages, runs and images of an ended request for features or stream item."""
         for stage, seconds in record.seconds_by_stage().items():
             self._stages.of(stage).observe(seconds)
@@ -146,7 +146,7 @@ class Metrics:
         if record.bytes_shared:
             self._bytes_shared.inc(record.bytes_shared)
 
-    def _failed(self, failure: LayertapError) -> None:
+    def _count_failure(self, failure: LayertapError) -> None:
         """Count an error by its reason, and an image that could not be decoded by its cause."""
         self._errors.of(failure.reason).inc()
         if isinstance(failure, ImageDecodeError):
@@ -154,7 +154,7 @@ class Metrics:
         elif isinstance(failure, ImageTooLargeError):
             self._decode_failures.of("too_large").inc()
 
-    def _begin_at_zero(self) -> None:
+    def _create_series(self) -> None:
         """Create the series with known labels at 0, so that rates are defined before the first event."""
         for cls in error_classes():
             self._errors.of(cls.reason)
@@ -178,7 +178,7 @@ class Metrics:
         """Create a histogram with labels."""
         return Children(Histogram(f"layertap_{name}", doc, labels, buckets=buckets, registry=self.registry))
 
-    def _registered(self, collector: CollectorT) -> CollectorT:
+    def _register_collector(self, collector: CollectorT) -> CollectorT:
         """Register a collector and return it."""
         self.registry.register(collector)
         return collector

@@ -73,7 +73,7 @@ class TritonCollector(Collector):
         self._devices = devices
         self._sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
 
-    def ended(self, record: RequestContext) -> None:
+    def count_ended(self, record: RequestContext) -> None:
         """Count an ended request for features of a model or an ended stream item; each is an inference to Triton."""
         if record.quick or record.is_stream or not record.version:
             return
@@ -85,7 +85,7 @@ class TritonCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the models that exist now, and of the devices."""
-        self._forget_the_gone()
+        self._forget_removed()
         sums = dict(self._sums)
         counted: dict[str, Callable[[_Sums], float]] = {
             "nv_inference_request_success": lambda of: of.success,
@@ -104,15 +104,15 @@ class TritonCollector(Collector):
         yield failures
         if self._models is not None:
             yield self._models.load_seconds("nv_model_load_duration_secs")
-        yield from self._of_devices()
+        yield from self._collect_devices()
 
-    def _forget_the_gone(self) -> None:
+    def _forget_removed(self) -> None:
         """Drop the totals of models that are no longer in the repository."""
         if self._models is not None:
-            for labels in set(self._sums) - self._models.known():
+            for labels in set(self._sums) - self._models.current_versions():
                 self._sums.pop(labels, None)
 
-    def _of_devices(self) -> Iterator[Metric]:
+    def _collect_devices(self) -> Iterator[Metric]:
         """Yield the metrics of devices."""
         devices = self._devices.devices() if self._devices is not None else []
         for name, figure in DEVICE_FIGURES.items() if devices else ():
