@@ -1,4 +1,4 @@
-"""Settings from flags, environment and file."""
+"""Tests of settings from flags, the environment and a config file."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from layertap_server.config.settings import Settings, SettingsError, add_argumen
 
 
 def settings(*flags: str, environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings for these flags and environment variables."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return settings_from(parser.parse_args(flags), environment or {})
 
 
-def test_nothing_given_is_the_defaults() -> None:
+def test_without_input_settings_are_the_defaults() -> None:
     assert settings() == Settings()
 
 
@@ -60,14 +61,12 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--tls-client-authorities", "c.pem"), {}, "needs tls_certificate"),
     ],
 )
-def test_what_cannot_be_says_where_it_was_set(
-    flags: tuple[str, ...], environment: Mapping[str, str], words: str
-) -> None:
+def test_an_invalid_value_names_its_origin(flags: tuple[str, ...], environment: Mapping[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         settings(*flags, environment=environment)
 
 
-def test_every_number_says_the_least_that_it_may_be() -> None:
+def test_every_number_has_a_minimum() -> None:
     for item in dataclasses.fields(Settings):
         is_number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
         assert (item.metadata["least"] is not None) == is_number, item.name
@@ -76,19 +75,19 @@ def test_every_number_says_the_least_that_it_may_be() -> None:
                 dataclasses.replace(Settings(), **{item.name: item.metadata["least"] - 1})
 
 
-def test_an_empty_variable_is_none() -> None:
-    """As compose passes on what its own environment has not."""
+def test_an_empty_variable_is_unset() -> None:
+    """Treat an empty variable as unset, because compose passes on unset variables as empty ones."""
     names = [f"LAYERTAP_{item.name.upper()}" for item in dataclasses.fields(Settings)]
     assert settings(environment=dict.fromkeys(names, "")) == Settings()
 
 
-def test_variables_of_others_are_left_alone() -> None:
-    """The client's token, and what Kubernetes gives to the pods beside a service called layertap."""
+def test_variables_of_other_programs_are_ignored() -> None:
+    """Ignore the client's token and the variables that Kubernetes sets for a service named layertap."""
     others = ("TOKEN", "SERVICE_HOST", "SERVICE_PORT", "PORT_8001_TCP", "PORT_8001_TCP_ADDR")
     assert settings(environment={f"LAYERTAP_{name}": "tcp://10.0.0.1:8001" for name in others}) == Settings()
 
 
-def test_what_is_shown_is_a_config_file_and_says_where_each_value_comes_from(tmp_path: Path) -> None:
+def test_formatted_settings_are_a_config_file_with_origins(tmp_path: Path) -> None:
     file = tmp_path / "layertap.yaml"
     file.write_text("host: 127.0.0.2\nreflection: true\n")
     parser = argparse.ArgumentParser()
@@ -144,7 +143,7 @@ def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -
         ("max_images: 0", "layertap.yaml, line 1: max_images must be at least 1"),
     ],
 )
-def test_a_wrong_file(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_config_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "layertap.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=words):

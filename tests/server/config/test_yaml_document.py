@@ -1,4 +1,4 @@
-"""YAML files of every kind: values, or one line that says where they cannot be read."""
+"""Tests of reading YAML files: every file gives a value or an error of one line with a position."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from layertap_server.models.manifest import read_manifest
 from layertap_server.security.tokens import Tokens, TokensError
 
 LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+"""A file of nested aliases, the "billion laughs" attack in small."""
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,9 @@ LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     ids=lambda value: None if isinstance(value, str) else value[:12].decode(errors="replace"),
 )
 @pytest.mark.parametrize("secret", [False, True])
-def test_what_cannot_be_read_has_a_place(tmp_path: Path, data: bytes, place: str, words: str, *, secret: bool) -> None:
+def test_an_unreadable_file_gives_a_position(
+    tmp_path: Path, data: bytes, place: str, words: str, *, secret: bool
+) -> None:
     (tmp_path / "x.yaml").write_bytes(data)
     with pytest.raises(ManifestError) as caught:
         read_document(tmp_path / "x.yaml", secret=secret)
@@ -78,7 +81,7 @@ def test_a_value(tmp_path: Path, text: str, value: object) -> None:
     assert dict(read_document(tmp_path / "x.yaml").values) == {"a": value}
 
 
-def test_a_key_of_merging_is_a_key(tmp_path: Path) -> None:
+def test_a_merge_key_is_an_ordinary_key(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("<<: {a: 1}")
     assert dict(read_document(tmp_path / "x.yaml").values) == {"<<": {"a": 1}}
 
@@ -103,7 +106,7 @@ SNIPPETS = st.lists(st.tuples(WORDS, GLUE), max_size=20).map(lambda parts: "".jo
 @example(b'a: !!int ""')
 @example(b"0x" + b"F" * 5000)
 @example(LAUGHS.encode())
-def test_whatever_a_file_holds_there_is_a_value_or_one_line(tmp_path: Path, data: bytes) -> None:
+def test_any_file_gives_a_value_or_an_error_of_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.yaml"
     path.write_bytes(data)
     for read, refusal in (

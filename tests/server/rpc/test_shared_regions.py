@@ -29,6 +29,7 @@ def key() -> Iterator[str]:
 
 
 def descriptors() -> int:
+    """Return the number of open file descriptors of this process."""
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -43,7 +44,7 @@ def test_a_caller_with_many_regions_loses_its_own_and_not_another_s(key: str) ->
     assert descriptors() == before + 1 + MOST_OF_A_CALLER
 
 
-def test_where_there_are_too_many_in_all_new_ones_are_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_region_beyond_the_total_limit_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_regions, "MOST_REGIONS", 4)
     regions, before = Regions(offered=True), descriptors()
     names = [regions.register(key, 2**20, str(caller)) for caller in range(4)]
@@ -78,7 +79,7 @@ except OSError as error:
 """
 
 
-def test_a_real_folder_that_is_full_kills_neither_side(tmp_path: Path) -> None:
+def test_a_full_shared_memory_folder_ends_neither_process(tmp_path: Path) -> None:
     """Run a program in its own mount namespace, where /dev/shm has 1 MiB."""
     (tmp_path / "program.py").write_text(IN_A_SMALL_FOLDER)
     program = f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec {sys.executable} {tmp_path / 'program.py'}"

@@ -1,4 +1,4 @@
-"""Streams on the worker queue, in every order: each ends, whoever else calls, goes away or fails."""
+"""Tests that streams end under any order of callbacks, also if other callers call, disconnect or fail."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tests.server.rpc.test_admission import check, steps
 
 OPENING = ExtractRequest("m", (), ("stage:1",))
 BAD = b"bad"
+"""Bytes of the image that `extract` refuses."""
 
 
 def extract(request: ExtractRequest, _queue_ms: float) -> Features:
+    """Return constant features, or refuse the image `BAD`."""
     (image,) = request.images
     if image == EncodedImage(BAD):
         raise InvalidRequestError("the image is bad")
@@ -31,30 +33,34 @@ def extract(request: ExtractRequest, _queue_ms: float) -> Features:
 
 
 class Caller:
-    """One stream's caller: sends its images, and reads as slowly as the loop lets it."""
+    """Caller of one stream, who sends images and reads responses slowly."""
 
     def __init__(self, images: list[bytes]) -> None:
+        """Create a caller with these images."""
         self._images = images
         self.answers: list[bytes] = []
 
     async def messages(self) -> AsyncIterator[bytes]:
+        """Yield the opening and an item per image."""
         yield wire.encode_stream_open(OPENING)
         for number, image in enumerate(self._images):
             await steps(number % 3)
             yield wire.encode_stream_batch(str(number), ExtractRequest("m", (EncodedImage(image),)))
 
     async def write(self, message: bytes) -> None:
+        """Receive one response message."""
         await steps(2)
         self.answers.append(message)
 
     @property
     def ids(self) -> list[str]:
+        """Ids of the items with a complete response."""
         assembler = wire.Assembler()
         return sorted(end[0] for message in self.answers if (end := assembler.add(message)))
 
 
 async def work(pool: WorkerPool) -> None:
-    """Be the pool's worker threads."""
+    """Run the pool's jobs as tasks, in place of worker threads."""
     while True:
         if pool._queue.qsize():
             pool.do_next()
@@ -62,6 +68,8 @@ async def work(pool: WorkerPool) -> None:
 
 
 def tools_of(pool: WorkerPool, workers: int) -> StreamTools:
+    """Return the tools of a stream on this pool."""
+
     def failure_of(error: Exception) -> LayertapError:
         assert isinstance(error, LayertapError), error
         return error
@@ -82,7 +90,7 @@ STREAMS = st.lists(
     min_size=1,
     max_size=5,
 )
-"""The images of each stream, and the step at which its caller goes away."""
+"""Streams: the images of each, and the step at which its caller disconnects, or None."""
 
 
 @settings(max_examples=150)
@@ -111,7 +119,7 @@ def test_every_stream_ends(
         worker = asyncio.create_task(work(pool))
         tasks = [stream(caller, gone) for caller, (_, gone) in zip(callers, streams, strict=True)]
         await asyncio.gather(*tasks, *(unary() for _ in range(others)))
-        while pool.admitted:  # noqa: ASYNC110 - what callers left runs on until its thread is free
+        while pool.admitted:  # noqa: ASYNC110 - cancelled jobs count until their thread is free
             await asyncio.sleep(0)
         worker.cancel()
 

@@ -1,4 +1,4 @@
-"""Admission by count and by bytes, and what leaves the queue."""
+"""Tests of the worker pool's queue: limits by number and by bytes, and cancelled requests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from layertap.errors import OverloadedError
 from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 
 
-def held(pool: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], None]]:
-    """A job that runs until it is let go."""
+def start_job(pool: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], None]]:
+    """Run a job of ``size`` bytes; return its task, and the function that lets the job end."""
     go_on = threading.Event()
 
     def job() -> str:
@@ -23,13 +23,14 @@ def held(pool: WorkerPool, size: int) -> tuple[asyncio.Task[str], Callable[[], N
     return asyncio.ensure_future(pool.run(job, size)), go_on.set
 
 
-async def admitted(pool: WorkerPool, count: int) -> None:
-    while pool.admitted != count:  # noqa: ASYNC110 - the pool has no event for it
+async def wait_until_admitted(pool: WorkerPool, count: int) -> None:
+    """Wait until ``count`` requests wait or run."""
+    while pool.admitted != count:  # noqa: ASYNC110 - the pool has no event for this
         await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(
-    ("room", "sizes", "refused"),
+    ("limits", "sizes", "refused"),
     [
         (QueueLimits(1, 1000), [1, 1, 1], "the queue is full: 2 requests wait or run"),
         (QueueLimits(9, 1000), [600, 400, 1], "requests of 1000 bytes wait or run, and the limit is 1000"),
@@ -37,11 +38,13 @@ async def admitted(pool: WorkerPool, count: int) -> None:
     ],
     ids=["too many", "too many bytes", "a large one is let in alone"],
 )
-def test_who_finds_no_room_is_told_at_once(room: QueueLimits, sizes: list[int], refused: str) -> None:
+def test_a_request_that_finds_the_queue_full_is_refused_at_once(
+    limits: QueueLimits, sizes: list[int], refused: str
+) -> None:
     async def play() -> None:
-        pool = WorkerPool(1, room, "test")
-        jobs = [held(pool, size) for size in sizes[:-1]]
-        await admitted(pool, len(jobs))
+        pool = WorkerPool(1, limits, "test")
+        jobs = [start_job(pool, size) for size in sizes[:-1]]
+        await wait_until_admitted(pool, len(jobs))
         with pytest.raises(OverloadedError, match=refused) as caught:
             await pool.run(lambda: "never", sizes[-1])
         assert caught.value.retry_after == 0.2
@@ -55,11 +58,11 @@ def test_who_finds_no_room_is_told_at_once(room: QueueLimits, sizes: list[int], 
     asyncio.run(play())
 
 
-def test_one_that_is_withdrawn_makes_room() -> None:
+def test_a_cancelled_waiting_request_frees_its_place() -> None:
     async def play() -> None:
         pool = WorkerPool(1, QueueLimits(1, 1000), "test")
-        (running, let_go), (waiting, _) = held(pool, 400), held(pool, 400)
-        await admitted(pool, 2)
+        (running, let_go), (waiting, _) = start_job(pool, 400), start_job(pool, 400)
+        await wait_until_admitted(pool, 2)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert (pool.admitted, pool.admitted_bytes) == (1, 400)

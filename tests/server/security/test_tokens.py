@@ -17,14 +17,17 @@ SECRET = "s3cret-s3cret-s3cret"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 
 
-def written(folder: Path, text: str) -> Path:
+def write_tokens(folder: Path, text: str) -> Path:
+    """Write a tokens file and return its path."""
     path = folder / "tokens.yaml"
     path.write_text(text)
     return path
 
 
-def test_a_token_and_its_digest_are_the_same(tmp_path: Path) -> None:
-    path = written(tmp_path, f"a: {{token: {SECRET}-a, roles: [extract]}}\nb: {{sha256: {DIGEST}, roles: [control]}}")
+def test_a_token_and_its_digest_are_equivalent(tmp_path: Path) -> None:
+    path = write_tokens(
+        tmp_path, f"a: {{token: {SECRET}-a, roles: [extract]}}\nb: {{sha256: {DIGEST}, roles: [control]}}"
+    )
     known = Tokens(path)
     a, b = known.find_holder(f"{SECRET}-a"), known.find_holder(SECRET)
     assert a is not None
@@ -35,7 +38,7 @@ def test_a_token_and_its_digest_are_the_same(tmp_path: Path) -> None:
 
 @given(st.text(max_size=80))
 def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
-    known = Tokens(written(tmp_path, f"b: {{sha256: {DIGEST}, roles: [control]}}"))
+    known = Tokens(write_tokens(tmp_path, f"b: {{sha256: {DIGEST}, roles: [control]}}"))
     assert (known.find_holder(text) is None) == (text != SECRET)
 
 
@@ -54,9 +57,9 @@ def test_no_other_text_is_a_token(tmp_path: Path, text: str) -> None:
         ("[1]", "must be a mapping"),
     ],
 )
-def test_what_a_file_may_not_hold(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_tokens_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TokensError, match=message):
-        Tokens(written(tmp_path, text))
+        Tokens(write_tokens(tmp_path, text))
 
 
 DIGITS = "7319846205731984620573198"
@@ -89,38 +92,38 @@ DIGITS = "7319846205731984620573198"
         (f"a: {{token: {SECRET}-a, token: {SECRET}, roles: [extract]}}", "line 1, column 36: this key occurs twice"),
     ],
 )
-def test_a_refusal_quotes_nothing_that_could_be_a_token(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_quotes_nothing_that_could_be_a_token(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TokensError, match=message) as caught:
-        Tokens(written(tmp_path, text))
+        Tokens(write_tokens(tmp_path, text))
     told = "".join(traceback.format_exception(caught.value)).replace(message, "")
     for part in ("s3cret", DIGITS[:8], DIGITS[-8:], "2026"):
         assert part not in told
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TokensError, match="No such file"):
         Tokens(tmp_path / "tokens.yaml")
 
 
-def test_a_change_counts_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_change_takes_effect_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
-    path = written(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
+    path = write_tokens(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
     known = Tokens(path)
     replaced = tmp_path / "new"
     replaced.write_text(f"b: {{token: {SECRET}-new, roles: [extract]}}")
     replaced.replace(path)
     assert known.find_holder(SECRET) is None
     assert known.find_holder(f"{SECRET}-new")
-    path.write_text("half written: {")
+    path.write_text("half write_tokens: {")
     assert known.find_holder(f"{SECRET}-new")
 
 
 @pytest.mark.parametrize("bad", ['a: !!int ""', "a: 0x" + "F" * 5000, "", "\x00", "a: 1\n" * 200_000, None])
-def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
+def test_a_file_that_becomes_invalid_keeps_the_former_tokens_and_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bad: str | None
 ) -> None:
     monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
-    path = written(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
+    path = write_tokens(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
     known = Tokens(path)
     assert not known.is_stale
     path.unlink()
@@ -136,9 +139,9 @@ def test_a_file_that_turns_bad_leaves_the_old_tokens_and_is_told_once(
     assert not known.is_stale
 
 
-def test_as_many_tokens_as_a_file_may_hold(tmp_path: Path) -> None:
+def test_a_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
     lines = [f"n{number}: {{token: {SECRET}-{number}, roles: [extract]}}\n" for number in range(8000)]
-    known = Tokens(written(tmp_path, "".join(lines)))
+    known = Tokens(write_tokens(tmp_path, "".join(lines)))
     found = known.find_holder(f"{SECRET}-7999")
     assert found is not None
     assert found.name == "n7999"
