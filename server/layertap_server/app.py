@@ -64,7 +64,7 @@ WORKERS_PER_CORE_ON_GPU = 4
 """Default number of worker threads per core if models run on a GPU."""
 RUNS_PER_GPU = 2
 """Default number of concurrent runs per GPU."""
-MOST_PLAN_THREADS = 2048
+MAX_DEFAULT_PLAN_THREADS = 2048
 """Maximum of the default thread limit of compiled plans."""
 SETTLE_SECONDS = 1.0
 """Maximum seconds that a scrape waits for pending updates of metrics."""
@@ -120,7 +120,7 @@ class Server:
         self._dispatcher = Dispatcher(workers, queue_limits, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
         self._memory = MemoryReturner()
-        self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MOST_PLAN_THREADS)
+        self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MAX_DEFAULT_PLAN_THREADS)
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._on_plan_event, self._plan_threads)
         limits = _limits(settings)
         self._batcher = batcher = Batcher(settings.runs or runs)
@@ -209,7 +209,7 @@ class Server:
     def _register_services(self) -> None:
         """Register the services with the gRPC server."""
         dispatcher = self._dispatcher
-        regions = Regions(offered=self.settings.shared_memory)
+        regions = Regions(enabled=self.settings.shared_memory)
         features = FeatureService(self.repository, self._engine, self._applier, regions)
         memory = SharedMemoryService(regions)
         models = ModelService(self.repository, control=self.settings.control)

@@ -16,17 +16,17 @@ import yaml
 
 from layertap._nearest import did_you_mean, nearest
 
-LARGEST = 65536
+MAX_INTEGER = 65536
 """Maximum of sizes and counts."""
-LARGEST_NUMBER = 1e30
+NUMBER_LIMIT = 1e30
 """Exclusive limit of the absolute value of other numbers."""
 MOST_BYTES = 512 * 1024
 """Maximum size of a file in bytes."""
 DEEPEST = 50
 """Maximum nesting of lists and mappings."""
-LONGEST_NUMBER = 100
+MAX_NUMBER_CHARACTERS = 100
 """Maximum characters of a number."""
-LONGEST_PROBLEM = 200
+MAX_PROBLEM_CHARACTERS = 200
 """Maximum characters of the parser's message in an error."""
 TAGS = "tag:yaml.org,2002:"
 """Prefix of the full names of YAML's standard tags."""
@@ -91,7 +91,7 @@ def _problem(error: yaml.YAMLError, *, secret: bool) -> str:
     """Format the position and the message of a parser error; for a secret file without the parser's message."""
     mark = getattr(error, "problem_mark", None)
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    words = "" if secret else " ".join(str(getattr(error, "problem", "") or "").split())[:LONGEST_PROBLEM]
+    words = "" if secret else " ".join(str(getattr(error, "problem", "") or "").split())[:MAX_PROBLEM_CHARACTERS]
     return f"line {line}, column {column}: {words or 'this is not valid YAML'}"
 
 
@@ -197,8 +197,8 @@ class _Builder:
         kind = tag.removeprefix(TAGS)
         if kind not in _SCALARS:
             raise _refusal("this tag is not supported; use !!str, !!int, !!float, !!bool or !!null", event)
-        if kind in {"int", "float"} and len(event.value) > LONGEST_NUMBER:
-            raise _refusal(f"this number has more than {LONGEST_NUMBER} characters", event)
+        if kind in {"int", "float"} and len(event.value) > MAX_NUMBER_CHARACTERS:
+            raise _refusal(f"this number has more than {MAX_NUMBER_CHARACTERS} characters", event)
         try:
             return _SCALARS[kind](yaml.ScalarNode(tag, event.value))
         except (ArithmeticError, LookupError, ValueError):
@@ -223,7 +223,7 @@ def _check_tag(event: Any, kind: str) -> None:
 
 def _is_number(value: object) -> bool:
     """Return whether the value is a finite number below the limit, and not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < NUMBER_LIMIT
 
 
 def items_of(value: object, where: str) -> Iterator[tuple[object, str]]:
@@ -306,7 +306,7 @@ class Section:
         """Return whether the value at a key is the literal ``none``."""
         return bool(self.values.get(key) == "none")
 
-    def integer(self, key: str, default: int, minimum: int = 0, maximum: int = LARGEST) -> int:
+    def integer(self, key: str, default: int, minimum: int = 0, maximum: int = MAX_INTEGER) -> int:
         """Return the integer at a key, which must be from ``minimum`` to ``maximum``."""
         value = self.values.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
@@ -343,6 +343,6 @@ class Section:
         numbers = self.numbers(key, 2)
         if numbers is None:
             return None
-        if not all(1 <= number <= LARGEST and number.is_integer() for number in numbers):
-            raise self.error(key, f"{key} must be [height, width] in whole pixels, 1 to {LARGEST}")
+        if not all(1 <= number <= MAX_INTEGER and number.is_integer() for number in numbers):
+            raise self.error(key, f"{key} must be [height, width] in whole pixels, 1 to {MAX_INTEGER}")
         return int(numbers[0]), int(numbers[1])

@@ -13,7 +13,7 @@ from layertap_server.rpc.dispatch import refusing_handler
 from layertap_server.rpc.model_service import CONTROL
 from layertap_server.security.tokens import Role, Tokens
 
-OPEN = "/grpc.health.v1.Health/"
+OPEN_PREFIX = "/grpc.health.v1.Health/"
 """Path prefix of the methods that need no token: health probes have none, and learn only the serving status."""
 HEADER = "authorization"
 """Metadata key of the token."""
@@ -40,7 +40,7 @@ class Access(grpc.aio.ServerInterceptor):
 
     def _refusal(self, method: str, metadata: dict[str, str | bytes]) -> LayertapError | None:
         """Return the error for a call without the required token and role, or None for a permitted call."""
-        if method.startswith(OPEN):
+        if method.startswith(OPEN_PREFIX):
             return None
         given = str(metadata.get(HEADER, ""))
         if not given.lower().startswith(SCHEME):

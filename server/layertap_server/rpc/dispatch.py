@@ -40,7 +40,7 @@ WORKER_NICENESS = 5
 """Niceness added to worker threads, so that the event loop and listings take precedence."""
 LISTING_LIMITS = QueueLimits(1000, 2**26)
 """Queue limits of listing and control methods, independent of the configured limits for extractions."""
-ON_THE_WAY_SECONDS = 0.05
+NETWORK_DELAY_SECONDS = 0.05
 """Remaining seconds at which a cancelled call already counts as past its deadline: the caller's clock began earlier."""
 DETAILS = "grpc-status-details-bin"
 """Trailing metadata key of the serialized ``google.rpc.Status``."""
@@ -387,7 +387,7 @@ def _record_passed_deadline(record: RequestContext, context: Context) -> None:
     server's by the network delay, so its cancellation can arrive shortly before the deadline on the server's clock.
     """
     remaining = context.time_remaining()
-    if remaining is not None and remaining <= ON_THE_WAY_SECONDS:
+    if remaining is not None and remaining <= NETWORK_DELAY_SECONDS:
         record.fail(DeadlineError("the deadline passed before the response was ready"))
 
 

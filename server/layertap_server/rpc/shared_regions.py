@@ -29,13 +29,13 @@ FOLDER = Path("/dev/shm")  # noqa: S108 - the folder of POSIX shared memory on L
 """Folder of the files of regions."""
 KEY = re.compile(r"layertap-[0-9a-f]{32}")
 """Form of the file names that callers may register."""
-MOST_REGIONS = 256
+MAX_REGIONS = 256
 """Maximum number of regions of all callers; each holds a file descriptor."""
-MOST_OF_A_CALLER = 64
+MAX_REGIONS_PER_CALLER = 64
 """Maximum number of regions of one connection; another one replaces the connection's least recently used."""
 IDLE_SECONDS = 300.0
-"""Seconds without use after which a region is removed when `MOST_REGIONS` is reached."""
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
+"""Seconds without use after which a region is removed when `MAX_REGIONS` is reached."""
+FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
 """Error numbers of a write when /dev/shm or the container's memory is full."""
 ALIGNMENT = 64
 """Alignment of the arrays in a region, in bytes, for vector instructions."""
@@ -65,9 +65,9 @@ class Regions:
     A caller who registers too many regions loses its own least recently used one, never another caller's.
     """
 
-    def __init__(self, *, offered: bool) -> None:
-        """Start without regions; ``offered`` is whether the operator enabled shared memory."""
-        self._offered = offered
+    def __init__(self, *, enabled: bool) -> None:
+        """Start without regions; ``enabled`` is whether the operator permits shared memory."""
+        self._enabled = enabled
         self._regions: dict[str, _Region] = {}
         self._lock = threading.Lock()
 
@@ -78,9 +78,9 @@ class Regions:
             SharedMemoryDisabledError: the operator has not enabled shared memory.
             BadRegionError: the file does not exist or is smaller than ``byte_size``. The message is the same for both,
                 so that it reveals nothing about files of others.
-            OutOfResourcesError: the server has `MOST_REGIONS` regions, or no file descriptor is left.
+            OutOfResourcesError: the server has `MAX_REGIONS` regions, or no file descriptor is left.
         """
-        if not self._offered:
+        if not self._enabled:
             raise SharedMemoryDisabledError(
                 "shared memory is disabled on this server; the operator enables it with --shared-memory"
             )
@@ -95,12 +95,12 @@ class Regions:
         """Remove regions so that one more fits; if none can be removed, close ``file`` and raise the error."""
         own = [name for name, region in self._regions.items() if region.caller == caller]
         idle_since = time.monotonic() - IDLE_SECONDS
-        if len(own) >= MOST_OF_A_CALLER:
+        if len(own) >= MAX_REGIONS_PER_CALLER:
             self._forget(own[0])
-        elif len(self._regions) >= MOST_REGIONS:
+        elif len(self._regions) >= MAX_REGIONS:
             for name in [name for name, region in self._regions.items() if region.used < idle_since]:
                 self._forget(name)
-        if len(self._regions) >= MOST_REGIONS:
+        if len(self._regions) >= MAX_REGIONS:
             os.close(file)
             raise _too_many_error()
 
@@ -132,7 +132,7 @@ class Regions:
                 for array, (offset, _) in zip(arrays, places, strict=True):
                     _write(region.file, array, offset)
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if error.errno not in FULL_ERRORS:
                     raise
                 return None
         return places
@@ -164,12 +164,12 @@ class Regions:
 
 
 def _too_many_error() -> OutOfResourcesError:
-    """Return the error for a region beyond `MOST_REGIONS`."""
+    """Return the error for a region beyond `MAX_REGIONS`."""
     message = (
-        f"the server keeps {MOST_REGIONS} regions of shared memory, the maximum; unregister regions that are not used, "
+        f"the server keeps {MAX_REGIONS} regions of shared memory, the maximum; unregister regions that are not used, "
         "or retry later"
     )
-    return OutOfResourcesError(message, resource="regions", limit=MOST_REGIONS, retry_after_ms=RETRY_AFTER_MS)
+    return OutOfResourcesError(message, resource="regions", limit=MAX_REGIONS, retry_after_ms=RETRY_AFTER_MS)
 
 
 def _close_if_done(region: _Region) -> None:

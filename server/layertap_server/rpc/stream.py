@@ -18,13 +18,13 @@ from layertap.types import ExtractRequest, Features
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, forget_frames, write
 
-LARGEST_CHUNK = 2**20
+MAX_CHUNK_BYTES = 2**20
 """Maximum and default size of a chunk, in bytes."""
-SMALLEST_CHUNK = 2**10
+MIN_CHUNK_BYTES = 2**10
 """Minimum size of a chunk, in bytes; for smaller chunks the cost of each message would dominate."""
 FIRST_ITEM_SECONDS = 4.0
 """Seconds that a stopping server waits for the first item of an open stream."""
-LAST_WORD_SECONDS = 0.1
+STREAM_END_SECONDS = 0.1
 """Seconds that a stopping server waits for the end of a stream after the first item."""
 
 Extract = Callable[[ExtractRequest, float], Features]
@@ -98,7 +98,7 @@ class ExtractStream:
             while True:
                 await self._window.acquire()
                 await self._before_turn.acquire()
-                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else LAST_WORD_SECONDS)
+                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else STREAM_END_SECONDS)
                 if came and data is None:
                     return True
                 if data is None or (stop.done() and not is_first):
@@ -186,7 +186,7 @@ class ExtractStream:
 
 def chunk_size(asked: int) -> int:
     """Return the chunk size in bytes for a requested size, clamped to the permitted range; 0 requests the default."""
-    return min(max(asked or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
+    return min(max(asked or MAX_CHUNK_BYTES, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
 
 
 async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:

@@ -24,11 +24,11 @@ from layertap_server.config.yaml_document import ManifestError, Section, read_do
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 """Minimum interval between checks of the file for changes, in seconds."""
 Stamp: TypeAlias = tuple[int, int, int]
 """Modification time in nanoseconds, inode and size in bytes of a file."""
-SHORTEST = 16
+MIN_TOKEN_CHARACTERS = 16
 """Minimum characters of a token; shorter tokens could be guessed."""
 
 
@@ -84,7 +84,7 @@ class Tokens:
     def _current(self) -> Mapping[bytes, Holder]:
         """Return the entries by digest, after checking the file for changes if that is due."""
         with self._lock:
-            if time.monotonic() - self._looked >= LOOK_AGAIN_SECONDS:
+            if time.monotonic() - self._looked >= CHECK_SECONDS:
                 self._looked = time.monotonic()
                 self._refresh()
             return self._holders
@@ -137,9 +137,9 @@ def _read_holder(document: Section, name: str) -> Holder:
     token, sha256 = section.text("token"), section.text("sha256")
     if bool(token) == bool(sha256):
         raise document.error(name, "an entry needs either a token or its sha256")
-    if token and len(token) < SHORTEST:
+    if token and len(token) < MIN_TOKEN_CHARACTERS:
         raise section.error(
-            "token", f"a token needs at least {SHORTEST} characters; create one with: openssl rand -hex 32"
+            "token", f"a token needs at least {MIN_TOKEN_CHARACTERS} characters; create one with: openssl rand -hex 32"
         )
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise section.error("sha256", "a sha256 must have 64 characters of 0-9 and a-f")

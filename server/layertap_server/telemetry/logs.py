@@ -18,11 +18,11 @@ from typing import Any
 
 from layertap_server.request.context import RequestContext
 
-MOST_WAITING = 10_000
+MAX_WAITING_LINES = 10_000
 """Maximum number of lines that wait to be written; further lines are dropped and counted."""
 STOP_SECONDS = 1.0
 """Maximum seconds that the end of the log waits for stderr, which may no longer be read."""
-LONGEST_ERROR = 200
+MAX_ERROR_CHARACTERS = 200
 """Maximum characters of an error message in a line, since it may quote a caller's text."""
 TRACE_ID = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 """Form of a ``traceparent`` header, with the trace id as its group."""
@@ -47,7 +47,7 @@ def configure(level: str, format_: str) -> Iterator[None]:
         level: minimum level, such as ``info``.
         format_: ``console`` or ``json``.
     """
-    lines: queue.Queue[Any] = queue.Queue(MOST_WAITING)
+    lines: queue.Queue[Any] = queue.Queue(MAX_WAITING_LINES)
     out = _Stderr()
     out.setFormatter(JsonFormatter() if format_ == "json" else ConsoleFormatter())
     listener, handler = _Listener(lines, out), _DroppingHandler(lines)
@@ -240,5 +240,5 @@ def _ms(seconds: float) -> float:
 
 
 def _truncate(text: str) -> str:
-    """Truncate a text to `LONGEST_ERROR` characters."""
-    return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}…"
+    """Truncate a text to `MAX_ERROR_CHARACTERS` characters."""
+    return text if len(text) <= MAX_ERROR_CHARACTERS else f"{text[:MAX_ERROR_CHARACTERS]}…"

@@ -19,11 +19,11 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-MOST_A_MINUTE = 60
+MAX_LINES_PER_MINUTE = 60
 """Maximum number of lines written per minute; further lines are counted."""
 LAST_LINES = 20
 """Number of most recent unwritten lines that are kept and written later, since they may explain a crash."""
-LONGEST = 1000
+MAX_LINE_BYTES = 1000
 """Maximum bytes of a line; a longer line is split."""
 END_SECONDS = 2.0
 """Maximum seconds to wait for the child process to write the last lines."""
@@ -81,14 +81,14 @@ def main(format_: str) -> None:
     """Run the child process: write each line of the standard input to stderr in the log's format."""
     minute, written, dropped = time.monotonic(), 0, 0
     last: deque[str] = deque(maxlen=LAST_LINES)
-    for data in iter(lambda: sys.stdin.buffer.readline(LONGEST), b""):
+    for data in iter(lambda: sys.stdin.buffer.readline(MAX_LINE_BYTES), b""):
         text = data.decode(errors="backslashreplace").strip()
         if time.monotonic() - minute >= 60:  # noqa: PLR2004 - a minute
             _write_rest(format_, dropped, last)
             minute, written, dropped = time.monotonic(), 0, 0
         if not text:
             continue
-        if written < MOST_A_MINUTE:
+        if written < MAX_LINES_PER_MINUTE:
             written += 1
             _write(format_, text)
         else:

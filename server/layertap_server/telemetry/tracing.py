@@ -21,7 +21,7 @@ from opentelemetry.util.types import AttributeValue
 
 from layertap_server.request.context import RequestContext
 
-MOST_ITEMS = 100
+MAX_EXPORTED_ITEMS = 100
 """Maximum number of items of one stream that are exported; the number of items of a stream is unlimited."""
 CLOSE_SECONDS = 3.0
 """Maximum seconds that the end of the process waits for the collector."""
@@ -52,7 +52,7 @@ class Traces:
         """Export an ended request; keep an ended item until its stream ends."""
         if record.parent is not None:
             items = self._items.setdefault(record.parent, [])
-            if len(items) < MOST_ITEMS:
+            if len(items) < MAX_EXPORTED_ITEMS:
                 items.append(record)
             return
         caller = self._propagator.extract(dict(record.trace_headers))

@@ -14,7 +14,7 @@ import pytest
 
 from layertap.errors import BadRegionError, OutOfResourcesError
 from layertap_server.rpc import shared_regions
-from layertap_server.rpc.shared_regions import FOLDER, MOST_OF_A_CALLER, Regions
+from layertap_server.rpc.shared_regions import FOLDER, MAX_REGIONS_PER_CALLER, Regions
 from tests.paths import ROOT
 
 
@@ -34,19 +34,19 @@ def descriptors() -> int:
 
 
 def test_a_caller_with_many_regions_loses_its_own_and_not_another_s(key: str) -> None:
-    regions, before = Regions(offered=True), descriptors()
+    regions, before = Regions(enabled=True), descriptors()
     of_another = regions.register(key, 2**20, "another")
-    own = [regions.register(key, 2**20, "greedy") for _ in range(MOST_OF_A_CALLER + 3)]
+    own = [regions.register(key, 2**20, "greedy") for _ in range(MAX_REGIONS_PER_CALLER + 3)]
     assert regions.write(of_another, [np.zeros(3)]) == [(0, 24)]
     assert regions.write(own[3], [np.zeros(3)]) == [(0, 24)]
     with pytest.raises(BadRegionError, match="register it again"):
         regions.write(own[2], [np.zeros(3)])
-    assert descriptors() == before + 1 + MOST_OF_A_CALLER
+    assert descriptors() == before + 1 + MAX_REGIONS_PER_CALLER
 
 
 def test_a_region_beyond_the_total_limit_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_regions, "MOST_REGIONS", 4)
-    regions, before = Regions(offered=True), descriptors()
+    monkeypatch.setattr(shared_regions, "MAX_REGIONS", 4)
+    regions, before = Regions(enabled=True), descriptors()
     names = [regions.register(key, 2**20, str(caller)) for caller in range(4)]
     with pytest.raises(OutOfResourcesError, match="keeps 4 regions of shared memory, the maximum"):
         regions.register(key, 2**20, "late")
@@ -66,7 +66,7 @@ from layertap_server.rpc.shared_regions import FOLDER, Regions
 key = "layertap-" + secrets.token_hex(16)
 with open(FOLDER / key, "wb") as file:
     file.truncate(10**7)
-regions = Regions(offered=True)
+regions = Regions(enabled=True)
 name = regions.register(key, 10**7)
 print(regions.write(name, [np.ones(10**6, np.uint8) * 2, np.ones(8 * 10**6, np.uint8)]))
 (FOLDER / key).unlink()

@@ -106,7 +106,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_valid_change_takes_effect_and_a_broken_one_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(tokens, "CHECK_SECONDS", 0)
     path = write_tokens(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
     known = Tokens(path)
     replaced = tmp_path / "new"
@@ -122,7 +122,7 @@ def test_a_valid_change_takes_effect_and_a_broken_one_does_not(tmp_path: Path, m
 def test_a_file_that_becomes_invalid_keeps_the_former_tokens_and_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bad: str | None
 ) -> None:
-    monkeypatch.setattr(tokens, "LOOK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr(tokens, "CHECK_SECONDS", 0)
     path = write_tokens(tmp_path, f"a: {{token: {SECRET}, roles: [extract]}}")
     known = Tokens(path)
     assert not known.is_stale

@@ -70,7 +70,7 @@ with logs.configure("info", "console"):
 
 
 @pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("lines", [2_000, 3 * logs.MOST_WAITING], ids=["room", "no room"])
+@pytest.mark.parametrize("lines", [2_000, 3 * logs.MAX_WAITING_LINES], ids=["room", "no room"])
 def test_an_unread_stderr_does_not_delay_the_exit(lines: int, unbuffered: list[str]) -> None:
     command = [sys.executable, *unbuffered, "-c", WRITES.format(lines=lines)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from layertap_server.telemetry.native_lines import LAST_LINES, MOST_A_MINUTE
+from layertap_server.telemetry.native_lines import LAST_LINES, MAX_LINES_PER_MINUTE
 from tests.paths import ROOT
 
 PROGRAM = """
@@ -54,8 +54,8 @@ def test_many_lines_are_counted_and_the_last_of_them_kept() -> None:
     )
     told = messages(lines)
     assert status == 0
-    assert len(told) == MOST_A_MINUTE + 1 + LAST_LINES
-    assert "lines of native libraries exceeded the limit" in told[MOST_A_MINUTE]
+    assert len(told) == MAX_LINES_PER_MINUTE + 1 + LAST_LINES
+    assert "lines of native libraries exceeded the limit" in told[MAX_LINES_PER_MINUTE]
     assert told[-1] == "line 4999"
 
 
