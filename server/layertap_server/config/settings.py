@@ -69,7 +69,9 @@ class Settings:
         60.0, "time limit in seconds of each step of reading a model, which runs in a child process", least=0.1
     )
     load_memory_bytes: int = _setting(
-        1024 * MIB, "memory limit in bytes of such a step, in addition to four times the size of the files", least=MIB
+        1024 * MIB,
+        "memory limit in bytes of each step of reading a model, in addition to four times the size of its files",
+        least=MIB,
     )
     follow_links: bool = _setting(
         default=False, doc="permit symbolic links that lead out of the models folder, as in the Hugging Face cache"
