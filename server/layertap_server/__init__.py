@@ -1,1 +1,1 @@
-"""The Layertap service. `layertap_server.app` joins its parts; programs use the SDK, `layertap`."""
+"""The Layertap server. `layertap_server.app` connects its parts; programs use the SDK, `layertap`."""

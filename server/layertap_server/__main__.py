@@ -1,4 +1,4 @@
-"""``python -m layertap_server``: the same as ``layertap serve``."""
+"""Entry point of ``python -m layertap_server``, which is the same as ``layertap serve``."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A server inside another program: for one command, an example, a test."""
+"""A server inside another program, for a single command, an example or a test."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ from layertap_server.app import Server
 from layertap_server.config.settings import Settings
 
 GRACE_SECONDS = 10.0
-"""How long work under way may take to notice that its caller is gone; nodes of a model are not interrupted."""
+"""Maximum seconds to wait for cancelled work at the end; a running node of a model cannot be interrupted."""
 
 
 class EmbeddedServer:
-    """A server in this process, on a free port of the loopback address, for as long as the context lasts."""
+    """Context manager that runs a server in this process, on a free port of the loopback address."""
 
     def __init__(self, settings: Settings) -> None:
-        """Load the models; listen to nothing yet.
+        """Load the models, without listening.
 
         Raises:
-            StartError: as of `Server`.
+            StartError: as `Server` raises it.
         """
         self._server = Server(settings)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="layertap-server", daemon=True)
         self.has_work = False
-        """Whether threads of it may still compute; a program that ends then must not wait for them or clear up."""
+        """Whether threads of the server may still compute.
+
+        If it is true after the context, the program must exit without joining threads or removing what they use.
+        """
 
     def __enter__(self) -> str:
-        """Listen, and return the address.
+        """Start the server and return its address, ``127.0.0.1:PORT``.
 
         Raises:
-            StartError: there is no port to be had.
+            StartError: no port can be bound.
         """
         self._thread.start()
         try:
@@ -46,12 +49,14 @@ class EmbeddedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Stop the server without a drain."""
         stopping = self._server.stop(drain_seconds=0, grace_seconds=GRACE_SECONDS)
         self.has_work = not asyncio.run_coroutine_threadsafe(stopping, self._loop).result()
-        if not self.has_work:  # else a thread tells the loop what it has computed, and the loop must be there
+        if not self.has_work:  # a thread that still computes needs the loop for its result
             self._end_loop()
 
     def _end_loop(self) -> None:
+        """Stop and close the event loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -1,7 +1,8 @@
-"""``python -m layertap_server.healthcheck``: exit status 0 when the server of this container is ready.
+"""Health check of a container: ``python -m layertap_server.healthcheck`` exits with 0 if the server is ready.
 
-It asks as the server's own environment and config file say: over gRPC, or, where that wants TLS, at the metrics port.
-Flags of the server's command line it does not know; a proxy that the environment names is not for its own container.
+The address comes from the server's environment variables and config file; flags of the server's command line are not
+known here. The check calls the gRPC health service, or ``/ready`` on the metrics port if TLS is enabled. It ignores the
+proxy settings of the environment, since the server is in the same container.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from layertap_server.config.settings import Settings, SettingsError, settings_from
 
 TIMEOUT_SECONDS = 3
-LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked of, not listened on
-"""Where a server that listens on all addresses is asked."""
+"""Seconds to wait for the server's response."""
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - a key, not an address to listen on
+"""Loopback address at which to call a server that listens on all addresses."""
 
 
 def is_serving(address: str) -> bool:
-    """Whether a server answers there and says that it serves."""
+    """Return whether the gRPC health service at the address reports SERVING."""
     with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_SECONDS)
@@ -34,7 +36,7 @@ def is_serving(address: str) -> bool:
 
 
 def is_ready(address: str) -> bool:
-    """Whether the HTTP port says so."""
+    """Return whether ``/ready`` on the HTTP port at the address responds with success."""
     without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with without_proxy.open(f"http://{address}/ready", timeout=TIMEOUT_SECONDS):
@@ -44,10 +46,10 @@ def is_ready(address: str) -> bool:
 
 
 def check(environment: Mapping[str, str]) -> bool:
-    """Whether the server that runs with these variables is ready.
+    """Return whether the server with these environment variables is ready.
 
     Raises:
-        SettingsError: they are wrong, or do not say where to ask.
+        SettingsError: the settings are invalid or do not give the port to call.
     """
     settings = settings_from(argparse.Namespace(config=None), environment)
     if not settings.tls_certificate:
@@ -56,15 +58,16 @@ def check(environment: Mapping[str, str]) -> bool:
 
 
 def _address(settings: Settings, name: str) -> str:
+    """Return the address of the port in the setting ``name``."""
     port = getattr(settings, name)
     if port <= 0:
-        raise SettingsError(f"{name} is {port}: the health check needs it; give a port, or turn the check off")
+        raise SettingsError(f"{name} is {port}: the health check needs it; set a port, or disable the check")
     host = LOOPBACKS.get(settings.host, settings.host)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def main() -> int:
-    """The exit status."""
+    """Run the check and return the exit status: 0 if the server is ready, else 1."""
     try:
         return 0 if check(os.environ) else 1
     except SettingsError as error:

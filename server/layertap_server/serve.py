@@ -1,4 +1,4 @@
-"""``layertap serve``: one server in a process of its own, from the command line to the signal that ends it."""
+"""The command ``layertap serve``: runs a server in this process until a signal ends it."""
 
 from __future__ import annotations
 
@@ -20,28 +20,33 @@ log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, *, quiet: bool = False) -> None:
-    """Runs a server until SIGTERM or SIGINT; ``quiet`` leaves out the banner and all log lines but errors.
+    """Run a server until SIGTERM or SIGINT.
+
+    Args:
+        settings: the server's settings.
+        quiet: whether to omit the banner and all log lines below level error.
 
     Raises:
-        StartError: it cannot start.
+        StartError: the server cannot start.
     """
-    # Until it serves: without a handler the first process of a container does not hear the signal at all.
+    # For the time of loading: the first process of a container ignores signals for which it has no handler.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     level = "error" if quiet else settings.log_level
-    with native_lines.redirected(settings.log_format), logs.configured(level, settings.log_format):
-        # Loading the models may take long; that an address is taken is told before.
+    with native_lines.redirect(settings.log_format), logs.configure(level, settings.log_format):
+        # Loading the models may take long, so addresses in use are reported before.
         for port, purpose in ((settings.port, ""), (settings.metrics_port, " for metrics")):
             _check_address(settings.host, port, purpose)
         ended = asyncio.run(_serve(Server(settings), quiet=quiet))
         if not ended:
-            log.warning("requests that outlasted the grace were cut off")
+            log.warning("requests still in progress after --graceful-stop-seconds were cut off")
     if not ended:
-        # Python would wait for the threads that still run, and no one waits for their answers.
+        # Exit without joining the threads of these requests, whose results nobody receives.
         remove_scratch()
         os._exit(1)
 
 
 def _check_address(host: str, port: int, purpose: str) -> None:
+    """Raise `StartError` if the address is in use; ports that are not positive are not checked."""
     if port <= 0:
         return
     try:
@@ -52,13 +57,14 @@ def _check_address(host: str, port: int, purpose: str) -> None:
 
 
 async def _serve(server: Server, *, quiet: bool) -> bool:
+    """Run the server until a signal; return whether all requests ended in time. A second signal ends the process."""
     await server.start()
     stop = asyncio.Event()
 
     def on_signal(number: int) -> None:
         if stop.is_set():
-            # The log is written by a thread that ends here too.
-            sys.stderr.write("layertap: stopped at once by a second signal; requests under way were cut off\n")
+            # Written to stderr directly, since the thread that writes the log ends here too.
+            sys.stderr.write("layertap: stopped at once by a second signal; requests in progress were cut off\n")
             remove_scratch()
             os._exit(128 + number)
         stop.set()
@@ -66,9 +72,9 @@ async def _serve(server: Server, *, quiet: bool) -> bool:
     for number in (signal.SIGTERM, signal.SIGINT):
         _handle(number, on_signal)
     if not quiet:
-        print(_banner(server), flush=True)  # noqa: T201 - the one line that says it is up
+        print(_banner(server), flush=True)  # noqa: T201 - scripts wait for this line
     await stop.wait()
-    log.info("stopping; requests under way may end")
+    log.info("stopping; requests in progress may end")
     return await server.stop(
         drain_seconds=server.settings.drain_seconds, grace_seconds=server.settings.graceful_stop_seconds
     )
@@ -84,6 +90,7 @@ def _handle(number: int, on_signal: Callable[[int], None]) -> None:
 
 
 def _banner(server: Server) -> str:
+    """Return the line that reports models, address and device."""
     infos = server.repository.infos()
     ready = [info.name for info in infos if info.state is ModelState.READY]
     failed = len(infos) - len(ready)

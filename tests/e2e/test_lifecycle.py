@@ -215,9 +215,9 @@ def test_an_open_address_is_told_and_control_on_it_refused() -> None:
 def test_wrong_files_of_tokens_and_certificates(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("a: {token: short}")
-    assert "wrong, line 1: a token has at least 16" in only_line(start_and_fail("--tokens", str(wrong)))
+    assert "wrong, line 1: a token needs at least 16" in only_line(start_and_fail("--tokens", str(wrong)))
     tls = ["--tls-certificate", str(wrong), "--tls-key", str(tmp_path / "gone")]
-    assert "wrong holds no certificate in PEM" in only_line(start_and_fail(*tls[:3], str(wrong)))
+    assert "wrong has no certificate in PEM" in only_line(start_and_fail(*tls[:3], str(wrong)))
     assert "gone: No such file" in only_line(start_and_fail(*tls))
 
 

@@ -146,7 +146,7 @@ def test_a_certificate_is_rotated_under_traffic(authority: Authority, flags: lis
         assert not _serves_with(server, authority)
         log = server.log.read_text()
         assert "the certificate files have changed" in log
-        assert "the old ones serve on" in log
+        assert "the old certificate stays in use" in log
         assert "key values mismatch" in log
 
 
@@ -175,7 +175,7 @@ def test_tokens_and_roles(guarded: ServerProcess) -> None:
     with Client(guarded.address, token=SECRET) as client:
         assert client.extract(EXAMPLE_PHOTO, model=MODEL, taps="stage:1 | gap -> v")["v"].shape == (1, 16)
         assert [item.error for item in client.extract_many([EXAMPLE_PHOTO] * 2, model=MODEL)] == [None] * 2
-        with pytest.raises(errors.ForbiddenError, match="the token of team has not the role control") as caught:
+        with pytest.raises(errors.ForbiddenError, match="the token of team lacks the role control") as caught:
             client.load_model(MODEL)
         assert (caught.value.status, caught.value.reason) == ("PERMISSION_DENIED", "ROLE_MISSING")
     with Client(guarded.address, token=CONTROL) as operator:
@@ -254,4 +254,4 @@ def test_a_tokens_file_that_turns_bad_leaves_its_callers_in(tmp_path: Path) -> N
         tokens.write_text('a: !!int ""\n')
         until(lambda: client.models() and server.gauge("layertap_tokens_stale"))
         assert client.models()
-        assert server.log.read_text().count("the old ones count: tokens.yaml, line 1, column 4") == 1
+        assert server.log.read_text().count("the former tokens remain valid: tokens.yaml, line 1, column 4") == 1

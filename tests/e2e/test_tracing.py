@@ -134,7 +134,7 @@ def test_without_the_packages_it_does_not_start() -> None:
     code = hidden + "runpy.run_module('layertap_server', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert done.stderr == "layertap: traces need opentelemetry, which is missing: pip install 'layertap[otel]'\n"
+    assert done.stderr == "layertap: --otlp-endpoint needs the package opentelemetry: pip install 'layertap[otel]'\n"
 
 
 def test_where_nobody_asks_for_traces_nothing_is_imported() -> None:

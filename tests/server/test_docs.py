@@ -1,4 +1,4 @@
-"""The examples of docs/models.md are read as a user's files would be."""
+"""Tests that the server reads the example manifests of docs/models.md."""
 
 from __future__ import annotations
 

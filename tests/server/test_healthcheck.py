@@ -1,4 +1,4 @@
-"""The health check reads the server's settings and asks where these say."""
+"""Tests that the health check calls the address of the server's settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TLS = {"LAYERTAP_TLS_CERTIFICATE": "c.pem", "LAYERTAP_TLS_KEY": "k.pem"}
 
 @contextlib.contextmanager
 def serving(host: str) -> Iterator[int]:
-    """A server that tells its health alone."""
+    """Run a server with only the health service and yield its port."""
     server = grpc.server(ThreadPoolExecutor(1))
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -38,7 +38,7 @@ def serving(host: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "localhost"])
-def test_the_host_of_the_settings_is_asked(host: str) -> None:
+def test_the_host_of_the_settings_is_called(host: str) -> None:
     with serving(host) as port:
         environment = {"LAYERTAP_HOST": host, "LAYERTAP_PORT": str(port)}
         assert healthcheck.check(environment)
@@ -46,8 +46,8 @@ def test_the_host_of_the_settings_is_asked(host: str) -> None:
             assert not healthcheck.check({**environment, "LAYERTAP_HOST": "127.0.0.1"})
 
 
-def test_a_proxy_is_not_for_the_container_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker puts the proxy of its own configuration into every container."""
+def test_proxy_variables_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore proxy variables, since Docker passes its own proxy settings to every container."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with serving("127.0.0.1") as port:
         assert healthcheck.is_serving(f"127.0.0.1:{port}")
@@ -59,7 +59,7 @@ def test_a_proxy_is_not_for_the_container_itself(monkeypatch: pytest.MonkeyPatch
         server.server_close()
 
 
-def test_the_config_file_counts(tmp_path: Path) -> None:
+def test_the_config_file_is_read(tmp_path: Path) -> None:
     file = tmp_path / "layertap.yaml"
     with serving("127.0.0.1") as port:
         file.write_text(f"port: {port}\n")
@@ -68,7 +68,7 @@ def test_the_config_file_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "0.0.0.0"])
-def test_with_tls_the_metrics_port_is_asked(host: str) -> None:
+def test_with_tls_the_metrics_port_is_called(host: str) -> None:
     server = start_monitoring(host, 0, CollectorRegistry(), lambda: True)
     try:
         assert healthcheck.check({**TLS, "LAYERTAP_HOST": host, "LAYERTAP_METRICS_PORT": str(server.server_port)})
@@ -82,10 +82,10 @@ def test_with_tls_the_metrics_port_is_asked(host: str) -> None:
     [
         ({**TLS, "LAYERTAP_METRICS_PORT": "-1"}, "metrics_port is -1: the health check needs it"),
         ({"LAYERTAP_PORT": "0"}, "port is 0: the health check needs it"),
-        ({"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port is a int"),
+        ({"LAYERTAP_PORT": "x"}, "LAYERTAP_PORT: port must be of type int"),
     ],
 )
-def test_what_it_cannot_ask_is_one_line_and_status_1(environment: dict[str, str], words: str) -> None:
+def test_unusable_settings_give_one_line_and_status_1(environment: dict[str, str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         healthcheck.check(environment)
     command = [sys.executable, "-m", "layertap_server.healthcheck"]

@@ -45,10 +45,10 @@ def _explain(_arguments: argparse.Namespace) -> None:
 def _serve(arguments: argparse.Namespace) -> None:
     """Run the server, or print its settings."""
     try:
-        from layertap_server.config.settings import SettingsError, settings_from, shown
+        from layertap_server.config.settings import SettingsError, format_settings, settings_from
 
         if arguments.show_config:
-            print(shown(arguments))
+            print(format_settings(arguments))
             return
         settings = settings_from(arguments)
         _run(settings, quiet=arguments.quiet)

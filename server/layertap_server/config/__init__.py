@@ -1,0 +1,1 @@
+"""Reading of the server's settings and of YAML files."""

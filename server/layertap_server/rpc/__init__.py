@@ -1,1 +1,1 @@
-"""The transport: bytes in, bytes out. Each service decodes, calls the engine or the repository, and encodes."""
+"""The gRPC transport. Each method decodes the request, calls the engine or the repository, and encodes the response."""

@@ -1,4 +1,4 @@
-"""What is known of a call when it arrives: its id, its caller, its trace."""
+"""Call metadata: the request id, the caller's address and the trace headers of an incoming call."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 from layertap_server.request.context import RequestContext
 
 REQUEST_ID = "x-request-id"
+"""Metadata key of the request id, in the call's metadata and in the trailing metadata."""
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-"""Ids that callers may bring; what looks otherwise could forge lines of a log."""
+"""Accepted form of a caller's request id; other characters could forge log lines."""
 TRACE_HEADERS = ("traceparent", "tracestate")
+"""Metadata keys of W3C Trace Context."""
 
 
 def context_of(
     service: str, method: str, context: Any, *, quick: bool = False, is_stream: bool = False
 ) -> RequestContext:
-    """The record of a call; its id is the caller's ``x-request-id``, where that is well-formed, or a new one.
+    """Create the request context of a call.
 
-    From the caller's metadata nothing else is kept but the trace headers: credentials are nowhere.
+    The request id is the caller's ``x-request-id`` if that is well-formed, else a new random one. Of the other metadata
+    only the trace headers are kept, so that credentials appear in no log and no trace.
     """
     metadata = dict(context.invocation_metadata() or ())
     asked = metadata.get(REQUEST_ID, "")
@@ -36,7 +39,7 @@ def context_of(
 
 
 def host_of(peer: str) -> str:
-    """``ipv4:10.0.0.7:51234`` -> ``10.0.0.7``; ports come and go with each connection."""
+    """Return the host of a gRPC peer without its port: ``10.0.0.7`` for ``ipv4:10.0.0.7:51234``."""
     kind, _, address = peer.partition(":")
     if kind not in {"ipv4", "ipv6"}:
         return peer

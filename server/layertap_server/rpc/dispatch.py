@@ -1,6 +1,6 @@
-"""How a call becomes a job: admission, deadline, a worker thread, and the error table.
+"""Dispatch of gRPC calls to worker threads: admission, deadlines, and the mapping of errors to statuses.
 
-Handlers get and give bytes: parsing and serializing large messages is work, and the event loop does none.
+Handlers receive and return bytes, because parsing and serializing large messages would block the event loop.
 """
 
 from __future__ import annotations
@@ -37,61 +37,74 @@ from layertap_server.runtime.shortage import shortage_in
 log = logging.getLogger(__name__)
 
 WORKER_NICENESS = 5
+"""Niceness added to worker threads, so that the event loop and listings take precedence."""
 LISTING_LIMITS = QueueLimits(1000, 2**26)
-"""Whatever an operator leaves to extractions: listings always answer."""
-ON_THE_WAY_SECONDS = 0.05
+"""Queue limits of listing and control methods, independent of the configured limits for extractions."""
+NETWORK_DELAY_SECONDS = 0.05
+"""Remaining seconds at which a cancelled call already counts as past its deadline: the caller's clock began earlier."""
 DETAILS = "grpc-status-details-bin"
+"""Trailing metadata key of the serialized ``google.rpc.Status``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a method may want to know of its call."""
+    """Facts of a call that a method may use."""
 
     queue_ms: float
-    """How long it waited for a worker."""
+    """Milliseconds that the call waited for a worker."""
 
 
 Method: TypeAlias = Callable[[bytes, Call], bytes]
+"""A unary method: serialized request and call to serialized response."""
 Chunked: TypeAlias = Callable[[bytes, Call], Iterator[bytes]]
-"""A method whose answer is a few messages; they are made one by one as they are sent, so making one must be quick."""
+"""A method whose response is several messages. The event loop makes each as it is sent, so each must be cheap."""
 Messages: TypeAlias = AsyncIterator[bytes]
+"""Serialized messages received on a stream."""
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+"""gRPC's context of one call."""
 Observer: TypeAlias = Callable[[RequestContext], None]
-"""Is told of every request, and of every item of a stream, that has ended; on the event loop, so it must be quick."""
+"""Callback for each ended request and each ended stream item. It runs on the event loop, so it must be quick."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamTools:
-    """What a method of a stream is given: a way to run work, to make an error of a failure, to know when to end."""
+    """Functions and state that the dispatcher passes to a streaming method."""
 
     turn: Callable[[int], Awaitable[AbstractContextManager[None]]]
-    """Waits for the turn of a message of this many bytes; the turn lasts as long as the context."""
+    """Function that waits for the turn of a message of the given bytes; the turn ends with the returned context."""
     run: Callable[[Callable[[], Any], int], Awaitable[Any]]
-    """Runs a job that holds this many bytes on a worker; the caller has a turn."""
+    """Function that runs a job holding the given bytes on a worker; the caller must have a turn."""
     failure_of: Callable[[Exception], LayertapError]
+    """Function that maps an exception to the error that the caller receives."""
     draining: asyncio.Event
+    """Event that is set when the server begins to stop."""
     workers: int
+    """Number of worker threads."""
     record: RequestContext
-    ended: Observer
-    """Is to be told of each item."""
+    """Request context of the stream."""
+    finish: Observer
+    """Function that stops the clock of an item and reports it; to be called once per item."""
 
 
 Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
+"""A bidirectional streaming method."""
 
 
 class Writer(Protocol):
-    """What sending needs of gRPC's context."""
+    """The part of gRPC's context that sends messages."""
 
-    def write(self, message: bytes) -> Awaitable[None]: ...
+    def write(self, message: bytes) -> Awaitable[None]:
+        """Send one message."""
 
 
 class _Received(AsyncIterator[bytes]):
-    """The messages of a stream; gRPC's own iterator keeps the last one as long as the call lasts, and longer."""
+    """Iterator over the messages of a stream. Unlike gRPC's own iterator it keeps no reference to the last message."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
     async def __anext__(self) -> bytes:
+        """Return the next message."""
         message = await self._context.read()
         if not isinstance(message, bytes):
             raise StopAsyncIteration
@@ -99,38 +112,54 @@ class _Received(AsyncIterator[bytes]):
 
 
 class _Service(grpc.ServiceRpcHandler):
-    """A service whose calls can be refused when they begin, before gRPC reads the message of the request."""
+    """Handlers of one service; unary calls can be refused when they begin, before gRPC reads the request message."""
 
     def __init__(
-        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], ended: Observer
+        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], finish: Observer
     ) -> None:
-        """``refusal`` is asked at the start of each unary call; ``ended`` is told of each call that it refuses."""
+        """Serve ``handlers`` by method name.
+
+        Args:
+            name: full name of the service.
+            handlers: gRPC method handler of each method.
+            refusal: function called at the start of each unary call; it returns the error to refuse it with, or None.
+            finish: function called with the request context of each refused call.
+        """
         self._name = name
         self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
         self._refusal = refusal
-        self._ended = ended
+        self._finish = finish
 
     def service_name(self) -> str:
+        """Return the full name of the service."""
         return self._name
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler for a call, or one that refuses it; None for an unknown method."""
         handler = self._handlers.get(handler_call_details.method)
         if handler is None or handler.request_streaming:
             return handler
         failure = self._refusal()
-        return handler if failure is None else refusing(handler_call_details.method, failure, self._ended)
+        return handler if failure is None else refusing_handler(handler_call_details.method, failure, self._finish)
 
 
 class Dispatcher:
-    """Runs methods on worker threads, so many at once and so many waiting."""
+    """Runs methods on worker threads and limits how many requests run, wait and stream at a time."""
 
     def __init__(
-        self, workers: int, room: QueueLimits, observers: Sequence[Observer] = (), *, most_streams: int = 1024
+        self, workers: int, limits: QueueLimits, observers: Sequence[Observer] = (), *, most_streams: int = 1024
     ) -> None:
-        """``most_streams``: number of streams that may be open at a time."""
-        # The event loop and listings come first: they are short, and somebody waits for each.
-        self._work = WorkerPool(workers, room, "worker", WORKER_NICENESS)
-        # Listings never wait behind extractions, nor either of them behind a model that is loaded.
+        """Start the worker threads.
+
+        Args:
+            workers: number of worker threads for extractions.
+            limits: limits of the queue of extractions.
+            observers: callbacks for each ended request and stream item.
+            most_streams: maximum number of open streams.
+        """
+        # Extractions run at a lower priority: the event loop and listings are short and should answer at once.
+        self._work = WorkerPool(workers, limits, "worker", WORKER_NICENESS)
+        # Separate pools, so that listings do not wait for extractions, and neither waits for a model to load.
         self._listing = WorkerPool(1, LISTING_LIMITS, "listing")
         self._control = WorkerPool(1, LISTING_LIMITS, "control")
         self._workers = workers
@@ -138,30 +167,31 @@ class Dispatcher:
         self._draining = asyncio.Event()
         self._most_streams = most_streams
         self.streams = 0
-        """That are open."""
+        """Number of open streams."""
         self._open = 0
+        """Number of calls that have not been answered completely, without listings."""
 
     @property
     def admitted(self) -> int:
-        """Extractions that wait or run."""
+        """Number of extractions that wait or run."""
         return self._work.admitted
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything but listings waits, runs, streams or is still being sent."""
+        """Whether any request other than a listing waits, runs, streams or is still being sent."""
         return bool(self._open or self._work.admitted or self._control.admitted)
 
     @property
     def waiting(self) -> int:
-        """Extractions that wait for a worker."""
+        """Number of extractions that wait for a worker."""
         return self._work.waiting
 
     def drain(self) -> None:
-        """From now on new requests are refused; those under way go on."""
+        """Refuse new requests from now on; requests in progress continue."""
         self._draining.set()
 
     def close(self) -> None:
-        """Drops what waits; what runs is not waited for."""
+        """Drop the waiting jobs and end the worker threads, without waiting for running jobs."""
         self._work.close()
         self._listing.close()
         self._control.close()
@@ -176,13 +206,19 @@ class Dispatcher:
         quick: bool,
         slow: Collection[str] = (),
     ) -> grpc.GenericRpcHandler:
-        """The handlers of a service.
+        """Return the gRPC handlers of a service.
 
-        ``quick``: its methods are listings; ``slow`` ones among them change what is listed.
+        Args:
+            descriptor: descriptor of the service.
+            methods: unary methods by name.
+            streams: bidirectional streaming methods by name.
+            chunked: methods with a streamed response by name.
+            quick: whether the methods are listings, which run on a worker of their own and are never refused.
+            slow: names of methods that load or unload models, which run on the control worker.
         """
         handlers: dict[str, Any] = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._unary(descriptor.full_name, name, method, self._lane(name, quick=quick, slow=slow))
+                self._unary(descriptor.full_name, name, method, self._pool_for(name, quick=quick, slow=slow))
             )
             for name, method in methods.items()
         }
@@ -192,46 +228,49 @@ class Dispatcher:
             )
         for name, stream in streams.items():
             handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
-        refusal = _never if quick else self._refusal
-        return _Service(descriptor.full_name, handlers, refusal, self.ended)
+        refusal = _refuse_none if quick else self._refusal
+        return _Service(descriptor.full_name, handlers, refusal, self.finish)
 
     def _refusal(self) -> OverloadedError | None:
-        """Return the error for a request that finds the queue full, whatever its size."""
+        """Return the error for a new request if the queue has no free place, else None."""
         try:
-            self._work.check_room()
+            self._work.check_capacity()
         except OverloadedError as error:
             forget_frames(error)
             return error
         return None
 
-    def _lane(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
+    def _pool_for(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
+        """Return the worker pool that runs the method."""
         if method in slow:
             return self._control
         return self._listing if quick else self._work
 
-    def _unary(self, service: str, name: str, method: Method | Chunked, lane: WorkerPool) -> Callable[..., Any]:
+    def _unary(self, service: str, name: str, method: Method | Chunked, pool: WorkerPool) -> Callable[..., Any]:
+        """Return the coroutine function that gRPC calls for a unary or chunked method."""
+
         async def handle(request: bytes, context: Context) -> bytes | None:
-            record = context_of(service, name, context, quick=lane is not self._work)
+            record = context_of(service, name, context, quick=pool is not self._work)
             record.bytes_in = len(request)
             try:
-                if lane is not self._listing:
-                    self._enter()
-                reply = await lane.run(_job(method, request, context.time_remaining(), record), len(request))
-                del request  # an answer in chunks may wait long for its reader
+                if pool is not self._listing:
+                    self._count_open()
+                reply = await pool.run(_make_job(method, request, context.time_remaining(), record), len(request))
+                del request  # free it now: a chunked response may wait long for its reader
                 return await self._reply(reply, context, record)
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _tell_late_from_gone(record, context)
-                self.ended(record)
+                _record_passed_deadline(record, context)
+                self.finish(record)
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                failure = _failure(record, error)
-            return self._refuse(context, failure, record)
+            except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
+                failure = _error_for(record, error)
+            return self._end_with_error(context, failure, record)
 
         return handle
 
     async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestContext) -> bytes | None:
-        """Send an answer in chunks, or return the whole one for gRPC to send; None after chunks."""
+        """Send a chunked response and return None, or return a whole response for gRPC to send."""
         chunks = () if isinstance(reply, bytes) else reply
         for message in chunks:
             await write(message, context)
@@ -241,37 +280,40 @@ class Dispatcher:
         record.succeed()
         record.end()
         context.set_trailing_metadata(_trailer(record))
-        # Once the answer is on its way, which waits for no metric and no line of the log.
-        asyncio.get_running_loop().call_soon(self._tell, record)
+        # Scheduled, so that the response is sent before metrics and the log are updated.
+        asyncio.get_running_loop().call_soon(self._notify, record)
         return whole
 
-    def _refuse(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
+    def _end_with_error(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
+        """End the call with an error and return the empty body that gRPC requires."""
         record.fail(failure)
-        self.ended(record)
+        self.finish(record)
         fail(context, failure, record)
         return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
+        """Return the coroutine function that gRPC calls for a streaming method."""
+
         async def handle(_messages: Messages, context: Context) -> None:
             record = context_of(service, name, context, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
-                self._enter()
+                self._count_open()
                 self._check_streams()
                 await stream(_Received(context), context, self._tools(record))
                 record.succeed()
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _tell_late_from_gone(record, context)
+                _record_passed_deadline(record, context)
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an incident id
-                failure = _failure(record, error)
+            except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
+                failure = _error_for(record, error)
                 record.fail(failure)
             finally:
                 self.streams -= 1
-                self.ended(record)
-            if failure is not None and failure.status != CANCELLED:  # who is gone needs no answer
+                self.finish(record)
+            if failure is not None and failure.status != CANCELLED:  # a cancelled call receives no status
                 fail(context, failure, record)
                 return
             context.set_trailing_metadata(_trailer(record))
@@ -279,74 +321,85 @@ class Dispatcher:
         return handle
 
     def _tools(self, record: RequestContext) -> StreamTools:
+        """Return the tools of one stream."""
         return StreamTools(
             turn=self._work.stream_turn,
             run=self._work.run_in_turn,
-            failure_of=lambda error: _failure(record, error),
+            failure_of=lambda error: _error_for(record, error),
             draining=self._draining,
             workers=self._workers,
             record=record,
-            ended=self.ended,
+            finish=self.finish,
         )
 
-    def ended(self, record: RequestContext) -> None:
+    def finish(self, record: RequestContext) -> None:
+        """Stop the clock of a request or stream item and report it to the observers."""
         record.end()
-        self._tell(record)
+        self._notify(record)
 
-    def _tell(self, record: RequestContext) -> None:
+    def _notify(self, record: RequestContext) -> None:
+        """Report an ended request to the observers."""
         for observer in self._observers:
             observer(record)
 
-    def _enter(self) -> None:
-        """Counts the call until all of its answer has been sent, which may take longer than the work.
+    def _count_open(self) -> None:
+        """Count the call as open until its response has been sent completely.
 
         Raises:
-            DrainingError: nobody enters any more.
+            DrainingError: the server is stopping.
         """
         if self._draining.is_set():
             raise draining_error()
         self._open += 1
-        if task := asyncio.current_task():  # a callback on gRPC's context would hold the call in a cycle
-            task.add_done_callback(self._left)
+        if task := asyncio.current_task():  # not a callback on gRPC's context: that is a reference cycle
+            task.add_done_callback(self._count_closed)
 
     def _check_streams(self) -> None:
+        """Raise `OverloadedError` if too many streams are open."""
         if self.streams > self._most_streams:
             raise OverloadedError(
-                f"{self._most_streams} streams are open already, which is the limit (--max-streams)",
+                f"{self._most_streams} streams are open, which is the limit (--max-streams); retry later",
                 retry_after_ms=RETRY_AFTER_MS,
                 limit=self._most_streams,
             )
 
-    def _left(self, _task: object) -> None:
+    def _count_closed(self, _task: object) -> None:
+        """Count one open call less; called when the call's task ends."""
         self._open -= 1
 
 
 async def write(message: bytes, context: Writer) -> None:
+    """Send one message.
+
+    Raises:
+        CancelledError: the caller has cancelled the call or disconnected.
+    """
     try:
         await context.write(message)
-    except Exception as error:  # gRPC raises whatever it met, and it can only be that nobody reads
+    except Exception as error:  # gRPC raises several types here, all of which mean that the caller is gone
         raise CancelledError("the caller is gone") from error
 
 
-def _tell_late_from_gone(record: RequestContext, context: Context) -> None:
-    """gRPC cancels a call whose deadline passes just as one whose caller goes away.
+def _record_passed_deadline(record: RequestContext, context: Context) -> None:
+    """Record a `DeadlineError` for a cancelled call whose deadline has passed.
 
-    The caller's clock began earlier, by the time on the way: that it is late may be heard before it is here.
+    gRPC reports a passed deadline and a departed caller in the same way. The caller's clock started earlier than the
+    server's by the network delay, so its cancellation can arrive shortly before the deadline on the server's clock.
     """
     remaining = context.time_remaining()
-    if remaining is not None and remaining <= ON_THE_WAY_SECONDS:
-        record.fail(DeadlineError("the deadline passed before the answer was there"))
+    if remaining is not None and remaining <= NETWORK_DELAY_SECONDS:
+        record.fail(DeadlineError("the deadline passed before the response was ready"))
 
 
 def draining_error() -> DrainingError:
-    """What new requests are told, and streams that would go on, while the server stops."""
-    return DrainingError("the server is stopping; another will answer", retry_after_ms=RETRY_AFTER_MS)
+    """Return the error for new requests and for open streams while the server stops."""
+    return DrainingError("the server is stopping; retry on another server", retry_after_ms=RETRY_AFTER_MS)
 
 
-def _job(
+def _make_job(
     method: Method | Chunked, request: bytes, remaining: float | None, record: RequestContext
 ) -> Callable[[], bytes | Iterator[bytes]]:
-    """The call as a function of nothing; ``remaining`` seconds are left to its deadline."""
+    """Return the job that runs the method on a worker; ``remaining`` is the seconds to the deadline, None for none."""
     arrived = time.perf_counter()
     record.add("admission", record.began, arrived)
 
@@ -362,44 +415,48 @@ def _job(
     return job
 
 
-def _failure(record: RequestContext, error: Exception) -> LayertapError:
-    """Return what the caller is told, without frames; what nobody foresaw gets an incident id, and the log the rest."""
+def _error_for(record: RequestContext, error: Exception) -> LayertapError:
+    """Return the error that the caller receives for an exception.
+
+    An unexpected exception becomes a `ServerFault` with an incident id, and its traceback is logged under that id.
+    """
     if isinstance(error, LayertapError | DecodeError):
         forget_frames(error)
     if isinstance(error, LayertapError):
         return error
     if isinstance(error, DecodeError):
-        return InvalidRequestError("the request is not a message of this method")
+        return InvalidRequestError("expected a request message of this method, got bytes that cannot be parsed as one")
     if (shortage := shortage_in(error)) is not None:
         log.warning("%s, in %s/%s, request %s", shortage.message, record.service, record.method, record.request_id)
         return shortage
     incident = uuid.uuid4().hex[:12]
     method = f"{record.service}/{record.method}"
     log.error("incident %s in %s, request %s", incident, method, record.request_id, exc_info=error)
-    return ServerFault(f"the server failed; its log tells more under incident {incident}", incident=incident)
+    return ServerFault(f"internal error; the server's log describes it under incident {incident}", incident=incident)
 
 
-def _never() -> None:
-    """Refuse no call before its message is read."""
+def _refuse_none() -> None:
+    """Return None: the refusal function of services that refuse no call in advance."""
 
 
-def refusing(method: str, failure: LayertapError, ended: Observer) -> Any:
-    """Return a handler that refuses the call and reads nothing of what the caller sends: it may be large."""
+def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> Any:
+    """Return a handler that ends the call with ``failure`` without reading the request, which may be large."""
 
     async def refuse(_messages: Any, context: Any) -> None:
         service, _, name = method.strip("/").partition("/")
         record = context_of(service, name, context, quick=True)
         record.fail(failure)
-        ended(record)
+        finish(record)
         fail(context, failure, record)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 def forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of the error and of those that led to it.
+    """Drop the tracebacks of an error and of its causes.
 
-    Their frames hold the request, its images and arrays; the record of the request, the log and gRPC hold the error.
+    The frames of a traceback hold the request, its images and arrays. The request context, the log and gRPC hold the
+    error longer than the request lasts, and would keep all of that alive.
     """
     links: list[BaseException | None] = [error]
     while links:
@@ -409,13 +466,14 @@ def forget_frames(error: BaseException) -> None:
 
 
 def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
+    """Return whether the error is an exception group."""
     return isinstance(error, BaseExceptionGroup)
 
 
 def fail(context: Context, error: LayertapError, record: RequestContext) -> None:
-    """Set the status with which the call ends, in the words of the error table.
+    """Set the status, message and details with which the call ends.
 
-    gRPC's own ``abort`` raises instead, and the call then keeps that error, its frames and itself alive.
+    gRPC's own ``abort`` raises an exception instead; the call would hold that exception, and its frames the call.
     """
     details = wire.encode_error(error)
     context.set_code(grpc.StatusCode[error.status])
@@ -424,4 +482,5 @@ def fail(context: Context, error: LayertapError, record: RequestContext) -> None
 
 
 def _trailer(record: RequestContext) -> tuple[tuple[str, str], ...]:
+    """Return the trailing metadata of a call."""
     return ((REQUEST_ID, record.request_id),)

@@ -1,4 +1,4 @@
-"""``layertap.v1.FeatureService``."""
+"""The RPCs of ``layertap.v1.FeatureService``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from layertap_server.inference.engine import Engine, assumed_preprocessing
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import current_request
 from layertap_server.rpc.dispatch import Call, Chunked, Context, Messages, Method, Stream, StreamTools
-from layertap_server.rpc.lookup import found
+from layertap_server.rpc.lookup import find_model
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
+"""Descriptor of the service."""
 
 
 class FeatureService:
-    """Features of images."""
+    """Methods that extract, preview and inspect features of images, and that apply blocks to arrays."""
 
     def __init__(self, repository: Repository, engine: Engine, applier: Applier, regions: Regions) -> None:
+        """Serve features computed by ``engine`` and ``applier``; ``regions`` holds the shared memory of callers."""
         self._repository = repository
         self._engine = engine
         self._applier = applier
@@ -30,7 +32,7 @@ class FeatureService:
 
     @property
     def methods(self) -> dict[str, Method]:
-        """By their names in the contract."""
+        """Unary methods by their names in the proto."""
         return {
             "Extract": self._extract,
             "PreviewExtract": self._preview,
@@ -40,63 +42,72 @@ class FeatureService:
 
     @property
     def streams(self) -> dict[str, Stream]:
+        """Bidirectional streaming methods by their names in the proto."""
         return {"ExtractStream": self._extract_stream}
 
     @property
     def chunked(self) -> dict[str, Chunked]:
+        """Methods with a streamed response by their names in the proto."""
         return {"ApplyBlocksStream": self._apply_blocks_in_chunks}
 
     def _extract(self, request: bytes, call: Call) -> bytes:
+        """Extract the features of a request's images."""
         record = current_request()
         with record.stage("decode"):
             extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
-        features = self._features(extract, call.queue_ms)
+        features = self._compute_features(extract, call.queue_ms)
         with record.stage("encode"):
-            places = self._shared(extract.region, features) if extract.region else None
+            places = self._write_shared(extract.region, features) if extract.region else None
             return wire.encode_extract_response(features, places)
 
     async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
-        await ExtractStream(self._features, self._named, tools).answer(messages, context)
+        """Extract the features of the images of a stream."""
+        await ExtractStream(self._compute_features, self._resolve_model, tools).serve(messages, context)
 
-    def _features(self, extract: ExtractRequest, queue_ms: float) -> Features:
-        features = self._engine.extract(found(self._repository, extract.model, extract.version), extract, queue_ms)
+    def _compute_features(self, extract: ExtractRequest, queue_ms: float) -> Features:
+        """Compute the features of a decoded request and record the number of images and the batch size."""
+        features = self._engine.extract(find_model(self._repository, extract.model, extract.version), extract, queue_ms)
         record = current_request()
         record.images, record.batch_size = len(features.maps[0].array), features.batch_size
         return features
 
-    def _shared(self, region: str, features: Features) -> list[tuple[int, int]] | None:
-        """Where the arrays were written in the caller's memory; None where they have no room there."""
+    def _write_shared(self, region: str, features: Features) -> list[tuple[int, int]] | None:
+        """Write the arrays into the caller's region and return the offset and size of each; None if they do not fit."""
         places = self._regions.write(region, [feature.array for feature in features.maps])
         current_request().bytes_shared = sum(size for _, size in places or ())
         return places
 
-    def _named(self, request: ExtractRequest) -> tuple[str, str]:
-        """The model and version of a stream, whose taps are looked at before its first image."""
-        model = found(self._repository, request.model, request.version)
+    def _resolve_model(self, request: ExtractRequest) -> tuple[str, str]:
+        """Return the name and version of a stream's model, and check the stream's taps before its first image."""
+        model = find_model(self._repository, request.model, request.version)
         self._engine.check(model, request.taps)
         return model.info.name, model.info.version
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
+        """Describe the results of taps without computing them."""
         preview = wire.decode_preview_request(wire.parse_request(pb.PreviewExtractRequest, request))
-        model = found(self._repository, preview.model, preview.version)
+        model = find_model(self._repository, preview.model, preview.version)
         return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
+        """Compute statistics of layers."""
         record = current_request()
         with record.stage("decode"):
             inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
-        model = found(self._repository, inspect.model, inspect.version)
+        model = find_model(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
         with record.stage("encode"):
             assumed = assumed_preprocessing(model, inspect.images)
             return wire.encode_statistics(layers, model.info.name, model.info.version, assumed).SerializeToString()
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
-        feature = self._applied(lambda: wire.decode_apply_request(request), inline=True)
+        """Apply blocks to an array and return the result inline."""
+        feature = self._apply(lambda: wire.decode_apply_request(request), inline=True)
         with current_request().stage("encode"):
             return wire.encode_apply_response(feature)
 
     def _apply_blocks_in_chunks(self, request: bytes, _call: Call) -> Iterator[bytes]:
+        """Apply blocks to an array and return the result in chunks."""
         chunk_bytes = 0
 
         def decode() -> ApplyRequest:
@@ -104,9 +115,10 @@ class FeatureService:
             apply, chunk_bytes = wire.decode_apply_stream_request(request)
             return apply
 
-        return wire.apply_answer(self._applied(decode), chunk_size(chunk_bytes))
+        return wire.apply_answer(self._apply(decode), chunk_size(chunk_bytes))
 
-    def _applied(self, decode: Callable[[], ApplyRequest], *, inline: bool = False) -> FeatureMap:
+    def _apply(self, decode: Callable[[], ApplyRequest], *, inline: bool = False) -> FeatureMap:
+        """Decode a request and apply its blocks; ``inline`` limits the result to what one message can carry."""
         with current_request().stage("decode"):
             apply = decode()
         return self._applier.apply(apply, inline=inline)

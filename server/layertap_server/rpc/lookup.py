@@ -1,4 +1,4 @@
-"""Finds the model that a request names, and writes it into the request's record."""
+"""Look-up of the model that a request names; the name is recorded in the request context."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from layertap_server.models.repository import Repository
 from layertap_server.request.context import current_request
 
 
-def found(repository: Repository, name: str, version: str) -> LoadedModel:
-    """The model; errors as of `Repository.get`."""
-    noted(repository, name)
+def find_model(repository: Repository, name: str, version: str) -> LoadedModel:
+    """Return the model of this name and version, and record both in the request context.
+
+    Raises:
+        LayertapError: as `Repository.get` raises it.
+    """
+    record_model(repository, name)
     model = repository.get(name, version)
     current_request().version = model.info.version
     return model
 
 
-def noted(repository: Repository, name: str) -> None:
-    """Writes the name down, if the repository has such a model; what a caller made up becomes no label."""
+def record_model(repository: Repository, name: str) -> None:
+    """Record the model's name in the request context if the repository has the model.
+
+    Other names are not recorded: they are text of the caller and must not become labels of metrics.
+    """
     if name in repository:
         current_request().model = name

@@ -1,4 +1,4 @@
-"""``layertap.v1.ModelService``."""
+"""The RPCs of ``layertap.v1.ModelService``."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.models.repository import Repository
 from layertap_server.rpc.dispatch import Call, Method
-from layertap_server.rpc.lookup import found, noted
+from layertap_server.rpc.lookup import find_model, record_model
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
+"""Descriptor of the service."""
 SLOW = frozenset({"LoadModel", "UnloadModel"})
-"""Methods that a listing must not wait behind."""
+"""Methods that load or unload models. They run on a worker of their own, so that no listing waits for them."""
 CONTROL = frozenset(f"/{DESCRIPTOR.full_name}/{name}" for name in SLOW)
-"""Methods that change what is served, by gRPC's paths."""
+"""gRPC paths of the methods that require the role ``control``."""
 
 
 class ModelService:
-    """The models, their layers and the block catalogue."""
+    """Methods that list models, layers and blocks, and that load and unload models."""
 
     def __init__(self, repository: Repository, *, control: bool) -> None:
-        """``control``: whether the operator lets callers load and unload."""
+        """Serve the models of ``repository``; ``control`` permits callers to load and unload them."""
         self._repository = repository
         self._control = control
 
     @property
     def methods(self) -> dict[str, Method]:
-        """By their names in the contract."""
+        """Unary methods by their names in the proto."""
         return {
             "ListModels": self._list_models,
             "GetModel": self._get_model,
@@ -37,44 +38,51 @@ class ModelService:
         }
 
     def _list_models(self, _request: bytes, _call: Call) -> bytes:
+        """List all versions of all models."""
         models = [wire.encode_model(info) for info in self._repository.infos()]
         return pb.ListModelsResponse(models=models).SerializeToString()
 
     def _get_model(self, request: bytes, _call: Call) -> bytes:
+        """Describe one model."""
         asked = wire.parse_request(pb.GetModelRequest, request)
-        noted(self._repository, asked.model)
+        record_model(self._repository, asked.model)
         info = self._repository.info(asked.model, asked.version)
         return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _list_layers(self, request: bytes, _call: Call) -> bytes:
+        """List the layers of a model that a selector matches."""
         asked = wire.parse_request(pb.ListLayersRequest, request)
-        model = found(self._repository, asked.model, asked.version)
+        model = find_model(self._repository, asked.model, asked.version)
         layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
         return pb.ListLayersResponse(
             model=model.info.name, version=model.info.version, layers=layers
         ).SerializeToString()
 
     def _list_blocks(self, request: bytes, _call: Call) -> bytes:
+        """List the block catalogue, or one block by name."""
         name = wire.parse_request(pb.ListBlocksRequest, request).name
         specs = [blocks.get(name)] if name else blocks.CATALOGUE
         return pb.ListBlocksResponse(blocks=[wire.encode_block_spec(spec) for spec in specs]).SerializeToString()
 
     def _load_model(self, request: bytes, _call: Call) -> bytes:
+        """Load or reload a model from its folder."""
         self._check_control("LoadModel")
         name = wire.parse_request(pb.LoadModelRequest, request).model
         try:
             info = self._repository.load(name)
-        finally:  # a new one is known only now
-            noted(self._repository, name)
+        finally:  # the repository knows a new model's name only after the load
+            record_model(self._repository, name)
         return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
 
     def _unload_model(self, request: bytes, _call: Call) -> bytes:
+        """Unload a model."""
         self._check_control("UnloadModel")
         name = wire.parse_request(pb.UnloadModelRequest, request).model
-        noted(self._repository, name)
+        record_model(self._repository, name)
         self._repository.unload(name)
         return pb.UnloadModelResponse().SerializeToString()
 
     def _check_control(self, method: str) -> None:
+        """Raise `ControlDisabledError` unless the operator permits loading and unloading."""
         if not self._control:
-            raise ControlDisabledError(f"{method} is not allowed here; the operator allows it with --control")
+            raise ControlDisabledError(f"{method} is disabled on this server; the operator enables it with --control")

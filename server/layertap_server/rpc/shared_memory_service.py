@@ -1,4 +1,4 @@
-"""``layertap.v1.SharedMemoryService``."""
+"""The RPCs of ``layertap.v1.SharedMemoryService``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from layertap_server.rpc.dispatch import Call, Method
 from layertap_server.rpc.shared_regions import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
+"""Descriptor of the service."""
 
 
 class SharedMemoryService:
-    """Regions that answers are written into."""
+    """Methods that register and unregister the shared memory regions into which results are written."""
 
     def __init__(self, regions: Regions) -> None:
+        """Register regions in ``regions``."""
         self._regions = regions
 
     @property
     def methods(self) -> dict[str, Method]:
-        """By their names in the contract."""
+        """Unary methods by their names in the proto."""
         return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
 
     def _register(self, request: bytes, _call: Call) -> bytes:
+        """Register a region of the caller's and return its name."""
         asked = wire.parse_request(pb.RegisterRegionRequest, request)
         caller = current_request().connection
         region = self._regions.register(asked.key, asked.byte_size, caller)
         return pb.RegisterRegionResponse(region=region).SerializeToString()
 
     def _unregister(self, request: bytes, _call: Call) -> bytes:
+        """Unregister a region."""
         self._regions.unregister(wire.parse_request(pb.UnregisterRegionRequest, request).region)
         return pb.UnregisterRegionResponse().SerializeToString()

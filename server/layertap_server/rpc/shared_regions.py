@@ -1,8 +1,8 @@
-"""Answers that are written into memory which a caller on the same host shares, and do not travel.
+"""Delivery of results through shared memory, for callers on the same host.
 
-A region is a file of the caller's under /dev/shm. It is written to and never mapped: a caller who shrinks the file then
-harms himself alone, where a mapping would kill the server with SIGBUS. A region's name is a secret that only its owner
-was told, so no caller writes into another's.
+A region is a file that the caller created under /dev/shm. The server writes to the file and never maps it: if the
+caller shrinks a mapped file, the server is killed with SIGBUS, while a write only extends the file. The name of a
+region is a random secret that only its owner receives, so that no caller can write into another caller's region.
 """
 
 from __future__ import annotations
@@ -25,35 +25,49 @@ from layertap.errors import BadRegionError, OutOfResourcesError, SharedMemoryDis
 from layertap.types import Array
 from layertap_server.runtime.shortage import RETRY_AFTER_MS, shortage_in
 
-FOLDER = Path("/dev/shm")  # noqa: S108 - where shared memory lies on Linux
+FOLDER = Path("/dev/shm")  # noqa: S108 - the folder of POSIX shared memory on Linux
+"""Folder of the files of regions."""
 KEY = re.compile(r"layertap-[0-9a-f]{32}")
-MOST_REGIONS = 256
-"""Regions of all callers, each with a file descriptor."""
-MOST_OF_A_CALLER = 64
-"""Regions of one connection: of more, its oldest leave."""
+"""Form of the file names that callers may register."""
+MAX_REGIONS = 256
+"""Maximum number of regions of all callers; each holds a file descriptor."""
+MAX_REGIONS_PER_CALLER = 64
+"""Maximum number of regions of one connection; another one replaces the connection's least recently used."""
 IDLE_SECONDS = 300.0
-"""Where there are `MOST_REGIONS`, regions that were not used for so long leave: their callers are likely gone."""
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
-"""What a write fails with where /dev/shm or the container's memory is full."""
+"""Seconds without use after which a region is removed when `MAX_REGIONS` is reached."""
+FULL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM}
+"""Error numbers of a write when /dev/shm or the container's memory is full."""
 ALIGNMENT = 64
-"""Where arrays begin: vector instructions like it."""
+"""Alignment of the arrays in a region, in bytes, for vector instructions."""
 
 
 @dataclass(slots=True)
 class _Region:
+    """An open region."""
+
     file: int
+    """File descriptor."""
     byte_size: int
+    """Registered size in bytes."""
     caller: str
+    """gRPC peer of the connection that registered the region."""
     used: float = field(default_factory=time.monotonic)
+    """Time of the last use, on the monotonic clock."""
     writers: int = 0
-    forgotten: bool = False
+    """Number of threads that write into the region now."""
+    is_forgotten: bool = False
+    """Whether the region has been removed; its file is closed after the last writer."""
 
 
 class Regions:
-    """The regions that callers registered. A caller with too many loses his own oldest, never another caller's."""
+    """The registered regions of all callers.
 
-    def __init__(self, *, offered: bool) -> None:
-        self._offered = offered
+    A caller who registers too many regions loses its own least recently used one, never another caller's.
+    """
+
+    def __init__(self, *, enabled: bool) -> None:
+        """Start without regions; ``enabled`` is whether the operator permits shared memory."""
+        self._enabled = enabled
         self._regions: dict[str, _Region] = {}
         self._lock = threading.Lock()
 
@@ -61,13 +75,16 @@ class Regions:
         """Open the file of this name for a caller and return the region's name.
 
         Raises:
-            SharedMemoryDisabledError: the operator does not offer it.
-            BadRegionError: no such file, or one that is smaller; the message is the same for each.
-            OutOfResourcesError: there are as many regions as the server keeps, or no file descriptor is left.
+            SharedMemoryDisabledError: the operator has not enabled shared memory.
+            BadRegionError: the file does not exist or is smaller than ``byte_size``. The message is the same for both,
+                so that it reveals nothing about files of others.
+            OutOfResourcesError: the server has `MAX_REGIONS` regions, or no file descriptor is left.
         """
-        if not self._offered:
-            raise SharedMemoryDisabledError("shared memory is not offered; the operator does with --shared-memory")
-        file = _opened(key, byte_size)
+        if not self._enabled:
+            raise SharedMemoryDisabledError(
+                "shared memory is disabled on this server; the operator enables it with --shared-memory"
+            )
+        file = _open(key, byte_size)
         name = secrets.token_hex(16)
         with self._lock:
             self._make_room(file, caller)
@@ -75,29 +92,32 @@ class Regions:
         return name
 
     def _make_room(self, file: int, caller: str) -> None:
+        """Remove regions so that one more fits; if none can be removed, close ``file`` and raise the error."""
         own = [name for name, region in self._regions.items() if region.caller == caller]
         idle_since = time.monotonic() - IDLE_SECONDS
-        if len(own) >= MOST_OF_A_CALLER:
+        if len(own) >= MAX_REGIONS_PER_CALLER:
             self._forget(own[0])
-        elif len(self._regions) >= MOST_REGIONS:
+        elif len(self._regions) >= MAX_REGIONS:
             for name in [name for name, region in self._regions.items() if region.used < idle_since]:
                 self._forget(name)
-        if len(self._regions) >= MOST_REGIONS:
+        if len(self._regions) >= MAX_REGIONS:
             os.close(file)
-            raise _too_many()
+            raise _too_many_error()
 
     def unregister(self, name: str) -> None:
-        """Forgets the region; who writes into it ends first. An unknown name is no error: it is forgotten."""
+        """Remove a region; its file is closed after the last write in progress. Unknown names are ignored."""
         with self._lock:
             self._forget(name)
 
     def write(self, name: str, arrays: Sequence[Array]) -> list[tuple[int, int]] | None:
-        """Write the arrays and return the offset and size of each; None where they do not fit.
+        """Write arrays one after another into a region.
 
-        They do not fit either where /dev/shm is full: a file may be larger than what there is room for.
+        Returns:
+            Offset and size of each array in bytes, or None if the arrays do not fit into the region or /dev/shm is
+            full. (A sparse file can be larger than the free memory.)
 
         Raises:
-            BadRegionError: there is no such region.
+            BadRegionError: the region is not registered.
         """
         places: list[tuple[int, int]] = []
         end = 0
@@ -105,25 +125,26 @@ class Regions:
             offset = -(-end // ALIGNMENT) * ALIGNMENT
             places.append((offset, array.nbytes))
             end = offset + array.nbytes
-        with self._written(name) as region:
+        with self._hold(name) as region:
             if end > region.byte_size:
                 return None
             try:
                 for array, (offset, _) in zip(arrays, places, strict=True):
                     _write(region.file, array, offset)
             except OSError as error:
-                if error.errno not in NO_ROOM:
+                if error.errno not in FULL_ERRORS:
                     raise
                 return None
         return places
 
     @contextlib.contextmanager
-    def _written(self, name: str) -> Iterator[_Region]:
+    def _hold(self, name: str) -> Iterator[_Region]:
+        """Keep a region's file open while the context lasts, and mark the region as used."""
         with self._lock:
             region = self._regions.get(name)
             if region is None:
-                raise BadRegionError("the region is not registered; register it anew", field="region")
-            # The most recently used last.
+                raise BadRegionError("the region is not registered; register it again", field="region")
+            # Reinsert it, so that the regions stay ordered from the least to the most recently used.
             self._regions[name] = self._regions.pop(name)
             region.used = time.monotonic()
             region.writers += 1
@@ -135,27 +156,31 @@ class Regions:
                 _close_if_done(region)
 
     def _forget(self, name: str) -> None:
+        """Remove a region; the lock must be held."""
         region = self._regions.pop(name, None)
         if region is not None:
-            region.forgotten = True
+            region.is_forgotten = True
             _close_if_done(region)
 
 
-def _too_many() -> OutOfResourcesError:
+def _too_many_error() -> OutOfResourcesError:
+    """Return the error for a region beyond `MAX_REGIONS`."""
     message = (
-        f"the server keeps {MOST_REGIONS} regions of shared memory, the most that it takes; unregister those that are "
-        "not used, or retry later"
+        f"the server keeps {MAX_REGIONS} regions of shared memory, the maximum; unregister regions that are not used, "
+        "or retry later"
     )
-    return OutOfResourcesError(message, resource="regions", limit=MOST_REGIONS, retry_after_ms=RETRY_AFTER_MS)
+    return OutOfResourcesError(message, resource="regions", limit=MAX_REGIONS, retry_after_ms=RETRY_AFTER_MS)
 
 
 def _close_if_done(region: _Region) -> None:
-    if region.forgotten and not region.writers:
+    """Close the file of a removed region that has no writer."""
+    if region.is_forgotten and not region.writers:
         os.close(region.file)
 
 
-def _opened(key: str, byte_size: int) -> int:
-    refusal = BadRegionError("no such region can be registered", field="key")
+def _open(key: str, byte_size: int) -> int:
+    """Open a caller's file of at least ``byte_size`` bytes and return its descriptor."""
+    refusal = BadRegionError("the file cannot be registered as a region", field="key")
     if not KEY.fullmatch(key) or byte_size <= 0:
         raise refusal
     try:
@@ -170,6 +195,7 @@ def _opened(key: str, byte_size: int) -> int:
 
 
 def _write(file: int, array: Array, offset: int) -> None:
+    """Write an array's bytes in C order to the file at ``offset``."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
     while data:
         written = os.pwrite(file, data, offset)

@@ -1,8 +1,8 @@
-"""ExtractStream: many images over one call, worked on as fast as the caller reads.
+"""ExtractStream: features of many images over one call, computed as fast as the caller reads.
 
-A stream has a few items under way and takes no further message before one of them is sent: what a slow caller does not
-read stays with the caller, held back by HTTP/2, and no worker ever waits for a reader. At most one of a stream's
-messages waits for its turn among the items of all streams.
+A stream has a limited window of items in progress and reads its next message only after the response to one of them
+has been sent. If the caller reads slowly, HTTP/2 flow control keeps further messages with the caller, and no worker
+waits for a reader. At most one message of a stream waits for its turn among the items of all streams.
 """
 
 from __future__ import annotations
@@ -18,55 +18,66 @@ from layertap.types import ExtractRequest, Features
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, forget_frames, write
 
-LARGEST_CHUNK = 2**20
-SMALLEST_CHUNK = 2**10
-"""Smaller ones would keep the event loop busy with nothing but their heads."""
+MAX_CHUNK_BYTES = 2**20
+"""Maximum and default size of a chunk, in bytes."""
+MIN_CHUNK_BYTES = 2**10
+"""Minimum size of a chunk, in bytes; for smaller chunks the cost of each message would dominate."""
 FIRST_ITEM_SECONDS = 4.0
-"""How long a stream's first item may take to come when the server stops."""
-LAST_WORD_SECONDS = 0.1
-"""How long a stream may then take to say that it has ended."""
+"""Seconds that a stopping server waits for the first item of an open stream."""
+STREAM_END_SECONDS = 0.1
+"""Seconds that a stopping server waits for the end of a stream after the first item."""
 
 Extract = Callable[[ExtractRequest, float], Features]
-"""A request and the milliseconds that it waited -> its features."""
+"""Function from a request and the milliseconds that it waited to its features."""
 
 
 class ExtractStream:
-    """One call."""
+    """One call of ExtractStream."""
 
     def __init__(
         self,
         extract: Extract,
-        opened: Callable[[ExtractRequest], tuple[str, str]],
+        check_opening: Callable[[ExtractRequest], tuple[str, str]],
         tools: StreamTools,
     ) -> None:
-        """One call's answer; ``opened`` tells the model and version that a request names."""
+        """Prepare to serve a call.
+
+        Args:
+            extract: function that computes the features of one item.
+            check_opening: function that checks the opening request and returns the name and version of its model.
+            tools: the dispatcher's functions for this stream.
+        """
         self._extract = extract
-        self._opened = opened
+        self._check_opening = check_opening
         self._tools = tools
         self._record = tools.record
-        # So many that every worker has the next item at hand when it ends one.
+        # Two items per worker, so that a worker finds the next item ready when it has finished one.
         self._window = asyncio.Semaphore(2 * tools.workers)
         self._before_turn = asyncio.Semaphore(1)
         self._writing = asyncio.Lock()
 
-    async def answer(self, messages: AsyncIterator[bytes], context: Writer) -> None:
-        """Reads, works and writes until the caller has sent all and got all, or the server stops.
+    async def serve(self, messages: AsyncIterator[bytes], context: Writer) -> None:
+        """Read items, compute their features and write responses until the caller ends the stream or the server stops.
+
+        An item that fails is answered with its error and does not end the stream.
 
         Raises:
-            DrainingError: the server stops; what it took is answered, and another server may take the rest.
-            LayertapError: the opening is wrong, or the caller gone; items answer for themselves.
+            DrainingError: the server is stopping. The items that it has read are answered; the caller can send the
+                others to another server.
+            CancelledError: the caller has cancelled the call or disconnected.
+            LayertapError: the opening is invalid.
         """
         opening = await self._open(messages, context)
         is_gone = is_complete = False
         try:
             async with asyncio.TaskGroup() as items:
                 is_complete = await self._take(
-                    messages, lambda data: items.create_task(self._item(data, opening, context))
+                    messages, lambda data: items.create_task(self._serve_item(data, opening, context))
                 )
         except ExceptionGroup as failures:
             if failures.subgroup(CancelledError) is None:
                 raise
-            forget_frames(failures)  # the task group's own frame holds them, and all that the stream held
+            forget_frames(failures)  # their tracebacks hold the stream's messages
             is_gone = True
         if is_gone:
             raise CancelledError("the caller is gone")
@@ -74,9 +85,12 @@ class ExtractStream:
             raise draining_error()
 
     async def _take(self, messages: AsyncIterator[bytes], begin: Callable[[bytes], object]) -> bool:
-        """Begins the items as there is room; False where the server stops before the last.
+        """Read messages as the window permits and start each with ``begin``.
 
-        The first is taken all the same: a stream of one item is a request under way, which may end.
+        The first item is accepted even while the server stops: a stream of one item counts as a request in progress.
+
+        Returns:
+            True when the caller has sent all its items, False when the server stops before.
         """
         stop = asyncio.create_task(self._tools.draining.wait())
         is_first = True
@@ -84,41 +98,46 @@ class ExtractStream:
             while True:
                 await self._window.acquire()
                 await self._before_turn.acquire()
-                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else LAST_WORD_SECONDS)
+                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else STREAM_END_SECONDS)
                 if came and data is None:
                     return True
                 if data is None or (stop.done() and not is_first):
                     return False
                 begin(data)
-                del data  # the next message may be long in coming
+                del data  # free it now: the next message may take long to arrive
                 is_first = False
         finally:
             stop.cancel()
 
     async def _open(self, messages: AsyncIterator[bytes], context: Writer) -> wire.StreamOpening:
+        """Read and check the opening message, and answer it with the model's name and version."""
         data = await anext(messages, b"")
         self._record.bytes_in += len(data)
 
-        def planned() -> tuple[wire.StreamOpening, tuple[str, str]]:
+        def open_stream() -> tuple[wire.StreamOpening, tuple[str, str]]:
             with self._record.of_this_thread():
                 opening = wire.decode_stream_open(data)
                 if opening is None:
-                    raise InvalidRequestError("the first message of a stream must be an opening", field="open")
-                return opening, self._opened(opening.request)
+                    raise InvalidRequestError(
+                        "expected an opening as the first message of the stream",
+                        field="open",
+                    )
+                return opening, self._check_opening(opening.request)
 
         opening: wire.StreamOpening
         with await self._tools.turn(len(data)):
-            opening, (model, version) = await self._tools.run(planned, len(data))
+            opening, (model, version) = await self._tools.run(open_stream, len(data))
         answer = wire.encode_stream_opened(model, version)
         await write(answer, context)
         self._record.bytes_out += len(answer)
         return opening
 
-    async def _item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
+    async def _serve_item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
+        """Compute one item and send its response."""
         record = self._record.item(len(data))
         try:
             answer = await self._messages(data, opening, record)
-            del data  # an answer may wait long for its reader
+            del data  # free it now: the response may wait long for its reader
             for message in answer:
                 async with self._writing:
                     await write(message, context)
@@ -126,11 +145,11 @@ class ExtractStream:
             if record.failure is None:
                 record.succeed()
         finally:
-            self._tools.ended(record)
+            self._tools.finish(record)
             self._window.release()
 
     async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestContext) -> Iterator[bytes]:
-        """The item's answer; its chunks are cut when they are sent."""
+        """Compute one item and return the messages of its response; chunks are cut as they are sent."""
         id_ = wire.stream_item_id(data)
 
         def job() -> Features:
@@ -143,18 +162,19 @@ class ExtractStream:
                     id_ = item.id
                     request = item.request(opening)
                 if request is None:
-                    raise InvalidRequestError("a message behind the opening must be an image or a batch", field="image")
+                    raise InvalidRequestError("expected an image or a batch after the opening", field="image")
                 return self._extract(request, (begun - record.began) * 1000)
 
         try:
             features = await self._run_in_turn(job, len(data))
-        except Exception as error:  # noqa: BLE001 - one bad item answers for itself
+        except Exception as error:  # noqa: BLE001 - an item's failure must not end the stream
             failure = self._tools.failure_of(error)
             record.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        return _timed(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
+        return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
 
     async def _run_in_turn(self, job: Callable[[], Features], size: int) -> Features:
+        """Wait for a turn of ``size`` bytes and run the job on a worker."""
         try:
             turn = await self._tools.turn(size)
         finally:
@@ -165,12 +185,16 @@ class ExtractStream:
 
 
 def chunk_size(asked: int) -> int:
-    """Return the bytes of a chunk for a caller who asked for so many, or for 0."""
-    return min(max(asked or LARGEST_CHUNK, SMALLEST_CHUNK), LARGEST_CHUNK)
+    """Return the chunk size in bytes for a requested size, clamped to the permitted range; 0 requests the default."""
+    return min(max(asked or MAX_CHUNK_BYTES, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
 
 
 async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:
-    """Whether the next message came before the server stopped and so many seconds went by; None behind the last."""
+    """Wait for the next message, until ``patience`` seconds after the server began to stop.
+
+    Returns:
+        Whether the wait ended with a message or the end of the stream, and the message; None at the end.
+    """
 
     async def read() -> bytes | None:
         return await anext(messages, None)
@@ -185,8 +209,8 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         reading.cancel()
 
 
-def _timed(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
-    """The messages; what making them took, and not what sending them did, is the record's last stage."""
+def _record_encoding(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
+    """Yield the messages and record the time that making them took, without sending, as the stage ``encode``."""
     start = began = time.perf_counter()
     seconds = 0.0
     for message in messages:

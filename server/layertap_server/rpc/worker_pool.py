@@ -1,7 +1,7 @@
-"""Worker threads and the queue before them: the one way from the event loop to a thread and back.
+"""A pool of worker threads with a bounded queue, which the event loop uses to run jobs.
 
-The standard pools cost three hand-overs between threads a job; this one costs two, and a hand-over is a tenth of a
-millisecond where the whole overhead of a call is one.
+The executors of the standard library switch threads three times per job; this pool switches twice. A switch costs about
+0.1 ms, and the overhead of a whole call is about 1 ms.
 """
 
 from __future__ import annotations
@@ -21,23 +21,32 @@ from layertap_server.rpc.admission import Admission
 
 Result = TypeVar("Result")
 StartThread: TypeAlias = Callable[[Callable[[], None], str], None]
+"""Function that starts a thread, given its main function and its name."""
 RETRY_AFTER_MS = 200
+"""Milliseconds after which a refused caller should retry."""
 TURNS_PER_WORKER = 2
-"""Stream items per worker: one that it works on, and the next at hand."""
+"""Stream items per worker that may be queued or running: one that runs, and one that is ready."""
 
 
 @dataclass(eq=False, slots=True)
 class _Item:
+    """A job in the queue."""
+
     job: Callable[[], Any] | None
-    """None once a worker has begun it or its caller withdrew it, so that the queue keeps no request alive."""
+    """The job; None once a worker started it or its caller withdrew it, so that the queue keeps no request alive."""
     size: int
+    """Bytes that the job holds."""
     loop: asyncio.AbstractEventLoop
+    """Event loop of the caller."""
     answer: asyncio.Future[Any]
+    """Future of the job's result, on the caller's loop."""
     cancellation: Cancellation = field(default_factory=Cancellation)
+    """Flag that interrupts the running job."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+    """Lock around `job`."""
 
     def take(self) -> Callable[[], Any] | None:
-        """Return the job to the first that asks: the worker who does it, or the caller who withdraws it."""
+        """Remove and return the job; None if a worker or the caller took it before."""
         with self.lock:
             job, self.job = self.job, None
         return job
@@ -45,63 +54,72 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """What may wait."""
+    """Limits of a worker pool's queue."""
 
     requests: int
-    """Beside those that run."""
+    """Maximum number of waiting requests, in addition to the running ones."""
     bytes: int
-    """Of all messages that wait or run."""
+    """Maximum bytes of all waiting and running requests."""
 
 
 def _start_thread(work: Callable[[], None], name: str) -> None:
+    """Start a daemon thread."""
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
 class WorkerPool:
-    """Workers, and a queue of bounded length and size before them.
+    """Worker threads with a queue that is bounded in length and in bytes.
 
-    Requests that find the queue full are refused. Items of streams wait instead, in two steps: for one of a few turns
-    that all streams share, so that streams never fill the queue, and then for a place in the queue.
+    A request that finds the queue full is refused. A stream item waits instead, in two steps: first for one of a few
+    turns that all streams share, so that streams cannot fill the queue, and then for a place in the queue.
     """
 
     def __init__(
-        self, workers: int, room: QueueLimits, name: str, niceness: int = 0, start: StartThread = _start_thread
+        self, workers: int, limits: QueueLimits, name: str, niceness: int = 0, start: StartThread = _start_thread
     ) -> None:
-        """``niceness`` is added to that of the process for the worker threads, which ``start`` starts by name."""
+        """Start the worker threads.
+
+        Args:
+            workers: number of threads.
+            limits: limits of the queue.
+            name: prefix of the threads' names.
+            niceness: value added to the process's niceness for the threads.
+            start: function that starts a thread; tests pass another one.
+        """
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._workers = workers
         self._niceness = niceness
-        self._places = Admission(workers + room.requests, room.bytes)
-        self._turns = Admission(min(TURNS_PER_WORKER * workers, (workers + room.requests) // 2))
+        self._places = Admission(workers + limits.requests, limits.bytes)
+        self._turns = Admission(min(TURNS_PER_WORKER * workers, (workers + limits.requests) // 2))
         self._bytes_before_turn = 0
-        """Bytes of the stream items that wait for a turn."""
+        """Total bytes of the stream items that wait for a turn."""
         for number in range(workers):
             start(self._work, f"{name}-{number}")
 
     @property
     def admitted(self) -> int:
-        """Requests that wait or run; one whose caller is gone counts until its thread is free."""
+        """Number of requests that wait or run; a cancelled request counts until its thread is free."""
         return self._places.held
 
     @property
     def admitted_bytes(self) -> int:
-        """Bytes of their messages."""
+        """Total bytes of the requests that wait or run."""
         return self._places.held_bytes
 
     @property
     def waiting(self) -> int:
-        """Requests that no worker has begun."""
+        """Number of requests that wait for a worker."""
         return max(self.admitted - self._workers, 0)
 
-    def check_room(self, size: int = 0) -> None:
-        """Check that a request of this many bytes may enter the queue.
+    def check_capacity(self, size: int = 0) -> None:
+        """Check that a request of ``size`` bytes fits into the queue.
 
         Raises:
             OverloadedError: the queue is full.
         """
         if self._places.waiting or self._places.held >= self._places.most:
             raise OverloadedError(
-                f"{self.admitted} requests wait or run already, which is the limit",
+                f"the queue is full: {self.admitted} requests wait or run, which is the limit; retry later",
                 retry_after_ms=RETRY_AFTER_MS,
                 limit=self._places.most,
             )
@@ -109,20 +127,20 @@ class WorkerPool:
             self._check_bytes(size)
 
     async def run(self, job: Callable[[], Result], size: int = 0) -> Result:
-        """Run the job on a worker and return its result; ``size`` is the number of bytes it holds until it ends.
+        """Run a job that holds ``size`` bytes on a worker and return its result.
 
         Raises:
             OverloadedError: the queue is full.
         """
-        self.check_room(size)
+        self.check_capacity(size)
         self._places.try_take(size)
         return await self._run(job, size)
 
     async def stream_turn(self, size: int) -> contextlib.AbstractContextManager[None]:
-        """Wait until a stream's item of this many bytes may run; the turn ends with the context that is returned.
+        """Wait for the turn of a stream item of ``size`` bytes; the turn ends with the returned context.
 
         Raises:
-            OverloadedError: the items that wait already hold all the bytes there are.
+            OverloadedError: the item and the waiting and running requests exceed the limit of bytes.
         """
         if self._bytes_before_turn:
             self._check_bytes(size)
@@ -135,18 +153,19 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
+        """Release a turn at the end of the context."""
         try:
             yield
         finally:
-            self._turns.give_back()
+            self._turns.release()
 
     async def run_in_turn(self, job: Callable[[], Result], size: int) -> Result:
-        """Run a stream's job as `run` does, but wait for a place in the queue; the stream holds a turn meanwhile."""
+        """Run a job as `run` does, but wait for a place in the queue; the calling stream must hold a turn."""
         await self._places.take(size)
         return await self._run(job, size)
 
     async def _run(self, job: Callable[[], Result], size: int) -> Result:
-        """Run the job on a worker; its place is taken already, and given back when its thread is free."""
+        """Run a job whose place is already taken; the place is released when the job's thread is free."""
         loop = asyncio.get_running_loop()
         item = _Item(job, size, loop, loop.create_future())
         self._queue.put(item)
@@ -154,25 +173,26 @@ class WorkerPool:
             result: Result = await item.answer
         except asyncio.CancelledError:
             if item.take() is not None:
-                self._places.give_back(size)
+                self._places.release(size)
             else:
                 item.cancellation.cancel()
             raise
         finally:
-            del item  # an error that is raised here holds this frame, and the item holds the error
+            del item  # breaks a cycle: the raised error holds this frame, and the item holds the error
         return result
 
     def _check_bytes(self, size: int) -> None:
+        """Raise `OverloadedError` if ``size`` more bytes exceed the limit."""
         held, limit = self.admitted_bytes + self._bytes_before_turn, self._places.most_bytes
         if held + size > limit:
             raise OverloadedError(
-                f"requests of {held} bytes wait or run already, and the limit is {limit}",
+                f"the queue is full: requests of {held} bytes wait or run, and the limit is {limit} bytes; retry later",
                 retry_after_ms=RETRY_AFTER_MS,
                 limit=limit,
             )
 
     def close(self) -> None:
-        """Drop what waits; what runs is not waited for."""
+        """Drop the waiting jobs and end the threads, without waiting for running jobs."""
         with contextlib.suppress(Exception):
             while (item := self._queue.get_nowait()) is not None:
                 item.take()
@@ -180,25 +200,28 @@ class WorkerPool:
             self._queue.put(None)
 
     def _work(self) -> None:
-        _give_way(self._niceness)
+        """Run jobs on this thread until the pool is closed."""
+        _add_niceness(self._niceness)
         while self.do_next():
             pass
 
     def do_next(self) -> bool:
-        """Wait for the next job and run it on this thread; return False once the lane is closed."""
+        """Wait for the next job and run it on this thread; return False once the pool is closed."""
         item = self._queue.get()
         if item is not None and (job := item.take()) is not None:
-            self._do(item, job)
+            self._run_job(item, job)
         return item is not None
 
-    def _do(self, item: _Item, job: Callable[[], Any]) -> None:
+    def _run_job(self, item: _Item, job: Callable[[], Any]) -> None:
+        """Run a job and pass its result or error to the caller's event loop."""
         with item.cancellation.of_this_thread():
-            result, error = _outcome(job)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            result, error = _call(job)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
             item.loop.call_soon_threadsafe(self._finish, item, result, error)
 
     def _finish(self, item: _Item, result: Any, error: BaseException | None) -> None:
-        self._places.give_back(item.size)
+        """Release the job's place and resolve its future; runs on the caller's event loop."""
+        self._places.release(item.size)
         if item.answer.cancelled():
             return
         if error is not None:
@@ -207,16 +230,19 @@ class WorkerPool:
             item.answer.set_result(result)
 
 
-def _outcome(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
-    """Return the job's result or its error; no frame of the error's traceback holds the error."""
+def _call(job: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+    """Run the job and return its result and its error, one of which is None.
+
+    In a function of its own, so that no frame of the error's traceback holds a reference to the error.
+    """
     try:
         return job(), None
-    except BaseException as error:  # noqa: BLE001 - told where it was asked
+    except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
         return None, error
 
 
-def _give_way(niceness: int) -> None:
-    """Add to the niceness of this thread, where the system allows it and counts it by thread."""
+def _add_niceness(niceness: int) -> None:
+    """Add to the niceness of this thread, on systems that permit it and have niceness per thread."""
     if niceness and hasattr(os, "setpriority"):
         thread = threading.get_native_id()
         with contextlib.suppress(OSError):

@@ -1,0 +1,1 @@
+"""TLS certificates, access tokens and the options of the gRPC listener."""

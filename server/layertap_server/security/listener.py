@@ -1,4 +1,4 @@
-"""Who reaches the services and how: certificates, tokens, gRPC's options, and what an open address needs."""
+"""The gRPC listener: its credentials, tokens and options, and the check against unprotected public addresses."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ log = logging.getLogger(__name__)
 
 
 class ExposureError(Exception):
-    """Strangers could change what is served; the message says what to give against it."""
+    """Model control is enabled on a public address without authentication; the message says how to protect it."""
 
 
 def listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    """The port that was had.
+    """Bind the server to an address and return the bound port.
+
+    Args:
+        server: a server that has not started.
+        address: ``host:port``; port 0 binds any free port.
+        credentials: TLS credentials, or None for plain connections.
 
     Raises:
-        RuntimeError: the address cannot be had.
+        RuntimeError: the address cannot be bound.
     """
     if credentials is None:
         return server.add_insecure_port(address)
@@ -31,7 +36,11 @@ def listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCreden
 
 
 def credentials_for(settings: Settings) -> grpc.ServerCredentials | None:
-    """None where connections are plain; raises `TlsError` where a file cannot be used."""
+    """Return the TLS credentials of the settings, or None if TLS is not enabled.
+
+    Raises:
+        TlsError: a certificate or key file cannot be used.
+    """
     if not settings.tls_certificate:
         return None
     authorities = Path(settings.tls_client_authorities) if settings.tls_client_authorities else None
@@ -39,28 +48,32 @@ def credentials_for(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def tokens_for(settings: Settings) -> Tokens | None:
-    """None where nobody is asked for one; raises `TokensError` where the file cannot be used."""
+    """Return the access tokens of the settings, or None if no token is required.
+
+    Raises:
+        TokensError: the tokens file cannot be used.
+    """
     return Tokens(Path(settings.tokens)) if settings.tokens else None
 
 
 def check_exposure(settings: Settings) -> None:
-    """Warns where strangers may call.
+    """Log a warning if the server listens on a public address without authentication.
 
     Raises:
-        ExposureError: they could also load and unload models.
+        ExposureError: callers could also load and unload models.
     """
     if _is_loopback(settings.host) or settings.tokens or settings.tls_client_authorities:
         return
     if settings.control:
         raise ExposureError(
             f"--control on {settings.host} would let everyone who reaches the port load and unload models; "
-            "give --tokens or --tls-client-authorities, or listen on 127.0.0.1"
+            "set --tokens or --tls-client-authorities, or listen on 127.0.0.1"
         )
     log.warning("everyone who reaches %s:%s may use the service: no tokens, no mTLS", settings.host, settings.port)
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Return whether the host is a loopback address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -68,11 +81,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def server_options(settings: Settings) -> list[tuple[str, int]]:
-    """gRPC's own defaults would let two servers share a port, take 4 MiB a message and notice dead peers in hours."""
+    """Return the channel options of the gRPC server.
+
+    With gRPC's defaults two servers could share a port, messages would be limited to 4 MiB, and dead peers would be
+    noticed only after hours.
+    """
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", settings.max_request_bytes),
-        ("grpc.max_send_message_length", -1),  # answers are measured before they are computed
+        ("grpc.max_send_message_length", -1),  # the size of a response is checked before it is computed
         ("grpc.max_concurrent_streams", 128),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -83,7 +100,10 @@ def server_options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _connection_age(seconds: int) -> list[tuple[str, int]]:
-    """A caller who never closes its connection would never learn of a server that was added."""
+    """Return the options that close connections of this age in seconds, after their calls; none for 0.
+
+    A client that keeps its connection open would otherwise never connect to a server that was added later.
+    """
     if not seconds:
         return []
     return [("grpc.max_connection_age_ms", seconds * 1000), ("grpc.max_connection_age_grace_ms", 60_000)]

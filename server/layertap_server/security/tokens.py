@@ -1,10 +1,10 @@
-"""Who may do what: a file of tokens with roles, read again when it changes.
+"""Access tokens and their roles, from a YAML file that is reloaded when it changes.
 
     search-team:  {sha256: 9f86d081884c7d65…, roles: [extract]}
     deploy-bot:   {token: "…", roles: [extract, control]}
 
-A name is for the log. What is kept of a token is its SHA-256, which the file may hold in its place; that is enough for
-random tokens, and no secret that a person made up should be one.
+The name of an entry appears in error messages. The server keeps only the SHA-256 of a token, and the file may give
+the SHA-256 instead of the token. An unsalted hash protects random tokens; do not use passwords as tokens.
 """
 
 from __future__ import annotations
@@ -24,43 +24,47 @@ from layertap_server.config.yaml_document import ManifestError, Section, read_do
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 1.0
+CHECK_SECONDS = 1.0
+"""Minimum interval between checks of the file for changes, in seconds."""
 Stamp: TypeAlias = tuple[int, int, int]
-"""When a file was changed, which file it is, and its bytes."""
-SHORTEST = 16
-"""Characters of a token: fewer can be guessed."""
+"""Modification time in nanoseconds, inode and size in bytes of a file."""
+MIN_TOKEN_CHARACTERS = 16
+"""Minimum characters of a token; shorter tokens could be guessed."""
 
 
 class Role(StrEnum):
-    """What a token allows."""
+    """A set of methods that a token permits."""
 
     EXTRACT = "extract"
-    """Everything that changes nothing."""
+    """All methods that do not change which models are loaded."""
     CONTROL = "control"
     """Loading and unloading models."""
 
 
 class TokensError(Exception):
-    """The file cannot be used; the message says where and why."""
+    """An unusable tokens file; the message gives the line and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whoever has a token."""
+    """An entry of the tokens file."""
 
     name: str
+    """Name of the entry."""
     digest: bytes
+    """SHA-256 of the token."""
     roles: frozenset[Role]
+    """Roles that the token permits."""
 
 
 class Tokens:
-    """The holders of a file; any thread may ask."""
+    """The entries of a tokens file; safe to use from any thread."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the file.
+        """Read the file.
 
         Raises:
-            TokensError: it cannot be read, or an entry is wrong.
+            TokensError: the file cannot be read or an entry is invalid.
         """
         self._path = path
         self._lock = threading.Lock()
@@ -68,24 +72,25 @@ class Tokens:
         self._state: Stamp | str = self._stamp()
         self._holders = _read(path)
         self.is_stale = False
-        """Whether the file cannot be read as it is now, so that the tokens from before count."""
+        """Whether the file has become unusable, so that its former tokens remain valid."""
 
-    def holder(self, token: str) -> Holder | None:
-        """Return whose token it is; None where nobody's.
+    def find_holder(self, token: str) -> Holder | None:
+        """Return the entry of a token, or None for an unknown token.
 
-        It is found by its digest, so the time tells nothing of how much of a token was guessed.
+        The look-up uses the token's digest, so that its duration reveals nothing about partly guessed tokens.
         """
         return self._current().get(hashlib.sha256(token.encode(errors="surrogatepass")).digest())
 
     def _current(self) -> Mapping[bytes, Holder]:
+        """Return the entries by digest, after checking the file for changes if that is due."""
         with self._lock:
-            if time.monotonic() - self._looked >= LOOK_AGAIN_SECONDS:
+            if time.monotonic() - self._looked >= CHECK_SECONDS:
                 self._looked = time.monotonic()
                 self._refresh()
             return self._holders
 
     def _refresh(self) -> None:
-        """Read the file where it has changed; one that cannot be read is reported once for each change."""
+        """Read the file again if it has changed; log an unusable file once per change."""
         try:
             state: Stamp | str = self._stamp()
         except TokensError as error:
@@ -97,12 +102,13 @@ class Tokens:
             self._holders = _read(self._path)
         except TokensError as error:
             self.is_stale = True
-            log.warning("the tokens cannot be read, the old ones count: %s", error)
+            log.warning("the tokens file cannot be used, the former tokens remain valid: %s", error)
         else:
             self.is_stale = False
-            log.info("the tokens have changed: %d are known", len(self._holders))
+            log.info("the tokens file has changed; it has %d tokens", len(self._holders))
 
     def _stamp(self) -> Stamp:
+        """Return the file's stamp, which changes when the file does."""
         try:
             status = self._path.stat()
         except OSError as error:
@@ -111,30 +117,34 @@ class Tokens:
 
 
 def _read(path: Path) -> Mapping[bytes, Holder]:
+    """Read the entries of a file, by digest."""
     try:
         document = read_document(path, secret=True)
-        holders = [_holder(document, name) for name in document.values]
+        holders = [_read_holder(document, name) for name in document.values]
     except ManifestError as error:
         raise TokensError(str(error)) from error
     if not holders:
-        raise TokensError(f"{path.name}: it holds no token, so nobody could call")
-    return {holder.digest: holder for holder in reversed(holders)}  # of two with one token the first counts
+        raise TokensError(f"{path.name}: expected at least one token, the file has none")
+    return {holder.digest: holder for holder in reversed(holders)}  # the first of two entries with the same token wins
 
 
-def _holder(document: Section, name: str) -> Holder:
+def _read_holder(document: Section, name: str) -> Holder:
+    """Read one entry."""
     section = document.section(name)
     if section is None:
-        raise document.error(name, "an entry says its token or sha256, and its roles")
+        raise document.error(name, "an entry needs a token or its sha256, and roles")
     section.known("token", "sha256", "roles")
     token, sha256 = section.text("token"), section.text("sha256")
     if bool(token) == bool(sha256):
-        raise document.error(name, "an entry has either a token or its sha256")
-    if token and len(token) < SHORTEST:
-        raise section.error("token", f"a token has at least {SHORTEST} characters; make one with: openssl rand -hex 32")
+        raise document.error(name, "an entry needs either a token or its sha256")
+    if token and len(token) < MIN_TOKEN_CHARACTERS:
+        raise section.error(
+            "token", f"a token needs at least {MIN_TOKEN_CHARACTERS} characters; create one with: openssl rand -hex 32"
+        )
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise section.error("sha256", "a SHA-256 is 64 characters of 0-9 and a-f")
+        raise section.error("sha256", "a sha256 must have 64 characters of 0-9 and a-f")
     roles = section.texts("roles")
     if not roles or not set(roles) <= set(Role):
-        raise section.error("roles", f"roles are one or both of {', '.join(Role)}")
+        raise section.error("roles", f"roles must be one or both of {', '.join(Role)}")
     digest = bytes.fromhex(sha256) if sha256 else hashlib.sha256(token.encode()).digest()
     return Holder(name, digest, frozenset(Role(role) for role in roles))

@@ -1,0 +1,1 @@
+"""Logs, metrics, traces and the HTTP port that serves metrics and readiness."""

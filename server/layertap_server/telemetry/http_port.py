@@ -1,4 +1,4 @@
-"""The HTTP port for machines: ``/metrics`` for Prometheus, ``/ready`` for probes that speak no gRPC, or no TLS."""
+"""The HTTP port for monitoring: ``/metrics`` for Prometheus, ``/ready`` for probes without gRPC or TLS."""
 
 from __future__ import annotations
 
@@ -15,28 +15,34 @@ import prometheus_client
 from prometheus_client import CollectorRegistry
 
 IDLE_SECONDS = 5.0
-"""After which a connection that says nothing, or reads nothing, is closed: each has a thread."""
+"""Seconds after which an inactive connection is closed, since each connection occupies a thread."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """HTTP server with one thread per connection."""
+
     daemon_threads = True
-    """A slow reader does not hold up the stop."""
+    """Threads of connections do not delay the end of the process."""
 
 
 class _Server6(_Server):
+    """HTTP server on an IPv6 address."""
+
     address_family = socket.AF_INET6
 
 
 class _QuietHandler(WSGIRequestHandler):
+    """Request handler that logs nothing."""
+
     timeout = IDLE_SECONDS
 
     def handle(self) -> None:
-        """Whoever is silent or goes away is worth no traceback."""
+        """Serve one request, without a traceback if the client disconnects or times out."""
         with contextlib.suppress(TimeoutError, ConnectionError):
             super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Scrapes are not worth a line."""
+        """Discard the access log line."""
 
 
 def start_monitoring(
@@ -44,19 +50,29 @@ def start_monitoring(
     port: int,
     registry: CollectorRegistry,
     is_ready: Callable[[], bool],
-    settle: Callable[[], None] = lambda: None,
+    flush: Callable[[], None] = lambda: None,
 ) -> WSGIServer:
-    """Serves on a thread of its own; ``server_port`` says where. Before a scrape ``settle`` counts what was answered.
+    """Start the HTTP server on a thread of its own.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 for any free port.
+        registry: registry of the exported metrics.
+        is_ready: function that returns whether the server accepts requests.
+        flush: function called before each scrape; it flushes pending updates of metrics.
+
+    Returns:
+        The server; its ``server_port`` is the bound port.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address cannot be bound.
     """
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # they double the series
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series
     metrics = prometheus_client.make_wsgi_app(registry)
 
     def app(environment: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environment.get("PATH_INFO") != "/ready":
-            settle()
+            flush()
             return cast("Iterable[bytes]", metrics(environment, start_response))
         ready = is_ready()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,8 +1,9 @@
-"""Lines that native libraries write to stderr by themselves become lines of the log, bounded in number.
+"""Redirection of native libraries' stderr into the log, with a limited number of lines.
 
-libtiff, gRPC's core and the C++ runtime write to file descriptor 2. It becomes a pipe, and a small process at its other
-end writes the log's lines. A process, and not a thread, so that the last words of a crash are written as well. This
-module is that process's program too, and imports the standard library alone.
+libtiff, gRPC's core and the C++ runtime write to file descriptor 2. The server replaces the descriptor by a pipe, and a
+small child process reads the pipe and writes each line in the log's format. A process is used instead of a thread, so
+that the last lines before a crash are written too. This module is also the child's program and therefore imports only
+the standard library.
 """
 
 from __future__ import annotations
@@ -18,23 +19,27 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-MOST_A_MINUTE = 60
-"""Lines that are written in each minute; more are counted."""
+MAX_LINES_PER_MINUTE = 60
+"""Maximum number of lines written per minute; further lines are counted."""
 LAST_LINES = 20
-"""Lines that were not written, of which the last are kept for the end: they may tell of a crash."""
-LONGEST = 1000
-"""Bytes of a line; a longer one becomes several."""
+"""Number of most recent unwritten lines that are kept and written later, since they may explain a crash."""
+MAX_LINE_BYTES = 1000
+"""Maximum bytes of a line; a longer line is split."""
 END_SECONDS = 2.0
-"""Longest wait for the last lines to be written."""
+"""Maximum seconds to wait for the child process to write the last lines."""
 STDERR = 2
+"""File descriptor of stderr."""
 
 
 @contextlib.contextmanager
-def redirected(format_: str) -> Iterator[None]:
-    """Send what is written to descriptor 2 through the log's format ("console" or "json") while the context lasts.
+def redirect(format_: str) -> Iterator[None]:
+    """Redirect file descriptor 2 through the log's format while the context lasts.
 
-    Python's own stderr and the tracebacks of fatal signals go to the real stderr as before. Where the system starts no
-    process, nothing is redirected.
+    Python's own ``sys.stderr`` and the tracebacks of fatal signals still go to the real stderr. If the child process
+    cannot be started, nothing is redirected.
+
+    Args:
+        format_: ``console`` or ``json``.
     """
     try:
         real = os.dup(STDERR)
@@ -48,7 +53,7 @@ def redirected(format_: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(real, STDERR)  # with the pipe's last end the process ends
+        os.dup2(real, STDERR)  # this closes the pipe, and the child process ends
         faulthandler.disable()
         sys.stderr = before
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -56,14 +61,15 @@ def redirected(format_: str) -> Iterator[None]:
 
 
 def _start_writer(format_: str, real: int) -> subprocess.Popen[bytes]:
+    """Start the child process that writes to ``real``, and replace descriptor 2 by its pipe."""
     reading, writing = os.pipe()
     try:
         command = [sys.executable, "-I", "-S", str(Path(__file__).resolve()), format_]
-        # In a session of its own, since Ctrl-C at a terminal reaches all processes of one.
+        # In a session of its own, so that Ctrl-C at a terminal does not end it before the server.
         process = subprocess.Popen(  # noqa: S603 - this file
             command, stdin=reading, stdout=subprocess.DEVNULL, stderr=real, start_new_session=True
         )
-        os.set_blocking(writing, False)  # where nobody reads the log, libraries must not wait for it
+        os.set_blocking(writing, False)  # libraries must not block if the log is not read
         os.dup2(writing, STDERR)
     finally:
         os.close(reading)
@@ -72,17 +78,17 @@ def _start_writer(format_: str, real: int) -> subprocess.Popen[bytes]:
 
 
 def main(format_: str) -> None:
-    """Write each line of the standard input to stderr as a line of the log."""
+    """Run the child process: write each line of the standard input to stderr in the log's format."""
     minute, written, dropped = time.monotonic(), 0, 0
     last: deque[str] = deque(maxlen=LAST_LINES)
-    for data in iter(lambda: sys.stdin.buffer.readline(LONGEST), b""):
+    for data in iter(lambda: sys.stdin.buffer.readline(MAX_LINE_BYTES), b""):
         text = data.decode(errors="backslashreplace").strip()
         if time.monotonic() - minute >= 60:  # noqa: PLR2004 - a minute
             _write_rest(format_, dropped, last)
             minute, written, dropped = time.monotonic(), 0, 0
         if not text:
             continue
-        if written < MOST_A_MINUTE:
+        if written < MAX_LINES_PER_MINUTE:
             written += 1
             _write(format_, text)
         else:
@@ -92,15 +98,16 @@ def main(format_: str) -> None:
 
 
 def _write_rest(format_: str, dropped: int, last: deque[str]) -> None:
-    """Write how many lines were dropped, and the last of them."""
+    """Write the number of lines beyond the limit, and the last of these lines."""
     if dropped:
-        _write(format_, f"{dropped} lines of native libraries were too many in a minute; the last of them follow")
+        _write(format_, f"{dropped} lines of native libraries exceeded the limit per minute; the last of them follow")
     for text in last:
         _write(format_, text)
     last.clear()
 
 
 def _write(format_: str, text: str) -> None:
+    """Write one line of the log."""
     now = time.time()
     milliseconds = int(now % 1 * 1000)
     if format_ == "json":

@@ -1,7 +1,8 @@
-"""Requests as OpenTelemetry spans: one a request, one below it a stretch of a stage, and one an item of a stream.
+"""Export of requests as OpenTelemetry spans.
 
-Spans are made when a request has ended, of what its record tells: while it runs, tracing costs nothing. They hold no
-image, no tensor and no tap. Imported only where an operator asks for traces: the packages are an extra.
+Each request is a span; its stages and its stream items are child spans. Spans are created from the request context
+after the request has ended, so that tracing costs nothing while it runs. They contain no image, tensor or tap. This
+module is imported only if traces are enabled, because its packages are an optional extra.
 """
 
 from __future__ import annotations
@@ -20,19 +21,24 @@ from opentelemetry.util.types import AttributeValue
 
 from layertap_server.request.context import RequestContext
 
-MOST_ITEMS = 100
-"""Items of one stream that get a span: a stream may have any number of them."""
+MAX_EXPORTED_ITEMS = 100
+"""Maximum number of items of one stream that are exported; the number of items of a stream is unlimited."""
 CLOSE_SECONDS = 3.0
-"""How long a collector that does not answer may hold up the end of the process."""
+"""Maximum seconds that the end of the process waits for the collector."""
 FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-"""Statuses that are errors of a server, as OpenTelemetry's conventions for gRPC have it; others are the caller's."""
+"""Statuses that mark a server span as failed, by OpenTelemetry's semantic conventions for gRPC."""
 
 
 class Traces:
-    """Sends spans to a collector, in batches, from a thread of their own."""
+    """Exporter that sends spans to a collector in batches, from a thread of its own."""
 
     def __init__(self, endpoint: str) -> None:
-        """``endpoint`` is ``http://host:4317``, or ``https://`` for TLS; the SDK reads the ``OTEL_…`` variables."""
+        """Create the exporter.
+
+        Args:
+            endpoint: OTLP endpoint such as ``http://host:4317``, or ``https://`` for TLS. OpenTelemetry's ``OTEL_…``
+                environment variables set everything else.
+        """
         resource = Resource.create({SERVICE_NAME: "layertap"}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not endpoint.startswith("https://"))
@@ -40,13 +46,13 @@ class Traces:
         self._tracer = self._provider.get_tracer("layertap_server")
         self._propagator = TraceContextTextMapPropagator()
         self._items: dict[RequestContext, list[RequestContext]] = {}
-        """Of the streams that are open."""
+        """Ended items of the open streams."""
 
-    def ended(self, record: RequestContext) -> None:
-        """Makes the spans of a request; an item waits for its stream."""
+    def export_ended(self, record: RequestContext) -> None:
+        """Export an ended request; keep an ended item until its stream ends."""
         if record.parent is not None:
             items = self._items.setdefault(record.parent, [])
-            if len(items) < MOST_ITEMS:
+            if len(items) < MAX_EXPORTED_ITEMS:
                 items.append(record)
             return
         caller = self._propagator.extract(dict(record.trace_headers))
@@ -54,14 +60,15 @@ class Traces:
         self._items.pop(record, None)
 
     def close(self) -> None:
-        """Sends what waits."""
+        """Send the remaining spans, for at most `CLOSE_SECONDS`."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
     def _span(self, record: RequestContext, name: str, kind: trace.SpanKind, parent: Context) -> None:
+        """Export a request or an item as a span, with its stages and items as child spans."""
         span = self._tracer.start_span(name, parent, kind, _attributes(record), start_time=record.began_ns)
-        if span.is_recording():  # the sampler wants it
+        if span.is_recording():  # false if the sampler has dropped the span
             inside = trace.set_span_in_context(span)
             for stage, start, end in record.stages:
                 stretch = self._tracer.start_span(stage, inside, start_time=_wall_ns(record, start))
@@ -74,11 +81,12 @@ class Traces:
 
 
 def _wall_ns(record: RequestContext, seconds: float) -> int:
-    """An instant of ``time.perf_counter`` since 1970."""
+    """Convert a time of ``time.perf_counter`` in seconds to nanoseconds since 1970."""
     return record.began_ns + round((seconds - record.began) * 1e9)
 
 
 def _attributes(record: RequestContext) -> dict[str, AttributeValue]:
+    """Return the attributes of a span."""
     attributes: dict[str, AttributeValue] = {
         "rpc.system": "grpc",
         "rpc.service": record.service,

@@ -1,4 +1,4 @@
-"""YAML files of every kind: values, or one line that says where they cannot be read."""
+"""Tests of reading YAML files: every file gives a value or an error of one line with a position."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from layertap_server.models.manifest import read_manifest
 from layertap_server.security.tokens import Tokens, TokensError
 
 LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+"""A file of nested aliases, the "billion laughs" attack in small."""
 
 
 @pytest.mark.parametrize(
     ("data", "place", "words"),
     [
-        (b"a: !!bool zz", "line 1, column 4", "a value cannot be read as !!bool"),
-        (b'a: 1\nb: !!int ""', "line 2, column 4", "a value cannot be read as !!int"),
+        (b"a: !!bool zz", "line 1, column 4", "this value cannot be read as !!bool"),
+        (b'a: 1\nb: !!int ""', "line 2, column 4", "this value cannot be read as !!int"),
         (b"a: !!float x", "line 1, column 4", "!!float"),
-        (b"!!map [1]", "line 1, column 1", "this tag is not read on a list or a mapping"),
-        (b"a: !!set {x}", "line 1, column 4", "this tag is not read"),
-        (b"a: !!python/object:os.system x", "line 1, column 4", "this tag is not read"),
-        (b"a: !!binary eA==", "line 1, column 4", "this tag is not read"),
-        (b"a: 0x" + b"F" * 5000, "line 1, column 4", "a number has more than 100 characters"),
-        (LAUGHS.encode(), "line 2, column 8", "aliases (*name) are not read"),
-        (b"a: &a\n  b: *a", "line 2, column 6", "aliases (*name) are not read"),
+        (b"!!map [1]", "line 1, column 1", "this tag is not supported on a list or a mapping"),
+        (b"a: !!set {x}", "line 1, column 4", "this tag is not supported"),
+        (b"a: !!python/object:os.system x", "line 1, column 4", "this tag is not supported"),
+        (b"a: !!binary eA==", "line 1, column 4", "this tag is not supported"),
+        (b"a: 0x" + b"F" * 5000, "line 1, column 4", "this number has more than 100 characters"),
+        (LAUGHS.encode(), "line 2, column 8", "aliases (*name) are not supported"),
+        (b"a: &a\n  b: *a", "line 2, column 6", "aliases (*name) are not supported"),
         (b"a: " + b"[" * 3000, "line 1, column 54", "nested more than 50 deep"),
-        (b"a:\n  b: 1\n  b: 2", "line 3, column 3", "a key is there twice"),
+        (b"a:\n  b: 1\n  b: 2", "line 3, column 3", "this key occurs twice"),
         (b"? [a]\n: b", "line 1, column 3", "a key must be text"),
-        (b"a: x\x00y", "line 1, column 5", "U+0000 may not stand"),
-        (b"a: \x1b[2J", "line 1, column 4", "U+001B may not stand"),
-        (b"a: 1\nb: \xff", "line 2, column 4", "no text in UTF-8"),
-        ("a: 1".encode("utf-16"), "line 1, column 1", "no text in UTF-8"),
+        (b"a: x\x00y", "line 1, column 5", "U+0000 is not permitted"),
+        (b"a: \x1b[2J", "line 1, column 4", "U+001B is not permitted"),
+        (b"a: 1\nb: \xff", "line 2, column 4", "not UTF-8 text"),
+        ("a: 1".encode("utf-16"), "line 1, column 1", "not UTF-8 text"),
         (b"a: 1\n---\nb: 2", "line 2, column 1", "a second one begins"),
         (b"a: [1", "line 1, column 6", "did not find expected"),
         (b"a: 1\n" * 200_000, "line 104858, column 4", "larger than 524288 bytes"),
@@ -46,7 +47,9 @@ LAUGHS = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     ids=lambda value: None if isinstance(value, str) else value[:12].decode(errors="replace"),
 )
 @pytest.mark.parametrize("secret", [False, True])
-def test_what_cannot_be_read_has_a_place(tmp_path: Path, data: bytes, place: str, words: str, *, secret: bool) -> None:
+def test_an_unreadable_file_gives_a_position(
+    tmp_path: Path, data: bytes, place: str, words: str, *, secret: bool
+) -> None:
     (tmp_path / "x.yaml").write_bytes(data)
     with pytest.raises(ManifestError) as caught:
         read_document(tmp_path / "x.yaml", secret=secret)
@@ -78,7 +81,7 @@ def test_a_value(tmp_path: Path, text: str, value: object) -> None:
     assert dict(read_document(tmp_path / "x.yaml").values) == {"a": value}
 
 
-def test_a_key_of_merging_is_a_key(tmp_path: Path) -> None:
+def test_a_merge_key_is_an_ordinary_key(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("<<: {a: 1}")
     assert dict(read_document(tmp_path / "x.yaml").values) == {"<<": {"a": 1}}
 
@@ -103,7 +106,7 @@ SNIPPETS = st.lists(st.tuples(WORDS, GLUE), max_size=20).map(lambda parts: "".jo
 @example(b'a: !!int ""')
 @example(b"0x" + b"F" * 5000)
 @example(LAUGHS.encode())
-def test_whatever_a_file_holds_there_is_a_value_or_one_line(tmp_path: Path, data: bytes) -> None:
+def test_any_file_gives_a_value_or_an_error_of_one_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "model.yaml"
     path.write_bytes(data)
     for read, refusal in (

@@ -101,7 +101,7 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
         ("a: b: c", "line 1, column 5: mapping values are not allowed"),
         ("- a", "the file must be a mapping"),
         ("input: 3", "line 1: input must be a mapping"),
-        ("stages: &a [x]\nheads: *a", "line 2, column 8: aliases (*name) are not read"),
+        ("stages: &a [x]\nheads: *a", "line 2, column 8: aliases (*name) are not supported"),
         ("input: {resize: {size: 3, shorter_side: 4}}", "resize has shorter_side and size; it must be one of them"),
         ("input: {resize: {size: 3, fill: 4}}", "fill belongs to letterbox"),
         ("input: {resize: {letterbox: 3, fill: 400}}", "fill must be a whole number from 0 to 255"),

@@ -1,4 +1,4 @@
-"""The semaphore of the worker queue: in order, within its limits, and no waiter sleeps while its place is free."""
+"""Tests of the semaphore of the worker queue: its order and limits, and that no waiter sleeps when a place is free."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from tests.server.rpc.any_order import ORDERS, play
 
 SIZES = st.integers(0, 6)
 CALLERS = st.lists(st.tuples(SIZES, st.integers(0, 3), st.none() | st.integers(0, 9)), min_size=1, max_size=12)
-"""Bytes, steps for which the place is held, and steps after which the caller is cancelled."""
+"""Callers: their bytes, the steps for which they hold a place, and the step at which they are cancelled, or None."""
 
 
 async def steps(count: int) -> None:
+    """Yield to the event loop ``count`` times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def check(admission: Admission) -> None:
-    """No state may have a free place and somebody who sleeps before it."""
+    """Assert that the limits hold and that no waiter sleeps while a place is free for it."""
     live = [waiter.size for waiter in admission._waiters if not waiter.booked.cancelled()]
     assert len(live) == 0 or not admission.fits(live[0]) or len(live) < admission.waiting
     assert 0 <= admission.held <= admission.most
@@ -31,7 +32,7 @@ def check(admission: Admission) -> None:
 
 @settings(max_examples=400)
 @given(ORDERS, st.integers(1, 3), st.sampled_from([4, 10, math.inf]), CALLERS)
-def test_nobody_sleeps_before_a_free_place(
+def test_no_waiter_sleeps_while_a_place_is_free(
     order: tuple[list[int], int], most: int, most_bytes: float, callers: list[tuple[int, int, int | None]]
 ) -> None:
     admission = Admission(most, most_bytes)
@@ -45,7 +46,7 @@ def test_nobody_sleeps_before_a_free_place(
             await steps(held_steps)
         finally:
             inside.remove(size)
-            admission.give_back(size)
+            admission.release(size)
 
     async def cancel(task: asyncio.Task[None], after: int) -> None:
         await steps(after)
@@ -69,14 +70,14 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
         async def caller(number: int) -> None:
             await admission.take()
             order.append(number)
-            admission.give_back()
+            admission.release()
 
         assert admission.try_take()
         tasks = [asyncio.create_task(caller(number)) for number in range(5)]
         await steps(1)
         assert not admission.try_take(), "nobody overtakes those who wait"
         tasks[1].cancel()
-        admission.give_back()
+        admission.release()
         assert not admission.try_take(), "the place is booked for the first who waits"
         await asyncio.gather(*tasks, return_exceptions=True)
         assert order == [0, 2, 3, 4]
@@ -84,7 +85,7 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
     asyncio.run(main())
 
 
-def test_a_small_one_does_not_overtake_a_large_one() -> None:
+def test_a_small_waiter_does_not_overtake_a_large_one() -> None:
     async def main() -> None:
         admission = Admission(9, 10)
         assert admission.try_take(6)
@@ -98,10 +99,10 @@ def test_a_small_one_does_not_overtake_a_large_one() -> None:
     asyncio.run(main())
 
 
-def test_one_that_is_larger_than_all_the_bytes_is_let_in_alone() -> None:
+def test_a_holder_larger_than_the_byte_limit_is_admitted_alone() -> None:
     admission = Admission(9, 10)
     assert admission.try_take(100)
     assert not admission.try_take(0)
-    admission.give_back(100)
+    admission.release(100)
     assert admission.try_take(1)
     assert not admission.try_take(100)

@@ -1,4 +1,4 @@
-"""What a call that failed leaves behind: nothing, also where Python's collector of cycles never runs."""
+"""Tests that failed calls leave no memory in use, even if Python's cyclic garbage collector never runs."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ from layertap_server.rpc.worker_pool import QueueLimits
 
 SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"]
 SIZE = 4 * 2**20
+"""Bytes of the image of each request."""
 CALLS = 12
+"""Number of calls between the measurements."""
 MOST_LEFT = 3
-"""Requests that may still be on their way out when memory is measured."""
+"""Maximum number of requests still in memory at the second measurement, since the last ones may not be freed yet."""
 
 
 class Refusing:
-    """A service that takes its requests apart and refuses each, from deep inside, or has large answers."""
+    """A service that decodes its requests and refuses each with a chained error, or returns large responses."""
 
     def unary(self, request: bytes, _call: Call) -> bytes:
+        """Refuse a unary request."""
         self.extract(wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request)), 0)
         raise AssertionError("it refuses")
 
     def extract(self, request: ExtractRequest, _queue_ms: float) -> Features:
+        """Return large features for the model ``large``, and refuse requests for other models."""
         if request.model == "large":
             array = np.ones((1, SIZE // 4), np.float32)
             return Features((FeatureMap("x", array, "x"),), "m", "1", Timing(0, 0, 0, 0))
@@ -49,12 +53,13 @@ class Refusing:
         raise AssertionError("an image is no number")
 
     async def stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
-        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).answer(messages, context)
+        """Serve a stream with `extract`."""
+        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).serve(messages, context)
 
 
 @contextlib.asynccontextmanager
 async def serving(dispatcher: Dispatcher) -> AsyncIterator[Any]:
-    """A channel to a server of this process, whose service refuses everything."""
+    """Yield a channel to a server in this process with the refusing service."""
     service = Refusing()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
     methods = {"Extract": service.unary}
@@ -70,6 +75,7 @@ async def serving(dispatcher: Dispatcher) -> AsyncIterator[Any]:
 
 @pytest.fixture
 def _no_collector() -> Iterator[None]:
+    """Disable the cyclic garbage collector and trace allocations during a test."""
     gc.collect()
     gc.disable()
     tracemalloc.start()
@@ -82,28 +88,33 @@ IMAGE = ExtractRequest("m", (EncodedImage(bytes(SIZE)),), ("stage:1",))
 REQUEST = wire.encode_extract_request(IMAGE).SerializeToString()
 OPENING, ITEM = wire.encode_stream_open(IMAGE), wire.encode_stream_batch("a", IMAGE)
 NONSENSE = b"\xff" * SIZE
-"""Made once, so that what the client of these tests keeps of them does not count."""
+"""Messages created once, so that references of the client to them do not count."""
 
 
 async def fail(channel: Any) -> None:
+    """Send a request that the service refuses."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def send_nonsense(channel: Any) -> None:
+    """Send bytes that are not a message."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(NONSENSE)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def go_away(channel: Any) -> None:
+    """Send a request whose deadline passes at once."""
     call = channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST, timeout=0.003)
     with pytest.raises(grpc.aio.AioRpcError):
         await call
 
 
 async def fail_in_a_stream(channel: Any) -> None:
+    """Send a stream item that the service refuses."""
+
     async def messages() -> AsyncIterator[bytes]:
         yield OPENING
         yield ITEM
@@ -113,6 +124,8 @@ async def fail_in_a_stream(channel: Any) -> None:
 
 
 async def leave_a_stream(channel: Any) -> None:
+    """Cancel a stream after its first item was refused."""
+
     async def messages() -> AsyncIterator[bytes]:
         yield OPENING
         yield ITEM
@@ -125,6 +138,8 @@ async def leave_a_stream(channel: Any) -> None:
 
 
 async def leave_answers_unread(channel: Any) -> None:
+    """Cancel a stream before its large responses were read."""
+
     async def messages() -> AsyncIterator[bytes]:
         yield wire.encode_stream_open(ExtractRequest("large", (), ("stage:1",)))
         for _ in range(4):
@@ -142,7 +157,7 @@ FAILURES = [leave_answers_unread, fail, send_nonsense, go_away, fail_in_a_stream
 
 @pytest.mark.usefixtures("_no_collector")
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.__name__)
-def test_refused_requests_leave_nothing(failure: Callable[[Any], Awaitable[None]]) -> None:
+def test_failed_calls_leave_nothing_in_memory(failure: Callable[[Any], Awaitable[None]]) -> None:
     async def main() -> None:
         dispatcher = Dispatcher(1, QueueLimits(8, 2**30))
         async with serving(dispatcher) as channel:
@@ -150,7 +165,7 @@ def test_refused_requests_leave_nothing(failure: Callable[[Any], Awaitable[None]
             before, _ = tracemalloc.get_traced_memory()
             for _ in range(CALLS):
                 await failure(channel)
-            while dispatcher.is_busy:  # noqa: ASYNC110 - it has no event for it
+            while dispatcher.is_busy:  # noqa: ASYNC110 - the dispatcher has no event for this
                 await asyncio.sleep(0.01)
             after, _ = tracemalloc.get_traced_memory()
             assert after - before < MOST_LEFT * SIZE, f"{(after - before) / SIZE:.1f} of {CALLS} requests are left"

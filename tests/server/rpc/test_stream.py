@@ -1,4 +1,4 @@
-"""Streams on the worker queue, in every order: each ends, whoever else calls, goes away or fails."""
+"""Tests that streams end under any order of callbacks, also if other callers call, disconnect or fail."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from tests.server.rpc.test_admission import check, steps
 
 OPENING = ExtractRequest("m", (), ("stage:1",))
 BAD = b"bad"
+"""Bytes of the image that `extract` refuses."""
 
 
 def extract(request: ExtractRequest, _queue_ms: float) -> Features:
+    """Return constant features, or refuse the image `BAD`."""
     (image,) = request.images
     if image == EncodedImage(BAD):
         raise InvalidRequestError("the image is bad")
@@ -31,49 +33,55 @@ def extract(request: ExtractRequest, _queue_ms: float) -> Features:
 
 
 class Caller:
-    """One stream's caller: sends its images, and reads as slowly as the loop lets it."""
+    """Caller of one stream, who sends images and reads responses slowly."""
 
     def __init__(self, images: list[bytes]) -> None:
+        """Create a caller with these images."""
         self._images = images
         self.answers: list[bytes] = []
 
     async def messages(self) -> AsyncIterator[bytes]:
+        """Yield the opening and an item per image."""
         yield wire.encode_stream_open(OPENING)
         for number, image in enumerate(self._images):
             await steps(number % 3)
             yield wire.encode_stream_batch(str(number), ExtractRequest("m", (EncodedImage(image),)))
 
     async def write(self, message: bytes) -> None:
+        """Receive one response message."""
         await steps(2)
         self.answers.append(message)
 
     @property
     def ids(self) -> list[str]:
+        """Ids of the items with a complete response."""
         assembler = wire.Assembler()
         return sorted(end[0] for message in self.answers if (end := assembler.add(message)))
 
 
-async def work(lane: WorkerPool) -> None:
-    """Be the lane's worker threads."""
+async def work(pool: WorkerPool) -> None:
+    """Run the pool's jobs as tasks, in place of worker threads."""
     while True:
-        if lane._queue.qsize():
-            lane.do_next()
+        if pool._queue.qsize():
+            pool.do_next()
         await asyncio.sleep(0)
 
 
-def tools_of(lane: WorkerPool, workers: int) -> StreamTools:
+def tools_of(pool: WorkerPool, workers: int) -> StreamTools:
+    """Return the tools of a stream on this pool."""
+
     def failure_of(error: Exception) -> LayertapError:
         assert isinstance(error, LayertapError), error
         return error
 
     return StreamTools(
-        turn=lane.stream_turn,
-        run=lane.run_in_turn,
+        turn=pool.stream_turn,
+        run=pool.run_in_turn,
         failure_of=failure_of,
         draining=asyncio.Event(),
         workers=workers,
         record=RequestContext(),
-        ended=lambda record: record.end(),
+        finish=lambda record: record.end(),
     )
 
 
@@ -82,7 +90,7 @@ STREAMS = st.lists(
     min_size=1,
     max_size=5,
 )
-"""The images of each stream, and the step at which its caller goes away."""
+"""Streams: the images of each, and the step at which its caller disconnects, or None."""
 
 
 @settings(max_examples=150)
@@ -90,11 +98,11 @@ STREAMS = st.lists(
 def test_every_stream_ends(
     order: tuple[list[int], int], streams: list[tuple[list[bytes], int | None]], workers: int, room: int, others: int
 ) -> None:
-    lane = WorkerPool(workers, QueueLimits(room, 2**20), "test", start=lambda _work, _name: None)
+    pool = WorkerPool(workers, QueueLimits(room, 2**20), "test", start=lambda _work, _name: None)
     callers = [Caller(images) for images, _ in streams]
 
     async def stream(caller: Caller, gone_after: int | None) -> None:
-        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(lane, workers)).answer(caller.messages(), caller)
+        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(pool, workers)).serve(caller.messages(), caller)
         task = asyncio.create_task(answer)
         if gone_after is not None:
             await steps(gone_after)
@@ -103,23 +111,23 @@ def test_every_stream_ends(
 
     async def unary() -> None:
         try:
-            assert await lane.run(lambda: "done", 5) == "done"
+            assert await pool.run(lambda: "done", 5) == "done"
         except OverloadedError:
             return
 
     async def main() -> None:
-        worker = asyncio.create_task(work(lane))
+        worker = asyncio.create_task(work(pool))
         tasks = [stream(caller, gone) for caller, (_, gone) in zip(callers, streams, strict=True)]
         await asyncio.gather(*tasks, *(unary() for _ in range(others)))
-        while lane.admitted:  # noqa: ASYNC110 - what callers left runs on until its thread is free
+        while pool.admitted:  # noqa: ASYNC110 - cancelled jobs count until their thread is free
             await asyncio.sleep(0)
         worker.cancel()
 
-    def check_lane() -> None:
-        check(lane._places)
-        check(lane._turns)
+    def check_pool() -> None:
+        check(pool._places)
+        check(pool._turns)
 
-    play(order, main(), check_lane)
-    assert (lane._turns.held, lane._bytes_before_turn, lane.admitted_bytes) == (0, 0, 0)
+    play(order, main(), check_pool)
+    assert (pool._turns.held, pool._bytes_before_turn, pool.admitted_bytes) == (0, 0, 0)
     for caller, (images, gone_after) in zip(callers, streams, strict=True):
         assert gone_after is not None or caller.ids == [str(number) for number in range(len(images))]

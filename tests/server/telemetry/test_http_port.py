@@ -1,4 +1,4 @@
-"""The port for machines, on a socket of its own."""
+"""Tests of the HTTP port for monitoring, on a real socket."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from layertap_server.telemetry import http_port
 
 @contextlib.contextmanager
 def monitoring(host: str = "127.0.0.1", is_ready: Callable[[], bool] = lambda: True) -> Iterator[int]:
+    """Serve a registry with one gauge and yield the port."""
     registry = CollectorRegistry()
     Gauge("answer", "Of everything.", registry=registry).set(42)
     server = http_port.start_monitoring(host, 0, registry, is_ready)
@@ -27,6 +28,7 @@ def monitoring(host: str = "127.0.0.1", is_ready: Callable[[], bool] = lambda: T
 
 
 def skip_without_ipv6() -> None:
+    """Skip the test if the machine has no IPv6."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -35,6 +37,7 @@ def skip_without_ipv6() -> None:
 
 
 def read(host: str, port: int, path: str) -> str:
+    """Return the body of a response."""
     with urllib.request.urlopen(f"http://{host}:{port}{path}", timeout=10) as reply:
         return str(reply.read().decode())
 
@@ -43,7 +46,7 @@ def read(host: str, port: int, path: str) -> str:
     ("host", "asked"),
     [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]"), ("::", "127.0.0.1")],
 )
-def test_it_answers_on_both_kinds_of_addresses(host: str, asked: str) -> None:
+def test_the_port_answers_on_ipv4_and_ipv6(host: str, asked: str) -> None:
     if ":" in host:
         skip_without_ipv6()
     with monitoring(host) as port:
@@ -51,7 +54,7 @@ def test_it_answers_on_both_kinds_of_addresses(host: str, asked: str) -> None:
         assert read(asked, port, "/ready") == "ready\n"
 
 
-def test_who_is_not_ready_says_so() -> None:
+def test_a_server_that_is_not_ready_reports_it() -> None:
     with monitoring(is_ready=lambda: False) as port, pytest.raises(urllib.error.HTTPError, match="503"):
         read("127.0.0.1", port, "/ready")
 

@@ -1,4 +1,4 @@
-"""The log's lines, and the thread that writes them."""
+"""Tests of the log's lines and of the thread that writes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["FeatureService"]
 
 
 @given(st.text())
-def test_one_line_is_one_line(text: str) -> None:
+def test_one_line_escapes_line_ends(text: str) -> None:
     line = logs.one_line(text)
     assert line.isprintable()
     assert len(line.splitlines()) <= 1
@@ -36,10 +36,11 @@ def test_one_line_is_one_line(text: str) -> None:
 
 
 def log_record(message: str, exc_info: object = None) -> logging.LogRecord:
+    """Create a log record of level error."""
     return logging.LogRecord("name", logging.ERROR, "", 0, "%s", (message,), exc_info)  # type: ignore[arg-type]
 
 
-def test_a_traceback_is_indented_and_what_it_quotes_escaped() -> None:
+def test_a_traceback_is_indented_and_its_text_escaped() -> None:
     error = RuntimeError("of a\nforged line \x1b[2J")
     made = log_record("broken", (RuntimeError, error, None))
     first, *rest = logs.ConsoleFormatter().format(made).split("\n")
@@ -49,9 +50,9 @@ def test_a_traceback_is_indented_and_what_it_quotes_escaped() -> None:
     assert "forged" in json.loads(logs.JsonFormatter().format(made))["exception"]
 
 
-def test_lines_that_find_no_room_are_dropped_and_counted() -> None:
+def test_lines_beyond_the_queue_limit_are_dropped_and_counted() -> None:
     lines: queue.Queue[logging.LogRecord] = queue.Queue(2)
-    handler = logs._Dropping(lines)
+    handler = logs._DroppingHandler(lines)
     for number in range(5):
         handler.emit(log_record(str(number)))
     assert [lines.get().getMessage() for _ in range(2)] == ["0", "1"]
@@ -62,15 +63,15 @@ def test_lines_that_find_no_room_are_dropped_and_counted() -> None:
 WRITES = """
 import logging
 from layertap_server.telemetry import logs
-with logs.configured("info", "console"):
+with logs.configure("info", "console"):
     for _ in range({lines}):
         logging.info("x" * 100)
 """
 
 
 @pytest.mark.parametrize("unbuffered", [[], ["-u"]], ids=["buffered", "unbuffered"])
-@pytest.mark.parametrize("lines", [2_000, 3 * logs.MOST_WAITING], ids=["room", "no room"])
-def test_a_stderr_that_nobody_reads_holds_up_no_exit(lines: int, unbuffered: list[str]) -> None:
+@pytest.mark.parametrize("lines", [2_000, 3 * logs.MAX_WAITING_LINES], ids=["room", "no room"])
+def test_an_unread_stderr_does_not_delay_the_exit(lines: int, unbuffered: list[str]) -> None:
     command = [sys.executable, *unbuffered, "-c", WRITES.format(lines=lines)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
         try:
@@ -79,7 +80,7 @@ def test_a_stderr_that_nobody_reads_holds_up_no_exit(lines: int, unbuffered: lis
             process.kill()
 
 
-def test_a_stderr_that_does_not_block_holds_up_nothing() -> None:
+def test_a_full_non_blocking_stderr_delays_nothing() -> None:
     program = "import os\nos.set_blocking(2, False)\n" + WRITES.format(lines=2_000)
     with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as process:
         try:
@@ -88,7 +89,7 @@ def test_a_stderr_that_does_not_block_holds_up_nothing() -> None:
             process.kill()
 
 
-def test_every_line_is_written_where_somebody_reads() -> None:
+def test_every_line_is_written_if_stderr_is_read() -> None:
     done = subprocess.run([sys.executable, "-c", WRITES.format(lines=2_000)], capture_output=True, check=True)
     assert done.stderr.count(b"x" * 100 + b"\n") == 2_000
 
@@ -106,12 +107,12 @@ def test_a_peer_has_no_port(peer: str, host: str) -> None:
     assert host_of(peer) == host
 
 
-def test_what_a_request_has_not_is_left_out() -> None:
+def test_empty_fields_of_a_request_are_omitted() -> None:
     assert logs.fields(RequestContext(began=1.0, ended=1.5)) == {"status": "CANCELLED", "ms": 500}
 
 
-def test_what_nobody_foresaw_is_told_under_an_incident(capsys: pytest.CaptureFixture[str]) -> None:
-    """A real server, with one method that has a defect."""
+def test_an_unexpected_error_is_logged_with_its_incident_id(capsys: pytest.CaptureFixture[str]) -> None:
+    """Call a method with a defect on a real server."""
 
     def defect(_request: bytes, _call: Call) -> bytes:
         raise KeyError("/a/path/of/the/server")
@@ -133,7 +134,7 @@ def test_what_nobody_foresaw_is_told_under_an_incident(capsys: pytest.CaptureFix
                 dispatcher.close()
         raise AssertionError("no error")
 
-    with logs.configured("info", "json"):
+    with logs.configure("info", "json"):
         message, request_id = asyncio.run(fail())
     incident, line = (json.loads(text) for text in capsys.readouterr().err.splitlines())
     assert (incident["level"], line["level"]) == ("error", "info")

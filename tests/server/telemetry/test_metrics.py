@@ -1,4 +1,4 @@
-"""Metrics of records that the test makes up."""
+"""Tests of the metrics, with request contexts created by the tests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ EXTRACT = {"service": "S", "method": "Extract"}
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """Return the value of a sample, or None if it does not exist."""
     return metrics.registry.get_sample_value(name, labels)
 
 
 def record(*, model: str = "m", images: int = 1, failure: LayertapError | None = None) -> RequestContext:
-    """One that took 3 seconds, 2 of them in two stretches of a run."""
+    """Create an ended request of 3 seconds, 2 of them in two intervals of the stage ``compute``."""
     made = RequestContext("S", "Extract", model=model, version="1", began=10.0, bytes_in=7)
     for stage, start, end in (("queue", 10.0, 10.5), ("compute", 10.5, 11.5), ("compute", 12.0, 13.0)):
         made.add(stage, start, end)
@@ -44,13 +45,13 @@ def record(*, model: str = "m", images: int = 1, failure: LayertapError | None =
     return made
 
 
-def test_a_request_is_counted_under_each_of_its_figures() -> None:
+def test_a_request_is_counted_in_every_metric() -> None:
     metrics = Metrics()
-    metrics.ended(record(images=3))
+    metrics.count_ended(record(images=3))
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="m", status="OK") == 1
     assert value(metrics, "layertap_request_seconds_sum", **EXTRACT) == 3
     assert value(metrics, "layertap_stage_seconds_sum", stage="compute") == 2
-    assert value(metrics, "layertap_stage_seconds_count", stage="compute") == 1  # of a request, not of its stretches
+    assert value(metrics, "layertap_stage_seconds_count", stage="compute") == 1  # per request, not per interval
     assert value(metrics, "layertap_stage_seconds_count", stage="decode") == 0
     assert value(metrics, "layertap_request_bytes_total", **EXTRACT) == 7
     assert value(metrics, "layertap_response_bytes_total", **EXTRACT) == 9
@@ -59,7 +60,7 @@ def test_a_request_is_counted_under_each_of_its_figures() -> None:
     assert value(metrics, "layertap_batch_images_bucket", model="m", le="4.0") == 1
 
 
-def test_an_item_is_no_request_and_its_images_count_once() -> None:
+def test_an_item_is_not_counted_as_a_request_and_its_images_count_once() -> None:
     metrics, stream = Metrics(), RequestContext("S", "ExtractStream", is_stream=True, bytes_in=3)
     for failure in (None, ImageDecodeError("no", cause="damaged")):
         item = stream.item(bytes_in=5)
@@ -70,12 +71,12 @@ def test_an_item_is_no_request_and_its_images_count_once() -> None:
         else:
             item.fail(failure)
         item.end()
-        metrics.ended(item)
-    # A stream may last for hours: what its items brought is told as they come.
+        metrics.count_ended(item)
+    # A stream may last for hours, so its items are counted as they end.
     assert value(metrics, "layertap_request_bytes_total", service="S", method="ExtractStream") == 10
     stream.succeed()
     stream.end()
-    metrics.ended(stream)
+    metrics.count_ended(stream)
     assert (stream.items, stream.failed_items, stream.images) == (2, 1, 1)
     assert value(metrics, "layertap_request_bytes_total", service="S", method="ExtractStream") == 13
     assert value(metrics, "layertap_requests_total", service="S", method="ExtractStream", model="", status="OK") == 1
@@ -88,7 +89,7 @@ def test_an_item_is_no_request_and_its_images_count_once() -> None:
 def test_a_listing_goes_through_no_stage() -> None:
     metrics, listing = Metrics(), record()
     listing.quick = True
-    metrics.ended(listing)
+    metrics.count_ended(listing)
     assert value(metrics, "layertap_stage_seconds_count", stage="queue") == 0
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="m", status="OK") == 1
 
@@ -105,7 +106,7 @@ def test_a_listing_goes_through_no_stage() -> None:
 )
 def test_errors_by_reason_and_images_by_cause(error: LayertapError, cause: str | None) -> None:
     metrics = Metrics()
-    metrics.ended(record(failure=error))
+    metrics.count_ended(record(failure=error))
     assert value(metrics, "layertap_errors_total", reason=error.reason) == 1
     found = {
         sample.labels["cause"]
@@ -116,7 +117,7 @@ def test_errors_by_reason_and_images_by_cause(error: LayertapError, cause: str |
     assert found == ({cause} if cause else set())
 
 
-def test_what_may_happen_begins_at_zero() -> None:
+def test_known_series_begin_at_zero() -> None:
     metrics = Metrics()
     metrics.expect("S", ["Extract"])
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="", status="INTERNAL") == 0
@@ -128,13 +129,13 @@ def test_what_may_happen_begins_at_zero() -> None:
         assert value(metrics, "layertap_plan_cache_total", event=event) == 0
 
 
-def test_models_that_are_gone_are_told_of_no_more() -> None:
+def test_removed_models_disappear_from_the_metrics() -> None:
     metrics = Metrics()
     good, bad = ModelInfo("good", "1", ModelState.READY), ModelInfo("bad", "2", ModelState.FAILED)
     infos = [good, bad]
     metrics.watch_models(lambda: infos)
-    metrics.loaded(good, 1.5)
-    metrics.loaded(bad, 0.5)
+    metrics.count_load(good, 1.5)
+    metrics.count_load(bad, 0.5)
     assert value(metrics, "layertap_models", state="failed") == 1
     assert value(metrics, "layertap_models", state="unloaded") == 0
     assert value(metrics, "layertap_model_ready", model="good", version="1") == 1
@@ -146,19 +147,19 @@ def test_models_that_are_gone_are_told_of_no_more() -> None:
     assert "bad" not in generate_latest(metrics.registry).decode()
 
 
-def test_sums_in_tritons_names_go_with_their_models() -> None:
+def test_triton_totals_disappear_with_their_models() -> None:
     metrics, infos = Metrics(), [ModelInfo(name, "1", ModelState.READY) for name in ("stays", "goes")]
     metrics.watch_models(lambda: infos)
-    metrics.offer_triton_names()
+    metrics.add_triton_names()
     for info in infos:
-        metrics.ended(record(model=info.name))
+        metrics.count_ended(record(model=info.name))
     name = "nv_inference_request_success"
     assert value(metrics, name, model="goes", version="1") == 1
     goes = infos.pop()
     assert value(metrics, name, model="goes", version="1") is None
     assert value(metrics, name, model="stays", version="1") == 1
     infos.append(goes)
-    metrics.ended(record(model="goes"))
+    metrics.count_ended(record(model="goes"))
     assert value(metrics, name, model="goes", version="1") == 1
 
 
@@ -170,16 +171,17 @@ def test_models_by_state() -> None:
 
 
 class TwoDevices(Nvml):
-    """Stands for the driver's library: one device that tells all, and one that tells its name alone."""
+    """Fake of the driver's library, with a device that reports all figures and one that reports only its identifier."""
 
     def __init__(self) -> None:
-        pass
+        """Initialize nothing."""
 
     def devices(self) -> list[DeviceFigures]:
+        """Return the figures of both devices."""
         return [DeviceFigures("GPU-a", 80, 20, 0.5, 300.0, 60), DeviceFigures("GPU-b", None, None, None, None, None)]
 
 
-def test_devices_tell_what_they_know() -> None:
+def test_devices_report_their_known_figures() -> None:
     metrics = Metrics()
     metrics.registry.register(DeviceCollector(TwoDevices))
     assert value(metrics, "layertap_device_utilization_ratio", device="0", uuid="GPU-a") == 0.5
@@ -187,7 +189,7 @@ def test_devices_tell_what_they_know() -> None:
     assert "GPU-b" not in generate_latest(metrics.registry).decode()
 
 
-def test_without_the_drivers_library_no_device_is_told_of() -> None:
+def test_without_the_drivers_library_no_device_is_reported() -> None:
     def absent() -> Nvml:
         raise OSError
 
@@ -221,7 +223,7 @@ def test_without_a_driver_or_without_the_package_nvml_is_an_os_error(monkeypatch
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    with pytest.raises(OSError, match="NVML does not start: "):
+    with pytest.raises(OSError, match="NVML cannot be initialized: "):
         Nvml()
     monkeypatch.setattr("layertap_server.telemetry.metrics.nvml.pynvml", None)
     with pytest.raises(OSError, match="nvidia-ml-py is not installed"):
@@ -231,16 +233,16 @@ def test_without_a_driver_or_without_the_package_nvml_is_an_os_error(monkeypatch
 def test_tritons_names_are_exact() -> None:
     metrics = Metrics()
     metrics.watch_models(lambda: [ModelInfo("m", "1", ModelState.READY)])
-    metrics.loaded(ModelInfo("m", "1", ModelState.READY), 2.0)
-    metrics.offer_triton_names()
-    metrics.ended(record(images=3))
-    metrics.ended(record(failure=OverloadedError("x")))
+    metrics.count_load(ModelInfo("m", "1", ModelState.READY), 2.0)
+    metrics.add_triton_names()
+    metrics.count_ended(record(images=3))
+    metrics.count_ended(record(failure=OverloadedError("x")))
     kept = record(images=2)
     kept.batch_size, kept.runs = 0, []
-    metrics.ended(kept)
+    metrics.count_ended(kept)
     labels = {"model": "m", "version": "1"}
     assert value(metrics, "nv_inference_request_success", **labels) == 2
-    assert value(metrics, "nv_inference_count", **labels) == 3  # a kept answer is no inference
+    assert value(metrics, "nv_inference_count", **labels) == 3  # a cached response is no inference
     assert value(metrics, "nv_inference_exec_count", **labels) == 1
     assert value(metrics, "nv_inference_request_failure", **labels, reason="REJECTED") == 1
     assert value(metrics, "nv_inference_request_failure", **labels, reason="OTHER") == 0

@@ -1,4 +1,4 @@
-"""What is written to file descriptor 2 past Python, in processes of their own."""
+"""Tests of the redirection of file descriptor 2, in processes of their own."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any
 
 import pytest
 
-from layertap_server.telemetry.native_lines import LAST_LINES, MOST_A_MINUTE
+from layertap_server.telemetry.native_lines import LAST_LINES, MAX_LINES_PER_MINUTE
 from tests.paths import ROOT
 
 PROGRAM = """
 import ctypes, os, subprocess, sys
 from layertap_server.telemetry import native_lines
-with native_lines.redirected("{format_}"):
+with native_lines.redirect("{format_}"):
     {body}
 """
 
 
 def run(body: str, format_: str = "json") -> tuple[int, list[str]]:
-    """Return the exit status and the lines on stderr."""
+    """Run code in a process with the redirection; return its exit status and the lines on stderr."""
     program = PROGRAM.format(format_=format_, body=body)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, cwd=ROOT, check=False)
     return done.returncode, done.stderr.decode().split("\n")[:-1]
 
 
 def messages(lines: list[str]) -> list[str]:
+    """Return the messages of JSON lines."""
     entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith("{")]
     assert all((entry["logger"], entry["level"]) == ("native", "warning") for entry in entries)
     return [entry["message"] for entry in entries]
@@ -53,18 +54,18 @@ def test_many_lines_are_counted_and_the_last_of_them_kept() -> None:
     )
     told = messages(lines)
     assert status == 0
-    assert len(told) == MOST_A_MINUTE + 1 + LAST_LINES
-    assert "lines of native libraries were too many" in told[MOST_A_MINUTE]
+    assert len(told) == MAX_LINES_PER_MINUTE + 1 + LAST_LINES
+    assert "lines of native libraries exceeded the limit" in told[MAX_LINES_PER_MINUTE]
     assert told[-1] == "line 4999"
 
 
-def test_a_child_s_lines_are_told_too() -> None:
+def test_lines_of_a_child_process_are_logged_too() -> None:
     _, lines = run("subprocess.run(['sh', '-c', 'echo of a child >&2'])")
     assert messages(lines) == ["of a child"]
 
 
 @pytest.mark.parametrize("end", ["os.abort()", "ctypes.string_at(0)", "os._exit(3)", "os.kill(os.getpid(), 9)"])
-def test_the_last_words_of_a_crash_are_told(end: str) -> None:
+def test_the_last_lines_before_a_crash_are_logged(end: str) -> None:
     status, lines = run(rf"os.write(2, b'terminate called without an exception\n'); {end}")
     assert status != 0
     assert messages(lines) == ["terminate called without an exception"]
@@ -73,7 +74,7 @@ def test_the_last_words_of_a_crash_are_told(end: str) -> None:
         assert any('File "<string>"' in line for line in lines)
 
 
-def test_a_log_that_nobody_reads_holds_up_no_library() -> None:
+def test_an_unread_log_blocks_no_library() -> None:
     body = r"""
     for _ in range(100_000):
         try:

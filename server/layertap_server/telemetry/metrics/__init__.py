@@ -1,4 +1,4 @@
-"""What an operator watches, as Prometheus metrics. No label's value comes from a caller's text."""
+"""The server's Prometheus metrics. No value of a label is a caller's text."""
 
 from layertap_server.telemetry.metrics.service import Metrics
 

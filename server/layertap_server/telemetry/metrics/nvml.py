@@ -21,12 +21,17 @@ class DeviceFigures:
     """Figures of one device; None where the device does not report one."""
 
     uuid: str
+    """Identifier of the device."""
     memory_total_bytes: int | None
+    """Total memory."""
     memory_used_bytes: int | None
+    """Memory in use by all processes."""
     utilization: float | None
     """Fraction of the last sampling period in which a kernel ran, 0 to 1."""
     power_watts: float | None
+    """Power draw."""
     temperature_celsius: int | None
+    """Temperature of the chip."""
 
 
 class Nvml:
@@ -43,14 +48,15 @@ class Nvml:
         try:
             pynvml.nvmlInit()
         except pynvml.NVMLError as error:
-            raise OSError(f"NVML does not start: {error}") from error
+            raise OSError(f"NVML cannot be initialized: {error}") from error
 
     def devices(self) -> list[DeviceFigures]:
         """Return the figures of every device that this process can see."""
-        return [_figures(index) for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
+        return [_read_figures(index) for index in range(_ask(pynvml.nvmlDeviceGetCount) or 0)]
 
 
-def _figures(index: int) -> DeviceFigures:
+def _read_figures(index: int) -> DeviceFigures:
+    """Return the figures of the device with this index."""
     handle = _ask(pynvml.nvmlDeviceGetHandleByIndex, index)
     memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
     utilization = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
