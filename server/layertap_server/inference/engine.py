@@ -357,14 +357,14 @@ class Engine:
     def _open_plan(self, model: LoadedModel, plan: Plan) -> OpenPlan:
         """Return the session for a plan: its own, that of a wider plan of similar cost, or one compiled now."""
         if plan not in self._sessions and (wider := self._find_wider(model, plan)):
-            self._sessions.used(wider[0])
-            return wider[1].narrowed([wider[0].heads.index(head) for head in plan.heads])
+            self._sessions.count_reuse(wider[0])
+            return wider[1].narrow([wider[0].heads.index(head) for head in plan.heads])
         return self._sessions.get(plan, lambda: self._compile(model, plan))
 
     def _find_wider(self, model: LoadedModel, plan: Plan) -> tuple[Plan, OpenPlan] | None:
         """Return a compiled plan that computes all heads of ``plan`` at similar cost; None if there is none."""
         most, most_nodes = (MOST_EXTRA * count for count in model.planner.cost(plan))
-        for wider, opened in self._sessions.sharing(plan):
+        for wider, opened in self._sessions.find_sharing(plan):
             # A wider plan that takes further model inputs is skipped: the request need not have given them.
             if (
                 not isinstance(wider, Plan)

@@ -195,7 +195,7 @@ def test_a_full_cache_takes_as_many_steps_as_a_small_one() -> None:
         return [
             new,
             calls_of(lambda: cache.get(plan(-1), lambda: ready)),
-            calls_of(lambda: cache.sharing(plan(-2))),
+            calls_of(lambda: cache.find_sharing(plan(-2))),
             calls_of(lambda: cache.used_bytes),
             calls_of(lambda: plan(-2) in cache),
         ]
