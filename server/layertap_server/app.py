@@ -39,7 +39,7 @@ from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.worker_pool import QueueLimits
 from layertap_server.runtime import Contention, DeviceError, Runtime, devices_for
 from layertap_server.runtime.cgroup import available_cores, available_memory_bytes, available_threads
-from layertap_server.runtime.malloc import MemoryReturner
+from layertap_server.runtime.malloc import HeapTrimmer
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxLimits
 from layertap_server.security.listener import (
     ExposureError,
@@ -111,7 +111,7 @@ class Server:
         room = QueueLimits(settings.max_waiting, settings.max_waiting_bytes)
         self._dispatcher = Dispatcher(workers, room, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-        self._memory = MemoryReturner()
+        self._memory = HeapTrimmer()
         self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MOST_PLAN_THREADS)
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._plan_event, self._plan_threads)
         limits = _limits(settings)
@@ -240,14 +240,14 @@ class Server:
     def _plan_event(self, event: str) -> None:
         self._metrics.plan(event)
         if event in {"shrink", "eviction"}:
-            self._memory.give_back()
+            self._memory.trim()
 
     def _retire(self, model: LoadedModel) -> None:
         """Frees what a model that serves no more took, once the requests that it still answers have ended."""
         self._sessions.forget(model.key)
         self._responses.forget(model.key)
-        weakref.finalize(model.graph, self._memory.give_back, at_once=True)
-        self._memory.give_back(at_once=True)
+        weakref.finalize(model.graph, self._memory.trim, at_once=True)
+        self._memory.trim(at_once=True)
 
     def _models_changed(self) -> None:
         """Tells health; whoever loads calls it, on a thread of his own."""

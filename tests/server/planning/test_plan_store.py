@@ -103,7 +103,7 @@ def test_a_copy_for_crowds_goes_before_any_plan() -> None:
     with contention.request():
         for copy in copies:
             for _ in range(RUNS_BEFORE_A_COPY):
-                copy.wanted()
+                copy.get()
     assert cache.used_bytes == 4 * size
     assert not cache.has_room(1)
     cache.get(plan(2), lambda: opened(100))
@@ -217,9 +217,9 @@ def test_totals_hold_while_many_threads_ask() -> None:
         with contention.request():
             for _ in range(300):
                 got = cache.get(plan(random.randrange(12)), with_copy)
-                assert got.session._crowd_copy is not None
+                assert got.session._single_threaded is not None
                 for _ in range(random.randrange(RUNS_BEFORE_A_COPY)):
-                    got.session._crowd_copy.wanted()
+                    got.session._single_threaded.get()
                 assert cache.used_bytes <= budget
 
     with ThreadPoolExecutor(4) as pool:
