@@ -134,7 +134,7 @@ def test_what_onnxruntime_does_not_take(sandbox: Sandbox, tmp_path: Path) -> Non
     model.opset_import.append(onnx.helper.make_opsetid("evil.corp", 1))
     model.graph.node.append(onnx.helper.make_node("Shell", ["scores"], ["done"], domain="evil.corp"))
     model.graph.output.append(onnx.helper.make_tensor_value_info("done", 1, ["batch", 4]))
-    with pytest.raises(FirstSessionError, match=r"onnxruntime does not take it: .*evil\.corp"):
+    with pytest.raises(FirstSessionError, match=r"onnxruntime rejects the model: .*evil\.corp"):
         observed(read(sandbox, model, tmp_path), None, sandbox.try_model)
 
 
