@@ -25,7 +25,7 @@ from layertap_server.inference.batching import Batcher
 from layertap_server.inference.engine import Engine
 from layertap_server.models.loader import LoadedModel, LoadOptions
 from layertap_server.models.repository import Hooks, Repository, RepositoryError
-from layertap_server.models.shape_probe import observed
+from layertap_server.models.shape_probe import probe_shapes
 from layertap_server.planning.plan_store import SessionCache
 from layertap_server.planning.response_cache import ResponseCache
 from layertap_server.request.limits import Limits
@@ -223,7 +223,7 @@ class Server:
     def _load_options(self) -> LoadOptions:
         return LoadOptions(
             native=self._sandbox,
-            observe=self._first_session,
+            probe=self._first_session,
             most_bytes=self.settings.max_model_bytes,
             follow_links=self.settings.follow_links,
         )
@@ -231,7 +231,7 @@ class Server:
     def _first_session(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
         """Try the model in a child process, on its CPU; what only a GPU can run is tried when it is warmed."""
         try:
-            return observed(model, size, self._sandbox.try_model)
+            return probe_shapes(model, size, self._sandbox.try_model)
         except FirstSessionError:
             if self.device == "CPU":
                 raise

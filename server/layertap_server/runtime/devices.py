@@ -35,7 +35,7 @@ class Device:
 
     @property
     def providers(self) -> list[tuple[str, dict[str, str]]]:
-        """onnxruntime's execution providers; the CPU runs the operators for which CUDA has no kernel."""
+        """Execution providers of onnxruntime; the CPU runs the operators for which CUDA has no kernel."""
         cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
         return [cpu] if self.kind == "cpu" else [(CUDA, self._cuda_options()), cpu]
 

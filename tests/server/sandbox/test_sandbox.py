@@ -16,7 +16,7 @@ import pytest
 
 from layertap_server import graph
 from layertap_server.graph import GraphError, InProcess, ModelGraph
-from layertap_server.models.shape_probe import observed
+from layertap_server.models.shape_probe import probe_shapes
 from layertap_server.sandbox import worker
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxError, SandboxLimits
 from tests.children import children, kill_when_busy, runs
@@ -114,7 +114,7 @@ def test_a_child_that_is_killed_is_a_reason(step: str, action: str, tmp_path: Pa
 
     def load() -> None:
         try:
-            observed(read(sandbox, model, tmp_path), None, sandbox.try_model)
+            probe_shapes(read(sandbox, model, tmp_path), None, sandbox.try_model)
         except GraphError as error:
             caught.append(error)
 
@@ -135,7 +135,7 @@ def test_what_onnxruntime_does_not_take(sandbox: Sandbox, tmp_path: Path) -> Non
     model.graph.node.append(onnx.helper.make_node("Shell", ["scores"], ["done"], domain="evil.corp"))
     model.graph.output.append(onnx.helper.make_tensor_value_info("done", 1, ["batch", 4]))
     with pytest.raises(FirstSessionError, match=r"onnxruntime rejects the model: .*evil\.corp"):
-        observed(read(sandbox, model, tmp_path), None, sandbox.try_model)
+        probe_shapes(read(sandbox, model, tmp_path), None, sandbox.try_model)
 
 
 def test_a_size_that_ends_the_child_is_not_tried_twice(tmp_path: Path) -> None:
