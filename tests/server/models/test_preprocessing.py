@@ -1,4 +1,4 @@
-"""What a model's folder says of its images, beside what its graph takes."""
+"""Tests of a model's preprocessing in combination with its graph."""
 
 from __future__ import annotations
 

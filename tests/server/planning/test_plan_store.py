@@ -1,4 +1,4 @@
-"""The cache of compiled plans."""
+"""Tests of the cache of compiled plans."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_copy_for_crowds_goes_before_any_plan() -> None:
 
 
 class CountedSession(Session):
-    """A session that keeps some threads."""
+    """A session that reports a given number of threads."""
 
     def __init__(self, threads: int = 0) -> None:
         super().__init__([])
@@ -170,7 +170,7 @@ def test_a_shortage_that_lasts_is_raised_as_it_is() -> None:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Count the Python calls that the work makes on this thread."""
+    """Count the Python calls that ``work`` makes on this thread."""
     count = 0
 
     def on_event(_frame: FrameType, event: str, _argument: object) -> None:

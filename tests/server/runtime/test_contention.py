@@ -1,4 +1,4 @@
-"""When a model is opened a second time, for runs of one thread."""
+"""Tests of when contention opens a single-threaded replica."""
 
 from __future__ import annotations
 

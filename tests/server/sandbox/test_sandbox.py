@@ -1,4 +1,4 @@
-"""Child processes that read models: what they return, and what becomes of models that end them."""
+"""Tests of the child processes that read models: their results, and the errors for models that crash them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.odd_models import MODELS
 from tests.processes import until
 
 BUSY_SECONDS = 2.0
-"""Of computing: a child that has computed for so long has begun its job."""
+"""Seconds of CPU time after which a child has certainly begun its job."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def new_children(before: list[int]) -> set[int]:
 
 
 def read(sandbox: Sandbox | InProcess, model: onnx.ModelProto, folder: Path) -> ModelGraph:
-    """Read a model as a repository does."""
+    """Read a model in the way that a repository does."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "model.onnx").write_bytes(model.SerializeToString())
