@@ -75,7 +75,7 @@ class ModelFiles:
         if path.exists() and not path.is_file():
             raise ManifestError(f"{name} is no file")
         if not self.follow_links and not path.resolve().is_relative_to(self.home.resolve()):
-            message = f"{name} is outside the model's folder, through a link; --follow-links allows such links"
+            message = f"{name} lies outside the model's folder, by a link; --follow-links allows such links"
             raise ManifestError(message)
         return path
 
