@@ -25,7 +25,7 @@ from layertap_server.inference.batching import Batcher
 from layertap_server.inference.engine import Engine
 from layertap_server.models.loader import LoadedModel, LoadOptions
 from layertap_server.models.repository import Hooks, Repository, RepositoryError
-from layertap_server.models.shape_probe import observed
+from layertap_server.models.shape_probe import probe_shapes
 from layertap_server.planning.plan_store import SessionCache
 from layertap_server.planning.response_cache import ResponseCache
 from layertap_server.request.limits import Limits
@@ -39,7 +39,7 @@ from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.worker_pool import QueueLimits
 from layertap_server.runtime import Contention, DeviceError, Runtime, devices_for
 from layertap_server.runtime.cgroup import available_cores, available_memory_bytes, available_threads
-from layertap_server.runtime.malloc import MemoryReturner
+from layertap_server.runtime.malloc import HeapTrimmer
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxLimits
 from layertap_server.security.listener import (
     ExposureError,
@@ -119,7 +119,7 @@ class Server:
         queue_limits = QueueLimits(settings.max_waiting, settings.max_waiting_bytes)
         self._dispatcher = Dispatcher(workers, queue_limits, observers, most_streams=settings.max_streams)
         self._decode_pool = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-        self._memory = MemoryReturner()
+        self._memory = HeapTrimmer()
         self._plan_threads = settings.plan_cache_threads or min(available_threads() // 2, MAX_DEFAULT_PLAN_THREADS)
         self._sessions = sessions = SessionCache(settings.plan_cache_bytes, self._on_plan_event, self._plan_threads)
         limits = _limits(settings)
@@ -241,7 +241,7 @@ class Server:
         """Return the options of loading models."""
         return LoadOptions(
             native=self._sandbox,
-            observe=self._try_model,
+            probe=self._try_model,
             most_bytes=self.settings.max_model_bytes,
             follow_links=self.settings.follow_links,
         )
@@ -252,7 +252,7 @@ class Server:
         A failure is ignored if the server uses a GPU, since the model may run only there; the warm-up then tries it.
         """
         try:
-            return observed(model, size, self._sandbox.try_model)
+            return probe_shapes(model, size, self._sandbox.try_model)
         except FirstSessionError:
             if self.device == "CPU":
                 raise
@@ -262,14 +262,14 @@ class Server:
         """Count an event of the plan cache, and trim the heap after sessions were closed."""
         self._metrics.count_plan_event(event)
         if event in {"shrink", "eviction"}:
-            self._memory.give_back()
+            self._memory.trim()
 
     def _retire(self, model: LoadedModel) -> None:
         """Drop the plans and cached responses of a retired model, and trim the heap when its last request has ended."""
         self._sessions.forget(model.key)
         self._responses.forget(model.key)
-        weakref.finalize(model.graph, self._memory.give_back, at_once=True)
-        self._memory.give_back(at_once=True)
+        weakref.finalize(model.graph, self._memory.trim, at_once=True)
+        self._memory.trim(at_once=True)
 
     def _on_models_changed(self) -> None:
         """Update the health service after a load or unload; called on the loading thread."""

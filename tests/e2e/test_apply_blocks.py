@@ -68,5 +68,5 @@ def test_what_does_not_work(client: Client, array: Array, head: str, error: type
 
 
 def test_a_layout_of_another_rank(client: Client) -> None:
-    with pytest.raises(errors.BadTensorError, match="has 3 axes, not 2"):
+    with pytest.raises(errors.BadTensorError, match="expected 3 axes for a tensor of layout tokens, got 2"):
         client.apply_blocks(np.zeros((1, 2), np.float32), "gap", layout=Layout.TOKENS)

@@ -157,7 +157,7 @@ def test_models_of_free_size_and_of_fixed_batch(tmp_path: Path) -> None:
         together = client.extract(batch, model="fixed", taps="vector")["vector"]
         expected = client.extract(batch, model="free", taps="vector")["vector"]
         np.testing.assert_allclose(together, expected, rtol=1e-4, atol=1e-5)
-        with pytest.raises(errors.InvalidRequestError, match="needs 4 of them"):
+        with pytest.raises(errors.InvalidRequestError, match="expected 4 images, got 2"):
             client.extract(batch[:2], model="fixed", taps="vector | z_score(column)")
 
 

@@ -111,13 +111,15 @@ def test_a_node_name_that_several_have_is_ambiguous(served: Client) -> None:
 def test_inputs_that_are_missing_unknown_or_wrong(served: Client) -> None:
     odd = MODELS["two_inputs"]
     images, given = odd.images(), dict(odd.inputs)
-    with pytest.raises(errors.InvalidRequestError, match="need the model's input condition too"):
+    with pytest.raises(errors.InvalidRequestError, match="also need the model's input condition"):
         served.extract(images, model="two_inputs", taps="scores")
     assert served.extract(images, model="two_inputs", taps="mean")["mean"].shape == (2, 4, 1, 1)
     with pytest.raises(errors.InvalidRequestError, match=r"no input 'conditoin'.*did you mean condition"):
         served.extract(images, model="two_inputs", taps="scores", inputs={"conditoin": given["condition"]})
     wrong = {**given, "condition": np.zeros((2, 5), np.float32)}
-    with pytest.raises(errors.BadTensorError, match=r"condition is float32 \[any, 4\], not float32 \[2, 5\]"):
+    with pytest.raises(
+        errors.BadTensorError, match=r"expected float32 \[any, 4\] for the input condition, got float32 \[2, 5\]"
+    ):
         served.extract(images, model="two_inputs", taps="scores", inputs=wrong)
 
 

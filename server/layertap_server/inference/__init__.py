@@ -1,0 +1,1 @@
+"""Inference: model inputs, batching, the engine, ApplyBlocks and statistics."""

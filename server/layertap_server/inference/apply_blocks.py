@@ -1,4 +1,4 @@
-"""A head on a tensor that the caller sends: the same blocks, checks and limits as on a layer, without a model."""
+"""Apply the blocks of a head to a tensor that the caller sends, with the checks and limits that hold for a layer."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from layertap_server.request.limits import Limits, check_head
 from layertap_server.runtime import Runtime
 
 RANKS = {Layout.NCHW: 4, Layout.NHWC: 4, Layout.TOKENS: 3, Layout.VECTOR: 2}
+"""Number of axes of each layout, batch included."""
 LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+"""Layout assumed for a tensor of each rank when the request names none."""
 LARGEST_INLINE = 64 * 2**20
-"""Bytes of a result in one message; gRPC copies a message on the event loop, which answers nobody else meanwhile."""
+"""Maximum bytes of a result in one message. gRPC copies a message on the event loop, which blocks all other calls."""
 NOWHERE = Path(tempfile.gettempdir())
-"""Where the weights of a head lie, which has none."""
+"""Weights folder passed to the runtime; a compiled head has no external weights, so nothing is read from it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPlan:
-    """What is compiled: the head on tensors of this dtype, these sizes behind the batch, and this layout."""
+    """Key of a compiled head: its blocks and the dtype, layout and sizes after the batch axis of the input tensor."""
 
     head: tuple[BoundBlock, ...]
     dtype: str
@@ -37,20 +39,25 @@ class HeadPlan:
 
 
 class Applier:
-    """Answers ApplyBlocks; any number of threads may ask at once."""
+    """Implementation of ApplyBlocks; safe to call from any number of threads."""
 
     def __init__(self, runtime: Runtime, sessions: SessionCache, limits: Limits) -> None:
+        """Create an applier that opens sessions with ``runtime`` and keeps them in ``sessions``."""
         self._runtime = runtime
         self._sessions = sessions
         self._limits = limits
 
     def apply(self, request: ApplyRequest, *, inline: bool = False) -> FeatureMap:
-        """Return the head's result on the request's tensor, batch first; ``inline`` for a result in one message.
+        """Apply the request's head to its tensor and return the result, batch first.
+
+        Args:
+            request: the tensor, its layout and the head.
+            inline: whether the result must fit into one message.
 
         Raises:
-            BadTensorError: no batch, an empty axis, or a layout of another rank.
-            TapSyntaxError, UnknownBlockError, BadParameterError, ShapeMismatchError: what is wrong with the head.
-            RequestTooLargeError, ResponseTooLargeError: more than the limits allow.
+            BadTensorError: the tensor has no batch axis, an empty axis, or a rank that its layout does not have.
+            TapSyntaxError, UnknownBlockError, BadParameterError, ShapeMismatchError: the head is not valid.
+            RequestTooLargeError, ResponseTooLargeError, TooExpensiveError: the request exceeds a limit.
         """
         array, layout = request.array, _layout(request)
         given = _blocks(request)
@@ -73,8 +80,8 @@ class Applier:
     def _check_size(self, name: str, size: int, *, inline: bool) -> None:
         self._limits.check_response({name: size})
         if inline and size > LARGEST_INLINE:
-            message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; ask for it in chunks"
-            raise ResponseTooLargeError(f"{message}, by ApplyBlocksStream", bytes=size, limit=LARGEST_INLINE)
+            message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; use ApplyBlocksStream"
+            raise ResponseTooLargeError(f"{message} to receive it in chunks", bytes=size, limit=LARGEST_INLINE)
 
     def _compile(self, plan: HeadPlan) -> OpenPlan:
         compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
@@ -95,10 +102,10 @@ def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
 def _layout(request: ApplyRequest) -> Layout:
     rank = request.array.ndim
     if rank < RANKS[Layout.VECTOR] or 0 in request.array.shape:
-        message = f"the tensor needs a batch, something of it and no empty axis, not {list(request.array.shape)}"
+        message = f"expected a tensor of rank 2 or more without an empty axis, got shape {list(request.array.shape)}"
         raise BadTensorError(message, field="tensor", got=str(list(request.array.shape)))
     layout = request.layout or LAYOUTS.get(rank, Layout.OTHER)
     if RANKS.get(layout, rank) != rank:
-        message = f"a tensor of layout {layout} has {RANKS[layout]} axes, not {rank}"
+        message = f"expected {RANKS[layout]} axes for a tensor of layout {layout}, got {rank}"
         raise BadTensorError(message, field="layout", expected=RANKS[layout], got=rank)
     return layout

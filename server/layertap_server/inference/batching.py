@@ -1,7 +1,8 @@
-"""Joins requests for the same plan that wait at the same time, and bounds how many runs are in flight.
+"""Join waiting requests for the same plan into one batch, and bound the number of concurrent runs.
 
-Nobody waits for company: whoever finds a free slot runs at once, with all that waits for the same plan then, up to the
-model's limit. Only a model that asks for a delay makes the first one wait for others.
+By default no request waits to be joined: when a slot is free, the oldest request runs at once, together with the
+requests for the same plan that are waiting at that moment, up to the model's batch limit. If the model sets a maximum
+delay, the first request of a batch waits that long for others.
 """
 
 from __future__ import annotations
@@ -21,48 +22,57 @@ from layertap_server.request.context import current_request
 
 Arrays = dict[str, Array]
 Run = Callable[[Array], Arrays]
-"""A batch of images -> the plan's outputs, batch first."""
+"""Function from a batch of images to the plan's outputs by name, batch first."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """Of one model."""
+    """Batch limits of one model."""
 
     images: int
+    """Maximum images in one run."""
     delay_seconds: float = 0.0
-    """How long the first request waits for others."""
+    """Maximum time that the first request of a batch waits for others."""
 
 
 @dataclass(eq=False, slots=True)
 class _Entry:
+    """One request, or one part of a request, that waits for a run."""
+
     plan: Hashable
     images: Array
     run: Run
     cancellation: Cancellation = field(default_factory=cancellation.current)
     is_taken: bool = False
+    """Whether a thread has put the entry into a batch."""
     arrays: Arrays = field(default_factory=dict)
     error: BaseException | None = None
     ran_with: int = 0
+    """Number of images in the run of this entry; 0 until the run has ended."""
     begun: float = 0.0
-    """When its run began."""
+    """Start of the entry's run, in seconds of ``time.perf_counter``."""
 
 
 @dataclass
 class Batcher:
-    """Runs batches; any number of threads may ask."""
+    """Queue that joins requests into batches and runs them; safe to call from any number of threads."""
 
     slots: int
-    """Runs in flight."""
+    """Maximum number of concurrent runs."""
     _waiting: list[_Entry] = field(default_factory=list)
-    """The oldest first."""
+    """Entries that wait for a run, oldest first."""
     _running: int = 0
     _change: threading.Condition = field(default_factory=threading.Condition)
 
     def run(self, plan: Hashable, images: Array, run: Run, limits: BatchLimits) -> tuple[Arrays, int]:
-        """The outputs for these images, and how many images ran together.
+        """Run the plan on these images, joined with those of other requests where possible.
+
+        Returns:
+            The outputs for these images by name, and the number of images in the run.
 
         Raises:
-            Whatever ``run`` raises for these images alone.
+            CancelledError: the request was cancelled before its run started.
+            Exception: any exception that ``run`` raises for these images alone.
         """
         asked = time.perf_counter()
         entry = _Entry(plan, images, run)
@@ -83,19 +93,19 @@ class Batcher:
 
     @property
     def running(self) -> int:
-        """Runs in flight."""
+        """Number of runs in progress."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """Parts of requests that wait for a run."""
+        """Number of entries that wait for a run."""
         return len(self._waiting)
 
     def _wait_for_turn(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
-        """The entries that this thread has to run; none where another ran this one."""
+        """Return the batch that this thread must run; empty if another thread has run this entry."""
         with self._change:
             self._waiting.append(entry)
-            self._change.notify_all()  # one that waits for company may have it now
+            self._change.notify_all()  # a request that waits for its batch to fill may have a full batch now
             if limits.delay_seconds:
                 self._change.wait_for(lambda: entry.is_taken or self._is_full(entry, limits), limits.delay_seconds)
             self._change.wait_for(lambda: entry.is_taken or (self._running < self.slots and self._waiting[0] is entry))
@@ -104,19 +114,21 @@ class Batcher:
                 return []
             batch = self._take(entry, limits)
             self._running += 1
-            self._change.notify_all()  # the next one is the oldest now
+            self._change.notify_all()  # another entry is the oldest now and may run
             return batch
 
     def _is_full(self, entry: _Entry, limits: BatchLimits) -> bool:
+        """Return whether the entries that wait for the same plan fill a batch."""
         return sum(len(other.images) for other in self._waiting if other.plan == entry.plan) >= limits.images
 
     def _take(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
+        """Remove the entry, others that fit into its batch and cancelled ones from the queue; return the batch."""
         room, now = limits.images, time.perf_counter()
         batch = []
         for other in self._waiting:
             if other.cancellation.is_cancelled and other is not entry:
                 other.is_taken, other.ran_with, other.begun = True, len(other.images), now
-                other.error = CancelledError("the caller is gone; nothing was computed")
+                other.error = CancelledError("the caller cancelled the request or disconnected; nothing was computed")
                 continue
             fits = other.images.shape[1:] == entry.images.shape[1:] and len(other.images) <= room
             if other is entry or (other.plan == entry.plan and fits):
@@ -128,13 +140,13 @@ class Batcher:
 
 
 def _run_together(batch: list[_Entry]) -> None:
-    """Runs the entries as one; each by itself where that fails, so that a bad one harms no other."""
+    """Run the entries as one batch; if that fails, run each alone, so that a bad entry fails no other entry."""
     if len(batch) > 1:
         total = sum(len(entry.images) for entry in batch)
         try:
-            with Cancellation().of_this_thread():  # one caller who goes away does not end the others' run
+            with Cancellation().of_this_thread():  # cancelling one of the requests must not end the run of the others
                 arrays = batch[0].run(np.concatenate([entry.images for entry in batch]))
-        except Exception:  # noqa: BLE001 - which of them it was shows when each runs alone
+        except Exception:  # noqa: BLE001 - the single runs below show which entry caused it
             arrays = {}
         if arrays and all(array.shape[:1] == (total,) for array in arrays.values()):
             start = 0
@@ -146,6 +158,6 @@ def _run_together(batch: list[_Entry]) -> None:
     for entry in batch:
         try:
             entry.arrays = entry.run(entry.images)
-        except BaseException as error:  # noqa: BLE001 - told to the thread whose it is
+        except BaseException as error:  # noqa: BLE001 - raised again on the thread of the entry
             entry.error = error
         entry.ran_with = len(entry.images)

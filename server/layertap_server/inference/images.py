@@ -1,4 +1,4 @@
-"""Image payloads -> pixels of the size that a model takes. The only importer of Pillow in the server."""
+"""Convert image payloads to pixels of the size that a model takes. No other module of the server imports Pillow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from layertap_server.inference.picture_memory import check_memory
 from layertap_server.inference.truncation import is_truncated
 from layertap_server.models.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
 
-Image.MAX_IMAGE_PIXELS = None  # the operator's limit counts, and is asked before anything is decoded
+Image.MAX_IMAGE_PIXELS = None  # the operator's limit is checked instead, before anything is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-"""What is decoded; Pillow's other readers are never reached by foreign bytes."""
+"""Accepted formats. Pillow's readers of other formats never receive a caller's bytes."""
 Size: TypeAlias = tuple[int, int]
-"""Width and height, as Pillow has them."""
+"""Width and height in pixels, the order that Pillow uses."""
 Box: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right and bottom."""
+"""Left, top, right and bottom in pixels."""
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -32,32 +32,38 @@ FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 _FAST_MARGIN = 2
-"""A reduced JPEG has at least this factor times the pixels per side that it is resized to."""
+"""Minimum height and width of a reduced JPEG, as a multiple of the height and width that it is resized to."""
 _ON_ITS_SIDE, _FLIPPED_ACROSS, _FLIPPED_DOWN = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
-"""EXIF orientations whose turning swaps the sides, mirrors across, mirrors down."""
+"""EXIF orientations that swap height and width, that mirror left and right, and that mirror top and bottom."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """An upright image of mode L, RGB or RGBA, perhaps decoded at a reduced scale."""
+    """An upright image of mode L, RGB or RGBA, decoded at full or reduced scale."""
 
     image: Image.Image
     size: Size
     """Width and height at full scale."""
     box: Box | None = None
-    """The part of a reduced image that holds the picture; the rest is padding. None for all of it."""
+    """Part of a reduced image that holds the picture, without padding; None for the whole image."""
 
 
 def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max_pixels: int) -> Array:
-    """Return one image as the model's pixels: uint8 H×W×3, RGB, or H×W×1, luminance.
+    """Convert one image to the model's pixels: uint8, H×W×3 in RGB or H×W×1 in luminance.
 
-    The steps are always these: decode, turn upright, put transparency on the background, convert the colours, resize,
-    crop. A file and an array of its upright pixels therefore give the same result to the last bit.
+    The order of the steps is fixed: decode, turn upright, composite transparency over the background, convert colours,
+    resize, crop. A file and an array of its upright pixels therefore give bit-identical results.
+
+    Args:
+        payload: an encoded image or a uint8 array.
+        preprocessing: the model's preprocessing.
+        index: index of the image in the request.
+        max_pixels: maximum number of pixels, before and after resizing.
 
     Raises:
-        ImageDecodeError: the bytes are no image of a known format, or a damaged one.
-        ImageTooLargeError: more than ``max_pixels``, or more memory than they allow; nothing was decoded.
-        BadTensorError: an array that is no picture.
+        ImageDecodeError: the bytes are not an image of an accepted format, or the image is damaged.
+        ImageTooLargeError: the image exceeds ``max_pixels`` or the memory limit; it was not decoded.
+        BadTensorError: the array is not a uint8 picture.
     """
     if isinstance(payload, EncodedImage):
         picture = _decode(payload.data, preprocessing, index, max_pixels)
@@ -66,18 +72,19 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
         picture = _Picture(image, image.size)
         check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
     target = _target(picture.size, preprocessing)
-    _check_pixels(*target, index, max_pixels)  # a thread of an image becomes a very long one
+    _check_pixels(*target, index, max_pixels)  # resizing the shorter side of a very narrow image makes it very long
     image = _resize(_in_color(picture.image, preprocessing), target, picture.box, preprocessing)
     pixels = np.asarray(image)
     return pixels[:, :, None] if preprocessing.channels == GRAY else pixels
 
 
 def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: int) -> _Picture:
+    """Decode an image file; see `prepare` for the arguments and errors."""
     field = f"images[{index}]"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_pixels(image.width, image.height, index, max_pixels)
-            # Before the orientation is read, for which Pillow decodes a PNG.
+            # This check comes first, since Pillow decodes a PNG completely to read its orientation.
             check_memory(image.size, _target(image.size, preprocessing), preprocessing.filter, index, max_pixels)
             if preprocessing.fast and image.format in {"JPEG", "MPO"}:
                 return _decode_reduced(image, preprocessing)
@@ -86,19 +93,19 @@ def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: i
     except (UnidentifiedImageError, _pixels.UnknownRangeError) as error:
         _refuse_truncated(data, error, index)
         cause = "samples" if isinstance(error, _pixels.UnknownRangeError) else "no_image"
-        why = f"{error}; send a float array" if cause == "samples" else f"no image; {', '.join(FORMATS)} are read"
+        why = f"{error}; send a float array" if cause == "samples" else f"no image; expected {', '.join(FORMATS)}"
         message = f"{field}: {len(data)} bytes: {why}"
         raise ImageDecodeError(message, field=field, index=index, formats=list(FORMATS), cause=cause) from error
     except (ImageTooLargeError, MemoryError):
         raise
-    except Exception as error:  # a damaged file makes Pillow's readers raise whatever they meet
+    except Exception as error:  # for a damaged file, Pillow's readers raise exceptions of many types
         _refuse_truncated(data, error, index)
         message = f"{field}: the image is damaged ({type(error).__name__})"
         raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
 
 
 def _decode_reduced(image: Image.Image, preprocessing: Preprocessing) -> _Picture:
-    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size by scaling its DCT, where that leaves enough pixels."""
+    """Decode a JPEG at 1/2, 1/4 or 1/8 of its size by scaling its DCT, if that leaves enough pixels."""
     orientation = _pixels.orientation_of(image)
     is_on_its_side = orientation in _ON_ITS_SIDE
     size = image.size[::-1] if is_on_its_side else image.size
@@ -109,7 +116,7 @@ def _decode_reduced(image: Image.Image, preprocessing: Preprocessing) -> _Pictur
 
 
 def _turned_box(box: Box, size: Size, orientation: int) -> Box:
-    """Return where the box of a stored image lies in the upright one, whose size is given."""
+    """Convert a box from the stored image to the upright image, which has the given size."""
     x0, y0, x1, y1 = (box[1], box[0], box[3], box[2]) if orientation in _ON_ITS_SIDE else box
     if orientation in _FLIPPED_ACROSS:
         x0, x1 = size[0] - x1, size[0] - x0
@@ -119,7 +126,7 @@ def _turned_box(box: Box, size: Size, orientation: int) -> Box:
 
 
 def _refuse_truncated(data: bytes, error: Exception, index: int) -> None:
-    """Raise `ImageDecodeError` where the file is empty or ends too soon; ``error`` is Pillow's."""
+    """Raise `ImageDecodeError` if the file is empty or truncated; ``error`` is the exception that Pillow raised."""
     field = f"images[{index}]"
     if not data:
         message = f"{field}: the image is empty: 0 bytes"
@@ -130,19 +137,25 @@ def _refuse_truncated(data: bytes, error: Exception, index: int) -> None:
 
 
 def _in_color(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Return the image in RGB or luminance (ITU-R 601), its transparency on the background."""
+    """Convert the image to RGB or luminance (ITU-R 601), with transparency composited over the background."""
     if image.mode == "RGBA":
         background = Image.new("RGB", image.size, preprocessing.background)
         background.paste(image, mask=image.getchannel("A"))
         image = background
     mode = "L" if preprocessing.channels == GRAY else "RGB"
-    return image if image.mode == mode else image.convert(mode)  # which would be a copy
+    return image if image.mode == mode else image.convert(mode)  # converting to the same mode would copy
 
 
 def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
+    """Return the image of a uint8 array, H×W, H×W×1, H×W×3 or H×W×4.
+
+    Raises:
+        BadTensorError: the array has another dtype or shape.
+        ImageTooLargeError: the array has more than ``max_pixels`` pixels.
+    """
     field = f"images[{index}]"
     if array.dtype != np.uint8:
-        message = f"{field}: pixels are uint8, not {array.dtype}; a model's own input is a float array"
+        message = f"{field}: expected uint8 pixels or a float array of the model's own input, got {array.dtype}"
         raise BadTensorError(message, field=field, expected="uint8 or float", got=array.dtype.name)
     if not _pixels.is_picture(array.shape):
         shape = list(array.shape)
@@ -153,6 +166,7 @@ def _from_array(array: Array, index: int, max_pixels: int) -> Image.Image:
 
 
 def _check_pixels(width: int, height: int, index: int, max_pixels: int) -> None:
+    """Raise `ImageTooLargeError` if an image has more than ``max_pixels`` pixels."""
     if width * height > max_pixels:
         raise ImageTooLargeError(
             f"images[{index}] has {width}×{height} pixels; the limit is {max_pixels} in all",
@@ -173,22 +187,23 @@ def _resize(image: Image.Image, target: Size, box: Box | None, preprocessing: Pr
     elif columns:
         image = image.crop((columns[0], 0, columns[1], image.height))
     if isinstance(preprocessing.resize, Letterbox):
-        image = _boxed(image, preprocessing.resize)
+        image = _letterbox(image, preprocessing.resize)
     return _crop(image, preprocessing)
 
 
 def _kept(size: int, crop: int) -> tuple[int, int]:
-    """Return the first and last column that a centre crop leaves of this many."""
+    """Return the range of columns, start and end, that a centre crop keeps of ``size`` columns."""
     left = max((size - crop) // 2, 0)
     return left, min(left + crop, size)
 
 
 def _resample(image: Image.Image, size: Size, name: str, box: Box, columns: tuple[int, int]) -> Image.Image:
-    """Resize the box to this size and return these columns of the result.
+    """Resize the box of an image to ``size`` and return a range of columns of the result.
 
-    Pillow keeps 8 bits between the two directions, and from version 13 on it chooses which comes first by the sizes.
-    Here it is the horizontal one, as before that version, but for strips of which it would make gigabytes. Columns do
-    not depend on each other vertically, so leaving some out does not change a bit of the others.
+    Pillow rounds to 8 bits between the horizontal and the vertical pass, so that their order changes the result. Since
+    version 13, Pillow chooses the order by the sizes. Here the horizontal pass always comes first, as in earlier
+    versions, except for narrow strips, where the intermediate image would take gigabytes. The vertical pass treats each
+    column on its own, so that omitting columns does not change the others.
     """
     left, right = columns
     if name == "nearest":
@@ -203,7 +218,7 @@ def _resample(image: Image.Image, size: Size, name: str, box: Box, columns: tupl
 
 
 def _target(size: Size, preprocessing: Preprocessing) -> Size:
-    """Width and height that an image of this size is resized to."""
+    """Return the width and height to which an image of this size is resized."""
     width, height = size
     match preprocessing.resize:
         case None:
@@ -217,15 +232,15 @@ def _target(size: Size, preprocessing: Preprocessing) -> Size:
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
-def _boxed(image: Image.Image, box: Letterbox) -> Image.Image:
-    """The image in the middle of the box."""
+def _letterbox(image: Image.Image, box: Letterbox) -> Image.Image:
+    """Centre the image in the box and fill the rest."""
     boxed = Image.new(image.mode, (box.width, box.height), (box.fill,) * len(image.getbands()))
     boxed.paste(image, _centre(boxed.size, image.size))
     return boxed
 
 
 def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Return the centre of the image; a smaller image is put on black."""
+    """Crop the centre of the image; a smaller image is padded with black."""
     if preprocessing.center_crop is None:
         return image
     height, width = preprocessing.center_crop
@@ -234,5 +249,5 @@ def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 
 
 def _centre(size: Size, part: Size) -> Size:
-    """Where the part begins that lies in the middle; negative where it is the larger one."""
+    """Return the left and top of a centred part; they are negative if the part is larger than ``size``."""
     return (size[0] - part[0]) // 2, (size[1] - part[1]) // 2

@@ -1,4 +1,4 @@
-"""The statistics of each image -> those of all of them."""
+"""Combine the statistics of single images into those of a whole request."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from layertap.types import Array, LayerStatistics
 from layertap_server.graph import COLUMNS
 
 
-def summarized(layer: str, summary: Array, channels: Array, *, has_channels: bool) -> LayerStatistics:
-    """One layer's statistics out of its summary, N×10 as `COLUMNS` says, and its largest values a channel, N×C.
+def summarize(layer: str, summary: Array, channels: Array, *, has_channels: bool) -> LayerStatistics:
+    """Combine the statistics of a layer over N images.
 
-    Means and variances of images are joined as in Chan et al. 1979. A layer without a finite value has NaN for them.
+    Means and variances are combined as in Chan et al. 1979.
+
+    Args:
+        layer: the layer's name.
+        summary: statistics of each image, N×10, with the columns of ``COLUMNS``.
+        channels: largest absolute value of each channel in each image, N×C; a channel of zeros only counts as dead.
+        has_channels: whether the layer has a channel axis; otherwise the number of dead channels is 0.
+
+    Returns:
+        The statistics of the layer. Minimum, maximum, mean and standard deviation are NaN if no value is finite.
     """
     columns = dict(zip(COLUMNS, summary.astype(np.float64).T, strict=True))
     finite = columns["finite"]

@@ -1,18 +1,20 @@
-"""Telling a file that ends too soon, such as half a download, from one that is damaged or no image."""
+"""Distinguish a truncated image file, such as an incomplete download, from a damaged file or one that is no image."""
 
 from __future__ import annotations
 
 _BYTE_ORDERS = {b"II*\0": "little", b"MM\0*": "big"}
+"""Byte order by the first four bytes of a TIFF file."""
 _ENTRY_BYTES = 12
-"""Of a TIFF directory: each entry, behind a count of two bytes and before the next directory's offset."""
+"""Bytes per entry of a TIFF directory. A count of 2 bytes precedes the entries; the next directory's offset follows."""
 
 _TYPE_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+"""Bytes of one value by TIFF field type; types that are not listed have 1 byte."""
 _INLINE_BYTES = 4
-"""Values of a TIFF's entry that are longer lie elsewhere in the file, and the entry holds their offset."""
+"""Maximum bytes of values stored in a TIFF entry itself; for longer values the entry holds their offset in the file."""
 
 
 def is_truncated(data: bytes, error: Exception) -> bool:
-    """Return whether an image file that raised ``error`` when it was decoded ends before its own headers say."""
+    """Return whether an image file whose decoding raised ``error`` is shorter than its own headers state."""
     if "truncated" in str(error).lower():
         return True
     if data[:4] == b"RIFF":
@@ -27,7 +29,7 @@ def is_truncated(data: bytes, error: Exception) -> bool:
 
 
 def _ends_before_its_directory(data: bytes) -> bool:
-    """Return whether a TIFF lacks a part of its first directory, which many programs write at the end."""
+    """Return whether a TIFF file lacks a part of its first directory, which many programs write at the file's end."""
     order = _BYTE_ORDERS[data[:4]]
 
     def number(at: int, size: int) -> int:

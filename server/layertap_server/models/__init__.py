@@ -1,0 +1,1 @@
+"""Models: repository, loading, manifest, preprocessing, shape probe and trial at loading."""

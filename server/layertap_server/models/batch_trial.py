@@ -1,7 +1,8 @@
-"""A trial run when a model is loaded: does an image's result depend on the image beside it?
+"""Trial at loading: find out whether the result of an image depends on the other images of its run.
 
-The graph tells for most layers (`graph.batch_axis`). The trial decides the others, and checks the model's outputs: two
-images of noise run together and apart. Sums in another order differ in their last bits, which is not mixing.
+The graph decides this for most layers (``graph.batch_axis``). The trial decides it for the other layers and checks the
+model's outputs: it runs two images of noise together and apart, and compares the results with a tolerance, since sums
+in another order differ in their last bits.
 """
 
 from __future__ import annotations
@@ -22,37 +23,44 @@ from layertap_server.runtime import Runtime, Session, SessionError
 log = logging.getLogger(__name__)
 
 SIZES_TO_TRY = ((224, 224), (64, 64), (32, 32))
-"""Heights and widths for a model that takes images of any size and whose model.yaml names none."""
+"""Heights and widths to try for a model that takes any image size and whose ``model.yaml`` names none."""
 MOST_SECONDS = 20.0
-"""Longest that one run may take; a slower model counts as not tried."""
+"""Maximum seconds of one run; a slower model counts as not tried."""
 MOST_BYTES = 256 * 2**20
-"""Bytes of the layers that are compared for one image."""
+"""Maximum bytes per image of the layers that are compared."""
 TOLERANCE = {"float16": 2e-2}
+"""Tolerance by dtype, in the unit of `DEFAULT_TOLERANCE`."""
 DEFAULT_TOLERANCE = 1e-3
-"""Largest difference of values in parts of the image's largest one; a scale of another image changes more."""
+"""Maximum difference as a fraction of the largest absolute value; a scale taken from another image changes more."""
 SHARE_OF_INTEGERS = 0.01
-"""Part of integer values that may differ by more than one step: rounding flips a few."""
+"""Fraction of integer values that may differ by more than one step, since rounding changes a few values."""
 
 SEEN = APART
-DIFFERS = Verdict(Mixing.REQUEST, "images differed when they ran together in a trial at loading")
-FAILS = Verdict(Mixing.RUN, "two images did not run together in a trial at loading, and one did")
-NOT_TRIED = "neither the graph nor a trial at loading tells whether the images of a run are kept apart"
+"""Verdict on a layer whose results are the same together and apart."""
+DIFFERS = Verdict(Mixing.REQUEST, "the results of images changed when they ran together in a trial at loading")
+"""Verdict on a layer whose results differ."""
+FAILS = Verdict(Mixing.RUN, "one image ran and two together failed in a trial at loading")
+"""Verdict on the layers of a model that cannot run two images together."""
+NOT_TRIED = "neither the graph nor a trial at loading shows whether the results of an image depend on other images"
+"""Reason to treat an undecided layer as one that mixes images."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A model, opened with the layers that are compared as its outputs."""
+    """An opened model whose outputs are the layers to compare."""
 
     session: Session
     graph: ModelGraph
     input_name: str
     size: tuple[int, int]
+    """Height and width of the images."""
 
     def together(self, names: Sequence[str]) -> list[Array]:
+        """Run both images together; a fixed batch is padded with the second image."""
         return self._run(names, [0, *[1] * (self._batch - 1)])
 
     def apart(self, names: Sequence[str]) -> Iterator[list[Array]]:
-        """Yield the runs of each image alone, or of the first beside others where the batch has a fixed size."""
+        """Yield the run of each image alone; with a fixed batch, one run of the first image with different others."""
         if self.graph.fixed_batch:
             yield self._run(names, [0, *[2] * (self._batch - 1)])
         else:
@@ -61,9 +69,11 @@ class _Trial:
 
     @property
     def _batch(self) -> int:
+        """Number of images in a run of both images."""
         return self.graph.fixed_batch or 2
 
     def _run(self, names: Sequence[str], images: Sequence[int]) -> list[Array]:
+        """Run the model on the noise images with these numbers and return the named outputs."""
         inputs = {}
         for info in self.graph.inputs:
             is_image = info.name == self.graph.image_input.name
@@ -77,13 +87,13 @@ class _Trial:
 
 
 def _noise(shape: Sequence[int], dtype: str, image: int) -> Array:
-    """Return one image of noise; later ones have a larger range, so that a scale taken from both shows."""
+    """Return noise for an image number; the range grows with the number, so that a scale taken across images shows."""
     values = np.random.default_rng(image).random(shape) * (1 + 3 * image)
     return values.astype(dtype)
 
 
 def learn_batching(model: LoadedModel, runtime: Runtime) -> None:
-    """Try the layers of which the graph does not tell, and the outputs, and give the planner what was seen."""
+    """Try the layers that the graph does not decide, and the outputs, and pass the verdicts to the planner."""
     for size in _sizes(model):
         input_ = PlanInput(pictures=False, size=size)
         try:
@@ -92,15 +102,16 @@ def learn_batching(model: LoadedModel, runtime: Runtime) -> None:
         except LayertapError:
             continue
         outputs = [info.name for info in graph.outputs if _is_tappable(graph, info.name)]
-        tried = _tried(graph, runtime, size, undecided, outputs)
+        tried = _try_layers(graph, runtime, size, undecided, outputs)
         if tried is not None:
             model.planner.learn(tried, input_)
             _report(model, undecided, tried)
             return
-    log.info("model %s: %s; where the graph does not tell, each request runs alone", model.info.name, NOT_TRIED)
+    log.info("model %s: %s; requests for the undecided layers run alone", model.info.name, NOT_TRIED)
 
 
 def _sizes(model: LoadedModel) -> Iterable[tuple[int, int]]:
+    """Return the heights and widths of images to try."""
     size = model.graph.image_size or model.preprocessing.output_size
     if size is not None:
         return [size]
@@ -109,13 +120,14 @@ def _sizes(model: LoadedModel) -> Iterable[tuple[int, int]]:
 
 
 def _is_tappable(graph: ModelGraph, name: str) -> bool:
+    """Return whether the graph has a tappable layer of this name."""
     return any(layer.name == name and layer.tappable for layer in graph.layers)
 
 
-def _tried(
+def _try_layers(
     graph: ModelGraph, runtime: Runtime, size: tuple[int, int], undecided: Sequence[str], outputs: Sequence[str]
 ) -> Mapping[str, Verdict] | None:
-    """Return a verdict for each layer that was compared; None where nothing could be run."""
+    """Return a verdict for each layer that was compared; None if no run succeeded."""
     compared = [*_affordable(graph, undecided), *(name for name in outputs if name not in undecided)]
     if not compared or graph.fixed_batch == 1:
         return {}
@@ -123,14 +135,14 @@ def _tried(
     wrong = [name for name in outputs if seen is not None and seen.get(name) == DIFFERS and name not in undecided]
     if seen is None or not wrong:
         return seen
-    # The graph said that images are kept apart, and they are not: every layer is tried.
+    # The graph's verdict on an output is wrong, so that its verdicts on other layers are not trusted either.
     every = [layer.name for layer in graph.layers if layer.tappable and layer.op_type != "Input"]
     found = _compare(graph, runtime, size, _affordable(graph, every)) or {}
     return {**dict.fromkeys(every, DIFFERS), **found, **seen}
 
 
 def _affordable(graph: ModelGraph, names: Sequence[str]) -> list[str]:
-    """Return the layers, the last first, as far as their values fit into memory."""
+    """Return the layers from the last to the first, without those whose values exceed the rest of `MOST_BYTES`."""
     bytes_of = {layer.name: layer.bytes_per_image or 0 for layer in graph.layers}
     left, kept = MOST_BYTES, []
     for name in reversed(names):
@@ -143,6 +155,7 @@ def _affordable(graph: ModelGraph, names: Sequence[str]) -> list[str]:
 def _compare(
     graph: ModelGraph, runtime: Runtime, size: tuple[int, int], names: Sequence[str]
 ) -> dict[str, Verdict] | None:
+    """Run the images together and apart and return a verdict for each layer; None if the single runs fail."""
     compiled = compile_plan(graph, [(name, ()) for name in names], front=None, image_size=None)
     try:
         trial = _Trial(runtime.open(compiled.model, graph.weights_folder), graph, compiled.input_name, size)
@@ -161,13 +174,14 @@ def _compare(
 
 
 def _agree(together: Array, apart: Sequence[Array]) -> bool:
-    """Return whether each image alone gives what it gives in company."""
+    """Return whether the results of each image are the same in the joint run and in its own run."""
     if together.ndim == 0 or len(together) < len(apart):
         return False
     return all(_is_close(together[index], alone[0]) for index, alone in enumerate(apart) if alone.ndim and len(alone))
 
 
 def _is_close(a: Array, b: Array) -> bool:
+    """Return whether two results are equal within the tolerance; their non-finite values must coincide."""
     if a.shape != b.shape:
         return False
     if a.dtype.kind != "f":
@@ -182,6 +196,7 @@ def _is_close(a: Array, b: Array) -> bool:
 
 
 def _report(model: LoadedModel, undecided: Sequence[str], tried: Mapping[str, Verdict]) -> None:
+    """Log the layers that remain undecided and the number of layers that mix images."""
     left = [name for name in undecided if name not in tried]
     mixed = [name for name, verdict in tried.items() if verdict.mixing is Mixing.REQUEST]
     if left:

@@ -1,4 +1,4 @@
-"""Files of the models folder that look like models and are not served: each with the reason and what would be right."""
+"""Find files of the models folder that look like models and are not served, with the reason and the correction."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from layertap_server.models.manifest import FILE_NAME, read_manifest
 
 ONNX_FILE = "model.onnx"
 MISSPELLED = ("model.yml", "models.yaml", "models.yml", "model.json")
+"""File names that are probably meant to be ``model.yaml``."""
 DEEPEST = 3
-"""Folders below the models folder that are looked into."""
+"""Maximum depth of the folders that are searched, counted from the models folder."""
 
 
 def ignored_files(models: Path) -> Iterator[tuple[str, str]]:
-    """Yield the path of each ignored file, relative to the models folder, and the reason.
+    """Yield the path of each ignored file, relative to the models folder, with the reason and the correction.
 
     Raises:
         OSError: the models folder cannot be listed.
@@ -23,14 +24,20 @@ def ignored_files(models: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(models.iterdir()):
         if path.suffix == ".onnx" and path.is_file():
             name = path.stem or "model"
-            yield path.name, f"a model is a folder; move it to {name}/{ONNX_FILE}"
+            yield path.name, f"a model must have its own folder; move it to {name}/{ONNX_FILE}"
         elif path.is_dir() and path.name.isprintable():
             for file, reason in _ignored_of(path, path, _named_file(path)):
                 yield str(file.relative_to(models)), reason
 
 
 def _ignored_of(home: Path, folder: Path, named: str) -> Iterator[tuple[Path, str]]:
-    """The ignored files of a model's folder or of a folder in it; ``named`` is the model's file as it is configured."""
+    """Yield the ignored files of a folder and the folders in it.
+
+    Args:
+        home: the model's folder.
+        folder: the model's folder or a folder in it.
+        named: the configured name of the model's file.
+    """
     try:
         paths = sorted(folder.iterdir())
     except OSError:  # the repository lists such a model as failed
@@ -46,15 +53,16 @@ def _ignored_of(home: Path, folder: Path, named: str) -> Iterator[tuple[Path, st
 
 
 def _reason(home: Path, path: Path, named: str, *, holds_models: bool) -> str:
+    """Return why an ONNX file is ignored and how to correct it."""
     if not holds_models:
         right = f"{home.name}/{ONNX_FILE} or {home.name}/1/{ONNX_FILE}"
-        return f"a model's file lies in the model's folder or in a numbered version of it; move it to {right}"
+        return f"a model's file must be in the model's folder or in a numbered version folder; move it to {right}"
     right = f"rename it, or write 'source: {{onnx: {path.name}}}' in {home.name}/{FILE_NAME}"
     return f"the model's file is called {named}; {right}"
 
 
 def _named_file(home: Path) -> str:
-    """The name of the model's file: what ``model.yaml`` says, where it can be read."""
+    """Return the name of the model's file from ``model.yaml``, or the default if that cannot be read."""
     try:
         return read_manifest(home / FILE_NAME).onnx
     except ManifestError:
@@ -62,4 +70,5 @@ def _named_file(home: Path) -> str:
 
 
 def _is_version(path: Path) -> bool:
+    """Return whether the name of a folder is a version number."""
     return path.name.isascii() and path.name.isdigit()

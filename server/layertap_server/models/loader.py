@@ -1,4 +1,4 @@
-"""A model's folder on disk -> a model that can be run."""
+"""Load a model from its folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from layertap_server.config.yaml_document import ManifestError
 from layertap_server.graph import ModelGraph
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
-from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fitted
+from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
 from layertap_server.models.scratch import ScratchFolder
 from layertap_server.planning.planner import Planner
 from layertap_server.planning.selectors import Selectors
@@ -26,44 +26,49 @@ from layertap_server.planning.selectors import Selectors
 log = logging.getLogger(__name__)
 
 ONNX_FILE = "model.onnx"
+"""Default name of a model's ONNX file."""
 ONLY_VERSION = "1"
-"""What a model is called that has no folders of versions."""
+"""Version of a model that has no version folders."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""Pattern of a valid model name."""
 _keys = itertools.count(1)
+"""Source of the keys of loaded models."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One model that can be run."""
+    """One loaded version of a model."""
 
     key: int
-    """Unique for each load."""
+    """Key that is unique for each load."""
     info: ModelInfo
     graph: ModelGraph
     planner: Planner
     preprocessing: Preprocessing
     max_batch: int
-    """How many images run at once; 1 where the graph insists."""
+    """Maximum images in one run; for a graph with a fixed batch, that batch."""
     max_delay_seconds: float
-    """How long the first request of a batch waits for others."""
+    """Maximum time that the first request of a batch waits for others."""
     scratch: ScratchFolder
-    """Holds the weights file."""
+    """Folder of the weights file."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where the files of one version lie."""
+    """Location of the files of one version."""
 
     home: Path
+    """Model's folder."""
     version: str
+    """Version, which is also the name of the version's folder."""
     follow_links: bool = False
     """Whether symbolic links may lead out of the model's folder."""
 
     def path(self, name: str) -> Path:
-        """Return the version's own file where it has one, else the one beside it.
+        """Return the path of a file in the version's folder or, if it is not there, in the model's folder.
 
         Raises:
-            ManifestError: it is no file, or a link that leads out of the model's folder.
+            ManifestError: the path is not a file, or a link that leads out of the model's folder.
         """
         own = self.home / self.version / name
         path = own if own.exists() else self.home / name
@@ -75,44 +80,52 @@ class ModelFiles:
         return path
 
 
-Observe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
-"""Opens a model's first session and completes its types, for images of this size; see `observation`."""
+Probe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
+"""Function that opens a model's first session and completes its types, for an image size; see ``shape_probe``."""
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How models are loaded."""
+    """Options for loading models."""
 
     native: graph.Native = field(default_factory=graph.InProcess)
-    """Runs the code that a model's file may end: a server does so in child processes."""
-    observe: Observe = lambda model, _: model
+    """Runner of native code, which a model's file may crash; a server runs it in child processes."""
+    probe: Probe = lambda model, _: model
+    """Shape probe; by default, types remain as inferred."""
     most_bytes: int = graph.MOST_BYTES
-    """Largest size of a model's weights and constants."""
+    """Maximum bytes of a model's weights and constants."""
     follow_links: bool = False
     """Whether symbolic links may lead out of the models folder."""
 
 
 def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: LoadOptions | None = None) -> LoadedModel:
-    """Load one version of the model whose folder is ``home``.
+    """Load one version of a model.
 
-    What a version has in its own folder (``home/3``) wins over what lies beside it for all versions.
+    A file in the version's folder (such as ``home/3``) takes precedence over the file of the same name in the model's
+    folder, which holds for all versions.
+
+    Args:
+        home: the model's folder, whose name is the model's name.
+        device: name of the device, for the model's description.
+        version: the version to load.
+        options: options for loading.
 
     Raises:
-        ManifestError, GraphError, LayertapError: it cannot be used; says why.
+        ManifestError, GraphError, LayertapError: the model cannot be loaded; the message states the reason.
     """
     options = options or LoadOptions()
     if not MODEL_NAME.fullmatch(home.name):
-        raise ManifestError("a model's name has letters, digits, '.', '_' and '-' only")
+        raise ManifestError("a model's name must consist of letters, digits, '.', '_' and '-', at most 128 in all")
     if not options.follow_links and not home.resolve().is_relative_to(home.parent.resolve()):
         raise ManifestError("its folder is a link out of the models folder; --follow-links allows such links")
     files = ModelFiles(home, version, options.follow_links)
     manifest = read_manifest(files.path(FILE_NAME)) if files.path(FILE_NAME).is_file() else Manifest()
     scratch = ScratchFolder()
     model = _read(files, manifest, scratch, options)
-    model, surgery = _operated(model, manifest)
+    model, surgery = _apply_surgery(model, manifest)
     if surgery:
-        model = options.observe(model, manifest.preprocessing.output_size)
-    preprocessing = _fitted(manifest, model)
+        model = options.probe(model, manifest.preprocessing.output_size)
+    preprocessing = _fit_preprocessing(manifest, model)
     size = preprocessing.output_size
     layers = (graph.at_size(model, size) if size else model).layers
     model = replace(model, native=model.native.for_requests())
@@ -144,7 +157,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
 
 
 def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options: LoadOptions) -> ModelGraph:
-    """Read the model: of a file, or built of the layers that ``model.yaml`` lists."""
+    """Read the model from its file, or build it from the layers that ``model.yaml`` lists."""
     image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
     size, network = manifest.preprocessing.output_size, manifest.network
     if network is None:
@@ -155,14 +168,14 @@ def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options
         proto = build(network, files.home.name, size, weights)
         model = graph.read(proto, scratch.path, image, options.native)
     graph.check_size(model.constant_bytes, options.most_bytes)
-    return options.observe(model, size)
+    return options.probe(model, size)
 
 
-def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
-    """The model after its surgery, rule by rule, and what was done.
+def _apply_surgery(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
+    """Apply the surgery rules in order; return the changed model and a line about each change.
 
     Raises:
-        ManifestError: a rule names no layer or does not fit; says which line.
+        ManifestError: a rule names no layer, or its head does not fit; the message states the line.
     """
     done: list[str] = []
     for rule in manifest.surgery:
@@ -180,7 +193,7 @@ def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[
         except LayertapError as error:
             raise ManifestError(f"{rule.where}: {error.message}") from error
         if not report:
-            raise ManifestError(f"{rule.where}: that is an input, which no operator makes")
+            raise ManifestError(f"{rule.where}: that is an input; surgery needs a layer that an operator computes")
         model = graph.reread(model, proto)
         done += report
     for line in done:
@@ -188,14 +201,24 @@ def _operated(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[
     return model, tuple(done)
 
 
-def _fitted(manifest: Manifest, model: ModelGraph) -> Preprocessing:
+def _fit_preprocessing(manifest: Manifest, model: ModelGraph) -> Preprocessing:
+    """Complete the preprocessing from the graph.
+
+    Raises:
+        ManifestError: the preprocessing contradicts the graph.
+    """
     try:
-        return fitted(manifest.preprocessing, model)
+        return fit_to_graph(manifest.preprocessing, model)
     except PreprocessingError as error:
         raise ManifestError(f"{FILE_NAME}: {error}") from error
 
 
 def _labels(files: ModelFiles, manifest: Manifest) -> tuple[str, ...]:
+    """Read the class names, one per line; empty if the manifest names no file.
+
+    Raises:
+        ManifestError: the file cannot be read.
+    """
     if not manifest.labels:
         return ()
     try:

@@ -1,4 +1,4 @@
-"""``model.yaml`` -> `Manifest`: what a model's folder says about it, checked key by key."""
+"""Read and check ``model.yaml``, the description of a model in its folder."""
 
 from __future__ import annotations
 
@@ -22,53 +22,65 @@ from layertap_server.models.preprocessing import (
 )
 
 FILE_NAME = "model.yaml"
+"""Name of the file in a model's folder."""
 WHITE = 255.0
 """Largest value of a color channel of the background."""
 
 
 @dataclass(frozen=True, slots=True)
 class SurgeryRule:
-    """One entry of ``surgery``: which layers, the head, and whether it replaces them or comes behind."""
+    """One entry of ``surgery``."""
 
     match: str
+    """Selector of the layers to change."""
     head: str
+    """Blocks to apply."""
     replaces: bool
+    """Whether the head replaces each layer; otherwise it is inserted after the layer."""
     where: str
-    """The file, the line and the match."""
+    """File, line and selector, for messages."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``model.yaml`` says; the defaults are what a bare ``model.onnx`` gets."""
+    """Content of ``model.yaml``; the defaults apply to a model without one."""
 
     description: str = ""
     license: str = ""
     onnx: str = "model.onnx"
+    """Name of the ONNX file."""
     network: Network | None = None
-    """The layers of a configured model, which has no ONNX file."""
+    """Layers of a configured model, which has no ONNX file; None for a model with an ONNX file."""
     preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(assumed=True))
     labels: str = ""
-    """The file of class names, one a line."""
+    """Name of the file of class names, one per line; empty for none."""
     stages: tuple[str, ...] = ()
+    """Selectors of the layers at which the stages end; if empty, stages are derived from the shapes."""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    """Selectors of single layers by alias."""
     heads: Mapping[str, str] = field(default_factory=dict)
-    """Name -> tap expression."""
+    """Tap expressions by name."""
     default_taps: tuple[str, ...] = ()
+    """Taps of a request without taps."""
     max_batch: int = 8
+    """Maximum images in one run."""
     max_delay_ms: int = 0
+    """Maximum milliseconds that the first request of a batch waits for others."""
     surgery: tuple[SurgeryRule, ...] = ()
+    """Changes of the model, in order."""
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a file.
+    """Read and check a ``model.yaml`` file.
 
     Raises:
-        ManifestError: no YAML, an unknown key, a value of the wrong kind; says where.
+        ManifestError: the file is not valid YAML, or has an unknown key or a wrong value; the message states the line.
     """
     return _manifest(read_document(path))
 
 
 def _manifest(top: Section) -> Manifest:
+    """Convert the document to a manifest."""
     top.known(
         *("description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads"),
         *("surgery", "batching"),
@@ -96,21 +108,24 @@ def _manifest(top: Section) -> Manifest:
 
 
 def _surgery(top: Section) -> tuple[SurgeryRule, ...]:
+    """Return the rules of the key ``surgery``."""
     if not isinstance(top.values.get("surgery") or [], list):
         raise top.error("surgery", "surgery must be a list of {match: …, with: …} or {match: …, insert: …}")
     return tuple(_rule(Section(top.file, rule, "surgery")) for rule in top.values.get("surgery") or ())
 
 
 def _rule(section: Section) -> SurgeryRule:
+    """Convert one entry of ``surgery`` to a rule."""
     section.known("match", "with", "insert")
     match, replacement, inserted = (section.text(key) for key in ("match", "with", "insert"))
     if not match or bool(replacement) == bool(inserted):
-        raise section.error("match", "a surgery has match, and either with or insert")
+        raise section.error("match", "an entry of surgery must have match, and either with or insert")
     where = f"{section.where()}: surgery of {match!r}"
     return SurgeryRule(match, replacement or inserted, bool(replacement), where)
 
 
 def _file_name(section: Section | None, key: str, default: str) -> str:
+    """Return a file name that must not contain a folder."""
     name = section.text(key, default) if section else default
     if section and name and Path(name).name != name:
         raise section.error(key, f"{key} must name a file in the model's own folder, not {name!r}")
@@ -118,6 +133,7 @@ def _file_name(section: Section | None, key: str, default: str) -> str:
 
 
 def _preprocessing(section: Section | None) -> Preprocessing:
+    """Convert the section ``input`` to a preprocessing; without the section, the preprocessing is assumed."""
     if section is None:
         return Preprocessing(assumed=True)
     section.known("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
@@ -141,6 +157,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
 
 
 def _resize(section: Section) -> Resize | None:
+    """Convert the section ``resize``; None if it names no size."""
     section.known("shorter_side", "size", "letterbox", "fill", "filter")
     named = [key for key in ("shorter_side", "size", "letterbox") if key in section.values]
     if len(named) > 1:
@@ -156,6 +173,7 @@ def _resize(section: Section) -> Resize | None:
 
 
 def _normalization(section: Section) -> Normalization:
+    """Convert the keys ``color`` and ``normalize`` of the section ``input``."""
     color = section.choice("color", ("rgb", "bgr", "gray"), "rgb")
     count, bgr = GRAY if color == "gray" else COLOR, color == "bgr"
     normalize = None if section.is_none("normalize") else section.section("normalize")

@@ -1,4 +1,4 @@
-"""How an image becomes a model's input, as data: what ``model.yaml`` says, or what is assumed where it says nothing."""
+"""Preprocessing of images as data: the values of ``model.yaml``, or assumed values if it states none."""
 
 from __future__ import annotations
 
@@ -9,83 +9,93 @@ from layertap.types import Layout
 from layertap_server.graph import ModelGraph, Normalization
 
 FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+"""Names of the resizing filters."""
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
-"""What most networks were trained with (torchvision's means and deviations, for pixels of 0 to 255)."""
+"""Means and standard deviations of ImageNet for pixels from 0 to 255, as in torchvision, used by most networks."""
 GRAY, COLOR = 1, 3
+"""Number of channels of luminance and of RGB images."""
 _UNIT_RANGE = Normalization(mean=(0.0,), std=(255.0,))
+"""Normalization of luminance to values from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShorterSide:
-    """So that the shorter side has so many pixels; the aspect ratio stays."""
+    """Resizing of the shorter of height and width to a number of pixels, with the aspect ratio kept."""
 
     pixels: int
 
     def __str__(self) -> str:
+        """Return the step in words."""
         return f"resize the shorter side to {self.pixels}"
 
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """To this size, whatever the aspect ratio."""
+    """Resizing to a fixed height and width, without regard to the aspect ratio."""
 
     height: int
     width: int
 
     def __str__(self) -> str:
+        """Return the step in words."""
         return f"resize to {self.height}×{self.width}"
 
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """So that all of the image fits in; what is left on both sides is filled."""
+    """Resizing to fit into a fixed height and width, with the aspect ratio kept and the margins filled."""
 
     height: int
     width: int
     fill: int = 114
-    """Of every channel; 114 is what the YOLO networks were trained with."""
+    """Value of every channel in the margins, 0 to 255; the YOLO networks were trained with 114."""
 
     def __str__(self) -> str:
+        """Return the step in words."""
         return f"fit into {self.height}×{self.width}, filled with {self.fill}"
 
 
 Resize: TypeAlias = ShorterSide | Exact | Letterbox
+"""A way to resize an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """Resize, crop the centre, then colours and numbers."""
+    """Steps from an image to a model's input: resize, crop the centre, convert colours, normalize."""
 
     resize: Resize | None = None
+    """Resizing; None to keep the size of the image."""
     filter: str = "bilinear"
+    """Name of the resizing filter."""
     center_crop: tuple[int, int] | None = None
-    """Height and width."""
+    """Height and width of the centre crop; None for no crop."""
     background: tuple[int, int, int] = (255, 255, 255)
-    """What shows through where an image is transparent."""
+    """Red, green and blue, 0 to 255, over which transparent images are composited."""
     normalization: Normalization = field(default_factory=Normalization)
+    """Means, standard deviations and channel order."""
     input: str = ""
-    """The model's input that takes images, where it has several that could."""
+    """Name of the model's image input; empty to detect it."""
     layout: Layout | None = None
-    """Of that input, where its shape does not tell."""
+    """Layout of the image input; None to detect it from the shape."""
     fast: bool = False
-    """Whether a large JPEG is decoded at a reduced scale, which changes features a little."""
+    """Whether a large JPEG is decoded at a reduced scale, which changes features slightly."""
     assumed: bool = False
-    """The model says nothing; this is a guess."""
+    """Whether ``model.yaml`` states no preprocessing, so that this one is a guess."""
 
     @property
     def channels(self) -> int:
-        """Of a prepared image: 3 in RGB, or 1 of luminance."""
+        """Number of channels of a prepared image: 3 for RGB, 1 for luminance."""
         return len(self.normalization.mean)
 
     @property
     def output_size(self) -> tuple[int, int] | None:
-        """Height and width of every prepared image; None where they depend on the image."""
+        """Height and width of every prepared image; None if they depend on the image."""
         if self.center_crop or self.resize is None or isinstance(self.resize, ShorterSide):
             return self.center_crop
         return self.resize.height, self.resize.width
 
     def describe(self) -> str:
-        """Return the steps in words, for a person."""
+        """Return the steps as readable text."""
         steps = ["decode large JPEGs at a reduced scale" if self.fast else "decode exactly"]
         steps += [f"{self.resize} ({self.filter})"] if self.resize else []
         if self.center_crop:
@@ -96,20 +106,21 @@ class Preprocessing:
         return ", ".join(steps)
 
     def settling_line(self) -> str:
-        """Return the line of ``model.yaml`` that states an assumed preprocessing, for its author to correct."""
+        """Return the line of ``model.yaml`` that states an assumed preprocessing, for the model's author to correct."""
         size = f"{{size: [{self.resize.height}, {self.resize.width}]}}" if isinstance(self.resize, Exact) else "none"
         mean, std = self.normalization.mean, self.normalization.std
         color = "gray" if self.channels == GRAY else "rgb"
-        normalize = f"{{mean: {_listed(mean)}, std: {_listed(std)}}}" if any(mean) or set(std) != {1.0} else "none"
+        normalize = f"{{mean: {_as_list(mean)}, std: {_as_list(std)}}}" if any(mean) or set(std) != {1.0} else "none"
         return f"input: {{resize: {size}, color: {color}, normalize: {normalize}}}"
 
 
-def _listed(values: tuple[float, ...]) -> str:
+def _as_list(values: tuple[float, ...]) -> str:
+    """Format numbers as a YAML list."""
     return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
 def _formula(normalization: Normalization) -> str:
-    """``(pixel − 127.5) / 127.5``, without what changes nothing: ``pixel / 255``, ``pixel − 128``, ``pixel``."""
+    """Return the normalization as a formula, such as ``(pixel − 127.5) / 127.5``, ``pixel / 255`` or ``pixel``."""
     mean, std = normalization.mean, normalization.std
     if all(value <= 0 for value in mean):
         shift = f" + {_numbers(tuple(abs(value) for value in mean))}" if any(mean) else ""
@@ -121,6 +132,7 @@ def _formula(normalization: Normalization) -> str:
 
 
 def _numbers(values: tuple[float, ...]) -> str:
+    """Format numbers as a list, or as one number if all are equal."""
     texts = [f"{value:g}" for value in values]
     return texts[0] if len(set(texts)) == 1 else f"[{', '.join(texts)}]"
 
@@ -129,11 +141,11 @@ class PreprocessingError(Exception):
     """The preprocessing and the graph contradict each other."""
 
 
-def fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
-    """The preprocessing, with what the model's folder does not say taken from the graph.
+def fit_to_graph(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
+    """Complete a preprocessing with the size and, if it is assumed, the normalization that the graph requires.
 
     Raises:
-        PreprocessingError: it gives another size, or other channels, than the graph takes.
+        PreprocessingError: the size or the channels of prepared images do not fit the graph.
     """
     if preprocessing.assumed:
         preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
@@ -150,22 +162,23 @@ def fitted(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
         return preprocessing
     if preprocessing.resize is None:
         return replace(preprocessing, resize=Exact(height, width))
-    return replace(preprocessing, center_crop=(height, width))  # the aspect ratio stays, as was said
+    return replace(preprocessing, center_crop=(height, width))  # keeps the stated resizing
 
 
 def _check_channels(preprocessing: Preprocessing, model: ModelGraph) -> None:
+    """Raise `PreprocessingError` if the channels of prepared images do not fit the graph."""
     channels = model.image_channels
     if preprocessing.layout is not None and channels not in {-1, 1, 3, 4}:
         raise PreprocessingError(
             f"input: laid out as {preprocessing.layout.value}, the graph takes {channels} channels"
         )
     if not preprocessing.assumed and {channels, preprocessing.channels} == {GRAY, COLOR}:
-        told = f"color gives {preprocessing.channels} channels and the graph takes {channels}"
-        raise PreprocessingError(f"input: {told}; color is rgb, bgr or gray")
+        problem = f"color gives {preprocessing.channels} channels and the graph takes {channels}"
+        raise PreprocessingError(f"input: {problem}; color must be rgb, bgr or gray")
 
 
 def _assumed_normalization(model: ModelGraph) -> Normalization:
-    """Bytes as they are for an input of bytes; ImageNet's statistics for colours, 0 to 1 for luminance."""
+    """Return the assumed normalization: none for a uint8 input, ImageNet's for RGB, 0 to 1 for luminance."""
     is_gray = model.image_channels == GRAY
     if model.image_input.dtype == "uint8":
         count = GRAY if is_gray else COLOR

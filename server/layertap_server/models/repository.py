@@ -1,7 +1,7 @@
-"""The models that are served: by name and version, loaded, replaced and unloaded while requests run.
+"""Repository of the served models by name and version, which can be loaded, replaced and unloaded during requests.
 
-Readers see one immutable table, which a change replaces at once: a request keeps the model that it found until it ends,
-and a model that fails to load leaves the one before it in its place.
+Readers see one immutable table, which each change replaces as a whole. A request therefore keeps its model until it
+ends. If a model fails to reload, the version that was loaded before remains in service.
 """
 
 from __future__ import annotations
@@ -27,57 +27,66 @@ from layertap_server.runtime.shortage import shortage_in
 log = logging.getLogger(__name__)
 
 LATEST = {"", "latest"}
+"""Version names that stand for the highest loaded version."""
 LOADING_RETRY_MS = 500
+"""Milliseconds after which a caller may retry while a model is loading."""
 Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
-"""Every file of a model's folder with its size and time."""
+"""Path, size in bytes and modification time in nanoseconds of every file of a model's folder."""
 
 
 class RepositoryError(Exception):
-    """The folder of models cannot be used at all."""
+    """The models folder does not exist or cannot be read."""
 
 
 class TryOutError(Exception):
-    """A model was read and cannot be run; the message says why."""
+    """A model was read but cannot be run; the message states the reason."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One model of the folder."""
+    """One model of the models folder."""
 
     versions: Mapping[str, LoadedModel | ModelInfo]
-    """The loaded ones, and of those that failed, or were unloaded, what there is to tell."""
+    """Models by version; versions that are loading, failed or unloaded have only their description."""
     fingerprint: Fingerprint
+    """State of the model's folder when it was loaded."""
 
     def loaded(self) -> list[LoadedModel]:
-        """By version, the newest last."""
+        """Return the loaded versions, highest last."""
         found = [model for model in self.versions.values() if isinstance(model, LoadedModel)]
         return sorted(found, key=lambda model: _newness(model.info.version))
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What else happens when models come and go."""
+    """Callbacks for changes of the repository."""
 
     try_out: Callable[[LoadedModel], None] = lambda _: None
-    """Opens and warms a model before it takes traffic; raises `TryOutError` where it cannot be run."""
+    """Opens and warms up a model before it receives requests; raises `TryOutError` if the model cannot be run."""
     retire: Callable[[LoadedModel], None] = lambda _: None
-    """A model takes no new requests any more."""
+    """Called when a model stops receiving new requests."""
     changed: Callable[[], None] = field(default=lambda: None)
-    """The table is another one."""
+    """Called after each change of the table of models."""
     attempted: Callable[[ModelInfo, float], None] = field(default=lambda _info, _seconds: None)
-    """A version was loaded, or failed to, in so many seconds."""
+    """Called after each attempt to load a version, with the outcome and the seconds that it took."""
 
 
 class Repository:
-    """The models of one folder."""
+    """Models of one folder; safe to use from any number of threads."""
 
     def __init__(
         self, folder: Path, device: str, hooks: Hooks | None = None, options: LoadOptions | None = None
     ) -> None:
-        """Load nothing yet.
+        """Create a repository without loading any model.
+
+        Args:
+            folder: the models folder.
+            device: name of the device, for the descriptions of models.
+            hooks: callbacks for changes.
+            options: options for loading models.
 
         Raises:
-            RepositoryError: there is no such folder.
+            RepositoryError: the folder does not exist.
         """
         if not folder.is_dir():
             raise RepositoryError(f"the models folder {folder} does not exist; name one with --models")
@@ -86,22 +95,27 @@ class Repository:
         self._hooks = hooks or Hooks()
         self._options = options or LoadOptions()
         self._ignored: set[str] = set()
-        """Files that the log has named as ignored."""
+        """Ignored files that have been logged."""
         self._entries: Mapping[str, _Entry] = {}
+        """Table of models by name; replaced as a whole, never changed."""
         self._changing = threading.Lock()
-        """Held by whoever loads; readers need none."""
+        """Lock held while the table is changed; readers do not need it."""
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is such a model, be it loaded or not."""
+        """Return whether the repository has a model of this name, loaded or not."""
         return name in self._entries
 
     def get(self, name: str, version: str = "") -> LoadedModel:
-        """The model of this name; ``version`` is a number, or empty or "latest" for the highest that is loaded.
+        """Return a loaded model.
+
+        Args:
+            name: the model's name.
+            version: a version number; empty or "latest" for the highest loaded version.
 
         Raises:
-            UnknownModelError: no such model or version, or it is unloaded.
-            ModelLoadingError: it is not there yet.
-            ModelFailedError: it could not be loaded; says why.
+            UnknownModelError: the model or version does not exist or is unloaded.
+            ModelLoadingError: the model is still being loaded.
+            ModelFailedError: the model could not be loaded; the message states the reason.
         """
         entry = self._entry(name)
         loaded = entry.loaded()
@@ -117,23 +131,27 @@ class Repository:
         if model.state is ModelState.UNLOADED:
             raise UnknownModelError(f"the model {name!r} is unloaded; LoadModel loads it", model=name, version=wanted)
         if model.state is ModelState.LOADING:
-            message = f"the model {name!r} is being loaded; ask again"
+            message = f"the model {name!r} is being loaded; retry in {LOADING_RETRY_MS} ms"
             raise ModelLoadingError(message, model=name, retry_after_ms=LOADING_RETRY_MS)
         raise ModelFailedError(f"the model {name!r} could not be loaded: {model.reason}", model=name, why=model.reason)
 
     def info(self, name: str, version: str = "") -> ModelInfo:
-        """What there is to tell of a model, a failed one too."""
+        """Return the description of a model, including one that failed, is loading or is unloaded.
+
+        Raises:
+            UnknownModelError: the model or version does not exist.
+        """
         entry = self._entry(name)
         try:
             return self.get(name, version).info
         except (ModelFailedError, ModelLoadingError, UnknownModelError):
-            told = entry.versions.get(max(entry.versions, key=_newness) if version in LATEST else version)
-            if isinstance(told, ModelInfo):
-                return told
+            info = entry.versions.get(max(entry.versions, key=_newness) if version in LATEST else version)
+            if isinstance(info, ModelInfo):
+                return info
             raise
 
     def infos(self) -> list[ModelInfo]:
-        """Every version of every model, without its labels."""
+        """Return the descriptions of all versions of all models, without labels, by name and version."""
         models = [model for entry in self._entries.values() for model in entry.versions.values()]
         infos = [model.info if isinstance(model, LoadedModel) else model for model in models]
         return sorted(
@@ -141,10 +159,11 @@ class Repository:
         )
 
     def loaded(self) -> list[LoadedModel]:
+        """Return all loaded versions of all models."""
         return [model for entry in self._entries.values() for model in entry.loaded()]
 
     def load_all(self) -> None:
-        """Load every model of the folder; one that fails is listed with its reason, and the others serve.
+        """Load every model of the folder; a model that fails is listed with the reason and does not stop the others.
 
         Raises:
             RepositoryError: the folder cannot be read.
@@ -158,12 +177,12 @@ class Repository:
         self._log_ignored()
 
     def load(self, name: str) -> ModelInfo:
-        """Loads or reloads a model with all its versions; requests under way end on what they began with.
+        """Load or reload all versions of a model; requests in progress finish on the version that they use.
 
         Raises:
             UnknownModelError: the folder has no such model.
-            ModelFailedError: the newest version cannot be loaded, or the folder cannot be read; what served before
-                goes on.
+            ModelFailedError: the highest version cannot be loaded, or the folder cannot be read; a version that was
+                loaded before remains in service.
         """
         home = self._folder / name
         if not MODEL_NAME.fullmatch(name) or not _is_model(home):
@@ -174,28 +193,32 @@ class Repository:
         return self.info(name)
 
     def unload(self, name: str) -> None:
-        """Takes a model out of service, until it is loaded again; requests under way end.
+        """Take a model out of service until it is loaded again; requests in progress finish.
 
         Raises:
-            UnknownModelError: there is no such model.
+            UnknownModelError: the repository has no such model.
         """
         with self._changing:
             entry = self._entry(name)
-            told = {
+            infos = {
                 version: ModelInfo(name, version, ModelState.UNLOADED, description=_info(model).description)
                 for version, model in entry.versions.items()
             }
-            self._replace(name, _Entry(told, entry.fingerprint))
+            self._replace(name, _Entry(infos, entry.fingerprint))
         log.info("model %s: unloaded", name)
 
     def refresh(self) -> None:
-        """Loads what changed on disk since it was loaded, and forgets what is gone; an unloaded model stays so."""
+        """Load new and changed models and remove deleted ones; an unchanged unloaded model remains unloaded.
+
+        Raises:
+            OSError: the models folder cannot be read.
+        """
         homes = {home.name: home for home in self._homes()}
         for name, entry in dict(self._entries).items():
             if name not in homes:
                 with self._changing:
                     self._replace(name, None)
-                log.info("model %s: its folder is gone", name)
+                log.info("model %s: removed, since its folder no longer exists", name)
             elif _fingerprint(homes[name]) != entry.fingerprint:
                 self._load(homes[name])
         for name, home in homes.items():
@@ -204,29 +227,39 @@ class Repository:
         self._log_ignored()
 
     def _homes(self) -> list[Path]:
+        """Return the folders of all models, by name.
+
+        Raises:
+            OSError: the models folder cannot be read.
+        """
         homes = []
         for path in sorted(self._folder.iterdir()):
             if not path.name.isprintable():
-                log.warning("a folder is left out, whose name cannot be written: %r", path.name)
+                log.warning("a folder is ignored, since its name is not printable: %r", path.name)
             elif _is_model(path):
                 homes.append(path)
         return homes
 
     def _log_ignored(self) -> None:
-        """Log each file that looks like a model and is not served, once."""
+        """Log each file that looks like a model and is not served, once per file."""
         for file, reason in ignored_files(self._folder):
             if file not in self._ignored:
                 self._ignored.add(file)
                 log.warning("%s is ignored: %s", file, reason)
 
     def _entry(self, name: str) -> _Entry:
+        """Return the entry of a model.
+
+        Raises:
+            UnknownModelError: the repository has no such model.
+        """
         entry = self._entries.get(name)
         if entry is None:
             raise self._unknown(name, self._entries)
         return entry
 
     def _missing(self, name: str) -> LayertapError:
-        """Why there is nothing to load: the folder has no such model, or it is gone itself."""
+        """Return the error for a name that the models folder lacks, or for a models folder that cannot be read."""
         try:
             return self._unknown(name, [home.name for home in self._homes()])
         except OSError as error:
@@ -234,37 +267,40 @@ class Repository:
             return ModelFailedError(f"the model {name!r} could not be loaded: {why}", model=name, why=why)
 
     def _unknown(self, name: str, names: Mapping[str, object] | list[str]) -> UnknownModelError:
+        """Return the error for an unknown model name, with the nearest of the known names."""
         known = sorted(names)
         suggestions = nearest(name, known)
-        hint = did_you_mean(suggestions) or f"; there is {', '.join(known[:5]) or 'none'}"
+        hint = did_you_mean(suggestions) or f"; known models: {', '.join(known[:5]) or 'none'}"
         return UnknownModelError(f"there is no model {name!r}{hint}", model=name, suggestions=suggestions)
 
     def _load(self, home: Path) -> str:
-        """Loads every version of a model; returns what is wrong with the newest, if something is."""
+        """Load every version of a model; return why the highest version failed, or an empty text."""
         with self._changing:
             fingerprint = _fingerprint(home)
             before = self._entries[home.name].versions if home.name in self._entries else {}
             if not any(isinstance(model, LoadedModel) for model in before.values()):
-                self._tell_loading(home, fingerprint)
+                self._list_as_loading(home, fingerprint)
             versions = {version: self._timed_attempt(home, version) for version in _versions(home)}
             newest = versions[max(versions, key=_newness)]
             problem = newest.reason if isinstance(newest, ModelInfo) else ""
-            kept = {version: _kept(model, before.get(version)) for version, model in versions.items()}
-            self._replace(home.name, _Entry(kept, fingerprint))
+            chosen = {version: _choose(model, before.get(version)) for version, model in versions.items()}
+            self._replace(home.name, _Entry(chosen, fingerprint))
         return problem
 
-    def _tell_loading(self, home: Path, fingerprint: Fingerprint) -> None:
-        """Until it is there, callers are told to come again; of a model that serves they notice nothing."""
-        told = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in _versions(home)}
-        self._replace(home.name, _Entry(told, fingerprint))
+    def _list_as_loading(self, home: Path, fingerprint: Fingerprint) -> None:
+        """List a model that has no version in service as loading, so that callers are asked to retry."""
+        infos = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in _versions(home)}
+        self._replace(home.name, _Entry(infos, fingerprint))
 
     def _timed_attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
+        """Try to load a version and report the outcome and the time to the hook."""
         begun = time.perf_counter()
         model = self._attempt(home, version)
         self._hooks.attempted(_info(model), time.perf_counter() - begun)
         return model
 
     def _attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
+        """Try to load a version; return its description with the reason if that fails."""
         try:
             model = load_model(home, self._device, version, self._options)
             self._hooks.try_out(model)
@@ -286,7 +322,7 @@ class Repository:
         return ModelInfo(home.name, version, ModelState.FAILED, reason=reason)
 
     def _replace(self, name: str, entry: _Entry | None) -> None:
-        """Puts a new table in the place of the old one, and retires the models that are in it no more."""
+        """Replace or remove the entry of a model in a new table, and retire the versions that are no longer listed."""
         old = self._entries.get(name)
         others = {key: value for key, value in self._entries.items() if key != name}
         self._entries = others if entry is None else {**others, name: entry}
@@ -298,34 +334,37 @@ class Repository:
 
 
 def _info(model: LoadedModel | ModelInfo) -> ModelInfo:
+    """Return the description of a version."""
     return model.info if isinstance(model, LoadedModel) else model
 
 
-def _kept(new: LoadedModel | ModelInfo, old: LoadedModel | ModelInfo | None) -> LoadedModel | ModelInfo:
-    """What serves from now on: where the new one failed, the old one, which tells so."""
+def _choose(new: LoadedModel | ModelInfo, old: LoadedModel | ModelInfo | None) -> LoadedModel | ModelInfo:
+    """Return the new version or, if it failed, the loaded old version with the reason in its description."""
     if isinstance(new, ModelInfo) and isinstance(old, LoadedModel):
         return replace(old, info=replace(old.info, reason=f"the last reload failed: {new.reason}"))
     return new
 
 
 def _is_model(path: Path) -> bool:
-    """Whether a folder holds a model: a ``model.yaml`` or ``model.onnx``, or a version that does."""
+    """Return whether a folder, or a version folder in it, contains a ``model.yaml`` or ``model.onnx``."""
     try:
         return path.is_dir() and (_has_model(path) or any(_is_version(inner) for inner in path.iterdir()))
-    except OSError:  # what cannot be looked into is tried, fails, and is listed with the reason
+    except OSError:  # an unreadable folder counts as a model, so that it is listed as failed with the reason
         return True
 
 
 def _has_model(path: Path) -> bool:
+    """Return whether a folder contains a ``model.yaml`` or ``model.onnx``."""
     return (path / FILE_NAME).is_file() or (path / ONNX_FILE).is_file()
 
 
 def _is_version(path: Path) -> bool:
+    """Return whether a path is a version folder: its name is a number, and it contains a model."""
     return path.name.isascii() and path.name.isdigit() and path.is_dir() and _has_model(path)
 
 
 def _versions(home: Path) -> list[str]:
-    """``["1", "3"]``: its folders of versions; a model without them has one version."""
+    """Return the versions of a model in ascending order; a model without version folders has `ONLY_VERSION`."""
     try:
         return sorted((path.name for path in home.iterdir() if _is_version(path)), key=_newness) or [ONLY_VERSION]
     except OSError:
@@ -333,19 +372,22 @@ def _versions(home: Path) -> list[str]:
 
 
 def _newness(version: str) -> tuple[int, str]:
+    """Return the sort key of a version."""
     return int(version), version
 
 
 def _fingerprint(home: Path) -> Fingerprint:
+    """Return the fingerprint of a model's folder."""
     return tuple(sorted(_stamps(home)))
 
 
 def _stamps(home: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield the path, size and modification time of each file of a model's folder and its version folders."""
     for pattern in ("*", "*/*"):
         for path in home.glob(pattern):
             try:
                 status = path.stat()
-            except OSError:  # it went while we looked: the next look sees that
+            except OSError:  # the file was deleted meanwhile, which the next refresh notices
                 continue
             if path.is_file():
                 yield str(path.relative_to(home)), status.st_size, status.st_mtime_ns

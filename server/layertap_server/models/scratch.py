@@ -1,6 +1,7 @@
-"""Folders for what a process writes down and nobody needs after it: the weights files of its models.
+"""Temporary folders for the weights files of a process's models.
 
-They lie in one folder of the process, which holds a lock on it. Whoever was killed left his; the next one removes it.
+All of them are in one folder per process, which the process locks. If a process is killed, its folder remains and the
+next process removes it.
 """
 
 from __future__ import annotations
@@ -15,26 +16,30 @@ from pathlib import Path
 import filelock
 
 PREFIX = "layertap-"
+"""Prefix of the name of a process's folder."""
 LOCK = "lock"
+"""Name of the lock file in a process's folder."""
 _held: list[filelock.BaseFileLock] = []
-"""The lock of this process's folder, until it ends."""
+"""Lock of this process's folder, held until the process ends."""
 
 
 class ScratchFolder:
-    """A folder that is removed when nobody refers to this object any more, or when the process ends."""
+    """A temporary folder that is removed with the last reference to this object, or when the process ends."""
 
     def __init__(self) -> None:
+        """Create the folder."""
         self.path = Path(tempfile.mkdtemp(dir=_home()))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def remove_scratch() -> None:
-    """Removes all of the process's folders, where it is about to end without Python's own clearing up."""
+    """Remove all folders of the process; for a process that is about to end without Python's own cleanup."""
     shutil.rmtree(_home(), ignore_errors=True)
 
 
 @functools.cache
 def _home() -> Path:
+    """Create and lock the folder of this process, and remove the folders that killed processes have left."""
     for other in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         _remove_if_left(other)
     home = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -45,7 +50,7 @@ def _home() -> Path:
 
 
 def _remove_if_left(home: Path) -> None:
-    """Remove the folder of a process that is gone; one without a lock's file is not ours, or not finished."""
+    """Remove the folder of a process that has ended; skip a folder without a lock file, which may be in creation."""
     lock = home / LOCK
     if lock.is_symlink() or not lock.is_file():
         return

@@ -1,6 +1,6 @@
-"""A model's first session: whether it can be run at all, and the types that only running tells.
+"""Shape probe: open a model's first session, and learn from runs the types that shape inference leaves open.
 
-Such types come after a Loop, a Resize by a factor, an operator of onnxruntime's own.
+Such types occur after a Loop, a Resize by a computed factor, or one of onnxruntime's own operators.
 """
 
 from __future__ import annotations
@@ -18,30 +18,36 @@ from layertap_server.sandbox.trial import Inputs, Runs, Seen, Trial
 log = logging.getLogger(__name__)
 
 DEFAULT_SIZES = [(224, 224), (256, 256), (64, 64), (32, 32)]
-"""Tried where neither the graph nor the model's folder says how large images are."""
+"""Heights and widths to try if neither the graph nor ``model.yaml`` states the image size."""
 LONGEST_SECONDS = 20.0
-"""A model whose runs on noise take longer has its layers of unknown type left unknown."""
+"""Maximum seconds of all runs on noise; for a slower model, unknown types remain unknown."""
 
 
 class TryModel(Protocol):
-    """Opens a session of a model and runs it, where that can do no harm; see `sandbox.jobs.Sandbox`."""
+    """Function that opens a session of a model and runs it in isolation; see ``sandbox.jobs.Sandbox``."""
 
     def __call__(self, model: bytes, weights_folder: Path, trial: Trial) -> Runs:
-        """Return the outputs of the first attempt that succeeds.
+        """Return the dtypes and shapes of the outputs in the first attempt that succeeds.
 
         Raises:
-            GraphError: the model cannot be opened, or ends the process that tries it.
+            GraphError: the model cannot be opened, or crashes the process that runs it.
         """
 
 
-def observed(model: ModelGraph, size: tuple[int, int] | None, try_model: TryModel) -> ModelGraph:
-    """Try a model and return it with the types that two runs on noise show of its layers.
+def probe_shapes(model: ModelGraph, size: tuple[int, int] | None, try_model: TryModel) -> ModelGraph:
+    """Open a model, run it on noise, and return it with the types of its layers that two runs show.
 
-    That is their type, or whether their first axis is the batch. What differs between a run on two images and one on
-    three, of another size where the model takes any, stays open. A model that does not run on noise stays as it is.
+    The runs have different numbers of images and, if the model takes any size, different image sizes. They show dtypes
+    and whether the first axis is the batch. Sizes that differ between the runs remain unknown. A model that cannot be
+    run on noise is returned unchanged.
+
+    Args:
+        model: the model.
+        size: height and width of images after preprocessing; None if they vary.
+        try_model: opens and runs the model.
 
     Raises:
-        GraphError: as of `TryModel`.
+        GraphError: the model cannot be opened, or crashes the process that runs it.
     """
     names = [layer.name for layer in model.layers if _is_open(layer)]
     outputs = tuple(dict.fromkeys([*names, *(info.name for info in model.outputs)]))
@@ -59,14 +65,14 @@ def observed(model: ModelGraph, size: tuple[int, int] | None, try_model: TryMode
 
 
 def _is_open(layer: LayerInfo) -> bool:
-    """Whether its type is not known, or only that its first axis is some size."""
+    """Return whether the layer's dtype is unknown, or it is unknown whether its first axis is the batch."""
     if not layer.op_type or layer.op_type == graph.INPUT:
         return False
     return not layer.dtype or (bool(layer.shape) and layer.shape[0] < 0 and not layer.tappable)
 
 
 def _attempts(model: ModelGraph, size: tuple[int, int] | None, batches: Sequence[int]) -> Iterator[tuple[Inputs, ...]]:
-    """The runs of each attempt, one a batch."""
+    """Yield the inputs of each attempt, one run per batch size."""
     if any(not info.dtype for info in model.inputs):
         return
     for sizes in _sizes_to_try(model, size):
@@ -74,7 +80,7 @@ def _attempts(model: ModelGraph, size: tuple[int, int] | None, batches: Sequence
 
 
 def _sizes_to_try(model: ModelGraph, size: tuple[int, int] | None) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Heights and widths of two runs: different ones where the model takes any, then the same."""
+    """Yield height and width of two runs: first different ones if the model takes any size, then equal ones."""
     fixed = model.image_size or size
     for height, width in [fixed] if fixed else DEFAULT_SIZES:
         own_height, own_width = model.image_sides
@@ -85,6 +91,7 @@ def _sizes_to_try(model: ModelGraph, size: tuple[int, int] | None) -> Iterator[t
 
 
 def _inputs(model: ModelGraph, batch: int, size: tuple[int, int]) -> Inputs:
+    """Return the shape and dtype of each input of a run."""
     inputs = {}
     for info in model.inputs:
         is_image = info.name == model.image_input.name
@@ -96,6 +103,7 @@ def _inputs(model: ModelGraph, batch: int, size: tuple[int, int]) -> Inputs:
 
 
 def _type_of(first: Seen, second: Seen, batches: Sequence[int]) -> ObservedType | None:
+    """Combine the types of an output in two runs; None if it is not a tensor or its rank differs."""
     if first is None or second is None or len(first[1]) != len(second[1]):
         return None
     (dtype, here), (_, there) = first, second

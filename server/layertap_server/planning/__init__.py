@@ -1,0 +1,1 @@
+"""Planning: selectors, planner, cache of compiled plans and response cache."""

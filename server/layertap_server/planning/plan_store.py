@@ -1,4 +1,7 @@
-"""The sessions of recent plans, kept within a budget of bytes; each is compiled once, however many callers wait."""
+"""Cache of the sessions of recent plans, within a budget of memory and threads.
+
+Concurrent requests for a plan that is not cached share one compilation.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,26 @@ from layertap_server.planning.plan_table import Cost, PlanTable
 from layertap_server.runtime import Session
 
 UNBOUNDED = 2**62
+"""Thread budget that is never reached."""
 
 OVERHEAD_BYTES = 2 * 2**20
-"""What a session takes beside its weights, roughly."""
+"""Estimated bytes of a session without its weights."""
 WEIGHTS_FACTOR = 1.6
-"""What a session's copy of the weights takes, in parts of the weights: rearranged for vectors of 8 or 16, and with the
-gaps that plans that come and go leave in the heap (measured over 2,000 of them, see docs/decisions/0004)."""
+"""Estimated memory of a session's copy of the weights, as a multiple of their size.
+
+onnxruntime pads the weights to vectors of 8 or 16, and short-lived plans fragment the heap. Measured over 2,000 plans;
+see docs/decisions/0004.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Output:
-    """What one head of a plan gave, batch first."""
+    """Output of one head of a plan."""
 
     array: Array
+    """Values, batch first."""
     quantization: Quantization | None = None
+    """Scale and zero point of quantized values; None if the values are not quantized."""
 
 
 Outputs = tuple[Output, ...]
@@ -37,52 +46,58 @@ Outputs = tuple[Output, ...]
 
 @dataclass(frozen=True, slots=True)
 class OpenPlan:
-    """A plan that is ready to run."""
+    """A compiled plan with its session."""
 
     session: Session
     compiled: CompiledPlan
 
     def run(self, batch: Array, others: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
-        """Every output by name; ``others`` are values for `CompiledPlan.other_inputs`."""
+        """Run the plan on a batch and return every output by name.
+
+        Args:
+            batch: the images.
+            others: values for ``CompiledPlan.other_inputs``, by name.
+        """
         names = self.compiled.fetched
         return dict(zip(names, self.session.run({self.compiled.input_name: batch, **others}, names), strict=True))
 
     def outputs(self, arrays: Mapping[str, Array]) -> Outputs:
-        """What each head gave, of all that was run."""
+        """Return the output of each head, in the order of the plan, from the arrays that `run` returned."""
         return tuple(Output(arrays[name], self._quantization_of(name, arrays)) for name in self.compiled.output_names)
 
     def _quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
-        """How the output's values became bytes, where they did."""
+        """Return the scale and zero point of an output; None if it is not quantized."""
         names = self.compiled.quantization.get(output)
         return Quantization(*(arrays[name] for name in names)) if names else None
 
-    def narrowed(self, heads: Sequence[int]) -> OpenPlan:
-        """The same session, asked for these of its heads only, in this order."""
+    def narrow(self, heads: Sequence[int]) -> OpenPlan:
+        """Return a plan on the same session that computes only the heads with these indices, in this order."""
         names = tuple(self.compiled.output_names[head] for head in heads)
         quantization = {name: pair for name, pair in self.compiled.quantization.items() if name in names}
         return OpenPlan(self.session, replace(self.compiled, output_names=names, quantization=quantization))
 
     @property
     def batch_key(self) -> Hashable:
-        """What requests have in common whose images may run together.
+        """Key shared by all requests whose images may run in one batch.
 
-        Not the plan: one that a wider plan serves has that one's session and names.
+        This is the session with its outputs and not the plan: a request that reuses a wider plan runs on the session of
+        that plan.
         """
         return self.session, self.compiled.output_names
 
     @property
     def cost(self) -> Cost:
-        """Estimated memory and threads of the plan, without its copy."""
+        """Estimated memory and threads of the plan, without its single-threaded replica."""
         return Cost(session_bytes(self.compiled), self.session.threads)
 
 
 def session_bytes(compiled: CompiledPlan) -> int:
-    """An estimate: onnxruntime keeps a rearranged copy of the weights for each session."""
+    """Estimate the bytes of a session; onnxruntime keeps a rearranged copy of the weights for each one."""
     return int(WEIGHTS_FACTOR * compiled.weight_bytes) + len(compiled.model) + OVERHEAD_BYTES
 
 
 class SessionCache:
-    """Sessions by plan, within a budget of memory and threads."""
+    """Sessions by plan, within a budget of memory and threads; safe to use from any number of threads."""
 
     def __init__(
         self,
@@ -90,7 +105,13 @@ class SessionCache:
         on_event: Callable[[str], None] = lambda _: None,
         budget_threads: int = UNBOUNDED,
     ) -> None:
-        """Create an empty cache; ``on_event`` receives each "hit", "miss", "reuse", "shrink" and "eviction"."""
+        """Create an empty cache.
+
+        Args:
+            budget_bytes: maximum estimated bytes of all sessions.
+            on_event: called with "hit", "miss", "reuse", "shrink" or "eviction" for each such event.
+            budget_threads: maximum number of threads of all sessions.
+        """
         self._on_event = on_event
         self._lock = threading.Lock()
         self._table: PlanTable[OpenPlan] = PlanTable(Cost(budget_bytes, budget_threads), _parts)
@@ -98,41 +119,47 @@ class SessionCache:
         self._gone: set[int] = set()
 
     def get(self, plan: Hashable, compile_: Callable[[], OpenPlan]) -> OpenPlan:
-        """Return the plan's session; where it is new, one caller compiles it and the others wait for that one.
+        """Return the session for a plan, compiling the plan if needed.
+
+        One caller compiles a new plan while the other callers wait for the result.
 
         Raises:
-            Whatever ``compile_`` raises; a failure is raised to everyone who waits and is not kept.
+            Exception: any exception of ``compile_``, raised to all callers that wait; it is not cached.
         """
         with self._lock:
             opened = self._table.use(plan)
             is_new = opened is None and plan not in self._pending
-            future = self._pending.setdefault(plan, Future()) if opened is None else _done(opened)
+            future = self._pending.setdefault(plan, Future()) if opened is None else _completed(opened)
         self._on_event("miss" if is_new else "hit")
         if is_new:
             self._fill(plan, future, compile_)
         return future.result()
 
-    def sharing(self, plan: Hashable) -> list[tuple[Hashable, OpenPlan]]:
-        """Return compiled plans that have a head in common with this one, the newest first; not all of many."""
+    def find_sharing(self, plan: Hashable) -> list[tuple[Hashable, OpenPlan]]:
+        """Return compiled plans that share a head with this plan, newest first, up to a maximum number."""
         with self._lock:
             return self._table.candidates(plan)
 
-    def used(self, plan: Hashable) -> None:
-        """Count a use of a plan that served a request which asked for less."""
+    def count_reuse(self, plan: Hashable) -> None:
+        """Count a use of a wider plan by a request for some of its heads."""
         with self._lock:
             self._table.use(plan)
         self._on_event("reuse")
 
     def forget(self, model_key: int) -> None:
-        """Drop the plans of a model that was unloaded and keep none of it from now on; runs under way end."""
+        """Drop all plans of an unloaded model and stop caching new ones; runs in progress finish."""
         with self._lock:
             self._gone.add(model_key)
             gone = [plan for plan in self._table.plans() if _model_key(plan) == model_key]
             dropped = [self._table.remove(plan) for plan in gone]
-        del dropped  # sessions are closed here, without the lock
+        del dropped  # closes the sessions outside the lock
 
     def relieve(self) -> bool:
-        """Drop all copies and the half of the plans that was used least recently; return whether there was any."""
+        """Free memory: drop all single-threaded replicas and the least recently used half of the plans.
+
+        Returns:
+            Whether anything was dropped.
+        """
         with self._lock:
             half = -(-len(self._table) // 2)
             shrunk = list(self._drop_copies(until=lambda: False))
@@ -159,15 +186,17 @@ class SessionCache:
             return self._table.total.threads
 
     def has_room(self, size: int) -> bool:
-        """Return whether so many bytes more are within the budget."""
+        """Return whether ``size`` more bytes fit into the budget."""
         with self._lock:
             return self._table.total.bytes + size <= self._table.budget.bytes
 
     def __len__(self) -> int:
+        """Return the number of compiled plans."""
         with self._lock:
             return len(self._table)
 
     def _fill(self, plan: Hashable, future: Future[OpenPlan], compile_: Callable[[], OpenPlan]) -> None:
+        """Compile a plan, add it to the table and complete the future on which other callers wait."""
         try:
             opened = self._compile(compile_)
         except BaseException as error:
@@ -180,7 +209,7 @@ class SessionCache:
         future.set_result(opened)
 
     def _compile(self, compile_: Callable[[], OpenPlan]) -> OpenPlan:
-        """Compile a plan; where the system has no thread, descriptor or memory left, evict others and try once more."""
+        """Compile a plan; if the system runs out of threads, descriptors or memory, evict plans and retry once."""
         try:
             return compile_()
         except (OutOfResourcesError, DeviceMemoryError):
@@ -189,10 +218,11 @@ class SessionCache:
         return compile_()
 
     def _insert(self, plan: Hashable, opened: OpenPlan) -> None:
+        """Add a compiled plan, then drop replicas and evict plans until the budget holds."""
         cost = opened.cost
         with self._lock:
             self._pending.pop(plan, None)
-            if _model_key(plan) in self._gone:  # it was replaced while this was compiled
+            if _model_key(plan) in self._gone:  # the model was unloaded or replaced during the compilation
                 return
             self._table.add(plan, opened, cost)
             shrunk = list(self._drop_copies(until=lambda: not self._table.is_over))
@@ -202,7 +232,7 @@ class SessionCache:
         self._report(shrunk, dropped)
 
     def _count_copy(self, plan: Hashable) -> None:
-        """Count the copy that a session has opened for itself."""
+        """Add the cost of the single-threaded replica that a session has opened, and keep within the budget."""
         with self._lock:
             opened = self._table.peek(plan)
             if opened is None or not opened.session.has_copy:
@@ -212,7 +242,10 @@ class SessionCache:
         self._report(shrunk, [])
 
     def _drop_copies(self, until: Callable[[], bool]) -> Iterator[object]:
-        """Drop copies, the oldest first: they only add speed, where a plan would have to be compiled again."""
+        """Drop single-threaded replicas, oldest first, until ``until`` returns true; yield each dropped replica.
+
+        Replicas are dropped before plans, since they only add speed, whereas an evicted plan must be compiled again.
+        """
         while not until() and (plan := self._table.oldest_copy()) is not None:
             opened = self._table.peek(plan)
             self._table.drop_copy(plan)
@@ -220,7 +253,7 @@ class SessionCache:
                 yield opened.session.drop_copy()
 
     def _report(self, shrunk: list[object], dropped: list[OpenPlan]) -> None:
-        """Close the sessions that were dropped and count them. It takes long and must not hold the lock."""
+        """Close dropped sessions and report them as events; call it without the lock, since closing takes long."""
         events = ["shrink"] * len(shrunk) + ["eviction"] * len(dropped)
         shrunk.clear()
         dropped.clear()
@@ -228,18 +261,19 @@ class SessionCache:
             self._on_event(event)
 
 
-def _done(opened: OpenPlan) -> Future[OpenPlan]:
+def _completed(opened: OpenPlan) -> Future[OpenPlan]:
+    """Return a future that has this result."""
     future: Future[OpenPlan] = Future()
     future.set_result(opened)
     return future
 
 
 def _model_key(plan: Hashable) -> int | None:
-    """Return the key of the plan's model; a head on a caller's tensor has none."""
+    """Return the key of the plan's model; None for a head on a caller's tensor, which has no model."""
     return getattr(plan, "model_key", None)
 
 
 def _parts(plan: Hashable) -> Iterator[Hashable]:
-    """Yield a key for each head of a plan, which is the same in every plan that computes this head."""
+    """Yield a key for each head of a plan; plans that compute the same head on the same input share its key."""
     for head in getattr(plan, "heads", ()):
         yield _model_key(plan), getattr(plan, "input", None), head

@@ -1,4 +1,4 @@
-"""Taps -> a plan: which layers, which heads, which results. Nothing runs here."""
+"""Resolve taps to a plan: its layers, its heads and the results of the request. Nothing is run here."""
 
 from __future__ import annotations
 
@@ -46,65 +46,74 @@ from layertap_server.request.limits import check_head
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 
-FRONT = 8 * ELEMENT
-"""Operations a value of the image: it is turned, cast and normalized."""
+PREAMBLE = 8 * ELEMENT
+"""Operations per image value of the image preamble, which transposes, casts and normalizes."""
 INSPECTION = 40 * ELEMENT
-"""Operations a value of a layer for its statistics: about so many passes over it."""
+"""Operations per layer value for the layer's statistics, which take about 40 passes."""
 MOST_TAPS = 1024
+"""Maximum taps or selectors of one request."""
 MOST_RESULTS = 4096
+"""Maximum results of one request, and maximum layers of one inspection."""
 KEPT_RESOLUTIONS = 1024
+"""Number of recent resolutions that a planner caches."""
 KEPT_SIZES = 16
+"""Number of recent image sizes for which a planner caches the graph, the mixing and the prices."""
 BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
-"""How the layers of a plan mix images -> which images run together."""
+"""Images that run together, by how the layers of a plan mix images."""
 LONGEST_KEPT_KEY = 16_384
-"""Characters: with the counts above, what the caches may take is bounded."""
+"""Maximum characters of a cached key; with the numbers above, it bounds the memory of the caches."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanInput:
-    """What a plan takes: pictures (uint8 N×H×W×3) or the model's own input, of this height and width."""
+    """Kind and size of the images that a plan takes."""
 
     pictures: bool
+    """Whether the images are pictures (uint8, N×H×W×C); otherwise they are arrays of the model's own input."""
     size: tuple[int, int] | None
-    """None where nobody knows it yet: good for a preview."""
+    """Height and width in pixels; None if they are not known, which suffices for a preview."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is computed: the resolved layers, the heads and every parameter, on one load of one model.
+    """The computation of a request: layers, heads and all parameters, on one load of one model.
 
-    It is the key of the session cache and of the batches at once, so that two callers never share what differs.
+    The plan is the key of the session cache, so that requests share a session only if they compute the same.
     """
 
     model_key: int
-    """Unique for each load of a model: a reloaded model shares nothing with what it was."""
+    """Key of the load of the model, unique per load: after a reload, no session of the old model is used."""
     heads: tuple[tuple[str, Head], ...]
+    """Layer name and head of each distinct output."""
     input: PlanInput
     batching: Batching = Batching.JOINED
-    """Which images run together, as the model's layers and the blocks of the heads demand."""
+    """Images that run together, as required by the model's layers and the blocks of the heads."""
 
     @property
     def looks_across_images(self) -> bool:
-        """Whether a block takes its statistics from all images of the request."""
+        """Whether any block computes across all images of the request."""
         return any(blocks.get(block.name).looks_across_images(block) for _, head in self.heads for block in head)
 
     def is_part_of(self, other: Plan) -> bool:
-        """Return whether the other plan computes all that this one does, on the same images of a run."""
+        """Return whether the other plan computes all heads of this plan with the same values.
+
+        This requires the same input and batching, and no block that computes across images.
+        """
         same = (self.model_key, self.input, self.batching) == (other.model_key, other.input, other.batching)
         return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Layers whose statistics are computed; a key of the session cache, as a plan is."""
+    """Layers whose statistics are computed; like a plan, a key of the session cache."""
 
     model_key: int
     layers: tuple[str, ...]
     input: PlanInput
     batching: Batching = Batching.JOINED
-    """Which images run together, as the model's layers demand."""
+    """Images that run together, as required by the model's layers."""
     operations: int = 0
-    """Price of one image."""
+    """Estimated operations per image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,37 +123,38 @@ class Result:
     name: str
     layer: str
     head_index: int
-    """Which of the plan's heads computes it."""
+    """Index of the plan's head that computes the result."""
     tap_index: int
+    """Index of the request's tap that asks for the result."""
     tensor: Tensor
-    """What is known of it before it runs."""
+    """Dtype, shape and layout, as far as they are known before the run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A plan and the results that a request takes from it."""
+    """A plan and the results of a request that runs it."""
 
     plan: Plan
     results: tuple[Result, ...]
     computed_bytes: int
-    """What the heads compute for one image, as far as the sizes are known."""
+    """Bytes that the heads compute per image, as far as the sizes are known."""
     inexact: frozenset[str] = frozenset()
-    """Layers of a quantized model that the taps change by a rounding."""
+    """Layers of a quantized model whose values change by rounding because they are tapped."""
     mixing: Verdict = APART
     """How the model itself mixes the images of a run, and why."""
     across: str = ""
-    """The block that takes its statistics from all images of the request, with its tap."""
+    """First block that computes across all images of the request, with its tap; empty if there is none."""
     operations: int = 0
-    """Price of one image: the model's nodes and the heads; see `blocks.operations`."""
+    """Estimated operations per image of the model's nodes and the heads; see ``blocks.operations``."""
     dearest: str = ""
-    """What costs most of it, in words."""
+    """Description of the most expensive part, for error messages."""
     skipped: tuple[SkippedLayer, ...] = ()
-    """Layers of selectors of several that their heads do not fit."""
+    """Layers that a selector of several layers names and that its head does not fit."""
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A resolution in the making."""
+    """Resolution under construction."""
 
     results: list[Result] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -158,10 +168,10 @@ class _Draft:
     skipped: list[SkippedLayer] = field(default_factory=list)
 
     def add(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
-        """Add a head, if no earlier tap has it.
+        """Add a head on a layer, unless an earlier tap has added it.
 
         Raises:
-            RequestTooLargeError: all heads together are too many operators, as when they are compiled.
+            RequestTooLargeError: all heads together exceed the limit of operators; compiling them would fail too.
         """
         if (layer, head) in self.heads:
             return
@@ -176,7 +186,7 @@ class _Draft:
 
 
 class Planner:
-    """Makes plans on one loaded model; the resolutions of recent taps are kept."""
+    """Planner of one loaded model; it caches the resolutions of recent taps and is safe to use from any thread."""
 
     def __init__(
         self,
@@ -187,10 +197,18 @@ class Planner:
         heads: Mapping[str, str],
         default_taps: Sequence[str],
     ) -> None:
-        """``layers`` are listed, ``heads`` are named taps, ``default_taps`` what a request without taps gets.
+        """Create a planner.
+
+        Args:
+            graph: the model.
+            layers: all layers of the model, in execution order.
+            model_key: key of this load of the model.
+            selectors: the index of the layers.
+            heads: tap expressions by name.
+            default_taps: taps of a request without taps.
 
         Raises:
-            LayertapError: one of these cannot be resolved.
+            LayertapError: a named or default tap cannot be resolved.
         """
         self._graph = graph
         self._layers = layers
@@ -210,7 +228,7 @@ class Planner:
             self._add_tap(text, 0, _Draft(), graph)
 
     def graph_for(self, input_: PlanInput) -> ModelGraph:
-        """The model with shapes for images of this size.
+        """Return the model with shapes for images of this size.
 
         Raises:
             ShapeMismatchError: images of this size do not go through the model.
@@ -226,73 +244,76 @@ class Planner:
             raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
 
     def resolve(self, taps: tuple[Tap | str, ...], input_: PlanInput) -> Resolution:
-        """The plan and the results of the taps.
+        """Resolve taps to a plan and its results.
 
         Raises:
             NoTapsError, TooManyTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError,
-            BadParameterError, ShapeMismatchError, DuplicateNameError: what is wrong; the field says with which tap.
+            BadParameterError, ShapeMismatchError, DuplicateNameError: a tap is not valid; the error's field names it.
         """
         if len(taps) > MOST_TAPS:
             message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
             raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
-        # As text, in which 1, 1.0 and true differ; in Python they are equal.
+        # The key is text, since the parameters 1, 1.0 and true differ as text and are equal in Python.
         key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
         return self._resolutions.get(key, lambda: self._resolve(taps or self._default_taps, input_))
 
     def cost(self, plan: Plan) -> tuple[int, int]:
-        """Multiply-accumulates of one image, as far as they are known, and how many nodes of the model are run."""
+        """Return the multiply-accumulates per image, as far as they are known, and the number of model nodes run."""
         return cost_of(self.graph_for(plan.input), {layer for layer, _ in plan.heads})
 
     def price(self, layers: Collection[str], input_: PlanInput) -> int:
-        """Return the operations of the model's nodes that the layers need, for one image."""
+        """Return the estimated operations per image of the model's nodes that the layers need."""
         graph = self.graph_for(input_)
         prices = self._prices.get(str(input_.size), lambda: prices_of(graph))
-        return price_of(graph, prices, layers) + FRONT * graph.types[graph.image_input.name].values
+        return price_of(graph, prices, layers) + PREAMBLE * graph.types[graph.image_input.name].values
 
     def is_exact(self, plan: Plan) -> bool:
-        """Whether its taps leave all values as they are; see `graph.quantized`."""
+        """Return whether tapping leaves the values of all layers unchanged; see ``graph.quantized``."""
         return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
 
     def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
-        """Return how the layers mix the images of a run: read off the graph, else as a trial showed.
+        """Return how the layers mix the images of a run, from the graph or else from the trial at loading.
 
-        A layer of which neither tells counts as one that computes across the images.
+        A layer that neither the graph nor the trial decides counts as computing across images.
         """
         graph = self.graph_for(input_)
         found = self._mixing.get(str(input_.size), lambda: mixing_of(graph))
-        return worst(self._decided(layer, found.get(layer, APART)) for layer in layers)
+        return worst(self._decide(layer, found.get(layer, APART)) for layer in layers)
 
     def undecided(self, input_: PlanInput) -> list[str]:
-        """Return the tappable layers of which the graph does not tell whether they mix images."""
+        """Return the tappable layers for which the graph does not show whether they mix images."""
         found = mixing_of(self.graph_for(input_))
         names = (layer.name for layer in self._layers if layer.tappable)
         return [name for name in names if found.get(name, APART).mixing is Mixing.UNKNOWN]
 
     def learn(self, tried: Mapping[str, Verdict], input_: PlanInput) -> None:
-        """Take over what a trial with images of this size showed; call it before the model takes requests."""
+        """Store the verdicts of a trial with images of this size; call it before the model receives requests."""
         self._tried = dict(tried)
         self._listed_at = input_
         self._resolutions = _Recent(KEPT_RESOLUTIONS)
 
-    def _decided(self, layer: str, verdict: Verdict) -> Verdict:
+    def _decide(self, layer: str, verdict: Verdict) -> Verdict:
+        """Return the verdict of the trial if the graph's verdict leaves it open; an open verdict becomes "request"."""
         if verdict.mixing in {Mixing.NONE, Mixing.UNKNOWN} and layer in self._tried:
             return self._tried[layer]
         return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
     def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
-        """The layers that the selectors name, each once; without selectors those right after an activation.
+        """Resolve selectors to layers for statistics, each layer once; without selectors, to all activations.
 
         Raises:
-            UnknownLayerError, NotTappableError: what is wrong with a selector; the field says which.
+            UnknownLayerError, NotTappableError, AmbiguousLayerError: a selector is invalid; the field names it.
+            TooManyTapsError: there are too many selectors or layers.
         """
         if len(selectors) > MOST_TAPS:
             message = (
-                f"the request has {len(selectors)} selectors and the limit is {MOST_TAPS}; one may name many layers"
+                f"the request has {len(selectors)} selectors and the limit is {MOST_TAPS}; one selector may name many "
+                "layers"
             )
             raise TooManyTapsError(message, field="selectors", selectors=len(selectors), limit=MOST_TAPS)
         names: dict[str, None] = {}
         job = cancellation.current()
-        # A selector that is repeated names nothing new.
+        # Each selector is resolved once, at the index where it occurs first.
         first = {selector: index for index, selector in reversed(list(enumerate(selectors or ("all:activations",))))}
         for selector, index in sorted(first.items(), key=lambda item: item[1]):
             job.check()
@@ -301,21 +322,24 @@ class Planner:
             except LayertapError as error:
                 raise error.located(f"selectors[{index}]") from None
         if len(names) > MOST_RESULTS:
-            raise TooManyTapsError(f"the selectors name more than {MOST_RESULTS} layers", limit=MOST_RESULTS)
+            message = f"the selectors name more than {MOST_RESULTS} layers; send several requests"
+            raise TooManyTapsError(message, limit=MOST_RESULTS)
         batching = BATCHING[self.mixing(names, input_).mixing]
         types = self.graph_for(input_).types
         operations = self.price(names, input_) + INSPECTION * sum(types[name].values for name in names)
         return Inspection(self._model_key, tuple(names), input_, batching, operations)
 
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
-        """The layers that a selector names; every layer, tappable or not, for an empty one."""
+        """Return the tappable layers that a selector names; for an empty selector, all layers."""
         found = self._selectors.find(selector).layers if selector else self._layers
         return tuple(replace(layer, batching=self._batching_of(layer)) for layer in found)
 
     def _batching_of(self, layer: LayerInfo) -> Batching | None:
+        """Return which images run together when the layer is tapped; None if it cannot be tapped."""
         return BATCHING[self.mixing([layer.name], self._listed_at).mixing] if layer.tappable else None
 
     def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput) -> Resolution:
+        """Resolve taps without the cache; see `resolve`."""
         if not taps:
             message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
             raise NoTapsError(message, field="taps")
@@ -347,8 +371,9 @@ class Planner:
         )
 
     def _add_tap(self, given: Tap | str, index: int, draft: _Draft, graph: ModelGraph) -> None:
-        text = given.strip() if isinstance(given, str) else _checked_text(given)
-        tap = self._expanded(parse_tap(text))
+        """Resolve one tap and add its heads and results to the draft."""
+        text = given.strip() if isinstance(given, str) else _check_and_format(given)
+        tap = self._expand(parse_tap(text))
         check_head(tap.blocks)
         job = cancellation.current()
         job.check()
@@ -356,22 +381,22 @@ class Planner:
         head = tuple(blocks.bind(block) for block in tap.blocks)
         if not draft.across and (across := across_images(tap.blocks, head)):
             draft.across = f"{across} (taps[{index}])"
-        for layer, type_ in _fitting(graph, selection, head, draft):
+        for layer, type_ in _fit_layers(graph, selection, head, draft):
             job.check()
             name = _result_name(tap, layer, text, single=selection.single)
             if name in draft.names:
-                message = f"two results would be called {name!r}; give one of them a name of its own with '-> name'"
+                message = f"two results have the name {name!r}; give one of them another name with '-> name'"
                 raise DuplicateNameError(message, name=name)
             if len(draft.names) == MOST_RESULTS:
-                message = f"the request would have more than {MOST_RESULTS} results; send it in parts"
+                message = f"the request has more than {MOST_RESULTS} results; send several requests with fewer results"
                 raise TooManyTapsError(message, limit=MOST_RESULTS)
             draft.add(layer.name, head, type_, index)
             draft.names.add(name)
             draft.results.append(Result(name, layer.name, draft.heads[layer.name, head], index, type_.tensor))
             draft.computed_bytes += type_.computed_bytes
 
-    def _expanded(self, tap: Tap) -> Tap:
-        """The tap with the named tap that its selector stands for, if it does, written out."""
+    def _expand(self, tap: Tap) -> Tap:
+        """Replace a selector that is the name of a named tap by that tap; a layer of the same name takes precedence."""
         named = self._named.get(tap.selector)
         if named is None or tap.selector in self._graph.types:
             return tap
@@ -379,13 +404,13 @@ class Planner:
 
 
 def across_images(given: Sequence[Block], head: Head) -> str:
-    """Return the first block that looks across images, as it was written; empty where none does."""
+    """Return the first block that computes across images, in the caller's notation; empty if there is none."""
     pairs = zip(given, head, strict=True)
     return next((format_block(one) for one, bound in pairs if blocks.get(bound.name).looks_across_images(bound)), "")
 
 
 def check_several(across: str, images: int) -> None:
-    """Raise `TooFewImagesError` where ``across`` takes its statistics from all images, and there is one."""
+    """Raise `TooFewImagesError` if the block ``across`` computes across images and the request has one image."""
     if across and images == 1:
         message = (
             f"{across} takes its statistics from all images of one request, and this request has one image; send the "
@@ -398,15 +423,16 @@ Value = TypeVar("Value")
 
 
 class _Recent(Generic[Value]):
-    """Values by key, the oldest leaving first; any number of threads may ask."""
+    """Cache of a fixed number of values, the oldest evicted first; safe to use from any number of threads."""
 
     def __init__(self, kept: int) -> None:
+        """Create an empty cache of at most ``kept`` values."""
         self._kept = kept
         self._lock = threading.Lock()
         self._values: dict[str, Value] = {}
 
     def get(self, key: str, make: Callable[[], Value]) -> Value:
-        """The value of the key, made where it is not there; a failure is not kept, nor is what has a very long key."""
+        """Return the value of a key, computing it if needed; exceptions and values of very long keys are not cached."""
         known = self._values.get(key)
         if known is not None:
             return known
@@ -419,8 +445,12 @@ class _Recent(Generic[Value]):
         return value
 
 
-def _checked_text(tap: Tap) -> str:
-    """The tap as an expression, which has a longest length: every way in has the same limits."""
+def _check_and_format(tap: Tap) -> str:
+    """Format a tap as an expression, so that structured taps and expressions have the same limits.
+
+    Raises:
+        TapSyntaxError: the selector is empty, or a name is too long.
+    """
     if max(map(len, (tap.selector, tap.name, *(block.name for block in tap.blocks)))) > LONGEST:
         raise TapSyntaxError(f"a selector, a name and a block's name have at most {LONGEST} characters", position=0)
     if not tap.selector:
@@ -428,13 +458,13 @@ def _checked_text(tap: Tap) -> str:
     return format_tap(tap)
 
 
-def _fitting(
+def _fit_layers(
     graph: ModelGraph, selection: Selection, head: Head, draft: _Draft
 ) -> Iterator[tuple[LayerInfo, HeadType]]:
-    """Yield the layers that the head fits, with its type on each; append the others to the draft's ``skipped``.
+    """Yield the layers that the head fits, with its type on each; add the other layers to the draft's ``skipped``.
 
     Raises:
-        ShapeMismatchError, BadParameterError: it fits none, or not the one that the selector names.
+        ShapeMismatchError, BadParameterError: the head fits none of the layers.
     """
     unfit: list[SkippedLayer] = []
     for layer in selection.layers:
@@ -450,7 +480,14 @@ def _fitting(
 
 
 def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:
-    """Return the name that the tap gives, else the tap as it was written; of a tap of several layers the layer's."""
+    """Return the name of a result.
+
+    This is the name that the tap gives, with ``{layer}`` filled in. Without it, this is the tap's own text, or the
+    layer's name if the selector names several layers.
+
+    Raises:
+        InvalidRequestError: the name has an unknown placeholder.
+    """
     if tap.name:
         if "{" not in tap.name:
             return tap.name

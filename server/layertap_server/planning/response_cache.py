@@ -1,4 +1,4 @@
-"""Answers that are kept for whoever asks for the same again: the same images, inputs and plan. Off unless asked for."""
+"""Cache of outputs for repeated requests with the same images, inputs and plan. It is off by default."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from layertap_server.planning.plan_store import Output, Outputs
 
 Key = tuple[Hashable, bytes]
 ENTRY_BYTES = 1024
-"""What an answer takes beside its arrays: its plan, its digest, its place in the table."""
+"""Estimated bytes of an entry without its arrays: the plan, the digest and the table's overhead."""
 
 
 class ResponseCache:
-    """Plans and digests to outputs, the least recently used leaving first."""
+    """LRU cache from plans and digests to outputs; safe to use from any number of threads."""
 
     def __init__(self, budget_bytes: int, on_event: Callable[[str], None] = lambda _: None) -> None:
-        """``on_event`` hears of each "hit", "miss" and "eviction"; with a budget of 0 nothing is kept or told."""
+        """Create an empty cache.
+
+        Args:
+            budget_bytes: maximum bytes of all entries; 0 disables the cache and its events.
+            on_event: called with "hit", "miss" or "eviction" for each such event.
+        """
         self._budget_bytes = budget_bytes
         self._on_event = on_event
         self._lock = threading.Lock()
@@ -30,10 +35,11 @@ class ResponseCache:
         self.used_bytes = 0
 
     def key(self, plan: Hashable, images: Sequence[ImagePayload], inputs: Mapping[str, Array]) -> Key | None:
-        """What a request is found by; None where nothing is kept."""
+        """Return the key of a request; None if the cache is disabled."""
         return (plan, _digest(images, inputs)) if self._budget_bytes else None
 
     def get(self, key: Key | None) -> Outputs | None:
+        """Return the cached outputs; None if there are none or the cache is disabled."""
         if key is None:
             return None
         with self._lock:
@@ -44,11 +50,11 @@ class ResponseCache:
         return outputs
 
     def put(self, key: Key | None, outputs: Outputs) -> None:
-        """Keeps the outputs; where they are larger than the whole budget, not."""
+        """Cache the outputs, unless they exceed the whole budget; evict older entries as needed."""
         size = _size(outputs)
         if key is None or size > self._budget_bytes:
             return
-        kept = tuple(_kept(output) for output in outputs)
+        kept = tuple(_copy_view(output) for output in outputs)
         with self._lock:
             if key in self._kept or _model_key(key) in self._gone:
                 return
@@ -62,7 +68,7 @@ class ResponseCache:
             self._on_event("eviction")
 
     def forget(self, model_key: int) -> None:
-        """Drops the answers of a model that is gone, and keeps none of it from now on."""
+        """Drop all entries of an unloaded model and stop caching new ones."""
         with self._lock:
             self._gone.add(model_key)
             for key in [key for key in self._kept if _model_key(key) == model_key]:
@@ -70,25 +76,31 @@ class ResponseCache:
 
 
 def _size(outputs: Outputs) -> int:
+    """Return the bytes of an entry."""
     return ENTRY_BYTES + sum(_output_bytes(output) for output in outputs)
 
 
 def _output_bytes(output: Output) -> int:
+    """Return the bytes of an output's arrays."""
     steps = output.quantization
     return output.array.nbytes + (steps.scale.nbytes + steps.zero_point.nbytes if steps else 0)
 
 
-def _kept(output: Output) -> Output:
-    """With an array of its own: one that is part of a larger batch would keep all of that alive."""
+def _copy_view(output: Output) -> Output:
+    """Copy the array if it is a view, so that a cached slice does not keep its whole batch alive."""
     return output if output.array.base is None else Output(output.array.copy(), output.quantization)
 
 
 def _model_key(key: Key) -> int | None:
+    """Return the key of the model of a cached entry."""
     return getattr(key[0], "model_key", None)
 
 
 def _digest(images: Sequence[ImagePayload], inputs: Mapping[str, Array]) -> bytes:
-    """Of everything that a plan is run on; BLAKE2b, since whoever finds a collision is given another's answer."""
+    """Return the digest of all inputs of a run.
+
+    BLAKE2b is cryptographic: a caller who could construct a collision would receive the outputs of another caller.
+    """
     digest = hashlib.blake2b(digest_size=32)
     for image in images:
         if isinstance(image, EncodedImage):
@@ -102,5 +114,6 @@ def _digest(images: Sequence[ImagePayload], inputs: Mapping[str, Array]) -> byte
 
 
 def _add(digest: hashlib.blake2b, name: str, array: Array) -> None:
+    """Add an array with its name, dtype and shape to a digest."""
     digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
     digest.update(np.ascontiguousarray(array).data)

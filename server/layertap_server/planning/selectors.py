@@ -1,4 +1,4 @@
-"""Selector text -> the layers it names, on one model."""
+"""Resolve selectors to the layers that they name on one model."""
 
 from __future__ import annotations
 
@@ -20,29 +20,36 @@ ACTIVATIONS = frozenset(
         *("Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
     }
 )
-"""Operators whose result ``all:activations`` names."""
+"""ONNX operators whose outputs ``all:activations`` names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The layers of one selector."""
+    """The layers that a selector names."""
 
     layers: tuple[LayerInfo, ...]
     single: bool
-    """Whether the selector is of a form that names one layer, not several."""
+    """Whether the form of the selector names exactly one layer."""
 
 
 class Selectors:
-    """Resolves selectors on one model; the index is made once."""
+    """Index that resolves selectors on one model."""
 
     def __init__(self, layers: Sequence[LayerInfo], aliases: Mapping[str, str], stages: Sequence[str]) -> None:
-        """``aliases`` and ``stages`` are selectors of single layers; without stages they are read off the shapes.
+        """Create the index.
+
+        Args:
+            layers: all layers of the model, in execution order.
+            aliases: selectors of single layers by alias.
+            stages: selectors of the layers at which the stages end; if empty, stages are derived from the shapes.
 
         Raises:
             UnknownLayerError: an alias or a stage names no layer.
+            AmbiguousLayerError: an alias or a stage names several layers.
+            InvalidRequestError: an alias has the form of a selector.
         """
         self._layers = tuple(layers)
-        # Bodies of If and Loop may use a layer's name again: the layer itself is meant.
+        # Subgraphs of If and Loop may reuse the name of a layer; the name then means the tappable layer.
         self._by_name = {layer.name: layer for layer in sorted(layers, key=lambda layer: layer.tappable)}
         self._by_node: dict[str, list[LayerInfo]] = {}
         self._by_path: dict[str, LayerInfo] = {}
@@ -50,7 +57,7 @@ class Selectors:
             if layer.node:
                 self._by_node.setdefault(layer.node, []).append(layer)
             for path in _paths(layer.module_path):
-                self._by_path[path] = layer  # the last layer computed below the path
+                self._by_path[path] = layer  # the last layer that is computed under the path
         self._aliases: dict[str, LayerInfo] = {}
         self._stages: tuple[LayerInfo, ...] = ()
         for name in aliases:
@@ -60,18 +67,20 @@ class Selectors:
 
     @property
     def stages(self) -> tuple[LayerInfo, ...]:
-        """What ``stage:1``, ``stage:2`` … name."""
+        """Layers that ``stage:1``, ``stage:2`` … name."""
         return self._stages
 
     def find(self, selector: str) -> Selection:
-        """The layers that the selector names, in execution order.
+        """Return the layers that the selector names, in execution order.
 
         Raises:
-            UnknownLayerError: none; the nearest names are its suggestions.
-            NotTappableError: the one it names, or each of them, cannot be tapped; says why.
+            UnknownLayerError: the selector names no layer; the error suggests the nearest names.
+            AmbiguousLayerError: several nodes have the name that the selector gives.
+            NotTappableError: none of the named layers can be tapped; the error states the reason.
         """
         if len(selector) > LONGEST:
-            raise UnknownLayerError(f"a selector has at most {LONGEST} characters", limit=LONGEST)
+            message = f"expected a selector of at most {LONGEST} characters, got {len(selector)}"
+            raise UnknownLayerError(message, limit=LONGEST)
         if selector in self._by_name:
             return _one_tappable(self._by_name[selector])
         prefix, colon, argument = selector.partition(":")
@@ -92,10 +101,10 @@ class Selectors:
         raise self._unknown(selector)
 
     def _of_node(self, name: str) -> LayerInfo:
-        """The first output of the node of this name.
+        """Return the first output of the node with this name.
 
         Raises:
-            AmbiguousLayerError: several nodes are called so.
+            AmbiguousLayerError: several nodes have this name.
         """
         layers = self._by_node[name]
         firsts = [layer for layer in layers if layer.output_index == 0]
@@ -106,20 +115,28 @@ class Selectors:
         return layers[0]
 
     def _one(self, selector: str) -> LayerInfo:
+        """Return the single layer that an alias or a stage names.
+
+        Raises:
+            AmbiguousLayerError: the selector is of a form that names several layers.
+        """
         selection = self.find(selector)
         if not selection.single:
             names = [layer.name for layer in selection.layers[:5]]
-            message = f"{selector!r} names {len(selection.layers)} layers, and an alias or a stage is one of them"
+            message = f"an alias or a stage must name one layer; {selector!r} names {len(selection.layers)}"
             raise AmbiguousLayerError(message, selector=selector, suggestions=names)
         return selection.layers[0]
 
     def _at(self, ordinal: int) -> LayerInfo:
+        """Return the layer at a position in execution order; negative positions count from the end."""
         if not -len(self._layers) <= ordinal < len(self._layers):
             last = len(self._layers) - 1
-            raise UnknownLayerError(f"there is no layer #{ordinal}; they go from #0 to #{last}", selector=f"#{ordinal}")
+            message = f"there is no layer #{ordinal}; layers go from #0 to #{last}"
+            raise UnknownLayerError(message, selector=f"#{ordinal}")
         return self._layers[ordinal]
 
     def _stage(self, argument: str) -> Selection:
+        """Resolve ``stage:argument``."""
         count = len(self._stages)
         number = int(argument) if re.fullmatch(r"-?[0-9]{1,9}", argument) else 0
         if number == 0 or abs(number) > count:
@@ -128,6 +145,7 @@ class Selectors:
         return _one_tappable(self._stages[number - 1 if number > 0 else number])
 
     def _operator(self, argument: str) -> Selection:
+        """Resolve ``op:argument``."""
         layers = [layer for layer in self._layers if layer.op_type == argument]
         if not layers:
             suggestions = nearest(argument, {layer.op_type for layer in self._layers})
@@ -138,15 +156,17 @@ class Selectors:
         return _tappable(layers, f"op:{argument}")
 
     def _all(self, argument: str) -> Selection:
+        """Resolve ``all:argument``."""
         if argument != "activations":
             raise UnknownLayerError(
-                f"there is no all:{argument}; there are all and all:activations",
+                f"there is no all:{argument}; use all or all:activations",
                 selector=f"all:{argument}",
                 suggestions=["all", "all:activations"],
             )
         return _tappable([layer for layer in self._layers if _is_activation(layer.op_type)], "all:activations")
 
     def _glob(self, pattern: str) -> Selection:
+        """Resolve a pattern with wildcards over layer names and module paths."""
         matches = re.compile(fnmatch.translate(pattern)).match
         layers = [layer for layer in self._layers if matches(layer.name) or matches(layer.module_path)]
         if not layers:
@@ -154,6 +174,7 @@ class Selectors:
         return _tappable(layers, pattern)
 
     def _unknown(self, selector: str) -> UnknownLayerError:
+        """Return the error for a selector that names no layer, with the nearest names."""
         names = [*self._by_name, *self._aliases, *self._by_path, *self._by_node]
         names += [f"stage:{number}" for number in range(1, len(self._stages) + 1)] + ["all", "all:activations"]
         suggestions = nearest(selector, names)
@@ -161,27 +182,33 @@ class Selectors:
         return UnknownLayerError(message, selector=selector, suggestions=suggestions)
 
     _FORMS: Mapping[str, Callable[[Selectors, str], Selection]] = {"stage": _stage, "op": _operator, "all": _all}
+    """Resolver of each selector form with a prefix."""
 
 
 def check_name(name: str) -> None:
-    """Raises `InvalidRequestError` where a name that model.yaml gives could never be said: it is a form of selector."""
+    """Raise `InvalidRequestError` if a name from model.yaml has the form of another selector and could not be used."""
     if re.fullmatch(r"all|#-?[0-9]+|(stage|op|all):.*", name):
-        raise InvalidRequestError(f"the name {name!r} is a form of selector; take another", name=name)
+        raise InvalidRequestError(f"the name {name!r} is a form of selector; choose another name", name=name)
 
 
 def _is_activation(operator: str) -> bool:
-    """Of ONNX, or a block of that kind, which is what a configured model's layer of several nodes tells."""
+    """Return whether an operator type is an activation: an ONNX operator, or a block in a configured model."""
     spec = blocks.find(operator)
     return operator in ACTIVATIONS or (spec is not None and spec.kind is BlockKind.ACTIVATION)
 
 
 def _paths(module_path: str) -> list[str]:
-    """``a.b.c`` -> a, a.b, a.b.c: a layer is computed below each of them."""
+    """Return a module path and its parents, outermost first: ``a.b.c`` gives a, a.b and a.b.c."""
     parts = module_path.split(".") if module_path else []
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _one_tappable(layer: LayerInfo) -> Selection:
+    """Return the selection of one layer.
+
+    Raises:
+        NotTappableError: the layer cannot be tapped.
+    """
     if not layer.tappable:
         message = f"the layer {layer.name!r} cannot be tapped: {layer.not_tappable_reason}"
         raise NotTappableError(message, layer=layer.name, why=layer.not_tappable_reason)
@@ -189,24 +216,30 @@ def _one_tappable(layer: LayerInfo) -> Selection:
 
 
 def _tappable(layers: Sequence[LayerInfo], selector: str) -> Selection:
+    """Return the selection of the layers that can be tapped.
+
+    Raises:
+        NotTappableError: none of the layers can be tapped.
+    """
     found = tuple(layer for layer in layers if layer.tappable)
     if not found:
-        why = layers[0].not_tappable_reason if layers else "the model has none"
+        why = layers[0].not_tappable_reason if layers else "the model has no such layer"
         raise NotTappableError(f"{selector!r} names no layer that can be tapped: {why}", selector=selector, why=why)
     return Selection(found, single=False)
 
 
 def _resolution_ends(layers: Sequence[LayerInfo]) -> Iterator[LayerInfo]:
-    """The last tappable layer at each spatial resolution on the way down; a decoder's way up is not followed."""
+    """Yield the last tappable layer at each spatial resolution while the stride grows; skip a decoder's upsampling."""
     ends: dict[float, LayerInfo] = {}
     deepest = 0.0
     for layer in layers[1:]:
-        has_places = layer.layout in {Layout.NCHW, Layout.NHWC} and set(_sides(layer)) != {1}
-        if layer.tappable and has_places and layer.stride is not None and layer.stride >= deepest:
+        has_positions = layer.layout in {Layout.NCHW, Layout.NHWC} and set(_spatial_size(layer)) != {1}
+        if layer.tappable and has_positions and layer.stride is not None and layer.stride >= deepest:
             deepest = layer.stride
             ends[deepest] = layer
     yield from ends.values()
 
 
-def _sides(layer: LayerInfo) -> tuple[int, ...]:
+def _spatial_size(layer: LayerInfo) -> tuple[int, ...]:
+    """Return the height and width of a layer in layout NCHW or NHWC."""
     return layer.shape[1:3] if layer.layout is Layout.NHWC else layer.shape[2:4]

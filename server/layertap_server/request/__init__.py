@@ -1,0 +1,1 @@
+"""One request: its context, its cancellation and its limits."""

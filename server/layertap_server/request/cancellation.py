@@ -1,4 +1,4 @@
-"""Work whose caller is gone: it is told to stop, wherever in its thread it is."""
+"""Cancellation of work whose caller has cancelled the request or disconnected."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ _current: ContextVar[Cancellation | None] = ContextVar("cancellation", default=N
 
 
 class Cancellation:
-    """One job's; another thread may cancel it at any time."""
+    """Cancellation state of one job; any thread may cancel the job at any time."""
 
     def __init__(self) -> None:
+        """Create the state of a job that is not cancelled."""
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Stops what can be stopped now, and what begins later at once."""
+        """Cancel the job: stop the operation in progress, and stop later operations as they start."""
         with self._lock:
             self.is_cancelled = True
             if self._stop is not None:
                 self._stop()
 
     def check(self) -> None:
-        """Raises `CancelledError` when the job is cancelled."""
+        """Raise `CancelledError` if the job is cancelled."""
         if self.is_cancelled:
-            raise CancelledError("the caller is gone; what was asked was given up")
+            raise CancelledError("the caller cancelled the request or disconnected; the work was stopped")
 
     @contextlib.contextmanager
     def of_this_thread(self) -> Iterator[None]:
-        """What runs inside is this job's."""
+        """Make this job the current one of the thread within the context."""
         token = _current.set(self)
         try:
             yield
@@ -43,7 +44,7 @@ class Cancellation:
 
     @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """``stop`` is called when the job is cancelled inside."""
+        """Call ``stop`` if the job is cancelled within the context, or was cancelled before."""
         with self._lock:
             self._stop = stop
             if self.is_cancelled:
@@ -56,5 +57,5 @@ class Cancellation:
 
 
 def current() -> Cancellation:
-    """The one of the job that this thread works on; one of its own where it works on none."""
+    """Return the cancellation state of the thread's current job; a new one if the thread has no job."""
     return _current.get() or Cancellation()

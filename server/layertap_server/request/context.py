@@ -1,7 +1,7 @@
-"""What is known of one request as it goes: who asked, which part of it took how long, and how it ended.
+"""Request context: the caller, the time of each stage and the outcome of one request.
 
-Whoever works on a request writes into the record of his thread; metrics, the log and traces read it once the request
-has ended. It holds no image, no tensor and no tap.
+The code that handles a request writes into the context of its thread. Metrics, the request log and traces read the
+context after the request has ended. It holds no images, tensors or taps.
 """
 
 from __future__ import annotations
@@ -18,15 +18,19 @@ from typing import NamedTuple
 from layertap.errors import LayertapError
 
 STAGES = ("admission", "queue", "decode", "plan", "batch", "compute", "encode")
-"""In the order in which a request goes through them: checks at the door, waiting for a worker, reading the message and
-its images, resolving taps and opening the plan, waiting for a run, the run, writing the answer."""
+"""Stages of a request, in order.
+
+They are: admission checks, waiting for a worker, decoding the message and its images, resolving taps and opening the
+plan, waiting for a run, the run, and encoding the response.
+"""
 CANCELLED = "CANCELLED"
+"""Name of gRPC's status for a request that ended because its caller cancelled it or disconnected."""
 
 _current: ContextVar[RequestContext | None] = ContextVar("request_record", default=None)
 
 
 class StageTime(NamedTuple):
-    """One stretch of a stage, in seconds of ``time.perf_counter``."""
+    """One interval of a stage, in seconds of ``time.perf_counter``."""
 
     stage: str
     start: float
@@ -35,51 +39,59 @@ class StageTime(NamedTuple):
 
 @dataclass(eq=False, slots=True)
 class RequestContext:
-    """One request, or one item of a stream."""
+    """Context of one request, or of one item of a stream."""
 
     service: str = ""
     method: str = ""
     request_id: str = ""
     peer: str = ""
-    """The caller's address without its port."""
+    """Caller's address without the port."""
     connection: str = ""
-    """The caller's address with its port: one connection of one process."""
+    """Caller's address with the port, which identifies one connection."""
     trace_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """``traceparent`` and ``tracestate``, as they came."""
+    """Headers ``traceparent`` and ``tracestate`` as received."""
     quick: bool = False
-    """A listing, or a change of models: it goes through no stage."""
+    """Whether the request is a listing or a change of models, which has no stages."""
     is_stream: bool = False
+    """Whether the request is a stream of items."""
     parent: RequestContext | None = None
-    """The stream that an item is of."""
+    """Context of the stream to which an item belongs; None for a request."""
     began: float = field(default_factory=time.perf_counter)
+    """Start of the request, in seconds of ``time.perf_counter``."""
     began_ns: int = field(default_factory=time.time_ns)
-    """The same instant, since 1970."""
+    """Start of the request, in nanoseconds since 1970."""
     ended: float = 0.0
+    """End of the request, in seconds of ``time.perf_counter``; 0 before the end."""
     status: str = CANCELLED
-    """Of gRPC, by name; until the request comes to an end of its own, nobody waits for it."""
+    """Name of the gRPC status; CANCELLED unless the request succeeds or fails on its own."""
     failure: LayertapError | None = None
+    """Error that ended the request; None if it succeeded or was cancelled."""
     model: str = ""
-    """Only one that the repository has: nothing that a caller made up."""
+    """Name of a model of the repository; never an unknown name that a caller sent."""
     version: str = ""
     images: int = 0
-    """Whose features were extracted."""
+    """Number of images whose features were extracted."""
     batch_size: int = 0
-    """How many images ran together, this request's and others'; 0 where nothing ran."""
+    """Number of images in the run, including those of other requests; 0 if nothing was run."""
     runs: list[int] = field(default_factory=list)
-    """The images of each run that this request's thread did."""
+    """Number of images of each run that the request's own thread executed."""
     bytes_in: int = 0
     bytes_out: int = 0
     bytes_shared: int = 0
-    """Written into the caller's shared memory."""
+    """Bytes written to the caller's shared memory."""
     items: int = 0
+    """Number of items of a stream that have ended."""
     failed_items: int = 0
+    """Number of items of a stream that have failed."""
     items_bytes_in: int = 0
+    """Bytes received in all items of a stream."""
     items_bytes_out: int = 0
+    """Bytes sent for all items of a stream."""
     stages: list[StageTime] = field(default_factory=list)
 
     @contextlib.contextmanager
     def of_this_thread(self) -> Iterator[None]:
-        """What runs inside is this request's."""
+        """Make this context the current one of the thread within the ``with`` block."""
         token = _current.set(self)
         try:
             yield
@@ -88,7 +100,7 @@ class RequestContext:
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """What runs inside is a stretch of this stage, also where it fails."""
+        """Add the time of the ``with`` block to a stage, even if the block raises."""
         start = time.perf_counter()
         try:
             yield
@@ -96,22 +108,25 @@ class RequestContext:
             self.add(name, start, time.perf_counter())
 
     def add(self, stage: str, start: float, end: float) -> None:
+        """Add an interval to a stage, in seconds of ``time.perf_counter``."""
         self.stages.append(StageTime(stage, start, end))
 
     def item(self, bytes_in: int) -> RequestContext:
-        """The record of one item of this stream."""
+        """Return the context for one item of this stream."""
         return RequestContext(
             self.service, self.method, self.request_id, parent=self, bytes_in=bytes_in, model=self.model
         )
 
     def succeed(self) -> None:
+        """Set the status to OK."""
         self.status = "OK"
 
     def fail(self, failure: LayertapError) -> None:
+        """Store the error and its status."""
         self.status, self.failure = failure.status, failure
 
     def end(self) -> None:
-        """From now on nothing changes; an item is added to its stream."""
+        """Record the end of the request, and add an item to the counts of its stream."""
         self.ended = time.perf_counter()
         stream = self.parent
         if stream is not None:
@@ -123,11 +138,11 @@ class RequestContext:
 
     @property
     def seconds(self) -> float:
-        """From arrival to end."""
+        """Duration from the start to the end of the request, in seconds."""
         return self.ended - self.began
 
     def seconds_by_stage(self) -> dict[str, float]:
-        """How long each stage took in all, of those that the request came to."""
+        """Return the total seconds of each stage that the request reached."""
         seconds: dict[str, float] = defaultdict(float)
         for name, start, end in self.stages:
             seconds[name] += end - start
@@ -135,5 +150,5 @@ class RequestContext:
 
 
 def current_request() -> RequestContext:
-    """The one of the request that this thread works on; one of its own where it works on none."""
+    """Return the context of the thread's current request; a new one if the thread has no request."""
     return _current.get() or RequestContext()

@@ -1,4 +1,4 @@
-"""What one request may cost."""
+"""Limits on the cost of one request."""
 
 from __future__ import annotations
 
@@ -8,50 +8,64 @@ from dataclasses import dataclass
 from layertap.errors import InvalidRequestError, RequestTooLargeError, ResponseTooLargeError, TooExpensiveError
 
 MOST_BLOCKS = 64
-"""Of one head."""
+"""Maximum blocks of one head."""
 
 
 def check_head(head: Sequence[object]) -> None:
-    """Raises `InvalidRequestError` where a head has too many blocks."""
+    """Raise `InvalidRequestError` if a head has more than `MOST_BLOCKS` blocks."""
     if len(head) > MOST_BLOCKS:
-        message = f"a head has at most {MOST_BLOCKS} blocks, not {len(head)}"
+        message = f"expected a head of at most {MOST_BLOCKS} blocks, got {len(head)}"
         raise InvalidRequestError(message, blocks=len(head), limit=MOST_BLOCKS)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The operator's limits, and the refusals of what is over them."""
+    """Operator's limits on one request, with the checks that enforce them."""
 
     images: int = 64
+    """Maximum images per request."""
     image_pixels: int = 64 * 2**20
+    """Maximum pixels per image."""
     response_bytes: int = 256 * 2**20
+    """Maximum bytes of all results of a request."""
     computed_bytes: int = 8 * 2**30
-    """What the heads may compute on the way, all images together."""
+    """Maximum bytes that the heads compute for all images of a request, intermediate tensors included."""
 
     operations: int = 8 * 10**12
-    """Price of one request; see `blocks.operations`."""
+    """Maximum estimated operations of a request; see ``blocks.operations``."""
 
     def check_operations(self, total: int, dearest: str) -> None:
-        """Raise `TooExpensiveError` where a request would cost more operations than the limit."""
+        """Raise `TooExpensiveError` if a request needs more operations than the limit.
+
+        Args:
+            total: estimated operations of the request.
+            dearest: description of the most expensive part, for the message.
+        """
         if total > self.operations:
             message = (
                 f"the request would cost {total:.3g} operations and the limit is {self.operations:.3g} "
-                f"(--max-operations); the dearest part is {dearest}; take smaller windows, fewer layers, smaller "
+                f"(--max-operations); the most expensive part is {dearest}; use smaller windows, fewer layers, smaller "
                 "maps or fewer images"
             )
             raise TooExpensiveError(message, operations=total, limit=self.operations, dearest=dearest)
 
     def check_response(self, sizes: Mapping[str, int]) -> None:
-        """Raises `ResponseTooLargeError` where results of these sizes are over the limit; it names the largest."""
+        """Raise `ResponseTooLargeError`, which names the largest results, if the total exceeds the limit.
+
+        Args:
+            sizes: bytes of each result, by name.
+        """
         total = sum(sizes.values())
         if total > self.response_bytes:
             largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
             limit = self.response_bytes
-            message = f"the answer would have {total} bytes and the limit is {limit}; pool the layers or send less"
+            message = (
+                f"the response would have {total} bytes and the limit is {limit}; pool the layers or send fewer images"
+            )
             raise ResponseTooLargeError(message, bytes=total, limit=limit, largest=largest)
 
     def check_computed(self, total: int) -> None:
-        """Raises `RequestTooLargeError` where heads that compute so many bytes are over the limit."""
+        """Raise `RequestTooLargeError` if the heads compute more bytes than the limit."""
         if total > self.computed_bytes:
-            message = f"the heads would compute {total} bytes and the limit is {self.computed_bytes}; send less at once"
+            message = f"the heads would compute {total} bytes and the limit is {self.computed_bytes}; send fewer images"
             raise RequestTooLargeError(message, bytes=total, limit=self.computed_bytes)

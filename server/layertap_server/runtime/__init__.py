@@ -1,4 +1,4 @@
-"""A compiled model -> a session -> arrays. The only importer of onnxruntime."""
+"""Sessions that run compiled models on arrays. No other package of the server imports onnxruntime."""
 
 from layertap_server.runtime.contention import Contention
 from layertap_server.runtime.devices import DeviceError, devices_for

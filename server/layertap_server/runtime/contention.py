@@ -14,23 +14,23 @@ from collections.abc import Callable, Iterator
 from layertap_server.runtime.replica import Replica
 
 RUNS_BEFORE_A_COPY = 16
-"""To open a model takes about as long as so many runs."""
+"""Runs under contention before a session is opened a second time; opening takes about as long as this many runs."""
 
 
 class Contention:
-    """The requests that are being worked on."""
+    """Counter of the requests in progress, which detects contention."""
 
     def __init__(self, size: int = 0) -> None:
-        """So many are a crowd; 0 for never."""
+        """Create a counter; ``size`` is the number of concurrent requests treated as contention, 0 disables it."""
         self._size = size
         self._requests = 0
         self.opening = threading.Lock()
-        """Held by the model that is opened again."""
+        """Lock held while a single-threaded replica is opened, so that one opens at a time."""
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
-        """One more, for as long as the context lasts."""
+        """Count a request for as long as the context lasts."""
         with self._lock:
             self._requests += 1
         try:
@@ -40,46 +40,55 @@ class Contention:
                 self._requests -= 1
 
     @property
-    def is_here(self) -> bool:
+    def is_active(self) -> bool:
+        """Whether there is contention now."""
         return 0 < self._size <= self._requests
 
 
 class SingleThreadedReplica:
-    """One model's second session, opened when it pays."""
+    """Second, single-threaded replica of one session, opened under contention."""
 
     def __init__(self, contention: Contention, open_: Callable[[], Replica], may_open: Callable[[], bool]) -> None:
-        """``may_open`` tells whether there is memory for it."""
+        """Open nothing yet.
+
+        Args:
+            contention: the counter that detects contention.
+            open_: opens the replica.
+            may_open: returns whether there is memory for the replica.
+        """
         self._contention = contention
         self._open = open_
         self._may_open = may_open
         self._replica: Replica | None = None
         self.on_open: Callable[[], None] = lambda: None
-        """Called each time the copy has been opened."""
+        """Callback for each time that the replica has been opened."""
         self._runs = 0
         self._lock = threading.Lock()
 
-    def wanted(self) -> Replica | None:
-        """The copy, in a crowd; None where there is no contention or no copy yet."""
-        if not self._contention.is_here:
+    def get(self) -> Replica | None:
+        """Return the replica under contention, opening it if it is due; None without contention or replica."""
+        if not self._contention.is_active:
             return None
         if self._replica is None and self._is_due():
             self._open_one()
         return self._replica
 
     def drop(self) -> Replica | None:
-        """Drop the copy and return it: it is closed when its runs have ended and nothing refers to it."""
+        """Drop the replica and return it; it is closed when its runs have ended and the last reference is gone."""
         dropped, self._replica = self._replica, None
         return dropped
 
     @property
     def is_open(self) -> bool:
+        """Whether the replica is open."""
         return self._replica is not None
 
     def _open_one(self) -> None:
-        # One at a time, so that each counts in the budget before another is asked for.
+        """Open the replica if no other is being opened and there is memory for it."""
+        # Replicas are opened one at a time, so that each counts in the budget before the next check for memory.
         if not self._contention.opening.acquire(blocking=False):
             return
-        # Where its model is being replaced, or memory is short, it goes on without one.
+        # Opening fails if the model is being replaced or memory is short; the session then goes on without a replica.
         with contextlib.suppress(Exception):
             if self._replica is None and self._may_open():
                 self._replica = self._open()
@@ -87,6 +96,7 @@ class SingleThreadedReplica:
         self._contention.opening.release()
 
     def _is_due(self) -> bool:
+        """Count a run under contention and return whether enough runs have passed to open the replica."""
         with self._lock:
             self._runs += 1
             return self._runs % RUNS_BEFORE_A_COPY == 0

@@ -1,4 +1,4 @@
-"""What ``--device`` names: the CPU, or one or several CUDA devices, each tried before anything is served from it."""
+"""Devices named by ``--device``: the CPU, or one or several CUDA devices, each tested before it is used."""
 
 from __future__ import annotations
 
@@ -13,37 +13,39 @@ from layertap_server.graph import probe_model
 
 CUDA = "CUDAExecutionProvider"
 QUIET = 4
-"""onnxruntime's severity "fatal": what fails is raised here, it need not be printed as well."""
+"""onnxruntime's log severity "fatal". Errors are raised as exceptions and need not be printed as well."""
 
 
 class DeviceError(Exception):
-    """The device that was asked for cannot be used; the message says why."""
+    """The requested device cannot be used; the message states the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One place where sessions run."""
+    """A device on which sessions run."""
 
     kind: str = "cpu"
-    """As onnxruntime calls it: ``cpu`` or ``cuda``."""
+    """Kind of device as named by onnxruntime, ``cpu`` or ``cuda``."""
     number: int = 0
+    """Index of a CUDA device."""
     memory_bytes: int = 0
-    """What each session may take of a GPU's memory; 0 for all there is."""
+    """Maximum GPU memory of each session in bytes; 0 for no limit."""
     tf32: bool = False
-    """Let a GPU round the factors of float32 products to 10 bits, which is faster and not what the CPU computes."""
+    """Whether a GPU rounds the factors of float32 products to 10 bits, which is faster and differs from the CPU."""
 
     @property
     def providers(self) -> list[tuple[str, dict[str, str]]]:
-        """onnxruntime's execution providers; the CPU takes what CUDA has no kernel for."""
+        """Execution providers of onnxruntime; the CPU runs the operators for which CUDA has no kernel."""
         cpu: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
         return [cpu] if self.kind == "cpu" else [(CUDA, self._cuda_options()), cpu]
 
     def _cuda_options(self) -> dict[str, str]:
+        """Return the options of onnxruntime's CUDA provider."""
         options = {
             "device_id": str(self.number),
-            # Plans come and go: an arena that grows by powers of two would keep up to twice what they need.
+            # Plans are opened and closed often: an arena that grows by powers of two would keep up to twice the need.
             "arena_extend_strategy": "kSameAsRequested",
-            # The default tries every algorithm for every new shape, which takes seconds a plan.
+            # The default benchmarks every algorithm for every new shape, which takes seconds per plan.
             "cudnn_conv_algo_search": "HEURISTIC",
             "use_tf32": str(int(self.tf32)),
         }
@@ -51,13 +53,19 @@ class Device:
 
 
 CPU = Device()
+"""The CPU."""
 
 
 def devices_for(text: str, memory_bytes: int = 0, *, tf32: bool = False) -> tuple[Device, ...]:
-    """The devices that ``auto``, ``cpu``, ``cuda`` or ``cuda:0,1`` names.
+    """Return the devices that ``auto``, ``cpu``, ``cuda`` or ``cuda:0,1`` names.
+
+    Args:
+        text: the value of ``--device``.
+        memory_bytes: maximum GPU memory of each session in bytes; 0 for no limit.
+        tf32: whether a GPU may compute float32 products in TF32.
 
     Raises:
-        DeviceError: CUDA was asked for and does not work here.
+        DeviceError: CUDA is requested and cannot be used on this machine.
     """
     if text == "cpu":
         return (CPU,)
@@ -72,14 +80,14 @@ def devices_for(text: str, memory_bytes: int = 0, *, tf32: bool = False) -> tupl
 
 
 def name_of(devices: Sequence[Device]) -> str:
-    """``CPU``, ``CUDA:0`` or ``CUDA:0,1``."""
+    """Return the name of the devices for listings: ``CPU``, ``CUDA:0`` or ``CUDA:0,1``."""
     if devices[0].kind == "cpu":
         return "CPU"
     return f"CUDA:{','.join(str(device.number) for device in devices)}"
 
 
 def _problem(devices: Sequence[Device]) -> str:
-    """Why CUDA cannot be used here; empty when it can. onnxruntime itself falls back to the CPU without a word."""
+    """Return why CUDA cannot be used; empty if it can. onnxruntime itself would silently fall back to the CPU."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime has no CUDA; install layertap[cuda]"
     if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
@@ -87,10 +95,11 @@ def _problem(devices: Sequence[Device]) -> str:
     ort.set_default_logger_severity(QUIET)
     with contextlib.suppress(Exception):
         ort.preload_dlls()
-    return next((problem for device in devices if (problem := _tried(device))), "")
+    return next((problem for device in devices if (problem := _test_device(device))), "")
 
 
-def _tried(device: Device) -> str:
+def _test_device(device: Device) -> str:
+    """Open a small model on a CUDA device and return why that fails; empty if it succeeds."""
     options = ort.SessionOptions()
     options.log_severity_level = QUIET
     try:

@@ -1,4 +1,4 @@
-"""Compiled models -> sessions, with the options that were measured (docs/performance.md)."""
+"""Open sessions of compiled models, with options chosen by measurement (docs/performance.md)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,31 @@ import onnxruntime as ort  # noqa: TID251 - this is the place
 from layertap_server.runtime.contention import Contention, SingleThreadedReplica
 from layertap_server.runtime.devices import CPU, QUIET, Device, name_of
 from layertap_server.runtime.replica import Replica
-from layertap_server.runtime.session import Session, wrapped
+from layertap_server.runtime.session import Session, wrap_errors
 from layertap_server.runtime.threads import ThreadReserve
 
 FIRST_REGION_BYTES = 128 * 2**20
-"""Of the arena, which is kept: its pages stay warm from run to run. What a run needs beyond it is given back."""
+"""Bytes of the arena's first region, whose pages stay mapped between runs; memory beyond it is freed after each run."""
 SPIN_MICROSECONDS = "50"
-"""How long a thread of a run looks for the next operator before it sleeps; most come sooner."""
+"""Microseconds that a session's thread spins for the next operator before it sleeps; most operators follow sooner."""
 LARGEST_FOLDED = str(16 * 2**20)
+"""Maximum bytes of a constant that onnxruntime folds into the session."""
 
 
 class Runtime:
-    """Opens sessions on the devices that it was given."""
+    """Opens sessions on a fixed set of devices."""
 
     def __init__(
         self, devices: Sequence[Device] = (CPU,), threads: int = 0, contention: Contention | None = None
     ) -> None:
-        """``threads`` of one run on a CPU, 0 for all cores; in a contention it is one."""
-        ort.disable_telemetry_events()  # what runs here is its owner's business
+        """Create a runtime.
+
+        Args:
+            devices: the devices on which each session is opened.
+            threads: threads of one run on a CPU; 0 for all cores. Under contention a run has one thread.
+            contention: counter that detects contention; by default contention is never detected.
+        """
+        ort.disable_telemetry_events()  # onnxruntime must not report to its vendor what users run
         self.devices = devices
         self.contention = contention or Contention()
         self._threads = threads
@@ -38,20 +45,23 @@ class Runtime:
 
     @property
     def device(self) -> str:
-        """What runs: ``CPU``, ``CUDA:0`` or ``CUDA:0,1``."""
+        """Name of the devices: ``CPU``, ``CUDA:0`` or ``CUDA:0,1``."""
         return name_of(self.devices)
 
     def open(self, model: bytes, weights_folder: Path, may_copy: Callable[[], bool] = lambda: False) -> Session:
-        """A session of the model, whose external weights lie in the folder, on each of the devices.
+        """Open a session of a model on each of the devices.
 
-        ``may_copy`` tells, in a contention, whether there is memory to open it a second time.
+        Args:
+            model: the serialized ONNX model.
+            weights_folder: folder of the model's external weights.
+            may_copy: returns, under contention, whether there is memory to open a single-threaded replica.
 
         Raises:
-            SessionError: onnxruntime does not take the model.
-            DeviceMemoryError: the device has no room for it.
-            OutOfResourcesError: the system has no memory, thread or file descriptor left.
+            SessionError: onnxruntime rejects the model.
+            DeviceMemoryError: the device has too little memory.
+            OutOfResourcesError: the system has run out of memory, threads or file descriptors.
         """
-        with wrapped():
+        with wrap_errors():
             replicas = [self._replica(model, weights_folder, device, self._threads) for device in self.devices]
         copy = SingleThreadedReplica(
             self.contention, lambda: self._replica(model, weights_folder, CPU, threads=1), may_copy
@@ -59,25 +69,30 @@ class Runtime:
         return Session(replicas, copy)
 
     def _replica(self, model: bytes, weights_folder: Path, device: Device, threads: int) -> Replica:
+        """Open a model on one device.
+
+        Raises:
+            OutOfResourcesError: the system cannot start the session's threads.
+        """
         options = ort.SessionOptions()
         options.log_severity_level = QUIET
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # where nothing runs, nothing spins
-        # A constant that a node makes is not worth a copy in every session once it is large.
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle sessions must not use CPU time
+        # Every session would hold its own copy of a folded constant, so that large constants are not folded.
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", LARGEST_FOLDED)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
         own_threads = (threads or os.cpu_count() or 1) - 1
-        with self._reserve.holding(own_threads):
+        with self._reserve.hold(own_threads):
             session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
         return Replica(session, device, threads=own_threads)
 
 
 @functools.cache
 def _share_an_arena() -> None:
-    """One arena for all sessions of the process, which gives back what a run leaves (docs/decisions/0004)."""
+    """Create one arena for all sessions of the process, which is trimmed after each run (docs/decisions/0004)."""
     memory = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
     configuration = ort.OrtArenaCfg({"initial_chunk_size_bytes": FIRST_REGION_BYTES})
     ort.create_and_register_allocator(memory, configuration)

@@ -1,4 +1,4 @@
-"""A model that is open on one device, by one session of onnxruntime."""
+"""A model that is opened on one device, in one session of onnxruntime."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from layertap_server.runtime.devices import CPU, Device
 
 @dataclass(eq=False, slots=True)
 class Replica:
-    """The model on one device."""
+    """One onnxruntime session of a model on one device."""
 
     session: ort.InferenceSession
     device: Device = CPU
     threads: int = 0
-    """Threads that the session keeps, beside the one that calls it."""
+    """Number of threads that the session owns; the calling thread is not counted."""
     running: int = 0
+    """Number of runs in progress."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:
+        """Run the model on inputs by name and return the named outputs in order."""
         if self.device.kind == "cpu":
             return list(self.session.run(list(outputs), dict(inputs), options))
         return self.run_bound(inputs, outputs, options)
 
     def run_bound(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:
-        """With the outputs bound to the device: they are copied off it once the run has ended, and nothing else is."""
+        """Run the model with outputs bound to the device, so that each is copied to the host once, after the run."""
         binding = self.session.io_binding()
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""An opened model: arrays in, arrays out, on whichever of its devices has least to do."""
+"""An opened model that runs on arrays, each time on the least busy of its devices."""
 
 from __future__ import annotations
 
@@ -17,38 +17,43 @@ from layertap_server.runtime.replica import Replica
 from layertap_server.runtime.shortage import shortage_in, shortage_in_text
 
 NO_MEMORY = ("failed to allocate memory", "out of memory", "smaller than requested bytes")
-"""How onnxruntime's allocators and CUDA say it."""
+"""Fragments of the messages, in lower case, with which onnxruntime's allocators and CUDA report a lack of memory."""
 
 
 class SessionError(Exception):
-    """onnxruntime refused the model, or failed while it ran."""
+    """onnxruntime rejected the model, or a run of the model failed."""
 
 
 class Session:
-    """One opened model; any number of threads may run it at once."""
+    """One opened model; safe to run from any number of threads."""
 
     def __init__(self, replicas: Sequence[Replica], single_threaded: SingleThreadedReplica | None = None) -> None:
-        """The same model on one device or on several, and once more for runs in a contention."""
+        """Create a session from replicas of one model on one or several devices, and one for runs under contention."""
         self._replicas = replicas
-        self._crowd_copy = single_threaded
+        self._single_threaded = single_threaded
         self._lock = threading.Lock()
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], limit_seconds: float | None = None
     ) -> list[Array]:
-        """The outputs, in this order.
+        """Run the model and return the named outputs in order.
+
+        Args:
+            inputs: arrays by input name.
+            outputs: names of the outputs.
+            limit_seconds: maximum seconds of the run; None for no limit.
 
         Raises:
-            DeviceMemoryError: the device has no room for it.
-            OutOfResourcesError: the system has no memory, thread or file descriptor left.
-            CancelledError: the caller is gone.
-            SessionError: it failed in another way, or took longer than the limit.
+            DeviceMemoryError: the device has too little memory.
+            OutOfResourcesError: the system has run out of memory, threads or file descriptors.
+            CancelledError: the job of this thread was cancelled.
+            SessionError: the run failed in another way, or exceeded the time limit.
         """
         job = cancellation.current()
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with (
-            wrapped(job),
+            wrap_errors(job),
             _limited(options, limit_seconds),
             job.stopping(lambda: _terminate(options)),
             self._least_busy() as replica,
@@ -57,26 +62,30 @@ class Session:
 
     @property
     def has_copy(self) -> bool:
-        """Whether it takes its memory twice."""
-        return self._crowd_copy is not None and self._crowd_copy.is_open
+        """Whether the single-threaded replica is open, which doubles the session's memory."""
+        return self._single_threaded is not None and self._single_threaded.is_open
 
     @property
     def threads(self) -> int:
-        """Threads that it keeps, beside the one that calls it."""
+        """Number of threads that the session owns; the calling thread is not counted."""
         return sum(replica.threads for replica in self._replicas)
 
     def when_copied(self, call: Callable[[], None]) -> None:
-        """Have ``call`` called each time a copy for runs in a contention has been opened."""
-        if self._crowd_copy is not None:
-            self._crowd_copy.on_open = call
+        """Set the function to call each time the single-threaded replica has been opened."""
+        if self._single_threaded is not None:
+            self._single_threaded.on_open = call
 
     def drop_copy(self) -> Replica | None:
-        """Drop the copy and return it: it is closed with the last reference. The next contention may open it again."""
-        return self._crowd_copy.drop() if self._crowd_copy is not None else None
+        """Drop the single-threaded replica and return it.
+
+        The replica is closed with its last reference. It may be opened again under the next contention.
+        """
+        return self._single_threaded.drop() if self._single_threaded is not None else None
 
     @contextlib.contextmanager
     def _least_busy(self) -> Iterator[Replica]:
-        copy = self._crowd_copy.wanted() if self._crowd_copy is not None else None
+        """Yield the replica with the fewest runs, counting a run on it for as long as the context lasts."""
+        copy = self._single_threaded.get() if self._single_threaded is not None else None
         replicas = self._replicas if copy is None else [copy]
         with self._lock:
             replica = min(replicas, key=lambda replica: replica.running)
@@ -90,7 +99,7 @@ class Session:
 
 @contextlib.contextmanager
 def _limited(options: ort.RunOptions, seconds: float | None) -> Iterator[None]:
-    """Ends the run between two operators when the time is over."""
+    """Stop the run, between two operators, when the time is over."""
     if seconds is None:
         yield
         return
@@ -103,20 +112,27 @@ def _limited(options: ort.RunOptions, seconds: float | None) -> Iterator[None]:
 
 
 def _terminate(options: ort.RunOptions) -> None:
-    """Ends a run between two operators."""
+    """Stop a run at the next operator."""
     options.terminate = True
 
 
 @contextlib.contextmanager
-def wrapped(job: Cancellation | None = None) -> Iterator[None]:
-    """onnxruntime's exceptions end here."""
+def wrap_errors(job: Cancellation | None = None) -> Iterator[None]:
+    """Convert onnxruntime's exceptions; if ``job`` is cancelled, to `CancelledError`.
+
+    Raises:
+        CancelledError: the job was cancelled, which stops its run.
+        DeviceMemoryError: the device has too little memory.
+        OutOfResourcesError: the system has run out of memory, threads or file descriptors.
+        SessionError: any other failure.
+    """
     try:
         yield
     except LayertapError:
         raise
     except Exception as error:
         if job is not None and job.is_cancelled:
-            raise CancelledError("the caller is gone; the run was ended") from error
+            raise CancelledError("the caller cancelled the request or disconnected; the run was stopped") from error
         text = str(error)
         if any(words in text.lower() for words in NO_MEMORY):
             raise DeviceMemoryError("the device has no memory left for this request; send fewer images") from error

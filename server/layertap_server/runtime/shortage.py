@@ -1,6 +1,6 @@
-"""Failures that come from the server's system, which has none left of something, and not from the request.
+"""Recognize failures that a lack of system resources causes, and not the request.
 
-They arise anywhere: Python raises MemoryError, OSError or RuntimeError, and onnxruntime reports the same in words.
+They can occur anywhere: Python raises MemoryError, OSError or RuntimeError, and onnxruntime reports them as text.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import StrEnum
 from layertap.errors import OutOfResourcesError
 
 RETRY_AFTER_MS = 1000
-"""Milliseconds after which a caller may retry."""
+"""Milliseconds after which a caller is asked to retry."""
 
 
 class Resource(StrEnum):
-    """What the system may have none left of."""
+    """A resource that the system can run out of."""
 
     MEMORY = "memory"
     THREADS = "threads"
@@ -46,29 +46,30 @@ _WORDS = {
     "bad allocation": Resource.MEMORY,
     "cannot allocate memory": Resource.MEMORY,
 }
-"""How Python's threads, onnxruntime and the C++ library report it."""
+"""Fragments of the messages, in lower case, of Python, onnxruntime and the C++ library, and the lacking resource."""
 
 
 def shortage_in(error: BaseException) -> OutOfResourcesError | None:
-    """Return what an exception of Python says is missing; None where it is about something else."""
+    """Return the error for the resource whose lack raised a Python exception; None for any other exception."""
     resource = _resource_of(error)
     return out_of(resource) if resource else None
 
 
 def shortage_in_text(text: str) -> OutOfResourcesError | None:
-    """Return what a native library's message says is missing; None where it is about something else."""
+    """Return the error for the resource whose lack a native library's message reports; None for any other message."""
     lowered = text.lower()
     resource = next((resource for words, resource in _WORDS.items() if words in lowered), None)
     return out_of(resource) if resource else None
 
 
 def out_of(resource: Resource) -> OutOfResourcesError:
-    """Return the error for a resource of which the system has none left."""
+    """Return the error for a resource that the system has run out of."""
     message = f"the server's system has no {resource} left; retry later. The operator can {_REMEDIES[resource]}"
     return OutOfResourcesError(message, resource=resource.value, retry_after_ms=RETRY_AFTER_MS)
 
 
 def _resource_of(error: BaseException) -> Resource | None:
+    """Return the resource whose lack raised a Python exception; None for any other exception."""
     if isinstance(error, MemoryError):
         return Resource.MEMORY
     if isinstance(error, OSError):

@@ -1,7 +1,7 @@
-"""Makes sure that the system will start a session's threads, before onnxruntime starts them.
+"""Check that the system can start a session's threads before onnxruntime starts them.
 
-onnxruntime 1.31 waits for ever where the system refuses one of a session's threads and has started another: its
-destructor waits for threads that never were. So the threads are tried first.
+onnxruntime 1.31 deadlocks if the system starts some of a session's threads and refuses another: its destructor waits
+for threads that were never started. Therefore the same number of threads is started and ended first.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from pathlib import Path
 from layertap_server.runtime.shortage import Resource, out_of
 
 SPARE = 8
-"""Threads that must be left beside those of the session, for what other requests start meanwhile."""
+"""Number of threads that must remain available for other requests, in addition to those of the session."""
 GONE_SECONDS = 1.0
-"""Longest wait for the system to forget the threads that were tried."""
+"""Maximum seconds to wait until the system no longer counts the ended threads."""
 
 
 class ThreadReserve:
-    """Threads that sessions which are being opened will start."""
+    """Number of threads reserved for sessions that are being opened."""
 
     def __init__(self) -> None:
+        """Reserve nothing yet."""
         self._lock = threading.Lock()
         self._reserved = 0
 
     @contextlib.contextmanager
-    def holding(self, count: int) -> Iterator[None]:
-        """Reserve this number of threads for as long as the context lasts.
+    def hold(self, count: int) -> Iterator[None]:
+        """Reserve ``count`` threads for as long as the context lasts.
 
         Raises:
-            OutOfResourcesError: the system does not start so many.
+            OutOfResourcesError: the system refuses to start that many threads.
         """
         if count <= 0:
             yield
@@ -48,7 +49,11 @@ class ThreadReserve:
 
 
 def _try(count: int) -> None:
-    """Start this number of threads at once and end them."""
+    """Start ``count`` threads that run at the same time, and end them.
+
+    Raises:
+        OutOfResourcesError: the system refuses to start one of them.
+    """
     end = threading.Event()
     threads: list[threading.Thread] = []
     try:
@@ -64,7 +69,7 @@ def _try(count: int) -> None:
 
 
 def _wait_until_gone(threads: list[threading.Thread]) -> None:
-    """Wait until the system counts the threads no more, which is a little after they have ended for Python."""
+    """Wait until the system no longer counts the threads, which is shortly after Python has joined them."""
     latest = time.monotonic() + GONE_SECONDS
     for thread in threads:
         thread.join()

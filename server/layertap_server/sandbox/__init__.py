@@ -1,5 +1,6 @@
-"""Child processes in which native code meets models of unknown origin.
+"""Child processes that run native code on models of unknown origin.
 
-`jobs.Sandbox` gives them jobs, each with limits of time and memory. A model that ends its process cannot be used.
-Nothing is imported here: `worker` starts a first child before the server has imported what it needs itself.
+``jobs.Sandbox`` sends jobs to the child processes, each with limits of time and memory. A model that crashes its
+process is rejected. This package imports nothing, so that ``worker`` can start a first child before the server has
+imported its own modules.
 """

@@ -1,6 +1,6 @@
-"""The child process: reads jobs on stdin, answers on stdout, one after the other, until stdin ends.
+"""The child process: it reads jobs from stdin and writes results to stdout, one at a time, until stdin ends.
 
-A job may end the process. Whatever it raises otherwise goes back as data.
+A job may crash the process. Any exception that a job raises is returned to the server as data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import onnx  # noqa: TID251 - native code runs here
+import onnx  # noqa: TID251 - this process isolates native code
 
 from layertap.errors import DeviceMemoryError, OutOfResourcesError
 from layertap_server.graph import GraphError, InProcess, first_line
@@ -25,13 +25,14 @@ from layertap_server.sandbox import trial
 from layertap_server.sandbox.messages import read_message, write_message
 
 PARENT_DEATH_SIGNAL = 1
-"""Linux's PR_SET_PDEATHSIG."""
+"""Value of Linux's PR_SET_PDEATHSIG."""
 Job = Callable[[Mapping[str, Any], bytes], tuple[dict[str, Any], bytes]]
+"""Function from the header and body of a job to those of its result."""
 _native = InProcess()
 
 
 def main() -> None:
-    """Answer jobs until the parent closes the pipe."""
+    """Process jobs until the parent closes the pipe."""
     jobs, answers = _own_pipes()
     _end_with_parent(int(sys.argv[1]))
     _be_first_to_be_killed()
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
-    """Take stdin and stdout, so that what native code prints goes to stderr and not into an answer."""
+    """Duplicate stdin and stdout for messages and redirect stdout to stderr, so that native output cannot mix in."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
@@ -51,15 +52,15 @@ def _own_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _end_with_parent(parent: int) -> None:
-    """Have the kernel end this process with the server, also in the middle of a job. Linux only."""
+    """Make the kernel kill this process when the server ends, even during a job (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before that
+        if os.getppid() != parent:  # the server ended before the signal was set
             sys.exit(1)
 
 
 def _be_first_to_be_killed() -> None:
-    """Have the kernel, where memory is short, end this process before the server; write no core file."""
+    """Make the kernel kill this process before the server when memory is short, and disable core files."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -69,7 +70,7 @@ def _be_first_to_be_killed() -> None:
 
 
 def _answer(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Do a job; an exception becomes a header that says its kind."""
+    """Run a job and return its result; an exception becomes a header with its kind."""
     try:
         with _memory_limit(header["memory_bytes"]):
             return JOBS[header["job"]](header, body)
@@ -79,13 +80,13 @@ def _answer(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], byt
         return {"error": "memory"}, b""
     except SessionError as error:
         return {"error": "session", "message": str(error).splitlines()[0]}, b""
-    except Exception as error:  # noqa: BLE001 - the server decides what it means
+    except Exception as error:  # noqa: BLE001 - the server interprets it
         return {"error": "unexpected", "message": first_line(error), "traceback": traceback.format_exc()}, b""
 
 
 @contextlib.contextmanager
 def _memory_limit(size: int) -> Iterator[None]:
-    """Let the process take this many bytes more than it has, where the system can limit that."""
+    """Limit the memory of the process to ``size`` bytes more than it uses now, if the system supports it."""
     undo = _set_memory_limit(size)
     try:
         yield
@@ -95,9 +96,10 @@ def _memory_limit(size: int) -> Iterator[None]:
 
 
 def _set_memory_limit(size: int) -> Callable[[], None] | None:
-    """Set the limit and return what undoes it; None where there is no such limit.
+    """Set the memory limit and return a function that restores the old one; None if the system has no such limit.
 
-    It counts memory that is written to (RLIMIT_DATA), not addresses: threads and mapped files reserve many.
+    The limit is RLIMIT_DATA, which counts writable private memory. A limit of the address space would also count mapped
+    files.
     """
     try:
         import resource  # noqa: PLC0415 - not on Windows
@@ -112,32 +114,37 @@ def _set_memory_limit(size: int) -> Callable[[], None] | None:
 
 
 def _read(header: Mapping[str, Any], _body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Read a model file; the job "read"."""
     path, folder = Path(header["path"]), Path(header["weights_folder"])
     proto = _native.read_file(path, folder, header["most_bytes"], follow_links=header["follow_links"])
     return {}, proto.SerializeToString()
 
 
 def _canonicalize(_header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Convert a model to canonical form; the job "canonicalize"."""
     return {}, _native.canonicalize(onnx.ModelProto.FromString(body)).SerializeToString()
 
 
 def _infer(_header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+    """Infer the types of a model's tensors; the job "infer"."""
     types = _native.infer_types(onnx.ModelProto.FromString(body))
     return {}, onnx.GraphProto(value_info=types).SerializeToString()
 
 
 def _try(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-    runs = trial.carry_out(trial.from_data(header["trial"]), body, Path(header["weights_folder"]), _runtime())
+    """Open a model and run it on noise; the job "try"."""
+    runs = trial.run_trial(trial.from_data(header["trial"]), body, Path(header["weights_folder"]), _runtime())
     return {"runs": runs}, b""
 
 
 @functools.cache
 def _runtime() -> Runtime:
-    """One thread a session: threads would each take memory of the limit."""
+    """Return the runtime of this process; its sessions have one thread, since each thread takes memory of the limit."""
     return Runtime(threads=1)
 
 
 JOBS: Mapping[str, Job] = {"read": _read, "canonicalize": _canonicalize, "infer": _infer, "try": _try}
+"""Jobs by name."""
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The server's side of the child processes: jobs with limits, and errors that say what a model did to its process."""
+"""The server's side of the child processes: jobs with limits, and errors that report how a model failed its process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import onnx  # noqa: TID251 - protos cross the pipe
+import onnx  # noqa: TID251 - models are sent through the pipe as protos
 
 from layertap_server.graph import GraphError, Native
 from layertap_server.sandbox.trial import Runs, Trial, to_data
@@ -19,31 +19,36 @@ from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostEr
 
 log = logging.getLogger(__name__)
 
-Answer: TypeAlias = tuple[dict[str, Any], bytes]
+JobResult: TypeAlias = tuple[dict[str, Any], bytes]
+"""Header and body of a child's reply to a job."""
 MIB = 2**20
+"""Bytes of one MiB."""
 INFERENCE = "the inference of its shapes"
+"""Description of a shape inference in error messages."""
 KEPT_FAILURES = 256
+"""Maximum number of failed shape inferences remembered per model."""
 FILE_FACTOR = 4
-"""Memory of a job, in parts of the size of the model's files."""
+"""Additional memory of a job, as a multiple of the size of the model's files."""
 REQUEST_SECONDS = 10.0
-"""Longest time of a shape inference that a caller waits for."""
+"""Maximum seconds of a shape inference for which a caller waits."""
 REQUEST_WORKERS = 2
-"""Children for shape inferences of requests: one that hangs leaves another for the other callers."""
+"""Number of child processes for shape inferences of requests; while one hangs, the other serves further callers."""
 
 
 class SandboxError(GraphError):
-    """A model ended its process, or went over a limit; the message says which."""
+    """A model crashed its process or exceeded a limit; the message states which."""
 
 
 class SandboxTimeoutError(SandboxError):
-    """A model took longer than the limit."""
+    """A job on a model exceeded its time limit."""
 
 
 class SandboxLostError(SandboxError):
-    """The process could not be started or was killed by someone else: the model need not be the cause."""
+    """The process could not be started, or was killed from outside; the model need not be the cause."""
 
 
 _KINDS = {WorkerTimeoutError: SandboxTimeoutError, WorkerLostError: SandboxLostError}
+"""Error of the sandbox for each error of a worker; `SandboxError` for all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +56,69 @@ class SandboxLimits:
     """Limits of one job."""
 
     seconds: float = 60.0
+    """Maximum seconds of a job that loads a model."""
     memory_bytes: int = 1024 * MIB
-    """Beside four times the size of the model's files."""
+    """Maximum memory of a job in bytes, in addition to `FILE_FACTOR` times the size of the model's files."""
     request_seconds: float = REQUEST_SECONDS
+    """Maximum seconds of a shape inference for which a caller waits."""
 
 
 class Sandbox:
-    """Runs native code on models in child processes; a `graph.Native`. Any number of threads may call."""
+    """Implementation of ``graph.Native`` in child processes; safe to call from any number of threads."""
 
     def __init__(self, limits: SandboxLimits | None = None) -> None:
-        """Start nothing yet: each child starts with its first job."""
+        """Create a sandbox whose child processes start with their first jobs."""
         self._limits = limits or SandboxLimits()
         self._loading = _Pool(1)
         self._requests = _Pool(REQUEST_WORKERS)
         self._suspects = _Pool(1)
 
     def start(self) -> None:
-        """Start the child that loads models, ahead of its first job."""
+        """Start the child that loads models before its first job."""
         self._loading.start()
 
     def read_file(self, path: Path, weights_folder: Path, most_bytes: int, *, follow_links: bool) -> onnx.ModelProto:
-        """See `graph.Native`."""
+        """Read a model file; see ``graph.Native``."""
         header = {"job": "read", "path": str(path), "weights_folder": str(weights_folder), "most_bytes": most_bytes}
         size = min(_total_bytes(path.parent), most_bytes)
-        return _model(self._load("reading it", {**header, "follow_links": follow_links}, b"", size))
+        return _parse_model(self._load("reading it", {**header, "follow_links": follow_links}, b"", size))
 
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """See `graph.Native`."""
+        """Convert a model to canonical form; see ``graph.Native``."""
         sent = proto.SerializeToString()
-        return _model(self._load("checking it", {"job": "canonicalize"}, sent, len(sent)))
+        return _parse_model(self._load("checking it", {"job": "canonicalize"}, sent, len(sent)))
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
-        """See `graph.Native`."""
+        """Infer the types of a model's tensors; see ``graph.Native``."""
         sent = proto.SerializeToString()
-        return _inferred(self._load(INFERENCE, {"job": "infer"}, sent, len(sent)))
+        return _parse_types(self._load(INFERENCE, {"job": "infer"}, sent, len(sent)))
 
     def try_model(self, model: bytes, weights_folder: Path, trial: Trial) -> Runs:
-        """Open a first session of a model and run it; see `trial.carry_out`.
+        """Open a first session of a model and run it on noise; see ``trial.run_trial``.
 
         Raises:
-            SandboxError: it ended the process, or went over a limit.
-            FirstSessionError: onnxruntime does not take it.
+            SandboxError: the model crashed its process or exceeded a limit.
+            FirstSessionError: onnxruntime rejects the model.
         """
         header = {"job": "try", "weights_folder": str(weights_folder), "trial": to_data(trial)}
         answer, _ = self._load("its first session", header, model, len(model) + _total_bytes(weights_folder))
         return [[None if seen is None else (seen[0], tuple(seen[1])) for seen in run] for run in answer["runs"]]
 
     def for_requests(self) -> Native:
-        """Return the sandbox with the limits of shape inferences that a caller waits for."""
+        """Return the sandbox with the limits for shape inferences for which a caller waits."""
         return _ForRequests(self, self._limits, self._requests, self._suspects)
 
     def close(self) -> None:
-        """End the children."""
+        """End the child processes."""
         for pool in (self._loading, self._requests, self._suspects):
             pool.close()
 
-    def _load(self, action: str, header: Mapping[str, Any], body: bytes, size: int) -> Answer:
+    def _load(self, action: str, header: Mapping[str, Any], body: bytes, size: int) -> JobResult:
+        """Run a job of loading a model whose files have ``size`` bytes; ``action`` describes it in error messages.
+
+        Raises:
+            GraphError: the model is not valid, crashed its process or exceeded a limit.
+        """
         memory = self._limits.memory_bytes + FILE_FACTOR * size
         try:
             return _call(self._loading, action, header, body, self._limits.seconds, memory)
@@ -115,17 +127,18 @@ class Sandbox:
 
 
 class FirstSessionError(GraphError):
-    """onnxruntime does not take the model."""
+    """onnxruntime rejects the model."""
 
 
 class _ForRequests:
-    """The sandbox as the requests for one model use it: they infer shapes, in children of their own.
+    """View of the sandbox for the requests for one model, which infer shapes in child processes of their own.
 
-    What failed once is not tried again. A model that ended or stopped a child shares one with its like from then on, so
-    that requests for other models do not wait for it.
+    A failed inference is not repeated. After its first failure, the model uses a child process that it shares with
+    other models that have failed, so that requests for all other models do not wait for it.
     """
 
     def __init__(self, sandbox: Sandbox, limits: SandboxLimits, pool: _Pool, suspects: _Pool) -> None:
+        """Create the view for one model; ``suspects`` is the pool for models that have failed."""
         self._sandbox = sandbox
         self._limits = limits
         self._pool = pool
@@ -133,12 +146,15 @@ class _ForRequests:
         self._failures: OrderedDict[bytes, str] = OrderedDict()
 
     def read_file(self, path: Path, weights_folder: Path, most_bytes: int, *, follow_links: bool) -> onnx.ModelProto:
+        """Read a model file; see ``graph.Native``."""
         return self._sandbox.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
 
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
+        """Convert a model to canonical form; see ``graph.Native``."""
         return self._sandbox.canonicalize(proto)
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
+        """Infer the types of a model's tensors, unless this has failed before; see ``graph.Native``."""
         sent = proto.SerializeToString()
         key = hashlib.sha256(sent).digest()
         if (failure := self._failures.get(key)) is not None:
@@ -147,7 +163,7 @@ class _ForRequests:
         limits = self._limits
         seconds = min(limits.request_seconds, limits.seconds)
         try:
-            return _inferred(_call(pool, INFERENCE, {"job": "infer"}, sent, seconds, limits.memory_bytes))
+            return _parse_types(_call(pool, INFERENCE, {"job": "infer"}, sent, seconds, limits.memory_bytes))
         except SandboxLostError:
             raise
         except SandboxError as error:
@@ -155,24 +171,28 @@ class _ForRequests:
             raise
 
     def _remember(self, key: bytes, failure: str) -> None:
+        """Store the message of a failure, and forget the oldest if there are too many."""
         self._failures[key] = failure
         if len(self._failures) > KEPT_FAILURES:
             self._failures.popitem(last=False)
 
     def for_requests(self) -> Native:
+        """Return this view."""
         return self
 
 
 class _Pool:
-    """Workers for one purpose; a caller waits until one is free."""
+    """Workers for one purpose; a caller waits until a worker is free."""
 
     def __init__(self, size: int) -> None:
+        """Create a pool of this many workers, none of which has started its child."""
         self._workers = [Worker() for _ in range(size)]
-        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # the last one used is the one that runs
+        self._free: queue.LifoQueue[Worker] = queue.LifoQueue()  # last in, first out: prefer a child that is running
         for worker in self._workers:
             self._free.put(worker)
 
-    def call(self, header: Mapping[str, Any], body: bytes, seconds: float) -> Answer:
+    def call(self, header: Mapping[str, Any], body: bytes, seconds: float) -> JobResult:
+        """Run a job on a free worker and return the reply; raises the errors of ``Worker.call``."""
         worker = self._free.get()
         try:
             return worker.call(header, body, seconds)
@@ -180,15 +200,21 @@ class _Pool:
             self._free.put(worker)
 
     def start(self) -> None:
+        """Start the child of the worker that is used first."""
         self._workers[-1].start()
 
     def close(self) -> None:
+        """End the children of all workers."""
         for worker in self._workers:
             worker.close()
 
 
-def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seconds: float, memory: int) -> Answer:
-    """Have a job done; whatever goes wrong is a `GraphError`."""
+def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seconds: float, memory: int) -> JobResult:
+    """Run a job and return its result.
+
+    Raises:
+        GraphError: the job failed; ``action`` describes it in the message.
+    """
     try:
         answer, data = pool.call({**header, "memory_bytes": memory}, body, seconds)
     except WorkerDiedError as error:
@@ -199,6 +225,7 @@ def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seco
 
 
 def _raise_error(action: str, answer: Mapping[str, Any], memory: int) -> None:
+    """Raise the `GraphError` that a reply reports, if any."""
     match answer.get("error"):
         case None:
             return
@@ -207,22 +234,24 @@ def _raise_error(action: str, answer: Mapping[str, Any], memory: int) -> None:
         case "memory":
             raise SandboxError(f"{action} needs more than {memory // MIB} MiB of memory (--load-memory-bytes)")
         case "session":
-            raise FirstSessionError(f"onnxruntime does not take it: {answer['message']}")
+            raise FirstSessionError(f"onnxruntime rejects the model: {answer['message']}")
         case _:
             log.debug("%s failed: %s", action, answer["traceback"])
             raise GraphError(f"{action} failed: {answer['message']}")
 
 
-def _model(answer: Answer) -> onnx.ModelProto:
+def _parse_model(answer: JobResult) -> onnx.ModelProto:
+    """Parse the model in a reply."""
     return onnx.ModelProto.FromString(answer[1])
 
 
-def _inferred(answer: Answer) -> Sequence[onnx.ValueInfoProto]:
+def _parse_types(answer: JobResult) -> Sequence[onnx.ValueInfoProto]:
+    """Parse the tensor types in a reply."""
     return onnx.GraphProto.FromString(answer[1]).value_info
 
 
 def _total_bytes(folder: Path) -> int:
-    """Bytes of the files that lie in a folder; 0 where it cannot be listed."""
+    """Return the total bytes of the files in a folder; 0 if the folder cannot be listed."""
     try:
         return sum(_sizes(folder))
     except OSError:
@@ -230,6 +259,7 @@ def _total_bytes(folder: Path) -> int:
 
 
 def _sizes(folder: Path) -> Iterator[int]:
+    """Yield the bytes of each file in a folder."""
     for path in folder.iterdir():
         if path.is_file():
             yield path.stat().st_size

@@ -1,4 +1,4 @@
-"""Messages between a server and its child processes: a JSON header and bytes, each with its length before it."""
+"""Messages between a server and its child processes: a JSON header and a body of bytes, each preceded by its length."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ def read_message(file: IO[bytes]) -> tuple[dict[str, Any], bytes]:
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other process has closed the pipe.
     """
     text_length, body_length = _LENGTHS.unpack(_read(file, _LENGTHS.size))
     return json.loads(_read(file, text_length)), _read(file, body_length)
 
 
 def _read(file: IO[bytes], length: int) -> bytes:
+    """Read exactly ``length`` bytes.
+
+    Raises:
+        EOFError: the pipe ends before.
+    """
     data = file.read(length)
     if len(data) < length:
         raise EOFError

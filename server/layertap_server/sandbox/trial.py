@@ -1,4 +1,4 @@
-"""A model's first session: it is opened, and run on noise. What is returned are types and sizes, not values."""
+"""Open a first session of a model and run it on noise, to learn the types and shapes of its outputs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,39 @@ from layertap_server.runtime import Runtime, Session, SessionError
 Inputs: TypeAlias = Mapping[str, tuple[Sequence[int], str]]
 """Shape and dtype of each input of a run."""
 Seen: TypeAlias = tuple[str, tuple[int, ...]] | None
-"""Dtype and shape of an output; None where it is no tensor."""
+"""Dtype and shape of an output; None if the output is not a tensor."""
 Runs: TypeAlias = list[list[Seen]]
-"""Every output of every run of an attempt."""
+"""Dtypes and shapes of all outputs, for each run of an attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Runs of a model; the first attempt whose runs all succeed ends the trial."""
+    """Runs to try on a model; the trial ends with the first attempt whose runs all succeed."""
 
     outputs: tuple[str, ...]
+    """Names of the outputs to compute."""
     attempts: tuple[tuple[Inputs, ...], ...]
-    """Each attempt is a sequence of runs."""
+    """Attempts, each a sequence of runs."""
     limit_seconds: float
-    """Longest time of all runs together."""
+    """Maximum seconds of all runs together."""
 
 
-def carry_out(trial: Trial, model: bytes, weights_folder: Path, runtime: Runtime) -> Runs:
-    """Open the model and try its runs; returns what the first successful attempt gave, else nothing.
+def run_trial(trial: Trial, model: bytes, weights_folder: Path, runtime: Runtime) -> Runs:
+    """Open the model and try its runs.
+
+    Returns:
+        The runs of the first successful attempt; empty if no attempt succeeds.
 
     Raises:
-        SessionError: onnxruntime does not take the model.
-        DeviceMemoryError, OutOfResourcesError: there is no memory to open it.
+        SessionError: onnxruntime rejects the model.
+        DeviceMemoryError, OutOfResourcesError: there is too little memory to open the model.
     """
     session = runtime.open(model, weights_folder)
-    return next(_successful(trial, session), [])
+    return next(_run_attempts(trial, session), [])
 
 
-def _successful(trial: Trial, session: Session) -> Iterator[Runs]:
+def _run_attempts(trial: Trial, session: Session) -> Iterator[Runs]:
+    """Yield the runs of each successful attempt until the time is over."""
     end = time.monotonic() + trial.limit_seconds
     for attempt in trial.attempts:
         try:
@@ -55,26 +60,29 @@ def _successful(trial: Trial, session: Session) -> Iterator[Runs]:
 
 
 def _run(session: Session, inputs: Inputs, seed: int, outputs: Sequence[str], end: float) -> list[Seen]:
+    """Run the model on noise and return the dtype and shape of each output; ``end`` is the time of the limit."""
     remaining = max(end - time.monotonic(), 0.0)
-    return [_seen(array) for array in session.run(_noise(inputs, seed), outputs, limit_seconds=remaining)]
+    return [_describe(array) for array in session.run(_noise(inputs, seed), outputs, limit_seconds=remaining)]
 
 
 def _noise(inputs: Inputs, seed: int) -> dict[str, Array]:
+    """Return uniform noise in [0, 1) for each input, cast to its dtype."""
     random = np.random.default_rng(seed)
     return {name: random.random(shape).astype(dtype) for name, (shape, dtype) in inputs.items()}
 
 
-def _seen(value: object) -> Seen:
+def _describe(value: object) -> Seen:
+    """Return the dtype and shape of an output; None if it is not a tensor."""
     return (value.dtype.name, value.shape) if isinstance(value, np.ndarray) else None
 
 
 def to_data(trial: Trial) -> dict[str, Any]:
-    """Return the trial as JSON can hold it."""
+    """Convert a trial to data that JSON can represent."""
     return {"outputs": trial.outputs, "attempts": trial.attempts, "limit_seconds": trial.limit_seconds}
 
 
 def from_data(data: Mapping[str, Any]) -> Trial:
-    """Return the trial that `to_data` made this of."""
+    """Convert the data of `to_data` back to a trial."""
     attempts = tuple(
         tuple({name: (shape, dtype) for name, (shape, dtype) in run.items()} for run in attempt)
         for attempt in data["attempts"]

@@ -1,4 +1,4 @@
-"""One child process: started when it is needed, killed when a job takes too long, started anew after its death."""
+"""A worker with one child process, which is started on demand, killed when a job takes too long, and then replaced."""
 
 from __future__ import annotations
 
@@ -18,45 +18,51 @@ from layertap_server.sandbox.messages import Header, read_message, write_message
 log = logging.getLogger(__name__)
 
 START_SECONDS = 120.0
-"""Longest time in which the child may import what it needs."""
+"""Maximum seconds for a child to import its modules."""
 IDLE_SECONDS = 60.0
-"""Time without a job after which the child is stopped; it holds about 70 MB."""
+"""Seconds without a job after which the child, which holds about 70 MB, is ended."""
 LAST_SECONDS = 5.0
-"""Time in which a child that closed its pipe ends."""
+"""Maximum seconds to wait for the end of a child that has closed its pipe."""
 LOGGED_LINES = 20
-"""Lines of one job's native output that are logged; the rest is dropped."""
+"""Maximum lines of native output that are logged per job; further lines are dropped."""
 LONGEST_LINE = 1000
+"""Maximum bytes of a logged line; a longer line is split."""
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="sandbox-spawner")
-"""Starts every child: Linux ends a child with the thread that started it, and this one lasts as long as the process."""
+"""Thread that starts all children. Linux kills a child when the thread that started it ends; this thread never ends."""
 
 
 class WorkerDiedError(Exception):
-    """The child ended before it answered; the message says how: "was ended by SIGABRT"."""
+    """The child ended before it replied; the message states how, such as "was ended by SIGABRT"."""
 
 
 class WorkerLostError(WorkerDiedError):
-    """The child could not be started, or was killed by someone else: the job need not be the cause."""
+    """The child could not be started, or was killed from outside; the job need not be the cause."""
 
 
 class WorkerTimeoutError(WorkerDiedError):
-    """The child took too long and was killed."""
+    """A job exceeded its time limit, and its child was killed."""
 
 
 class Worker:
     """Runs one job at a time in a child process."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
+        """Create a worker whose child starts with the first job."""
         self._lock = threading.Lock()
         self._process: _Process | None = None
         self._is_closed = False
         self._idle: threading.Timer | None = None
 
     def call(self, header: Header, body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """Return the child's answer to a job.
+        """Send a job to the child and return its reply.
+
+        Args:
+            header: the job and its parameters.
+            body: the data of the job.
+            seconds: maximum seconds of the job.
 
         Raises:
-            WorkerDiedError: it ended, was killed, or could not be started.
+            WorkerDiedError: the child ended, was killed, or could not be started.
             WorkerTimeoutError: the job took longer than ``seconds``.
         """
         with self._lock:
@@ -70,18 +76,23 @@ class Worker:
                 self._rest()
 
     def close(self) -> None:
-        """End the child, also in the middle of a job."""
+        """End the child, even during a job."""
         self._is_closed = True
         self._wake()
         self.stop()
 
     def start(self) -> None:
-        """Start the child without waiting for it, so that its first job need not wait."""
+        """Start the child in advance and return without waiting for it."""
         with self._lock, contextlib.suppress(WorkerDiedError):  # the first job reports it
             self._running()
             self._rest()
 
     def _running(self) -> _Process:
+        """Return the running child, starting one if needed.
+
+        Raises:
+            WorkerLostError: the worker is closed, or the child could not be started.
+        """
         if self._is_closed:
             raise WorkerLostError("ended with the server")
         if self._process is None or not self._process.is_alive:
@@ -90,21 +101,24 @@ class Worker:
         return self._process
 
     def stop(self) -> None:
-        """End the child, if there is one."""
+        """End the child if it is running."""
         process, self._process = self._process, None
         if process is not None:
             process.end()
 
     def _wake(self) -> None:
+        """Cancel the timer that ends an idle child."""
         if self._idle is not None:
             self._idle.cancel()
 
     def _rest(self) -> None:
+        """Start the timer that ends an idle child."""
         self._idle = threading.Timer(IDLE_SECONDS, self._stop_if_idle)
         self._idle.daemon = True
         self._idle.start()
 
     def _stop_if_idle(self) -> None:
+        """End the child unless a job is running."""
         if self._lock.acquire(blocking=False):
             try:
                 self.stop()
@@ -113,14 +127,19 @@ class Worker:
 
 
 class _Process:
-    """A child that runs."""
+    """A running child process."""
 
     def __init__(self) -> None:
+        """Start a child.
+
+        Raises:
+            WorkerLostError: the system refuses to start a process or a thread.
+        """
         try:
             self._child = _spawner.submit(_start).result()
         except (OSError, RuntimeError) as error:
             raise WorkerLostError(f"could not be started: {getattr(error, 'strerror', None) or error}") from error
-        assert self._child.stdin  # noqa: S101 - they are pipes
+        assert self._child.stdin  # noqa: S101 - all three streams are pipes
         assert self._child.stdout  # noqa: S101
         assert self._child.stderr  # noqa: S101
         self._jobs, self._answers = self._child.stdin, self._child.stdout
@@ -131,21 +150,22 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
+        """Whether the child is running."""
         return self._child.poll() is None
 
     def ask(self, header: Header, body: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-        """Send a job and wait for its answer; errors as of `Worker.call`."""
+        """Send a job and wait for the reply; raise the errors of `Worker.call`."""
         self._lines_left = LOGGED_LINES
         if not self._is_ready:
-            with self._killed_after(START_SECONDS):
+            with self._kill_after(START_SECONDS):
                 read_message(self._answers)
             self._is_ready = True
-        with self._killed_after(seconds):
+        with self._kill_after(seconds):
             write_message(self._jobs, header, body)
             return read_message(self._answers)
 
     def end(self) -> None:
-        """Kill it and wait for its end."""
+        """Kill the child and wait for its end."""
         self._child.kill()
         self._child.wait()
         self._reader.join(1)
@@ -154,7 +174,13 @@ class _Process:
                 pipe.close()
 
     @contextlib.contextmanager
-    def _killed_after(self, seconds: float) -> Iterator[None]:
+    def _kill_after(self, seconds: float) -> Iterator[None]:
+        """Kill the child if the context lasts longer than ``seconds``.
+
+        Raises:
+            WorkerTimeoutError: the time was over.
+            WorkerDiedError: the child ended on its own.
+        """
         overran = threading.Event()
 
         def kill() -> None:
@@ -166,7 +192,7 @@ class _Process:
         timer.start()
         try:
             yield
-        except (EOFError, OSError, ValueError) as error:  # ValueError: closed by `end` on another thread
+        except (EOFError, OSError, ValueError) as error:  # ValueError: `end` on another thread closed the pipe
             if overran.is_set():
                 raise WorkerTimeoutError(f"took longer than {seconds:g} s and was ended") from error
             raise self._death() from error
@@ -174,9 +200,10 @@ class _Process:
             timer.cancel()
 
     def _death(self) -> WorkerDiedError:
+        """Return the error that describes how the child ended."""
         try:
             status = self._child.wait(LAST_SECONDS)
-        except subprocess.TimeoutExpired:  # it runs, and its answer cannot be read
+        except subprocess.TimeoutExpired:  # the child is running, but its reply cannot be read
             self._child.kill()
             status = self._child.wait()
         if status >= 0:
@@ -187,6 +214,7 @@ class _Process:
         return WorkerDiedError(f"was ended by {name}")
 
     def _log_lines(self, errors: IO[bytes]) -> None:
+        """Log the child's native output, up to `LOGGED_LINES` lines per job."""
         with errors:
             while line := errors.readline(LONGEST_LINE):
                 if self._lines_left > 0:
@@ -195,15 +223,17 @@ class _Process:
 
 
 _spare: list[_Process] = []
+"""Child started by `start_spare` and not yet used."""
 
 
 def start_spare() -> None:
-    """Start a child for the first worker that needs one, while this process still imports the server."""
+    """Start a child for the first worker that needs one, while this process is still importing the server."""
     with contextlib.suppress(WorkerDiedError):  # the first job reports it
         _spare.append(_Process())
 
 
 def _take_spare() -> _Process | None:
+    """Return the child started by `start_spare`; None if it is in use or there is none."""
     try:
         return _spare.pop()
     except IndexError:
@@ -211,12 +241,13 @@ def _take_spare() -> _Process | None:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603 - this program
-        # Without -P a file of the working directory would be imported in place of a library.
+    """Start a child process."""
+    return subprocess.Popen(  # noqa: S603 - the command is fixed
+        # Without -P, Python would import files of the working directory in place of libraries.
         [sys.executable, "-P", "-m", "layertap_server.sandbox.child", str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        start_new_session=True,  # a terminal's Ctrl-C is for the server, which ends its children
+        start_new_session=True,  # a terminal's Ctrl-C must reach only the server, which ends its children
     )

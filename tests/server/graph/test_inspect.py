@@ -14,7 +14,7 @@ from layertap.types import Array, LayerStatistics, Layout
 from layertap_server.graph import ModelGraph, compile_inspection, read
 from layertap_server.graph.compile import whole_with_outputs
 from layertap_server.graph.saturation import Saturation, saturation_of
-from layertap_server.inference.statistics import summarized
+from layertap_server.inference.statistics import summarize
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -43,7 +43,7 @@ def statistics(graph: ModelGraph, layer: str, images: Array) -> LayerStatistics:
     session = onnxruntime.InferenceSession(plan.model, providers=["CPUExecutionProvider"])
     summary, channels = session.run(list(plan.output_names), {plan.input_name: images})
     has_channels = graph.types[layer].layout is not Layout.OTHER
-    return summarized(layer, summary, channels, has_channels=has_channels)
+    return summarize(layer, summary, channels, has_channels=has_channels)
 
 
 @pytest.mark.parametrize("layer", ["image", "clipped", "soft", "halves", "mixed", "odd", "vector"])

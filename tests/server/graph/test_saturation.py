@@ -14,7 +14,7 @@ from onnx import parser
 from layertap.types import Array, LayerStatistics
 from layertap_server.graph import COLUMNS, compile_inspection
 from layertap_server.graph.saturation import NONE, saturation_of
-from layertap_server.inference.statistics import summarized
+from layertap_server.inference.statistics import summarize
 from tests.models import model_folder, open_repository
 
 MODEL = """
@@ -104,7 +104,7 @@ def inspected(tmp_path: Path, model: onnx.ModelProto, images: Array, layers: lis
     results = session.run(list(plan.output_names), {plan.input_name: images})
     pairs = zip(layers, results[::2], results[1::2], strict=True)
     assert all(summary.shape[1] == len(COLUMNS) for summary in results[::2])
-    return [summarized(layer, summary, channels, has_channels=True) for layer, summary, channels in pairs]
+    return [summarize(layer, summary, channels, has_channels=True) for layer, summary, channels in pairs]
 
 
 @pytest.mark.parametrize("scale", [0.1, 2.0, 20.0])

@@ -1,4 +1,4 @@
-"""Joining what waits: with runs that last until the test says so."""
+"""Tests of the batcher, with runs that block until the test releases them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMITS = BatchLimits(images=4)
 
 
 class Gate:
-    """A run that doubles its images, and waits at a gate before."""
+    """A run function that blocks until the gate is opened and then doubles its images."""
 
     def __init__(self) -> None:
         self.open = threading.Event()
@@ -62,7 +62,7 @@ Answer = Future[tuple[dict[str, Array], int]]
 
 
 def together(batcher: Batcher, gate: Gate, asked: list[tuple[str, Array]]) -> list[Answer]:
-    """The first occupies the only slot while the others come, one after the other."""
+    """Occupy the only slot with a first request while the other requests arrive, one at a time, and return these."""
     pool = ThreadPoolExecutor(len(asked) + 1)
     first = pool.submit(batcher.run, "first", rows(0), gate, LIMITS)
     assert gate.begun.acquire(timeout=10)
@@ -84,7 +84,7 @@ def test_what_waits_for_one_plan_runs_together_up_to_the_limit() -> None:
         batcher, gate, [("a", rows(1)), ("b", rows(5)), ("a", rows(2, 3)), ("a", rows(4, 4)), ("a", rows(9))]
     )
     assert [future.result()[0]["doubled"].ravel().tolist() for future in futures] == [[2], [10], [4, 6], [8, 8], [18]]
-    assert gate.sizes == [1, 4, 1, 2]  # 1 + 2 + 1 images of a, then b, then what had no room
+    assert gate.sizes == [1, 4, 1, 2]  # 1 + 2 + 1 images of a, then b, then the images that exceeded the limit
     assert [future.result()[1] for future in futures] == [4, 1, 4, 2, 4]
 
 
@@ -121,7 +121,7 @@ def test_who_is_gone_costs_nothing() -> None:
 
 
 def test_waiting_and_running_are_told_apart() -> None:
-    """Of the one that runs the batch and of the one that it takes along."""
+    """Check the stages of the request that runs the batch, and of the request that is joined to it."""
     batcher, gate, records = Batcher(1), Gate(), [RequestContext() for _ in range(3)]
 
     def ask(number: int) -> None:

@@ -1,4 +1,4 @@
-"""Decoding and resizing."""
+"""Tests of decoding and resizing."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_crop_is_the_centre_and_fills_up_with_black() -> None:
 
 
 def in_two_passes(image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
-    """Horizontally and then vertically, all of it."""
+    """Resize the whole image horizontally and then vertically."""
     return image.resize((size[0], image.height), FILTERS[name]).resize(size, FILTERS[name])
 
 
@@ -100,7 +100,7 @@ def in_two_passes(image: Image.Image, size: tuple[int, int], name: str) -> Image
 def test_no_short_cut_changes_a_bit(
     size: tuple[int, int], resize: steps.Resize | None, crop: tuple[int, int] | None, name: str, seed: int
 ) -> None:
-    """A crop is the crop of what is resized as a whole, to the last bit."""
+    """Check that resizing only the cropped columns gives the bits of cropping the whole resized image."""
     picture = PixelImage(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
     whole = Image.fromarray(decode(picture, Preprocessing(resize, name)))
     expected = whole
@@ -139,7 +139,7 @@ def jpeg_of(picture: Image.Image, orientation: int) -> EncodedImage:
 
 
 def upright_pixels(payload: EncodedImage) -> PixelImage:
-    """What Pillow makes of the file by itself."""
+    """Decode a file with Pillow alone and turn it upright."""
     with Image.open(io.BytesIO(payload.data)) as image:
         return PixelImage(np.asarray(ImageOps.exif_transpose(image)))
 
@@ -158,7 +158,7 @@ def test_a_large_jpeg_is_its_pixels_to_the_last_bit(orientation: int, resize: st
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("resize", RESIZES)
 def test_fast_decoding_is_near(orientation: int, resize: steps.Resize) -> None:
-    """Nearly the same pixels as by decoding all of it, and exactly the same size."""
+    """Check that decoding at a reduced scale gives the same size and nearly the same pixels as at full scale."""
     payload = jpeg_of(photograph((1203, 801)), orientation)
     reduced = decode(payload, Preprocessing(resize, "bicubic", fast=True))
     whole = decode(payload, Preprocessing(resize, "bicubic"))
@@ -169,7 +169,7 @@ def test_fast_decoding_is_near(orientation: int, resize: steps.Resize) -> None:
 @pytest.mark.parametrize(("side", "is_reduced"), [(400, False), (301, False), (300, True), (100, True)])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_fast_decoding_keeps_twice_the_target(side: int, is_reduced: bool, orientation: int) -> None:
-    """A side of 1200 is halved where at most 300 are wanted: what is left is twice that."""
+    """Check that 1200 pixels are halved only for a target of at most 300, so that 600 remain, twice the target."""
     payload = jpeg_of(photograph((1600, 1200)), orientation)
     fast, exact = (decode(payload, Preprocessing(ShorterSide(side), fast=fast)) for fast in (True, False))
     assert np.array_equal(fast, exact) != is_reduced
@@ -190,7 +190,9 @@ def test_a_thread_of_an_image_is_not_made_wide_first() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4_000_000, 1, 3), dtype=np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert decode(PixelImage(picture), Preprocessing(Exact(64, 224), "bicubic")).shape == (64, 224, 3)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6  # KiB; across first it would be 3.6 GB
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6
+    )  # KiB; a horizontal pass first takes 3.6 GB
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\x89PNG\r\n\x1a\n"])
@@ -307,7 +309,7 @@ def test_cmyk_becomes_rgb() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation(orientation: int) -> None:
-    """The same picture, stored turned and flipped in the eight ways of the standard."""
+    """Check that a picture stored in each of the eight orientations of EXIF is decoded upright."""
     picture = np.zeros((3, 2, 3), np.uint8)
     picture[0, 0] = 255
     stored = {
@@ -322,6 +324,6 @@ def test_every_exif_orientation(orientation: int) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    for form in ("PNG", "TIFF"):  # Pillow turns a TIFF by itself
+    for form in ("PNG", "TIFF"):  # Pillow itself turns a TIFF upright
         payload = encoded(Image.fromarray(np.ascontiguousarray(stored)), form, exif=exif)
         np.testing.assert_array_equal(decode(payload), picture)

@@ -1,4 +1,4 @@
-"""What a picture takes while it is decoded and resized, beside what was estimated."""
+"""Tests that compare the memory for decoding and resizing a picture with the estimate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(peak() - before)
 
 
 def png(width: int, height: int) -> bytes:
-    """Return a black picture in RGB, which is small however large it is."""
+    """Return a black RGB picture as a PNG file, which is small for any number of pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -59,14 +59,14 @@ def test_the_estimate_is_no_less_than_what_is_taken_and_at_most_three_times(
     command = [sys.executable, "-c", MEASURED, str(tmp_path / "x.png"), name, "32"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=120)
     taken, estimate = int(done.stdout), peak_bytes(size, (32, 32), name)
-    slack = 16 * 2**20  # modules that are imported on the way, and what the heap keeps
+    slack = 16 * 2**20  # modules imported during the call, and memory that the heap keeps
     assert estimate >= taken - slack
     assert estimate <= 3 * (taken + slack)
 
 
 @pytest.mark.parametrize("size", [(67_108_864, 1), (1, 67_108_864)])
 def test_a_thin_picture_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
-    """It has as many pixels as are allowed, and no data: decoding it would say that it is damaged."""
+    """Check a picture within the pixel limit that has no data, so that decoding it would raise another error."""
     head = png(1, 1).replace(struct.pack(">II", 1, 1), struct.pack(">II", *size), 1)
     crc = struct.pack(">I", zlib.crc32(head[12:29]))
     data = head[:29] + crc + head[33:]

@@ -1,4 +1,4 @@
-"""Files that end too soon, of every format that is read."""
+"""Tests of truncated files in every accepted format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def error_of(data: bytes) -> Exception | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-    except Exception as error:  # noqa: BLE001 - whatever Pillow's readers meet
+    except Exception as error:  # noqa: BLE001 - Pillow's readers raise exceptions of many types
         return error
     return None
 

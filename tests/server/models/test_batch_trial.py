@@ -1,4 +1,4 @@
-"""The trial at loading, on models of which the graph does not tell whether they mix images."""
+"""Tests of the trial at loading, on models whose graph does not show whether they mix images."""
 
 from __future__ import annotations
 

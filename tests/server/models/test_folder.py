@@ -1,4 +1,4 @@
-"""Files of the models folder that are ignored, and what the log says of them."""
+"""Tests of ignored files of the models folder and of the log lines about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.models import branching, model_folder, open_repository
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """Every mistake once, beside models that are as they should be."""
+    """Return a models folder with each kind of mistake once, and with correct models."""
     model_folder(tmp_path, "good", branching())
     model_folder(tmp_path, "versions/1", branching())
     named = model_folder(tmp_path, "named", branching(), "source: {onnx: other.onnx}")

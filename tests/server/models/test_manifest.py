@@ -1,4 +1,4 @@
-"""``model.yaml``."""
+"""Tests of reading ``model.yaml``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model's folder says of its images, beside what its graph takes."""
+"""Tests of a model's preprocessing in combination with its graph."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from layertap_server.models.preprocessing import (
     Preprocessing,
     PreprocessingError,
     ShorterSide,
-    fitted,
+    fit_to_graph,
 )
 from tests.odd_models import OPSET, of_text
 
@@ -49,7 +49,7 @@ def model(*sizes: object, dtype: str = "float") -> onnx.ModelProto:
 def test_what_is_not_said_is_read_off_the_graph(
     proto: onnx.ModelProto, given: Preprocessing, expected: Preprocessing, tmp_path: Path
 ) -> None:
-    assert fitted(given, read(proto, tmp_path)) == expected
+    assert fit_to_graph(given, read(proto, tmp_path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_what_is_not_said_is_read_off_the_graph(
     ids=["colours", "luminance of any size", "bytes", "luminance"],
 )
 def test_the_line_that_would_settle_a_guess_says_the_same(proto: onnx.ModelProto, tmp_path: Path) -> None:
-    guess = fitted(Preprocessing(assumed=True), read(proto, tmp_path))
+    guess = fit_to_graph(Preprocessing(assumed=True), read(proto, tmp_path))
     (tmp_path / FILE_NAME).write_text(guess.settling_line())
     assert read_manifest(tmp_path / FILE_NAME).preprocessing == replace(guess, assumed=False)
 
@@ -74,7 +74,7 @@ def test_the_line_that_would_settle_a_guess_says_the_same(proto: onnx.ModelProto
 )
 def test_contradictions_are_refused(proto: onnx.ModelProto, given: Preprocessing, words: str, tmp_path: Path) -> None:
     with pytest.raises(PreprocessingError, match=words):
-        fitted(given, read(proto, tmp_path, ImageInput(layout=given.layout)))
+        fit_to_graph(given, read(proto, tmp_path, ImageInput(layout=given.layout)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The folder of models."""
+"""Tests of the repository of models."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_folder_that_went_away_is_a_reason(tmp_path: Path, name: str) -> None:
 
 
 def linked(tmp_path: Path) -> Path:
-    """A models folder as of links into Hugging Face's cache: files, external data and a whole folder."""
+    """Return a models folder of links, as into Hugging Face's cache: to files, external data and a whole folder."""
     models, cache = tmp_path / "models", tmp_path / "cache"
     cache.mkdir()
     model_folder(models, "files", branching())

@@ -1,4 +1,4 @@
-"""Scratch folders, in processes that end in every way."""
+"""Tests of scratch folders in processes that end in different ways."""
 
 from __future__ import annotations
 

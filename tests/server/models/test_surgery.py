@@ -1,4 +1,4 @@
-"""Surgery: blocks replaced and inserted in a finished model, against the float64 references of what should come out."""
+"""Tests of surgery: layers replaced and blocks inserted in a model, compared with float64 references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of compiled plans."""
+"""Tests of the cache of compiled plans."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_copy_for_crowds_goes_before_any_plan() -> None:
     with contention.request():
         for copy in copies:
             for _ in range(RUNS_BEFORE_A_COPY):
-                copy.wanted()
+                copy.get()
     assert cache.used_bytes == 4 * size
     assert not cache.has_room(1)
     cache.get(plan(2), lambda: opened(100))
@@ -113,7 +113,7 @@ def test_a_copy_for_crowds_goes_before_any_plan() -> None:
 
 
 class CountedSession(Session):
-    """A session that keeps some threads."""
+    """A session that reports a given number of threads."""
 
     def __init__(self, threads: int = 0) -> None:
         super().__init__([])
@@ -170,7 +170,7 @@ def test_a_shortage_that_lasts_is_raised_as_it_is() -> None:
 
 
 def calls_of(work: Callable[[], object]) -> int:
-    """Count the Python calls that the work makes on this thread."""
+    """Count the Python calls that ``work`` makes on this thread."""
     count = 0
 
     def on_event(_frame: FrameType, event: str, _argument: object) -> None:
@@ -195,7 +195,7 @@ def test_a_full_cache_takes_as_many_steps_as_a_small_one() -> None:
         return [
             new,
             calls_of(lambda: cache.get(plan(-1), lambda: ready)),
-            calls_of(lambda: cache.sharing(plan(-2))),
+            calls_of(lambda: cache.find_sharing(plan(-2))),
             calls_of(lambda: cache.used_bytes),
             calls_of(lambda: plan(-2) in cache),
         ]
@@ -217,9 +217,9 @@ def test_totals_hold_while_many_threads_ask() -> None:
         with contention.request():
             for _ in range(300):
                 got = cache.get(plan(random.randrange(12)), with_copy)
-                assert got.session._crowd_copy is not None
+                assert got.session._single_threaded is not None
                 for _ in range(random.randrange(RUNS_BEFORE_A_COPY)):
-                    got.session._crowd_copy.wanted()
+                    got.session._single_threaded.get()
                 assert cache.used_bytes <= budget
 
     with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""The table of compiled plans: its totals are the sums of its entries, whatever happens."""
+"""Tests of the table of compiled plans; after any sequence of operations its totals equal the sums of its entries."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NUMBERS = st.integers(0, 15)
 
 
 def parts(plan: Hashable) -> Iterator[Hashable]:
-    """Return the bits of a number as its parts: plans that share a bit share a part."""
+    """Return the set bits of a number as its parts, so that plans that share a bit share a part."""
     assert isinstance(plan, int)
     return (bit for bit in range(4) if plan >> bit & 1)
 
 
 class TableMachine(RuleBasedStateMachine):
-    """Compares the table with a dictionary that is summed anew each time."""
+    """State machine that compares the table with a dictionary whose costs are summed at each step."""
 
     def __init__(self) -> None:
         super().__init__()

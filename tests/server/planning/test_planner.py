@@ -1,4 +1,4 @@
-"""From taps to plans."""
+"""Tests of the planner: from taps to plans."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_tap_of_one_layer_is_called_as_it_was_written(
 
 @pytest.mark.parametrize("tap", ["op:Gemm", "vec*", "op:Conv | gap"])
 def test_a_tap_of_a_form_that_may_name_several_gives_layer_names(planner: Planner, tap: str) -> None:
-    """Though it may name one: what its results are called does not hang on the model."""
+    """Check that the names of results do not depend on the number of layers that the selector names on this model."""
     results = resolve(planner, tap).results
     assert [result.name for result in results] == [result.layer for result in results]
 
@@ -159,7 +159,7 @@ def test_a_head_that_fits_none_is_an_error(planner: Planner, tap: str) -> None:
 
 
 def test_a_parameter_that_fits_some_layers_only(planner: Planner) -> None:
-    """`select` past a layer's channels is a misfit of that layer, and not of the others."""
+    """Check that ``select`` with an index beyond the channels of some layers skips only these layers."""
     every = {layer.name: layer.channels for layer in planner.layers("all")}
     most = max(channels or 0 for channels in every.values())
     resolution = resolve(planner, f"all | select([{most - 1}])")

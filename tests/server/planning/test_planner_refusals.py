@@ -1,4 +1,4 @@
-"""What a planner refuses, with the field that is wrong, and what it keeps."""
+"""Tests of the planner's errors, with the field that each error names, and of the planner's caches."""
 
 from __future__ import annotations
 

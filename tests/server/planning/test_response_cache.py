@@ -1,4 +1,4 @@
-"""The response cache by itself; tests/e2e/test_response_cache.py asks a server."""
+"""Tests of the response cache alone; tests/e2e/test_response_cache.py tests it in a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Selectors, on a small model and on the one that ships."""
+"""Tests of selectors on a small model and on the model that is shipped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def names(selectors: Selectors, selector: str) -> list[str]:
     ("selector", "expected"),
     [
         ("conv", ["conv"]),
-        ("act", ["act"]),  # an exact tensor name wins over an alias
+        ("act", ["act"]),  # an exact tensor name takes precedence over an alias
         ("/stem/conv/Conv", ["conv"]),
         ("stem", ["down"]),
         ("stem.conv", ["conv"]),

@@ -1,4 +1,4 @@
-"""A container's limits count, in either version of control groups."""
+"""Tests that a container's limits are detected in cgroup v1 and v2."""
 
 from __future__ import annotations
 

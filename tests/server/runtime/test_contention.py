@@ -1,4 +1,4 @@
-"""When a model is opened a second time, for runs of one thread."""
+"""Tests of when contention opens a single-threaded replica."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def test_it_takes_a_crowd_and_some_runs() -> None:
     contention = Contention(2)
     copy = copy_in(contention)
     with contention.request():
-        assert not any(copy.wanted() for _ in range(3 * RUNS_BEFORE_A_COPY))
+        assert not any(copy.get() for _ in range(3 * RUNS_BEFORE_A_COPY))
         with contention.request():
-            assert not any(copy.wanted() for _ in range(RUNS_BEFORE_A_COPY - 1))
-            opened = copy.wanted()
+            assert not any(copy.get() for _ in range(RUNS_BEFORE_A_COPY - 1))
+            opened = copy.get()
             assert opened is not None
-            assert copy.wanted() is opened
+            assert copy.get() is opened
         assert copy.is_open
-        assert copy.wanted() is None, "alone, a run takes all cores"
+        assert copy.get() is None, "alone, a run takes all cores"
 
 
 def test_without_room_there_is_none() -> None:
     contention = Contention(1)
     copy = copy_in(contention, has_room=False)
     with contention.request():
-        assert not any(copy.wanted() for _ in range(3 * RUNS_BEFORE_A_COPY))
+        assert not any(copy.get() for _ in range(3 * RUNS_BEFORE_A_COPY))
 
 
 def test_one_that_cannot_be_opened_fails_no_request() -> None:
@@ -41,20 +41,20 @@ def test_one_that_cannot_be_opened_fails_no_request() -> None:
     contention = Contention(1)
     copy = SingleThreadedReplica(contention, fail, lambda: True)
     with contention.request():
-        assert not any(copy.wanted() for _ in range(3 * RUNS_BEFORE_A_COPY))
+        assert not any(copy.get() for _ in range(3 * RUNS_BEFORE_A_COPY))
 
 
 def test_one_that_was_dropped_may_come_back() -> None:
     contention = Contention(1)
     copy = copy_in(contention)
     with contention.request():
-        assert [copy.wanted() for _ in range(RUNS_BEFORE_A_COPY)][-1] is not None
+        assert [copy.get() for _ in range(RUNS_BEFORE_A_COPY)][-1] is not None
         copy.drop()
         assert not copy.is_open
-        assert [copy.wanted() for _ in range(RUNS_BEFORE_A_COPY)][-1] is not None
+        assert [copy.get() for _ in range(RUNS_BEFORE_A_COPY)][-1] is not None
 
 
 def test_a_crowd_of_0_never_comes() -> None:
     contention = Contention()
     with contention.request(), contention.request():
-        assert not contention.is_here
+        assert not contention.is_active

@@ -1,4 +1,4 @@
-"""Sessions on devices, as far as a machine without a GPU goes; tests/gpu holds the rest."""
+"""Tests of sessions on devices that need no GPU; tests/gpu has the tests that need one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def opened() -> onnxruntime.InferenceSession:
 
 @pytest.mark.parametrize("outputs", [["doubled"], ["squared", "doubled"]])
 def test_bound_outputs_are_those_of_a_plain_run(outputs: list[str]) -> None:
-    """What runs on a GPU, here with the CPU as the device that outputs are bound to."""
+    """Check the code path of a GPU, with outputs bound to the CPU."""
     replica, x = Replica(opened()), np.arange(12, dtype=np.float32).reshape(4, 3)[::-1]
     options = onnxruntime.RunOptions()
     bound, plain = replica.run_bound({"x": x}, outputs, options), replica.run({"x": x}, outputs, options)
@@ -38,7 +38,7 @@ def test_bound_outputs_are_those_of_a_plain_run(outputs: list[str]) -> None:
 
 
 class Held(Replica):
-    """A replica that waits until it is told to go on, and notes that it was used."""
+    """A replica that records that a run has begun, and blocks until the test releases it."""
 
     def __init__(self) -> None:
         super().__init__(opened())

@@ -1,4 +1,4 @@
-"""Which failures are the system's."""
+"""Tests of which failures are attributed to a lack of system resources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens where the system refuses threads or files, in a process that has few of them."""
+"""Tests of processes whose limits of threads or files make the system refuse them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def threads_of_user(user):
 def open_plan(runtime):
     return OpenPlan(runtime.open(MODEL, Path("/nowhere")), CompiledPlan(MODEL, "x", ("y",), 0))
 
-if os.getuid() == 0:  # whom no limit of processes binds
+if os.getuid() == 0:  # limits of processes do not apply to root
     os.setuid(54321)
 """
 THREADS = """

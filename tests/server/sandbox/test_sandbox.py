@@ -1,4 +1,4 @@
-"""Child processes that read models: what they return, and what becomes of models that end them."""
+"""Tests of the child processes that read models: their results, and the errors for models that crash them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from layertap_server import graph
 from layertap_server.graph import GraphError, InProcess, ModelGraph
-from layertap_server.models.shape_probe import observed
+from layertap_server.models.shape_probe import probe_shapes
 from layertap_server.sandbox import worker
 from layertap_server.sandbox.jobs import FirstSessionError, Sandbox, SandboxError, SandboxLimits
 from tests.children import children, kill_when_busy, runs
@@ -26,7 +26,7 @@ from tests.odd_models import MODELS
 from tests.processes import until
 
 BUSY_SECONDS = 2.0
-"""Of computing: a child that has computed for so long has begun its job."""
+"""Seconds of CPU time after which a child has certainly begun its job."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def new_children(before: list[int]) -> set[int]:
 
 
 def read(sandbox: Sandbox | InProcess, model: onnx.ModelProto, folder: Path) -> ModelGraph:
-    """Read a model as a repository does."""
+    """Read a model in the way that a repository does."""
     home = folder / "home"
     home.mkdir(exist_ok=True)
     (home / "model.onnx").write_bytes(model.SerializeToString())
@@ -114,7 +114,7 @@ def test_a_child_that_is_killed_is_a_reason(step: str, action: str, tmp_path: Pa
 
     def load() -> None:
         try:
-            observed(read(sandbox, model, tmp_path), None, sandbox.try_model)
+            probe_shapes(read(sandbox, model, tmp_path), None, sandbox.try_model)
         except GraphError as error:
             caught.append(error)
 
@@ -134,8 +134,8 @@ def test_what_onnxruntime_does_not_take(sandbox: Sandbox, tmp_path: Path) -> Non
     model.opset_import.append(onnx.helper.make_opsetid("evil.corp", 1))
     model.graph.node.append(onnx.helper.make_node("Shell", ["scores"], ["done"], domain="evil.corp"))
     model.graph.output.append(onnx.helper.make_tensor_value_info("done", 1, ["batch", 4]))
-    with pytest.raises(FirstSessionError, match=r"onnxruntime does not take it: .*evil\.corp"):
-        observed(read(sandbox, model, tmp_path), None, sandbox.try_model)
+    with pytest.raises(FirstSessionError, match=r"onnxruntime rejects the model: .*evil\.corp"):
+        probe_shapes(read(sandbox, model, tmp_path), None, sandbox.try_model)
 
 
 def test_a_size_that_ends_the_child_is_not_tried_twice(tmp_path: Path) -> None:
