@@ -22,7 +22,7 @@ HANDSHAKE = f"{FAILING}Tls handshake failed: SSL_ERROR_SSL: "
         ("errors resolving box:1: [address lookup failed]", errors.UnavailableError, "cannot be resolved"),
         (f"{HANDSHAKE}WRONG_VERSION_NUMBER: x", errors.WrongServerError, "does not speak TLS"),
         (f"{HANDSHAKE}CERTIFICATE_VERIFY_FAILED: x", errors.WrongServerError, "--tls-roots"),
-        (f"{REFUSED}Socket closed", errors.UnavailableError, "does it want TLS"),
+        (f"{REFUSED}Socket closed", errors.UnavailableError, "does it require TLS"),
         (
             "last error: UNAVAILABLE: ipv4:1: Failed parsing HTTP/2 (Expected SETTINGS frame)",
             errors.WrongServerError,
@@ -44,7 +44,7 @@ def test_another_service() -> None:
 
 @pytest.mark.parametrize("details", ["Deadline Exceeded", "Stream removed (Deadline Exceeded)"])
 def test_too_late(details: str) -> None:
-    with pytest.raises(errors.DeadlineError, match="no answer from box:1 before the deadline"):
+    with pytest.raises(errors.DeadlineError, match="no response from box:1 before the deadline"):
         raise explain("DEADLINE_EXCEEDED", details, "box:1") or AssertionError
 
 
