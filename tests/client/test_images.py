@@ -171,7 +171,7 @@ def test_pytorch() -> None:
     learned = torch.ones(1, 3, 4, 6, requires_grad=True)
     (got,) = arrays(learned)
     assert got.shape == (1, 3, 4, 6)
-    with pytest.raises(BadTensorError, match=r"images\[1\] is a torch\.Tensor .*BFloat16"):
+    with pytest.raises(BadTensorError, match=r"images\[1\]: the torch\.Tensor cannot be converted .*BFloat16"):
         to_payloads([b"x", learned.bfloat16()])
 
 
@@ -262,7 +262,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("a\0b.jpg", "null"),
-        ("https://example.org/cat.jpg", "download it and pass its bytes"),
+        ("https://example.org/cat.jpg", "download the image and pass its bytes"),
         ("data:image/png;base64," + "x" * 10_000, r"x…: File name too long"),
         (".", "pass the files in it"),
         ("", "pass the files in it"),

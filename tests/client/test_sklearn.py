@@ -125,7 +125,7 @@ def test_quantized_vectors_come_as_the_values_they_stand_for(server: ServerProce
     [
         (PATHS, {"taps": "energy"}, r"'energy' is 24×16×16, not a vector; add '\| gap' or '\| flatten'"),
         (np.zeros((2, 4)), {}, r"image_shape=\(8, 8\), pixel_range=\(0, 16\)"),
-        (np.zeros((2, 4)), {"image_shape": (3, 3), "pixel_range": (0, 1)}, "4 numbers is no picture of image_shape"),
+        (np.zeros((2, 4)), {"image_shape": (3, 3), "pixel_range": (0, 1)}, "4 numbers does not fit image_shape"),
         (np.zeros((2, 4)), {"image_shape": (2, 2), "pixel_range": (1, 1)}, "black below white"),
         ([], {}, "2D array"),
     ],
