@@ -265,7 +265,7 @@ class LayerStatistics:
     inf_count: int
     """Number of infinite values."""
     l2_norm: float
-    """Euclidean norm of the finite values."""
+    """Euclidean norm of the layer's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,7 +360,7 @@ class Features(Mapping[str, Array]):
         return _conversions.to_torch(self)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return vectors as a table: one row per image, one column per value, named ``signature_0``, ``signature_1`` …
+        """Return vectors as a table with one row per image and columns ``signature_0``, ``signature_1`` and so on.
 
         The index is ``paths`` if known, otherwise the row number.
 

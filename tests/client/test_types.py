@@ -57,7 +57,7 @@ def test_a_block_is_a_value() -> None:
     assert hash(block) == hash(Block("max_pool", {"kernel": (3, 3)}))
     with pytest.raises(TypeError):
         block.parameters["kernel"] = 2  # type: ignore[index]
-    with pytest.raises(TypeError, match="not dict"):
+    with pytest.raises(TypeError, match="got dict"):
         Block("x", {"a": {}})  # type: ignore[dict-item]
 
 

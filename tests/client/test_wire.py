@@ -73,9 +73,9 @@ def test_tensor(array: Array) -> None:
     [
         (pb.Tensor(shape=[1], data=b"1234"), "no dtype"),
         (pb.Tensor(dtype=77, shape=[1], data=b"1"), "no dtype"),  # type: ignore[arg-type]
-        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234"), "has 8 bytes, not 4"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"1234"), "expected 8 bytes .*, got 4"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[-1], data=b""), "negative"),
-        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**31 - 1, 2**31 - 1], data=b""), "bytes, not 0"),
+        (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**31 - 1, 2**31 - 1], data=b""), "bytes .*, got 0"),
         (pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[2**62, 4, 0], data=b""), "too large"),
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2**31 - 1] * 3 + [0], data=b""), "too large"),
         (pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[0] + [2**31 - 1] * 15, data=b""), "too large"),

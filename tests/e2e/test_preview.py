@@ -73,7 +73,7 @@ def test_the_command_line_says_it_in_one_line(server: ServerProcess, count: str)
         [*command, "--server", server.address], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr == f"layertap: image_count is a whole number from 1 to 2147483647, not {count}\n"
+    assert done.stderr == f"layertap: expected image_count as an integer from 1 to 2147483647, got {count}\n"
 
 
 def test_a_wrong_tap_says_which(client: Client) -> None:
