@@ -25,6 +25,7 @@
       UnavailableError            UNAVAILABLE         .retry_after
         ModelLoadingError, DrainingError, WrongServerError
       ControlDisabledError        PERMISSION_DENIED
+      ForbiddenError              PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
         ResponseTooLargeError, OverloadedError .retry_after, DeviceMemoryError, RequestTooLargeError,
