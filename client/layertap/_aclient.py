@@ -10,13 +10,13 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from layertap import _calls, _routes
+from layertap import _calls, _delivery
 from layertap._assumptions import Assumptions
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._delivery import Delivery, DeliveryCalls
 from layertap._progress import length_of, with_async_progress
-from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
@@ -78,7 +78,7 @@ class AsyncClient:
         self._connection = connection
         self._shared_memory = shared_memory
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._delivery = Delivery(shares_memory=shared_memory and may_share_with(connection.address))
         self._channels: dict[asyncio.AbstractEventLoop, grpc.aio.Channel] = {}
         self._wait_seconds = 0.0
         self._is_closed = False
@@ -104,7 +104,7 @@ class AsyncClient:
         """Extract features of one image or several, all or nothing; read image files on another thread."""
         payloads = await asyncio.to_thread(to_payloads, images)
         request = ExtractRequest(model, payloads, as_sequence(taps), version, inputs or {})
-        features = await self._drive(self._routes.extract(request), timeout_seconds)
+        features = await self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
@@ -146,20 +146,20 @@ class AsyncClient:
                 stream = self._stream(feed.messages(), None)
                 try:
                     async for message in stream:
-                        for item in bulk.answered(message):
+                        for item in bulk.process(message):
                             feed.wake()
                             if item.features is not None:
                                 self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except grpc.RpcError as error:
-                    await asyncio.sleep(bulk.failed(self._error_of(error)))
+                    await asyncio.sleep(bulk.handle_failure(self._error_of(error)))
                 else:
                     if not bulk.has_unanswered:
                         break
-                    await asyncio.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
+                    await asyncio.sleep(bulk.handle_failure(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
-            for item in bulk.finished():
+            for item in bulk.take_ready():
                 yield item
             feed.check()
         finally:
@@ -217,7 +217,7 @@ class AsyncClient:
     ) -> FeatureMap:
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
-        return await self._drive(_routes.apply_blocks(request), timeout_seconds)
+        return await self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Return every model of the server, including those that failed to load."""
@@ -248,7 +248,7 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""
         with contextlib.suppress(LayertapError):  # stop at the first region that the server does not release in time
-            for parting in self._routes.close():
+            for parting in self._delivery.close():
                 await self._send(parting, PARTING_SECONDS)
         self._is_closed = True
         channel = self._channels.pop(asyncio.get_running_loop(), None)
@@ -289,28 +289,28 @@ class AsyncClient:
             self._channels[loop] = self._connection.open(grpc.aio.insecure_channel, grpc.aio.secure_channel)
         return self._channels[loop]
 
-    async def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
+    async def _run_delivery(self, delivery: DeliveryCalls[Reply], timeout_seconds: float | None) -> Reply:
         """Perform each call that a delivery yields and return the delivery's result."""
         try:
-            step = next(steps)
+            call = next(delivery)
             while True:
                 try:
-                    reply: object = await self._answer(step, timeout_seconds)
+                    reply: object = await self._perform(call, timeout_seconds)
                 except LayertapError as error:
-                    step = steps.throw(error)
+                    call = delivery.throw(error)
                 else:
-                    step = steps.send(reply)
+                    call = delivery.send(reply)
         except StopIteration as end:
             result: Reply = end.value
             return result
         finally:
-            steps.close()
+            delivery.close()
 
-    async def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
+    async def _perform(self, call: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
         """Perform one call or exchange and return its response."""
-        if isinstance(step, Exchange):
-            return await self._exchange(step, timeout_seconds)
-        return await self._call(step, timeout_seconds)
+        if isinstance(call, Exchange):
+            return await self._exchange(call, timeout_seconds)
+        return await self._call(call, timeout_seconds)
 
     async def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
         """Wait for the server if ``wait_seconds`` is set, then make a call."""

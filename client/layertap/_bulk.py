@@ -104,7 +104,7 @@ class Bulk:
             one = replace(self.request, images=to_payloads([image]))
         except LayertapError as error:
             with self._lock:
-                self._ready[number] = ExtractedItem(name, error=_numbered(error, number))
+                self._ready[number] = ExtractedItem(name, error=_renumber(error, number))
                 self._unsent.add(number)
             return None
         message = wire.encode_stream_batch(str(number), one)
@@ -113,15 +113,15 @@ class Bulk:
             self._held += 1
         return message
 
-    def answered(self, message: bytes) -> Iterator[ExtractedItem]:
+    def process(self, message: bytes) -> Iterator[ExtractedItem]:
         """Process one message of the stream and yield the items that are now ready."""
         ended = self._assembler.add(message)
         if ended is not None:
             self._failures = 0
-            self._end(*ended)
-            yield from self.finished()
+            self._finish(*ended)
+            yield from self.take_ready()
 
-    def finished(self) -> Iterator[ExtractedItem]:
+    def take_ready(self) -> Iterator[ExtractedItem]:
         """Yield and remove the items that are ready."""
         while True:
             with self._lock:
@@ -134,20 +134,20 @@ class Bulk:
                 self._unsent.discard(number)
             yield item
 
-    def failed(self, error: LayertapError) -> float:
+    def handle_failure(self, error: LayertapError) -> float:
         """Return the seconds to wait before reopening the stream after an error.
 
         Raises:
             LayertapError: the error itself, if another stream cannot succeed.
         """
-        if self._refused(error):
+        if self._handle_too_large(error):
             return 0.0
         self._failures += 1
         if not isinstance(error, UnavailableError) or self._failures > MOST_REOPENINGS:
             raise error
         return min(BACKOFF_SECONDS * 2.0**self._failures, LONGEST_BACKOFF_SECONDS)
 
-    def _refused(self, error: LayertapError) -> bool:
+    def _handle_too_large(self, error: LayertapError) -> bool:
         """Return whether the stream ended because one image is too large, and make the error that image's result.
 
         gRPC ends the whole stream and reports only the size of the message, so the image is identified by that size.
@@ -159,17 +159,17 @@ class Bulk:
             number = next((number for number, sent in self._sent.items() if len(sent.message) == size), None)
         if number is None:
             return False
-        self._end(str(number), error)
+        self._finish(str(number), error)
         return True
 
-    def _end(self, id_: str, answer: Features | LayertapError) -> None:
+    def _finish(self, id_: str, answer: Features | LayertapError) -> None:
         """Move an image from the sent ones to the ready items."""
         with self._lock:
             sent = self._sent.pop(int(id_), None)
             if sent is None:
                 return
             if isinstance(answer, LayertapError):
-                self._ready[int(id_)] = ExtractedItem(sent.name, error=_numbered(answer, int(id_)))
+                self._ready[int(id_)] = ExtractedItem(sent.name, error=_renumber(answer, int(id_)))
             else:
                 self._ready[int(id_)] = ExtractedItem(sent.name, answer)
 
@@ -201,7 +201,7 @@ def _block_across_images(tap: Tap | str) -> str:
         return ""
 
 
-def _numbered(error: LayertapError, number: int) -> LayertapError:
+def _renumber(error: LayertapError, number: int) -> LayertapError:
     """Replace ``images[0]``, the only image of an item's request, by the image's number in the run."""
     error.message = error.message.replace("images[0]", f"images[{number}]")
     error.args = (error.message,)
@@ -231,7 +231,7 @@ class Feed:
 
     def messages(self) -> Iterator[bytes]:
         """Yield the messages of a new stream, and end the iterator of the previous stream."""
-        mine = self._renewed()
+        mine = self._start_generation()
         with self._reading:
             first = self._bulk.begin()
         yield from first
@@ -256,9 +256,9 @@ class Feed:
 
     def close(self) -> None:
         """Stop the feeder."""
-        self._renewed()
+        self._start_generation()
 
-    def _renewed(self) -> int:
+    def _start_generation(self) -> int:
         """Start a new generation, which ends the iterators of earlier ones, and return its number."""
         with self._lock:
             self._generation += 1
@@ -319,7 +319,7 @@ class AsyncFeed:
     async def _read(self) -> None:
         """Read all images and queue their messages, waiting while there is no room."""
         try:
-            async for image in _asynchronous(self._images):
+            async for image in _iterate(self._images):
                 while not self._bulk.has_room:
                     self._room.clear()
                     await self._room.wait()
@@ -330,7 +330,7 @@ class AsyncFeed:
             self._outbox.put_nowait(None)
 
 
-async def _asynchronous(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
+async def _iterate(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
     """Iterate over images asynchronously; advance a blocking iterator on another thread."""
     if isinstance(images, AsyncIterable):
         async for image in images:

@@ -10,14 +10,14 @@ from typing import Self, TypeVar
 
 import grpc
 
-from layertap import _calls, _routes
-from layertap._answers import Answers
+from layertap import _calls, _delivery
 from layertap._assumptions import Assumptions
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
 from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._delivery import Delivery, DeliveryCalls
 from layertap._progress import length_of, with_progress
-from layertap._routes import Routes, Steps
+from layertap._response_reader import ResponseReader
 from layertap._shared_memory import may_share_with
 from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
@@ -101,7 +101,7 @@ class Client:
         self._shared_memory = shared_memory
         self._channel = connection.open(grpc.insecure_channel, grpc.secure_channel)
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._delivery = Delivery(shares_memory=shared_memory and may_share_with(connection.address))
         self._is_closed = False
 
     def __getstate__(self) -> tuple[Connection, bool]:
@@ -148,7 +148,7 @@ class Client:
             Arrays by result name, batch first.
         """
         request = ExtractRequest(model, to_payloads(images), as_sequence(taps), version, inputs or {})
-        features = self._drive(self._routes.extract(request), timeout_seconds)
+        features = self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
@@ -203,20 +203,20 @@ class Client:
                 stream = self._stream(feed.messages(), None)
                 try:
                     for message in stream:
-                        for item in bulk.answered(message):
+                        for item in bulk.process(message):
                             feed.wake()
                             if item.features is not None:
                                 self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except LayertapError as error:
-                    time.sleep(bulk.failed(error))
+                    time.sleep(bulk.handle_failure(error))
                 else:
                     if not bulk.has_unanswered:
                         break
-                    time.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
+                    time.sleep(bulk.handle_failure(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
-            yield from bulk.finished()
+            yield from bulk.take_ready()
             if feed.error is not None:
                 raise feed.error
         finally:
@@ -289,7 +289,7 @@ class Client:
     ) -> FeatureMap:
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
-        return self._drive(_routes.apply_blocks(request), timeout_seconds)
+        return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
         """Return every model of the server, including those that failed to load."""
@@ -325,7 +325,7 @@ class Client:
     def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""
         with contextlib.suppress(LayertapError):  # stop at the first region that the server does not release in time
-            for parting in self._routes.close():
+            for parting in self._delivery.close():
                 self._call(parting, PARTING_SECONDS)
         self._is_closed = True
         self._channel.close()
@@ -340,26 +340,26 @@ class Client:
         """Close the connection."""
         self.close()
 
-    def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
+    def _run_delivery(self, delivery: DeliveryCalls[Reply], timeout_seconds: float | None) -> Reply:
         """Perform each call that a delivery yields and return the delivery's result."""
         try:
-            step = next(steps)
+            call = next(delivery)
             while True:
                 try:
-                    reply: object = self._answer(step, timeout_seconds)
+                    reply: object = self._perform(call, timeout_seconds)
                 except LayertapError as error:
-                    step = steps.throw(error)
+                    call = delivery.throw(error)
                 else:
-                    step = steps.send(reply)
+                    call = delivery.send(reply)
         except StopIteration as end:
             result: Reply = end.value
             return result
 
-    def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
+    def _perform(self, call: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
         """Perform one call or exchange and return its response."""
-        if isinstance(step, Exchange):
-            return self._exchange(step, timeout_seconds)
-        return self._call(step, timeout_seconds)
+        if isinstance(call, Exchange):
+            return self._exchange(call, timeout_seconds)
+        return self._call(call, timeout_seconds)
 
     def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
         """Make a call and return its decoded response; raise the `LayertapError` of a failed call."""
@@ -390,7 +390,7 @@ class Client:
 
     def _stream(
         self, messages: Iterator[bytes], timeout_seconds: float | None, path: str = _calls.EXTRACT_STREAM
-    ) -> Answers:
+    ) -> ResponseReader:
         """Open a stream of messages to the server and return a reader of its responses."""
         self._check_open()
         try:
@@ -399,7 +399,7 @@ class Client:
         except ValueError as error:
             self._check_open()
             raise UnavailableError(str(error)) from None
-        return Answers(stream, self._connection.place.shown)
+        return ResponseReader(stream, self._connection.place.shown)
 
     def _check_open(self) -> None:
         """Raise `UnavailableError` if the client is closed."""

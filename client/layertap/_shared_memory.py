@@ -61,14 +61,14 @@ class RegionPool:
     """Regions for results; each holds one result at a time and is reused when that result's arrays are gone.
 
     The pool never calls the server: arrays are released during garbage collection, which must not wait for the
-    network. `given_up` returns the regions that the caller must release on the server.
+    network. `take_released` returns the regions that the caller must release on the server.
     """
 
     def __init__(self) -> None:
         """Start with no regions."""
         self._free: list[Region] = []
         self._lent: set[Region] = set()
-        self._given_up: list[str] = []
+        self._released: list[str] = []
         # Reentrant: garbage collection may return a region while this thread holds the lock.
         self._lock = threading.RLock()
         self._is_closed = False
@@ -88,13 +88,13 @@ class RegionPool:
         array = np.frombuffer(region.memory, np.uint8)
         with self._lock:
             self._lent.add(region)
-        weakref.finalize(array, self._give_back, region)
+        weakref.finalize(array, self._return_region, region)
         return array
 
-    def given_up(self) -> list[str]:
+    def take_released(self) -> list[str]:
         """Return and forget the names of the regions to release on the server."""
         with self._lock:
-            names, self._given_up = self._given_up, []
+            names, self._released = self._released, []
         return names
 
     def forget(self) -> None:
@@ -102,28 +102,28 @@ class RegionPool:
         with self._lock:
             for region in self._lent:
                 region.is_spoiled = True
-            self._free, self._given_up = [], []
+            self._free, self._released = [], []
 
     def close(self) -> list[str]:
         """Return the names of all regions to release on the server; arrays in use keep their memory."""
         with self._lock:
             self._is_closed = True
-            names = [*self.given_up(), *(region.name for region in (*self._free, *self._lent))]
+            names = [*self.take_released(), *(region.name for region in (*self._free, *self._lent))]
             self._free = []
         return names
 
-    def _give_back(self, region: Region) -> None:
+    def _return_region(self, region: Region) -> None:
         """Make a region free, or release it if it is spoiled or there are too many; no array refers to it any more."""
         with self._lock:
             self._lent.discard(region)
             if self._is_closed:
                 return
             if region.is_spoiled:
-                self._given_up.append(region.name)
+                self._released.append(region.name)
                 return
             self._free.append(region)
             if len(self._free) > MOST_KEPT:
-                self._given_up.append(self._free.pop(0).name)
+                self._released.append(self._free.pop(0).name)
 
 
 def may_share_with(address: str) -> bool:

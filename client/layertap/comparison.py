@@ -19,7 +19,7 @@ FEWEST_IMAGES = 3
 """Minimum number of images for CKA; for two images it is 1 whatever their features are."""
 DEFAULT_SELECTORS = ("all:activations",)
 """Selectors used if none are given."""
-_HAS_PLACES = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
+_HAS_POSITIONS = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
 """Layouts with spatial positions or tokens, over which ``gap`` averages."""
 _HAS_MEANS = {"float32", "float16"}
 """Element types that ``gap`` accepts."""
@@ -37,7 +37,7 @@ class CkaMatrix:
     """CKA values, float64, rows × columns."""
 
 
-def selected_layers(client: Client, model: str, selectors: Sequence[str] = ()) -> list[LayerInfo]:
+def select_layers(client: Client, model: str, selectors: Sequence[str] = ()) -> list[LayerInfo]:
     """Return the layers matched by the selectors, each once, in execution order.
 
     Raises:
@@ -55,7 +55,7 @@ def compare_images(
     Raises:
         LayertapError: as for `Client.extract`.
     """
-    names = [layer.name for layer in selected_layers(client, model, selectors)]
+    names = [layer.name for layer in select_layers(client, model, selectors)]
     taps = [Tap(name) for name in names]
     pair = (client.extract(image, model=model, taps=taps) for image in (one, other))
     differences = _differences(names, [tuple([feature.dequantized() for feature in side.maps] for side in pair)])
@@ -72,7 +72,7 @@ def compare_models(
     Raises:
         LayertapError: as for `Client.extract`; also if a single image cannot be used.
     """
-    one, other = (selected_layers(client, model, selectors) for model in models)
+    one, other = (select_layers(client, model, selectors) for model in models)
     shared = {layer.name for layer in one} & {layer.name for layer in other}
     names = [layer.name for layer in one if layer.name in shared]
     if not names:
@@ -101,7 +101,7 @@ def compare_layers(
     """
     if len(images) < FEWEST_IMAGES:
         raise ValueError(f"expected at least {FEWEST_IMAGES} images for CKA, got {len(images)}")
-    one, other = (_features(client, images, model, selected_layers(client, model, selectors)) for model in models)
+    one, other = (_features(client, images, model, select_layers(client, model, selectors)) for model in models)
     return CkaMatrix(tuple(one), tuple(other), cka_matrix(list(one.values()), list(other.values())))
 
 
@@ -116,16 +116,16 @@ def _each(client: Client, images: Sequence[ImageLike], model: str, taps: Sequenc
 
 def _features(client: Client, images: Sequence[ImageLike], model: str, layers: Sequence[LayerInfo]) -> dict[str, Array]:
     """Return features N×C by layer name."""
-    taps = [Tap(layer.name, _mean_over_places(layer), name=layer.name) for layer in layers]
+    taps = [Tap(layer.name, _mean_over_positions(layer), name=layer.name) for layer in layers]
     rows = zip(*_each(client, images, model, taps), strict=True)
     return {
         layer.name: np.concatenate([one.reshape(1, -1) for one in row]) for layer, row in zip(layers, rows, strict=True)
     }
 
 
-def _mean_over_places(layer: LayerInfo) -> tuple[Block, ...]:
+def _mean_over_positions(layer: LayerInfo) -> tuple[Block, ...]:
     """Return the head that averages over spatial positions or tokens; empty for a layer that has none."""
-    if layer.layout not in _HAS_PLACES:
+    if layer.layout not in _HAS_POSITIONS:
         return ()
     cast = () if layer.dtype in _HAS_MEANS else (Block("cast", {"dtype": "float32"}),)
     return (*cast, Block("gap"))

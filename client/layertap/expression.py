@@ -78,7 +78,7 @@ def format_tap(tap: Tap) -> str:
     return f"{_format_bare(tap.selector)}{head}{name}"
 
 
-def canonical(text: str) -> str:
+def canonicalize(text: str) -> str:
     """Return an expression in its canonical form, as `format_tap` writes it; return invalid text unchanged."""
     try:
         return format_tap(parse_tap(text))

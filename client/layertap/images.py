@@ -179,7 +179,7 @@ def _to_payload(image: Any, index: int) -> ImagePayload:
     if _is_file(image) or _is_http_response(image):
         return EncodedImage(_read_file(image, index))
     if _is_array(image):
-        return PixelImage(_checked(as_array(image, index), index))
+        return PixelImage(_check_array(as_array(image, index), index))
     raise BadTensorError(
         f"images[{index}] is a {type(image).__name__}; expected {EXPECTED}",
         field=f"images[{index}]",
@@ -242,7 +242,7 @@ def _read_file(file: Any, index: int) -> bytes:
     return bytes(data)
 
 
-def _checked(array: Array, index: int) -> Array:
+def _check_array(array: Array, index: int) -> Array:
     """Return the array if it is a picture or a model's own input; otherwise raise `BadTensorError`."""
     if array.dtype.kind == "f":
         return array

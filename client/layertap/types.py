@@ -422,11 +422,13 @@ class Features(Mapping[str, Array]):
 
     def _of_tap(self, text: str) -> list[FeatureMap]:
         """Return the results of the tap with this expression, regardless of its spacing and quotes."""
-        from layertap.expression import canonical  # noqa: PLC0415 - that module imports this one
+        from layertap.expression import canonicalize  # noqa: PLC0415 - that module imports this one
 
-        wanted = canonical(text)
-        taps = {index for index, tap in enumerate(self.taps) if canonical(tap) == wanted}
-        return [item for item in self.maps if item.tap_index in taps or (not taps and canonical(item.name) == wanted)]
+        wanted = canonicalize(text)
+        taps = {index for index, tap in enumerate(self.taps) if canonicalize(tap) == wanted}
+        return [
+            item for item in self.maps if item.tap_index in taps or (not taps and canonicalize(item.name) == wanted)
+        ]
 
     def __getitem__(self, name: str) -> Array:
         """Return the array of a result; see `map`."""

@@ -38,7 +38,7 @@ def status_of(error: LayertapError) -> int:
 
 def encode_error(error: LayertapError) -> status_pb2.Status:
     """Encode an error as the status of the trailer ``grpc-status-details-bin``."""
-    message = _short(error.message, LONGEST_MESSAGE)
+    message = _shorten(error.message, LONGEST_MESSAGE)
     return status_pb2.Status(code=status_of(error), message=message, details=_details(error))
 
 
@@ -63,8 +63,8 @@ def decode_error(status: str, message: str, trailer: bytes = b"") -> LayertapErr
 
 def encode_error_parts(error: LayertapError) -> pb.ExtractStreamError:
     """Encode an error as a message within a stream, for one item; the stream continues."""
-    message = _short(error.message, LONGEST_MESSAGE)
-    metadata = _bounded(error.metadata)
+    message = _shorten(error.message, LONGEST_MESSAGE)
+    metadata = _bound_metadata(error.metadata)
     return pb.ExtractStreamError(code=status_of(error), message=message, reason=error.reason, metadata=metadata)
 
 
@@ -78,11 +78,11 @@ def decode_error_parts(message: pb.ExtractStreamError) -> LayertapError:
 
 def _details(error: LayertapError) -> list[Any]:
     """Return the ``google.rpc`` details of an error."""
-    metadata = _bounded(error.metadata)
+    metadata = _bound_metadata(error.metadata)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     if "field" in metadata:
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=metadata["field"], description=_short(error.message, 300)
+            field=metadata["field"], description=_shorten(error.message, 300)
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after is not None:
@@ -115,7 +115,7 @@ def _error_info(trailer: bytes) -> error_details_pb2.ErrorInfo | None:
     return None
 
 
-def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
+def _bound_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the first items of the metadata that fit into `LONGEST_METADATA` bytes; values are never cut."""
     kept, room = {}, LONGEST_METADATA
     for key, value in metadata.items():
@@ -126,7 +126,7 @@ def _bounded(metadata: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-def _short(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     """Shorten a text to ``length`` bytes as gRPC sends it.
 
     gRPC percent-encodes each byte that is not printable ASCII as three bytes.

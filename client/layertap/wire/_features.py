@@ -39,7 +39,7 @@ from layertap.wire._tensors import (
     tensor_from,
 )
 
-_LARGE_ANSWER = 2**16
+_LARGE_RESPONSE = 2**16
 """Size in bytes above which decoding by hand is faster than protobuf, which copies the data twice."""
 
 _FEATURES, _FEATURE, _TENSOR, _DATA = 1, 1, 1, 4
@@ -146,7 +146,7 @@ def _feature_parts(feature: FeatureMap, field: int = _FEATURES) -> Iterator[byte
 
 def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
     """Decode the bytes of a response like `decode_extract_response`; copy the data of a large response only once."""
-    if len(answer) >= _LARGE_ANSWER:
+    if len(answer) >= _LARGE_RESPONSE:
         with contextlib.suppress(ValueError):  # a newer server's message, with wire types unknown here
             return _read_by_hand(memoryview(answer), taps, region)
     return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
@@ -154,15 +154,15 @@ def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Arr
 
 def _read_by_hand(answer: memoryview, taps: tuple[str, ...], region: Array | None) -> Features:
     """Decode a large response; copy each array's data once."""
-    features, rest = raw.taken_out(answer, _FEATURES)
+    features, rest = raw.take_out(answer, _FEATURES)
     without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest), taps)
     return replace(without_maps, maps=tuple(_read_feature(feature, region) for feature in features))
 
 
 def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
     """Decode a feature map; servers up to version 0.1 send its tensor in two parts."""
-    tensors, rest = raw.taken_out(data, _TENSOR)
-    parts = [raw.taken_out(tensor, _DATA) for tensor in tensors]
+    tensors, rest = raw.take_out(data, _TENSOR)
+    parts = [raw.take_out(tensor, _DATA) for tensor in tensors]
     message = pb.FeatureMap.FromString(rest)
     message.tensor.MergeFromString(b"".join(header for _, header in parts))
     elements = [values[-1] for values, _ in parts if values]
@@ -336,8 +336,8 @@ def encode_apply_response(feature: FeatureMap) -> bytes:
 
 def read_apply_response(answer: bytes) -> FeatureMap:
     """Decode the result of applying blocks; copy the data of a large one only once."""
-    if len(answer) >= _LARGE_ANSWER:
+    if len(answer) >= _LARGE_RESPONSE:
         with contextlib.suppress(ValueError):  # a newer server's message, with wire types unknown here
-            (feature,), _ = raw.taken_out(memoryview(answer), _FEATURE)
+            (feature,), _ = raw.take_out(memoryview(answer), _FEATURE)
             return _read_feature(feature, None)
     return _decode_feature(feature_pb.ApplyBlocksResponse.FromString(answer).feature)

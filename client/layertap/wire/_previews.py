@@ -31,7 +31,7 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
     """
     count = request.image_count
     if not isinstance(count, numbers.Integral) or isinstance(count, bool) or not 1 <= count <= MOST_IMAGES:
-        message = f"expected image_count as an integer from 1 to {MOST_IMAGES}, got {_shown(count)}"
+        message = f"expected image_count as an integer from 1 to {MOST_IMAGES}, got {_describe(count)}"
         raise InvalidRequestError(message, field="image_count")
     return pb.PreviewExtractRequest(
         model=request.model,
@@ -41,7 +41,7 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
     )
 
 
-def _shown(count: object) -> str:
+def _describe(count: object) -> str:
     """Return a value as text; describe an integer with too many digits by its number of bits."""
     if isinstance(count, int) and count.bit_length() > LONGEST_SHOWN:
         return f"one of {count.bit_length()} bits"

@@ -62,7 +62,7 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError("a field has another wire type")
 
 
-def taken_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
+def take_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
     """Split a message into the values of a length-delimited field, as views, and the message without the field."""
     taken, rest = [], bytearray()
     for key, value in fields(data):

@@ -241,7 +241,7 @@ class Assembler:
 
     def add(self, data: bytes) -> tuple[str, Features | LayertapError] | None:
         """Process a message; return the id and the result of the item that it completes, or None."""
-        if len(data) > LARGE_MESSAGE and self._took_chunk(memoryview(data)):
+        if len(data) > LARGE_MESSAGE and self._copy_chunk(memoryview(data)):
             return None
         message = pb.ExtractStreamResponse.FromString(data)
         match message.WhichOneof("message"):
@@ -260,7 +260,7 @@ class Assembler:
                 return message.id, decode_error_parts(message.error)
         return None
 
-    def _took_chunk(self, data: memoryview) -> bool:
+    def _copy_chunk(self, data: memoryview) -> bool:
         """Copy a chunk directly from the message into its array; return False if the message is not a chunk."""
         try:
             outer = dict(raw.fields(data))

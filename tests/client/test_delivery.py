@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layertap import _calls
-from layertap._routes import LARGE_BYTES, Routes
+from layertap._delivery import LARGE_BYTES, Delivery
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import (
     BadRegionError,
@@ -26,7 +26,7 @@ SMALL = Features((FeatureMap("stem", np.zeros((1, 8), np.uint8), "stem"),))
 LARGE = Features((FeatureMap("stem", np.zeros((1, LARGE_BYTES + 1), np.uint8), "stem"),))
 
 
-def play(routes: Routes, *answers: object) -> tuple[list[str], Features | LayertapError]:
+def play(routes: Delivery, *answers: object) -> tuple[list[str], Features | LayertapError]:
     """What a route asks for when it gets these answers, by method, and what comes out."""
     steps, asked = routes.extract(REQUEST), []
     try:
@@ -45,13 +45,13 @@ def play(routes: Routes, *answers: object) -> tuple[list[str], Features | Layert
 
 
 def test_a_small_answer_is_inline_again_and_again() -> None:
-    routes = Routes(shares_memory=False)
+    routes = Delivery(shares_memory=False)
     for _ in range(3):
         assert play(routes, SMALL) == (["Extract"], SMALL)
 
 
 def test_a_large_one_is_inline_once_and_then_in_chunks() -> None:
-    routes = Routes(shares_memory=False)
+    routes = Delivery(shares_memory=False)
     assert play(routes, LARGE) == (["Extract"], LARGE)
     assert play(routes, LARGE) == (["chunks"], LARGE)
     assert play(routes, SMALL) == (["chunks"], SMALL)  # it has shrunk, which the next one knows
@@ -59,7 +59,7 @@ def test_a_large_one_is_inline_once_and_then_in_chunks() -> None:
 
 
 def test_a_server_that_goes_away_in_the_middle_is_asked_once_more() -> None:
-    routes, gone = Routes(shares_memory=False), UnavailableError("gone")
+    routes, gone = Delivery(shares_memory=False), UnavailableError("gone")
     play(routes, LARGE)
     assert play(routes, gone, LARGE) == (["chunks", "chunks"], LARGE)
     assert play(routes, gone, gone) == (["chunks", "chunks"], gone)
@@ -68,21 +68,21 @@ def test_a_server_that_goes_away_in_the_middle_is_asked_once_more() -> None:
 
 @pytest.mark.parametrize("refusal", [SharedMemoryDisabledError("no"), BadRegionError("no such file")])
 def test_a_server_that_shares_nothing_is_asked_once(refusal: LayertapError) -> None:
-    routes = Routes(shares_memory=True)
+    routes = Delivery(shares_memory=True)
     play(routes, LARGE)
     assert play(routes, refusal, LARGE) == (["RegisterRegion", "chunks"], LARGE)
     assert play(routes, LARGE) == (["chunks"], LARGE)
 
 
 def test_one_that_is_busy_is_asked_again() -> None:
-    routes = Routes(shares_memory=True)
+    routes = Delivery(shares_memory=True)
     play(routes, LARGE)
     assert play(routes, OverloadedError("busy"), LARGE) == (["RegisterRegion", "chunks"], LARGE)
     assert play(routes, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
 
 
 def test_a_server_that_was_started_anew_is_told_of_another_region() -> None:
-    routes = Routes(shares_memory=True)
+    routes = Delivery(shares_memory=True)
     play(routes, LARGE)
     forgotten = BadRegionError("started anew")
     assert play(routes, "one", forgotten, LARGE) == (["RegisterRegion", "Extract", "chunks"], LARGE)
@@ -91,7 +91,7 @@ def test_a_server_that_was_started_anew_is_told_of_another_region() -> None:
 
 
 def test_a_region_serves_again_once_its_arrays_are_gone() -> None:
-    routes = Routes(shares_memory=True)
+    routes = Delivery(shares_memory=True)
     play(routes, LARGE)
     assert play(routes, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
     assert play(routes, LARGE)[0] == ["Extract"]
@@ -101,7 +101,7 @@ def test_a_region_serves_again_once_its_arrays_are_gone() -> None:
 @pytest.mark.parametrize("error", [DeadlineError("late"), UnavailableError("gone"), KeyboardInterrupt()])
 def test_a_region_whose_answer_did_not_come_serves_nobody_else(error: BaseException) -> None:
     """The server may still be about to write into it."""
-    routes = Routes(shares_memory=True)
+    routes = Delivery(shares_memory=True)
     play(routes, LARGE)
     with contextlib.suppress(KeyboardInterrupt):
         play(routes, "late", error)
@@ -118,7 +118,7 @@ def test_what_arrays_still_look_at_is_the_server_s_no_more_when_the_client_close
     assert pool.close() == ["lent"]
     assert (array == 7).all()
     del array
-    assert pool.given_up() == []
+    assert pool.take_released() == []
 
 
 def _region_of(call: _calls.Call[None]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from layertap._answers import AHEAD, Answers
+from layertap._response_reader import AHEAD, ResponseReader
 from tests.processes import until
 
 
@@ -36,12 +36,12 @@ class Stream:
 
 
 def test_all_of_them_in_order() -> None:
-    assert list(Answers(Stream(100))) == [str(number).encode() for number in range(100)]
+    assert list(ResponseReader(Stream(100))) == [str(number).encode() for number in range(100)]
 
 
 def test_nothing_is_taken_far_ahead() -> None:
     stream = Stream(100)
-    answers = Answers(stream)
+    answers = ResponseReader(stream)
     for number in range(20):
         until(lambda number=number: stream.taken == number + AHEAD)  # type: ignore[misc]
         next(answers)
@@ -49,7 +49,7 @@ def test_nothing_is_taken_far_ahead() -> None:
 
 
 def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
-    answers = Answers(Stream(1, ConnectionError("gone")))
+    answers = ResponseReader(Stream(1, ConnectionError("gone")))
     assert next(answers) == b"0"
     for _ in range(3):
         with pytest.raises(ConnectionError, match="gone"):
@@ -58,7 +58,7 @@ def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
 
 def test_one_that_is_cancelled_ends_though_nobody_reads_on() -> None:
     before = set(threading.enumerate())
-    answers = Answers(Stream(100))
+    answers = ResponseReader(Stream(100))
     (mine,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "layertap-answers")
     answers.cancel()
     mine.join(10)

@@ -27,7 +27,7 @@ LAST_SECONDS = 1.0
 """Maximum time, in seconds, that a program waits for each of its streams when it ends."""
 
 
-class Answers(Iterator[bytes]):
+class ResponseReader(Iterator[bytes]):
     """An iterator over the messages of a stream.
 
     Raises:
@@ -92,7 +92,7 @@ class Answers(Iterator[bytes]):
         _open.discard(self)
 
 
-_open: set[Answers] = set()
+_open: set[ResponseReader] = set()
 """Readers whose streams are still open."""
 
 
@@ -100,7 +100,7 @@ _open: set[Answers] = set()
 def _end_all() -> None:
     """End all open streams when the program ends."""
     streams = tuple(_open)
-    for answers in streams:
-        answers.cancel()
-    for answers in streams:
-        answers.wait(LAST_SECONDS)
+    for reader in streams:
+        reader.cancel()
+    for reader in streams:
+        reader.wait(LAST_SECONDS)

@@ -24,11 +24,11 @@ ROOM_FOR_ALIGNMENT = 2**16
 """Bytes added to a shared memory region, since the server aligns each array in it."""
 
 Result = TypeVar("Result")
-Steps: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange[Any], Any, Result]"
+DeliveryCalls: TypeAlias = "Generator[_calls.Call[Any] | _calls.Exchange[Any], Any, Result]"
 """A delivery that yields calls and returns a result."""
 
 
-class Routes:
+class Delivery:
     """The deliveries of one client; safe for use by any number of threads."""
 
     def __init__(self, *, shares_memory: bool) -> None:
@@ -37,11 +37,11 @@ class Routes:
         Args:
             shares_memory: whether to try shared memory with the server.
         """
-        self._large = _LargeAnswers()
+        self._large = _LargeResponses()
         self._regions = RegionPool()
         self._shares_memory = shares_memory
 
-    def extract(self, request: ExtractRequest) -> Steps[Features]:
+    def extract(self, request: ExtractRequest) -> DeliveryCalls[Features]:
         """Extract features and deliver them in the way that suits the expected size of the response."""
         if not self._large.is_large(request):
             features: Features = yield _calls.extract(request)
@@ -56,11 +56,11 @@ class Routes:
         """Close the pool of regions; return the calls that release them on the server."""
         return [_calls.unregister_region(name) for name in self._regions.close()]
 
-    def _region(self, byte_size: int) -> Steps[Region | None]:
+    def _region(self, byte_size: int) -> DeliveryCalls[Region | None]:
         """Return a region of at least ``byte_size`` bytes, or None if the server offers none or has none free."""
         if not self._shares_memory:
             return None
-        for name in self._regions.given_up():
+        for name in self._regions.take_released():
             with contextlib.suppress(LayertapError):
                 yield _calls.unregister_region(name)
         if region := self._regions.take(byte_size):
@@ -75,7 +75,7 @@ class Routes:
             return None
         return Region(name, memory)
 
-    def _through(self, region: Region, request: ExtractRequest) -> Steps[Features]:
+    def _through(self, region: Region, request: ExtractRequest) -> DeliveryCalls[Features]:
         """Extract features into a region; in chunks if the server no longer knows the region."""
         memory = self._regions.lend(region)
         try:
@@ -90,14 +90,14 @@ class Routes:
         return (yield from _in_chunks(request))
 
 
-def apply_blocks(request: ApplyRequest) -> Steps[FeatureMap]:
+def apply_blocks(request: ApplyRequest) -> DeliveryCalls[FeatureMap]:
     """Apply a head to an array; request the result of a large array in chunks, since it is usually large too."""
     large = request.array.nbytes > LARGE_BYTES
     result: FeatureMap = yield (_calls.apply_blocks_in_chunks if large else _calls.apply_blocks)(request)
     return result
 
 
-def _in_chunks(request: ExtractRequest) -> Steps[Features]:
+def _in_chunks(request: ExtractRequest) -> DeliveryCalls[Features]:
     """Extract features in chunks; repeat the request once if the server stops in the middle.
 
     gRPC itself retries only before the first chunk.
@@ -109,7 +109,7 @@ def _in_chunks(request: ExtractRequest) -> Steps[Features]:
     return features
 
 
-class _LargeAnswers:
+class _LargeResponses:
     """The kinds of requests with large responses, learned from the first response of each kind."""
 
     def __init__(self) -> None:
