@@ -1,4 +1,4 @@
-"""Addresses as people write them."""
+"""Test the parsing of addresses."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_is_another(host: str) -> None:
 def test_an_address_of_an_own_interface_is_this_host() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing; the system chooses the interface
+            probe.connect(("192.0.2.1", 9))  # sends nothing, but makes the system choose the interface
         except OSError:
             pytest.skip("there is no network")
         own = probe.getsockname()[0]

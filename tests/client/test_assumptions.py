@@ -1,4 +1,4 @@
-"""What a server had to guess is said once."""
+"""Test that the client warns about assumed preprocessing once per model."""
 
 from __future__ import annotations
 

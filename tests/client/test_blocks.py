@@ -1,4 +1,4 @@
-"""The catalogue and the binding of parameters."""
+"""Test the catalogue and the validation of parameters."""
 
 from __future__ import annotations
 

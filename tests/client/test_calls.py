@@ -1,4 +1,4 @@
-"""What gRPC says became of a call, as the SDK's errors."""
+"""Test the conversion of gRPC's errors to those of the SDK."""
 
 from __future__ import annotations
 

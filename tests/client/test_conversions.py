@@ -1,4 +1,4 @@
-"""Features as tensors and tables."""
+"""Test the conversion of features to tensors and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layertap import FeatureMap, Features
 
 
 def features(paths: tuple[str, ...] = ()) -> Features:
-    """Arrays as they come off the wire: read-only views of bytes."""
+    """Return features whose arrays are read-only views of bytes, like decoded ones."""
     signature = np.frombuffer(np.arange(6, dtype=np.float32).tobytes(), np.float32).reshape(2, 3)
     classes = np.frombuffer(np.arange(4, dtype=np.int8).tobytes(), np.int8).reshape(2, 2)
     maps = (FeatureMap("signature", signature, "a"), FeatureMap("x_1", classes, "b"))
@@ -60,7 +60,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensors_are_the_arrays() -> None:
-    """No copy, and no warning of arrays that are read-only: pytest would make it an error."""
+    """Check that nothing is copied and that no warning about read-only arrays is raised (pytest makes it an error)."""
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
     original = features()
     tensors = original.to_torch()

@@ -1,4 +1,4 @@
-"""The way an answer travels, step by step, with the answers put in by hand."""
+"""Test the choice of delivery, with responses given by the test instead of a server."""
 
 from __future__ import annotations
 
@@ -26,87 +26,87 @@ SMALL = Features((FeatureMap("stem", np.zeros((1, 8), np.uint8), "stem"),))
 LARGE = Features((FeatureMap("stem", np.zeros((1, LARGE_BYTES + 1), np.uint8), "stem"),))
 
 
-def play(routes: Delivery, *answers: object) -> tuple[list[str], Features | LayertapError]:
-    """What a route asks for when it gets these answers, by method, and what comes out."""
-    steps, asked = routes.extract(REQUEST), []
+def play(delivery: Delivery, *answers: object) -> tuple[list[str], Features | LayertapError]:
+    """Run a delivery with the given responses or errors; return the names of its calls, and its result or error."""
+    calls, asked = delivery.extract(REQUEST), []
     try:
-        step = next(steps)
+        call = next(calls)
         for answer in answers:
-            asked.append(step.method.rpartition("/")[2] if isinstance(step, _calls.Call) else "chunks")
+            asked.append(call.method.rpartition("/")[2] if isinstance(call, _calls.Call) else "chunks")
             if isinstance(answer, BaseException):
-                answer.with_traceback(None)  # what it passed through before would keep arrays alive
-            step = steps.throw(answer) if isinstance(answer, BaseException) else steps.send(answer)
+                answer.with_traceback(None)  # the traceback's frames would keep arrays alive
+            call = calls.throw(answer) if isinstance(answer, BaseException) else calls.send(answer)
     except StopIteration as end:
         features: Features = end.value
         return asked, features
     except LayertapError as error:
         return asked, error.with_traceback(None)
-    raise AssertionError(f"it asks for more: {step}")
+    raise AssertionError(f"it asks for more: {call}")
 
 
 def test_a_small_answer_is_inline_again_and_again() -> None:
-    routes = Delivery(shares_memory=False)
+    delivery = Delivery(shares_memory=False)
     for _ in range(3):
-        assert play(routes, SMALL) == (["Extract"], SMALL)
+        assert play(delivery, SMALL) == (["Extract"], SMALL)
 
 
 def test_a_large_one_is_inline_once_and_then_in_chunks() -> None:
-    routes = Delivery(shares_memory=False)
-    assert play(routes, LARGE) == (["Extract"], LARGE)
-    assert play(routes, LARGE) == (["chunks"], LARGE)
-    assert play(routes, SMALL) == (["chunks"], SMALL)  # it has shrunk, which the next one knows
-    assert play(routes, SMALL) == (["Extract"], SMALL)
+    delivery = Delivery(shares_memory=False)
+    assert play(delivery, LARGE) == (["Extract"], LARGE)
+    assert play(delivery, LARGE) == (["chunks"], LARGE)
+    assert play(delivery, SMALL) == (["chunks"], SMALL)  # smaller than expected; the next delivery is inline
+    assert play(delivery, SMALL) == (["Extract"], SMALL)
 
 
 def test_a_server_that_goes_away_in_the_middle_is_asked_once_more() -> None:
-    routes, gone = Delivery(shares_memory=False), UnavailableError("gone")
-    play(routes, LARGE)
-    assert play(routes, gone, LARGE) == (["chunks", "chunks"], LARGE)
-    assert play(routes, gone, gone) == (["chunks", "chunks"], gone)
-    assert play(routes, wrong := LayertapError("wrong")) == (["chunks"], wrong)
+    delivery, gone = Delivery(shares_memory=False), UnavailableError("gone")
+    play(delivery, LARGE)
+    assert play(delivery, gone, LARGE) == (["chunks", "chunks"], LARGE)
+    assert play(delivery, gone, gone) == (["chunks", "chunks"], gone)
+    assert play(delivery, wrong := LayertapError("wrong")) == (["chunks"], wrong)
 
 
 @pytest.mark.parametrize("refusal", [SharedMemoryDisabledError("no"), BadRegionError("no such file")])
 def test_a_server_that_shares_nothing_is_asked_once(refusal: LayertapError) -> None:
-    routes = Delivery(shares_memory=True)
-    play(routes, LARGE)
-    assert play(routes, refusal, LARGE) == (["RegisterRegion", "chunks"], LARGE)
-    assert play(routes, LARGE) == (["chunks"], LARGE)
+    delivery = Delivery(shares_memory=True)
+    play(delivery, LARGE)
+    assert play(delivery, refusal, LARGE) == (["RegisterRegion", "chunks"], LARGE)
+    assert play(delivery, LARGE) == (["chunks"], LARGE)
 
 
 def test_one_that_is_busy_is_asked_again() -> None:
-    routes = Delivery(shares_memory=True)
-    play(routes, LARGE)
-    assert play(routes, OverloadedError("busy"), LARGE) == (["RegisterRegion", "chunks"], LARGE)
-    assert play(routes, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
+    delivery = Delivery(shares_memory=True)
+    play(delivery, LARGE)
+    assert play(delivery, OverloadedError("busy"), LARGE) == (["RegisterRegion", "chunks"], LARGE)
+    assert play(delivery, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
 
 
 def test_a_server_that_was_started_anew_is_told_of_another_region() -> None:
-    routes = Delivery(shares_memory=True)
-    play(routes, LARGE)
+    delivery = Delivery(shares_memory=True)
+    play(delivery, LARGE)
     forgotten = BadRegionError("started anew")
-    assert play(routes, "one", forgotten, LARGE) == (["RegisterRegion", "Extract", "chunks"], LARGE)
+    assert play(delivery, "one", forgotten, LARGE) == (["RegisterRegion", "Extract", "chunks"], LARGE)
     forgotten.with_traceback(None)
-    assert play(routes, None, "two", LARGE)[0] == ["UnregisterRegion", "RegisterRegion", "Extract"]
+    assert play(delivery, None, "two", LARGE)[0] == ["UnregisterRegion", "RegisterRegion", "Extract"]
 
 
 def test_a_region_serves_again_once_its_arrays_are_gone() -> None:
-    routes = Delivery(shares_memory=True)
-    play(routes, LARGE)
-    assert play(routes, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
-    assert play(routes, LARGE)[0] == ["Extract"]
-    assert [_region_of(call) for call in routes.close()] == ["region"]
+    delivery = Delivery(shares_memory=True)
+    play(delivery, LARGE)
+    assert play(delivery, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
+    assert play(delivery, LARGE)[0] == ["Extract"]
+    assert [_region_of(call) for call in delivery.close()] == ["region"]
 
 
 @pytest.mark.parametrize("error", [DeadlineError("late"), UnavailableError("gone"), KeyboardInterrupt()])
 def test_a_region_whose_answer_did_not_come_serves_nobody_else(error: BaseException) -> None:
-    """The server may still be about to write into it."""
-    routes = Delivery(shares_memory=True)
-    play(routes, LARGE)
+    """Check that such a region is not reused, since the server may still write into it."""
+    delivery = Delivery(shares_memory=True)
+    play(delivery, LARGE)
     with contextlib.suppress(KeyboardInterrupt):
-        play(routes, "late", error)
+        play(delivery, "late", error)
     error.with_traceback(None)
-    assert play(routes, None, "new", LARGE)[0] == ["UnregisterRegion", "RegisterRegion", "Extract"]
+    assert play(delivery, None, "new", LARGE)[0] == ["UnregisterRegion", "RegisterRegion", "Extract"]
 
 
 def test_what_arrays_still_look_at_is_the_server_s_no_more_when_the_client_closes() -> None:
@@ -122,4 +122,5 @@ def test_what_arrays_still_look_at_is_the_server_s_no_more_when_the_client_close
 
 
 def _region_of(call: _calls.Call[None]) -> str:
+    """Return the region that a call releases."""
     return str(UnregisterRegionRequest.FromString(call.request).region)

@@ -1,4 +1,4 @@
-"""Tap expressions: the grammar, its errors, and the round trip."""
+"""Test tap expressions: the grammar, its errors, and the round trip."""
 
 from __future__ import annotations
 

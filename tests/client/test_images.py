@@ -1,4 +1,4 @@
-"""What a caller calls an image."""
+"""Test the conversion of images to payloads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DATA = b"line one\nline two\n\xff"
 
 
 def arrays(images: Any) -> list[Array]:
-    """The arrays that travel."""
+    """Return the arrays of the images' payloads."""
     payloads = to_payloads(images)
     assert all(isinstance(payload, PixelImage) for payload in payloads)
     return [payload.array for payload in payloads if isinstance(payload, PixelImage)]
@@ -54,7 +54,7 @@ def mapped() -> Any:
 
 
 class Response:
-    """What requests gives: it is iterated over in pieces."""
+    """A response as the library requests returns it, whose iterator yields pieces of the body."""
 
     content = DATA
 
@@ -72,7 +72,7 @@ class Response:
     ],
 )
 def test_files_and_buffers_are_one_image(make: Callable[[], Any]) -> None:
-    """None of them is a list of its lines, or of its numbers."""
+    """Check that none of them is iterated as a list of its lines or numbers."""
     assert to_payloads(make()) == (EncodedImage(DATA),)
     assert to_payloads([make(), b"x"]) == (EncodedImage(DATA), EncodedImage(b"x"))
 
@@ -118,7 +118,7 @@ def test_several_images_keep_their_order(tmp_path: Path) -> None:
 
 
 class OfAnotherLibrary:
-    """An array as other libraries have them: no NumPy array, and iterable."""
+    """An iterable array of a library other than NumPy."""
 
     def __init__(self, array: Array) -> None:
         self._array = array
@@ -208,7 +208,7 @@ def test_shapes_that_are_no_picture(shape: tuple[int, ...], hint: str) -> None:
     ("mode", "shape"), [("L", (2, 3)), ("RGB", (2, 3, 3)), ("1", (2, 3)), ("CMYK", (2, 3, 3)), ("LA", (2, 3, 4))]
 )
 def test_a_pillow_image_travels_as_it_is_or_in_colours(mode: str, shape: tuple[int, ...]) -> None:
-    """What is transparent stays so: the server puts it on the model's background."""
+    """Check that transparency is kept; the server composes such images onto the model's background."""
     (got,) = arrays(Image.new(mode, (3, 2)))
     assert got.shape == shape
 
@@ -285,7 +285,7 @@ def test_what_is_no_image(image: Any) -> None:
 
 @pytest.mark.parametrize("images", [5, None, {b"x"}, {"name": b"x"}, object()])
 def test_what_is_no_images(images: Any) -> None:
-    """A set and a mapping have no order that the rows of a result could have."""
+    """Check that sets and mappings are rejected, since the rows of a result need an order."""
     with pytest.raises(BadTensorError, match=rf"images is a {type(images).__name__}; expected"):
         to_payloads(images)
 

@@ -1,4 +1,4 @@
-"""What a request may hold: every repeated field has a limit, and what exceeds one is refused before it is parsed."""
+"""Test the limits of requests: each repeated field has one, and it is enforced before parsing."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_fields_that_nobody_knows_are_counted_too() -> None:
 
 
 def test_a_message_that_comes_twice_is_not_merged() -> None:
-    """Its parts would add up past every limit."""
+    """Check that it is rejected, since the merged parts could exceed every limit."""
     part = pb.ApplyBlocksRequest(tensor=types.Tensor(shape=[1] * 1000)).SerializeToString()
     with pytest.raises(errors.InvalidRequestError, match="tensor once, got it twice"):
         wire.parse_request(pb.ApplyBlocksRequest, part * 2)
@@ -156,7 +156,7 @@ def test_what_is_within_the_limits_is_parsed(message: Message) -> None:
 
 @given(st.sampled_from(MESSAGES), st.data())
 def test_damaged_bytes_are_no_message_or_are_parsed(message: Message, data: st.DataObject) -> None:
-    """The check fails in no other way than protobuf, whatever it is given."""
+    """Check that the check raises the same errors as protobuf for arbitrary bytes."""
     damaged = bytearray(message.SerializeToString())
     for index in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=4)):
         damaged[index] = data.draw(st.integers(0, 255))
@@ -168,7 +168,7 @@ def test_damaged_bytes_are_no_message_or_are_parsed(message: Message, data: st.D
 
 
 def test_an_image_costs_nothing() -> None:
-    """The check looks at lengths, not at what lies between them."""
+    """Check that the content of images is not scanned."""
     data = pb.ExtractRequest(images=[types.Image(encoded=bytes(2**24))]).SerializeToString()
     scan = _limits._Scan(data)
     scan.read(0, len(data), pb.ExtractRequest.DESCRIPTOR, "", 0)  # type: ignore[arg-type] # protobuf has two classes

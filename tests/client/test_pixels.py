@@ -1,4 +1,4 @@
-"""Upright 8-bit pixels of Pillow images."""
+"""Test the conversion of Pillow images to upright 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, ...]) -> Image.Image:
-    """A PNG of one row as a program that is not Pillow writes it: any depth, one colour that is transparent."""
+    """Return a PNG of one row with any bit depth and one transparent colour, as programs other than Pillow write it."""
     header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
     hidden = struct.pack(f">{len(transparent)}H", *transparent)
     chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
@@ -44,7 +44,7 @@ def pixels(image: Image.Image) -> Array:
     ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "colours", "colours of 16 bits"],
 )
 def test_a_transparent_value_of_any_depth(image: Image.Image, gray: list[int], alpha: list[int]) -> None:
-    """PNG gives it as it is stored; the pixels are scaled to 8 bits."""
+    """Check that the transparent value, which PNG stores unscaled, is scaled to 8 bits like the pixels."""
     assert pixels(image)[0].tolist() == [[value, value, value, seen] for value, seen in zip(gray, alpha, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""The client and what ``layertap serve`` imports are there on systems without Linux's modules."""
+"""Test that the client and ``layertap serve`` can be imported without the modules that only Linux has."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_module_is_imported(package: str, platform: str) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     failed = json.loads(done.stdout)
-    optional = {"layertap.feature_dataset", "layertap_server.tracing"}  # of libraries that may not be installed
+    optional = {"layertap.feature_dataset", "layertap_server.tracing"}  # extras that may not be installed
     assert {name: why for name, why in failed.items() if name not in optional or "No module" not in why} == {}
 
 

@@ -1,4 +1,4 @@
-"""What a long run tells of itself."""
+"""Test the progress line of long runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample program, which uses every public name; what is public is pinned in `tests/test_generated.py`."""
+"""Test the sample program, which uses every public name; `tests/test_generated.py` pins the public names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_sample_program_runs(server: ServerProcess, tmp_path: Path) -> None:
 
 
 def test_it_uses_every_public_name() -> None:
-    """But for the single blocks and errors, of which it uses some."""
+    """Check all names except single blocks and errors, of which the program uses some."""
     nodes = list(ast.walk(ast.parse(SAMPLE.read_text())))
     used = {node.id for node in nodes if isinstance(node, ast.Name)}
     used |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}

@@ -1,4 +1,4 @@
-"""Answers of a stream that stands for gRPC's."""
+"""Test the reader of a stream's responses with a fake stream."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from tests.processes import until
 
 
 class Stream:
-    """Counts what was taken of it."""
+    """A stream that counts how many of its messages were read."""
 
     def __init__(self, messages: int, error: Exception | None = None) -> None:
+        """Create a stream of numbered messages that ends normally or with an error."""
         self.taken = 0
         self.is_cancelled = threading.Event()
         self._messages = self._made(messages, error)
 
     def _made(self, messages: int, error: Exception | None) -> Iterator[bytes]:
+        """Yield the messages."""
         for number in range(messages):
             self.taken += 1
             yield str(number).encode()
@@ -27,11 +29,13 @@ class Stream:
             raise error
 
     def __next__(self) -> bytes:
+        """Return the next message."""
         if self.is_cancelled.is_set():
             raise ConnectionError("cancelled")
         return next(self._messages)
 
     def cancel(self) -> None:
+        """Make the next read fail."""
         self.is_cancelled.set()
 
 

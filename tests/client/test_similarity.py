@@ -1,4 +1,4 @@
-"""Similarities against formulas written another way, in float64."""
+"""Test similarities against differently written formulas, in float64."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from layertap.types import Array
 
 
 def hsic(k: Array, m: Array) -> float:
-    """Eq. 3 of Kornblith et al. 2019, with the centring matrix as it stands there."""
+    """Compute eq. 3 of Kornblith et al. 2019, with an explicit centring matrix."""
     count = len(k)
     h = np.eye(count) - np.ones((count, count)) / count
     return float(np.trace(k @ h @ m @ h)) / (count - 1) ** 2
 
 
 def reference_cka(x: Array, y: Array) -> float:
-    """Eq. 4 there, of linear kernels."""
+    """Compute eq. 4 of Kornblith et al. 2019, for linear kernels."""
     k, m = x @ x.T, y @ y.T
     return hsic(k, m) / float(np.sqrt(hsic(k, k) * hsic(m, m)))
 

@@ -1,4 +1,4 @@
-"""The scikit-learn transformer on a real server: scikit-learn's own checks, what X may be, pipelines and processes."""
+"""Test the scikit-learn transformer with a server: scikit-learn's own checks, kinds of X, pipelines, processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two clients are twins: the same methods with the same parameters, and answers of the same types."""
+"""Test that the two clients have the same methods, with the same parameters and return types."""
 
 from __future__ import annotations
 
@@ -27,5 +27,7 @@ def test_parameters_and_answers_are_the_same(name: str) -> None:
     assert list(ours.parameters) == list(twins.parameters)
     for parameter, twin in zip(ours.parameters.values(), twins.parameters.values(), strict=True):
         assert (parameter.kind, parameter.default) == (twin.kind, twin.default)
-        assert str(parameter.annotation) in str(twin.annotation)  # the twin takes asynchronous images too
+        assert str(parameter.annotation) in str(
+            twin.annotation
+        )  # the asyncio client also accepts asynchronous iterables
     assert str(twins.return_annotation).removeprefix("Async") == str(ours.return_annotation)

@@ -1,4 +1,4 @@
-"""The vocabulary."""
+"""Test the vocabulary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gRPC's words for a call without an answer, in the versions that were seen."""
+"""Test the explanation of gRPC's error texts, in the forms of all supported versions."""
 
 from __future__ import annotations
 

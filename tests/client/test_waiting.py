@@ -1,4 +1,4 @@
-"""Waiting for a server."""
+"""Test waiting for a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``decode(encode(x)) == x``, for everything that travels."""
+"""Test ``decode(encode(x)) == x`` for everything that is sent."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_preview() -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [2**20, 1024])
 def test_a_streamed_answer_tells_what_was_skipped(chunk_bytes: int) -> None:
-    """In one message where it is small, with its end where it comes in chunks."""
+    """Check skipped layers in a small result, sent as one message, and in one sent in chunks."""
     features = Features(
         (FeatureMap("n", np.zeros((1, 2000), np.float32), "conv"),), "m", "1", skipped=(SkippedLayer("vector", "why"),)
     )
@@ -245,7 +245,7 @@ def test_details_stay_small_enough_for_a_trailer() -> None:
 
 @given(st.integers(0, 5000), st.integers(0, 3), st.integers(1, 6000), st.text(max_size=5))
 def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: int, id_: str) -> None:
-    """Every message of a stream's answer can be read by protobuf, and is put together again from its parts."""
+    """Check that protobuf can parse every hand-written message of a stream, and that the parts are assembled again."""
     arrays = [np.arange(size * 8 + number, dtype=np.float32)[None] for number in range(maps)]
     features = Features(
         tuple(FeatureMap(f"n{number}", array, "conv") for number, array in enumerate(arrays)),
