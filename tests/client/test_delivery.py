@@ -45,12 +45,14 @@ def play(delivery: Delivery, *answers: object) -> tuple[list[str], Features | La
 
 
 def test_a_small_answer_is_inline_again_and_again() -> None:
+    """Check that small results are always delivered inline."""
     delivery = Delivery(shares_memory=False)
     for _ in range(3):
         assert play(delivery, SMALL) == (["Extract"], SMALL)
 
 
 def test_a_large_one_is_inline_once_and_then_in_chunks() -> None:
+    """Check that large results are delivered in chunks once their size is known."""
     delivery = Delivery(shares_memory=False)
     assert play(delivery, LARGE) == (["Extract"], LARGE)
     assert play(delivery, LARGE) == (["chunks"], LARGE)
@@ -59,6 +61,7 @@ def test_a_large_one_is_inline_once_and_then_in_chunks() -> None:
 
 
 def test_a_server_that_goes_away_in_the_middle_is_asked_once_more() -> None:
+    """Check that an interrupted delivery in chunks is repeated once."""
     delivery, gone = Delivery(shares_memory=False), UnavailableError("gone")
     play(delivery, LARGE)
     assert play(delivery, gone, LARGE) == (["chunks", "chunks"], LARGE)
@@ -68,6 +71,7 @@ def test_a_server_that_goes_away_in_the_middle_is_asked_once_more() -> None:
 
 @pytest.mark.parametrize("refusal", [SharedMemoryDisabledError("no"), BadRegionError("no such file")])
 def test_a_server_that_shares_nothing_is_asked_once(refusal: LayertapError) -> None:
+    """Check that shared memory is requested only once if the server does not offer it."""
     delivery = Delivery(shares_memory=True)
     play(delivery, LARGE)
     assert play(delivery, refusal, LARGE) == (["RegisterRegion", "chunks"], LARGE)
@@ -75,6 +79,7 @@ def test_a_server_that_shares_nothing_is_asked_once(refusal: LayertapError) -> N
 
 
 def test_one_that_is_busy_is_asked_again() -> None:
+    """Check that shared memory is requested again after a temporary error."""
     delivery = Delivery(shares_memory=True)
     play(delivery, LARGE)
     assert play(delivery, OverloadedError("busy"), LARGE) == (["RegisterRegion", "chunks"], LARGE)
@@ -82,6 +87,7 @@ def test_one_that_is_busy_is_asked_again() -> None:
 
 
 def test_a_server_that_was_started_anew_is_told_of_another_region() -> None:
+    """Check that a new region is registered after a restart of the server."""
     delivery = Delivery(shares_memory=True)
     play(delivery, LARGE)
     forgotten = BadRegionError("started anew")
@@ -91,6 +97,7 @@ def test_a_server_that_was_started_anew_is_told_of_another_region() -> None:
 
 
 def test_a_region_serves_again_once_its_arrays_are_gone() -> None:
+    """Check that a region is reused after its arrays are deleted."""
     delivery = Delivery(shares_memory=True)
     play(delivery, LARGE)
     assert play(delivery, "region", LARGE)[0] == ["RegisterRegion", "Extract"]
@@ -110,6 +117,7 @@ def test_a_region_whose_answer_did_not_come_serves_nobody_else(error: BaseExcept
 
 
 def test_what_arrays_still_look_at_is_the_server_s_no_more_when_the_client_closes() -> None:
+    """Check that closing releases lent regions on the server while their arrays stay valid."""
     pool = RegionPool()
     with new_region(64) as (_, memory):
         region = Region("lent", memory)

@@ -15,6 +15,7 @@ from layertap.types import Array
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
@@ -27,6 +28,7 @@ def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, 
 
 
 def pixels(image: Image.Image) -> Array:
+    """Return the pixels of an upright image."""
     return np.asarray(upright(image))
 
 
@@ -56,12 +58,14 @@ def test_a_transparent_value_of_any_depth(image: Image.Image, gray: list[int], a
     ],
 )
 def test_every_mode_becomes_one_of_three(mode: str, shape: tuple[int, ...]) -> None:
+    """Check the shape of the pixels for each mode of Pillow."""
     array = pixels(Image.new(mode, (3, 2)))
     assert array.shape == shape
     assert array.dtype == np.uint8
 
 
 def test_the_image_itself_is_left_as_it_is() -> None:
+    """Check that the given image is not modified."""
     image = png(4, 0, 2, bytes([0x3F]), (15,))
     upright(image)
     assert image.info["transparency"] == 15
@@ -70,12 +74,14 @@ def test_the_image_itself_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_samples_of_unknown_range(mode: str) -> None:
+    """Check that 32-bit samples are rejected."""
     with pytest.raises(UnknownRangeError, match=f"mode {mode}"):
         upright(Image.new(mode, (3, 2)))
 
 
 @pytest.mark.parametrize("value", [0, 9, "6", None])
 def test_an_orientation_that_is_none(value: object) -> None:
+    """Check that invalid orientations are ignored."""
     image = Image.new("RGB", (3, 2))
     image.getexif()[0x0112] = value
     assert upright(image).size == (3, 2)
@@ -92,5 +98,6 @@ def test_an_orientation_that_is_none(value: object) -> None:
     ],
 )
 def test_what_a_shape_is(shape: tuple[int, ...], picture: bool, batch: bool) -> None:
+    """Check which shapes are pictures and batches."""
     assert is_picture(shape) == picture
     assert is_batch(shape) == batch

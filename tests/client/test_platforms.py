@@ -49,6 +49,7 @@ LIBRARIES = [
 
 
 def modules_of(folder: Path) -> list[str]:
+    """Return the names of a package's modules."""
     names = (".".join(path.relative_to(folder.parent).with_suffix("").parts) for path in sorted(folder.rglob("*.py")))
     return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
 
@@ -56,6 +57,7 @@ def modules_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 @pytest.mark.parametrize("package", ["client/layertap", "server/layertap_server"])
 def test_every_module_is_imported(package: str, platform: str) -> None:
+    """Check that each module can be imported on another platform."""
     modules = modules_of(ROOT / package)
     assert len(modules) > 30
     program = PROGRAM.format(libraries=LIBRARIES, platform=platform, modules=modules)
@@ -67,5 +69,6 @@ def test_every_module_is_imported(package: str, platform: str) -> None:
 
 
 def test_without_linux_no_memory_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that shared memory is used on Linux only."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not may_share_with("localhost:8001")

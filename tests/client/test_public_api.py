@@ -16,6 +16,7 @@ PIN = ROOT / "tests" / "client" / "public_api.txt"
 
 
 def test_the_sample_program_runs(server: ServerProcess, tmp_path: Path) -> None:
+    """Check that the sample program runs without warnings."""
     command = [sys.executable, "-W", "error", str(SAMPLE), server.address, str(EXAMPLE_PHOTO), str(tmp_path / "x.png")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -40,10 +40,12 @@ class Stream:
 
 
 def test_all_of_them_in_order() -> None:
+    """Check that all messages are returned in order."""
     assert list(ResponseReader(Stream(100))) == [str(number).encode() for number in range(100)]
 
 
 def test_nothing_is_taken_far_ahead() -> None:
+    """Check that at most `AHEAD` messages are read ahead."""
     stream = Stream(100)
     answers = ResponseReader(stream)
     for number in range(20):
@@ -53,6 +55,7 @@ def test_nothing_is_taken_far_ahead() -> None:
 
 
 def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
+    """Check that the stream's error is raised on every further call."""
     answers = ResponseReader(Stream(1, ConnectionError("gone")))
     assert next(answers) == b"0"
     for _ in range(3):
@@ -61,6 +64,7 @@ def test_what_ends_it_is_told_to_whoever_asks_again() -> None:
 
 
 def test_one_that_is_cancelled_ends_though_nobody_reads_on() -> None:
+    """Check that a cancelled reader's thread ends."""
     before = set(threading.enumerate())
     answers = ResponseReader(Stream(100))
     (mine,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "layertap-answers")
