@@ -51,7 +51,7 @@ def test_a_preview_compiles_nothing(cat: Array) -> None:
     "count", [0, -1, 2**31, 99999999999999999999, 10**6000, 2.5, True, "3"], ids=lambda count: type(count).__name__
 )
 def test_a_number_of_images_that_no_message_holds(client: Client, count: int) -> None:
-    with pytest.raises(errors.InvalidRequestError, match=r"from 1 to 2147483647, not") as caught:
+    with pytest.raises(errors.InvalidRequestError, match=r"from 1 to 2147483647, got") as caught:
         client.preview(model=MODEL, taps="stage:1", image_count=count)
     assert caught.value.metadata["field"] == "image_count"
     assert len(str(caught.value)) < 150
