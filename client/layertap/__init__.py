@@ -1,6 +1,6 @@
-"""Layertap: feature maps and activations of any layer of any ONNX model, over gRPC."""
+"""Extract feature maps and activations from any layer of any ONNX model, over gRPC."""
 
-from layertap import _startup  # noqa: F401, I001 - before whatever imports gRPC
+from layertap import _startup  # noqa: F401, I001 - must come before any import of gRPC
 from layertap import errors
 from layertap._aclient import AsyncClient
 from layertap._client import Client

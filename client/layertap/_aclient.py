@@ -1,4 +1,4 @@
-"""The client for asyncio: the twin of `Client`, call by call."""
+"""The asyncio client: `AsyncClient` has the same methods as `Client`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from layertap import _calls, _routes
+from layertap import _calls, _delivery
 from layertap._assumptions import Assumptions
 from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._delivery import Delivery, DeliveryCalls
 from layertap._progress import length_of, with_async_progress
-from layertap._routes import Routes, Steps
 from layertap._shared_memory import may_share_with
 from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
@@ -45,11 +45,12 @@ Reply = TypeVar("Reply")
 
 
 class AsyncClient:
-    """A connection to a Layertap server for asyncio; use it with ``async with``, or `close` it.
+    """A connection to a Layertap server for asyncio; use it with ``async with``, or call `close`.
 
-    It has a connection for each event loop that it is used in.
+    The client opens one connection per event loop that uses it.
 
-    Every method takes, returns and raises what the method of `layertap.Client` of the same name does.
+    Every method takes the same arguments, returns the same values and raises the same errors as the method of
+    `layertap.Client` with the same name.
     """
 
     def __init__(
@@ -63,24 +64,31 @@ class AsyncClient:
         shared_memory: bool = True,
         wait_seconds: float = 0.0,
     ) -> None:
-        """As `layertap.Client`, but that ``async with``, or else the first call, waits for the server."""
+        """Create a client without connecting; the parameters are those of `layertap.Client`.
+
+        Unlike `layertap.Client`, the constructor does not wait for the server: ``async with``, or otherwise the first
+        call, waits up to ``wait_seconds``.
+        """
         check_wait(wait_seconds)
         self._open(Connection(address, timeout_seconds, tls, token, grpc_options), shared_memory)
         self._wait_seconds = wait_seconds
 
     def _open(self, connection: Connection, shared_memory: bool) -> None:
+        """Initialize the client's state for a connection."""
         self._connection = connection
         self._shared_memory = shared_memory
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._delivery = Delivery(shares_memory=shared_memory and may_share_with(connection.address))
         self._channels: dict[asyncio.AbstractEventLoop, grpc.aio.Channel] = {}
         self._wait_seconds = 0.0
         self._is_closed = False
 
     def __getstate__(self) -> tuple[Connection, bool]:
+        """Return the parameters, from which a pickled or copied client opens its own connection."""
         return self._connection, self._shared_memory
 
     def __setstate__(self, state: tuple[Connection, bool]) -> None:
+        """Initialize a pickled or copied client from its parameters."""
         self._open(*state)
 
     async def extract(
@@ -93,10 +101,10 @@ class AsyncClient:
         inputs: Mapping[str, Array] | None = None,
         timeout_seconds: float | None = None,
     ) -> Features:
-        """The features of the images, all or nothing; files are read on another thread."""
+        """Extract features of one image or several, all or nothing; read image files on another thread."""
         payloads = await asyncio.to_thread(to_payloads, images)
         request = ExtractRequest(model, payloads, as_sequence(taps), version, inputs or {})
-        features = await self._drive(self._routes.extract(request), timeout_seconds)
+        features = await self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
@@ -110,16 +118,19 @@ class AsyncClient:
         ordered: bool = True,
         progress: bool = False,
     ) -> AsyncGenerator[ExtractedItem]:
-        """The features of any number of images, one by one, over one stream; ``images`` may be asynchronous too."""
+        """Extract features of any number of images over one stream and yield them one by one.
+
+        ``images`` may also be an asynchronous iterable.
+        """
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
         given: Any = images
-        is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # a file may be iterated over
+        is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # aiofiles' files are iterable
         several = given if is_asynchronous else as_images(given)
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 
     async def _check_bulk(self, bulk: Bulk) -> None:
-        """Refuse blocks that look across images; the stream itself reports what else is wrong."""
+        """Raise `TooFewImagesError` if a block needs several images; the stream reports all other errors."""
         try:
             preview = await self._call(_calls.preview(bulk.preview), None)
         except LayertapError:
@@ -127,6 +138,7 @@ class AsyncClient:
         bulk.check(preview)
 
     async def _run_bulk(self, bulk: Bulk, feed: AsyncFeed) -> AsyncGenerator[ExtractedItem]:
+        """Run a bulk extraction, reopening the stream when it breaks, and yield each image's item."""
         await self._wait()
         await self._check_bulk(bulk)
         try:
@@ -134,20 +146,20 @@ class AsyncClient:
                 stream = self._stream(feed.messages(), None)
                 try:
                     async for message in stream:
-                        for item in bulk.answered(message):
+                        for item in bulk.process(message):
                             feed.wake()
                             if item.features is not None:
                                 self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except grpc.RpcError as error:
-                    await asyncio.sleep(bulk.failed(self._error_of(error)))
+                    await asyncio.sleep(bulk.handle_failure(self._error_of(error)))
                 else:
                     if not bulk.has_unanswered:
                         break
-                    await asyncio.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
+                    await asyncio.sleep(bulk.handle_failure(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
-            for item in bulk.finished():
+            for item in bulk.take_ready():
                 yield item
             feed.check()
         finally:
@@ -162,7 +174,7 @@ class AsyncClient:
         version: str = "",
         timeout_seconds: float | None = None,
     ) -> Preview:
-        """What `extract` would give for these taps and so many images, and cost; nothing is run."""
+        """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
         request = PreviewRequest(model, as_sequence(taps), version, image_count)
         return await self._call(_calls.preview(request), timeout_seconds)
 
@@ -176,7 +188,7 @@ class AsyncClient:
         inputs: Mapping[str, Array] | None = None,
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
-        """Activation statistics of layers over the images, in the order of the selectors."""
+        """Return activation statistics of layers over all images, in the order of the selectors."""
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         payloads = await asyncio.to_thread(to_payloads, images)
         request = InspectRequest(model, payloads, names, version, inputs or {})
@@ -192,7 +204,7 @@ class AsyncClient:
         layout: Layout | None = None,
         timeout_seconds: float | None = None,
     ) -> Array:
-        """A head on an array of your own, batch first; no model is needed."""
+        """Apply a head to an array of your own, batch first; no model is needed."""
         return (await self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds)).array
 
     async def apply_blocks_map(
@@ -203,58 +215,60 @@ class AsyncClient:
         layout: Layout | None = None,
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
-        """As `apply_blocks`, with what is told beside the array: its layout, and after ``quantize`` its scale."""
+        """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
-        return await self._drive(_routes.apply_blocks(request), timeout_seconds)
+        return await self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
-        """Every model that the server has, the failed ones too."""
+        """Return every model of the server, including those that failed to load."""
         return await self._call(_calls.models(), timeout_seconds)
 
     async def model(self, name: str, *, version: str = "", timeout_seconds: float | None = None) -> ModelInfo:
-        """One model, with its class names."""
+        """Return one model, with its class names."""
         return await self._call(_calls.model(name, version), timeout_seconds)
 
     async def layers(
         self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
     ) -> list[LayerInfo]:
-        """The layers of a model in execution order; with a selector only those it names."""
+        """Return the layers of a model in execution order; with a selector, only the layers that it matches."""
         return await self._call(_calls.layers(model, selector, version), timeout_seconds)
 
     async def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:
-        """The server's block catalogue, or one entry of it."""
+        """Return the server's block catalogue, or only the entry called ``name``."""
         return await self._call(_calls.blocks(name), timeout_seconds)
 
     async def load_model(self, name: str, *, timeout_seconds: float | None = None) -> ModelInfo:
-        """Loads or reloads a model of the server's folder; the operator must have allowed it."""
+        """Load or reload a model of the server's repository; the operator must have allowed it."""
         return await self._call(_calls.load_model(name), timeout_seconds)
 
     async def unload_model(self, name: str, *, timeout_seconds: float | None = None) -> None:
-        """Takes a model out of service until it is loaded again."""
+        """Take a model out of service until it is loaded again."""
         await self._call(_calls.unload_model(name), timeout_seconds)
 
     async def close(self) -> None:
-        """Closes the connection; calls under way end with `CancelledError`."""
-        with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
-            for parting in self._routes.close():
+        """Close the connection; calls in progress end with `CancelledError`."""
+        with contextlib.suppress(LayertapError):  # stop at the first region that the server does not release in time
+            for parting in self._delivery.close():
                 await self._send(parting, PARTING_SECONDS)
         self._is_closed = True
         channel = self._channels.pop(asyncio.get_running_loop(), None)
-        self._channels.clear()  # those of other loops close when nothing refers to them
+        self._channels.clear()  # channels of other loops close when they are garbage-collected
         if channel is not None:
             await channel.close()
 
     async def __aenter__(self) -> Self:
+        """Wait for the server for up to ``wait_seconds`` and return the client."""
         await self._wait()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the connection."""
         await self.close()
 
     async def _wait(self) -> None:
-        """Return when the server is ready, or at once without ``wait_seconds``."""
+        """Wait until the server is ready; return at once if ``wait_seconds`` is 0."""
         wait = Wait(self._wait_seconds)
         while self._wait_seconds:
             try:
@@ -266,7 +280,7 @@ class AsyncClient:
 
     @property
     def _channel(self) -> grpc.aio.Channel:
-        """The running loop's, made when it is first needed."""
+        """The running event loop's channel, opened on first use."""
         if self._is_closed:
             raise UnavailableError(CLOSED)
         loop = asyncio.get_running_loop()
@@ -275,33 +289,36 @@ class AsyncClient:
             self._channels[loop] = self._connection.open(grpc.aio.insecure_channel, grpc.aio.secure_channel)
         return self._channels[loop]
 
-    async def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
-        """Does what a route asks for, until it has what was wanted."""
+    async def _run_delivery(self, delivery: DeliveryCalls[Reply], timeout_seconds: float | None) -> Reply:
+        """Perform each call that a delivery yields and return the delivery's result."""
         try:
-            step = next(steps)
+            call = next(delivery)
             while True:
                 try:
-                    reply: object = await self._answer(step, timeout_seconds)
+                    reply: object = await self._perform(call, timeout_seconds)
                 except LayertapError as error:
-                    step = steps.throw(error)
+                    call = delivery.throw(error)
                 else:
-                    step = steps.send(reply)
+                    call = delivery.send(reply)
         except StopIteration as end:
             result: Reply = end.value
             return result
         finally:
-            steps.close()
+            delivery.close()
 
-    async def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
-        if isinstance(step, Exchange):
-            return await self._exchange(step, timeout_seconds)
-        return await self._call(step, timeout_seconds)
+    async def _perform(self, call: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        """Perform one call or exchange and return its response."""
+        if isinstance(call, Exchange):
+            return await self._exchange(call, timeout_seconds)
+        return await self._call(call, timeout_seconds)
 
     async def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
+        """Wait for the server if ``wait_seconds`` is set, then make a call."""
         await self._wait()
         return await self._send(call, timeout_seconds)
 
     async def _send(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
+        """Make a call without waiting for the server; raise the `LayertapError` of a failed call."""
         method: Any = self._channel.unary_unary(call.method)
         timeout = self._connection.timeout(timeout_seconds)
         try:
@@ -311,11 +328,12 @@ class AsyncClient:
         return call.decode(answer)
 
     async def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        """Send the messages of an exchange and read its stream until the response is complete."""
         await self._wait()
         stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
         answer: Reply | None = None
         try:
-            async for message in stream:  # to its end: a server notes a stream that its caller ends as cancelled
+            async for message in stream:  # to its end, lest the server count the stream as cancelled
                 if (whole := exchange.add(message)) is not None:
                     answer = whole
         except grpc.RpcError as error:
@@ -324,7 +342,7 @@ class AsyncClient:
         finally:
             stream.cancel()
         if answer is None:
-            raise UnavailableError("the server ended the stream without an answer")
+            raise UnavailableError("the server ended the stream before the response was complete; try again")
         return answer
 
     def _stream(
@@ -333,8 +351,10 @@ class AsyncClient:
         timeout_seconds: float | None,
         path: str = _calls.EXTRACT_STREAM,
     ) -> Any:
+        """Open a stream of messages to the server."""
         method: Any = self._channel.stream_stream(path)
         return method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
 
     def _error_of(self, error: grpc.RpcError, images: tuple[str, ...] = ()) -> LayertapError:
+        """Return the `LayertapError` for an error of gRPC."""
         return _calls.error_of(error, self._connection.place.shown, images)

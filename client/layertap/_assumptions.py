@@ -1,4 +1,4 @@
-"""What a server had to guess is said once: per client and model."""
+"""Warn once per client and model about preprocessing that the server assumed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,23 @@ import warnings
 from layertap.errors import PreprocessingAssumedWarning
 
 _CALLERS = 3
-"""Frames from `warnings.warn` up to the program that called the client."""
+"""Number of stack frames from `warnings.warn` up to the code that called the client."""
 
 
 class Assumptions:
-    """The models of one client whose preprocessing was assumed; any number of threads may add to it."""
+    """The models of one client whose preprocessing the server assumed; safe for use by any number of threads."""
 
     def __init__(self) -> None:
+        """Start without any models."""
         self._models: set[str] = set()
 
     def warn(self, model: str, assumed_preprocessing: str) -> None:
-        """Warn of the first answer of a model whose preprocessing was assumed.
+        """Warn about assumed preprocessing in a model's first response.
 
         Args:
             model: the model's name.
-            assumed_preprocessing: the line of ``model.yaml`` that would settle it; empty where nothing was assumed.
+            assumed_preprocessing: the line of ``model.yaml`` that would state the preprocessing; empty if the server
+                assumed nothing.
         """
         if not assumed_preprocessing or model in self._models:
             return

@@ -1,6 +1,6 @@
-"""Many images over one stream: what is under way, what comes next, and what a broken stream must send again.
+"""Bulk extraction over one stream: track images in progress, and send them again when the stream breaks.
 
-`Bulk` does no I/O but reading the images' files; the two clients move its messages.
+`Bulk` does no I/O except reading image files; the two clients send and receive its messages.
 """
 
 from __future__ import annotations
@@ -19,59 +19,68 @@ from layertap.images import ImageLike, describe, parts_of, to_payloads
 from layertap.types import ExtractedItem, ExtractRequest, Features, Preview, PreviewRequest, Tap
 
 UNDER_WAY = 32
-"""Images that are sent and not yet handed out: what bounds the memory of a run of any length."""
+"""Maximum number of images that are sent but not yet yielded; it bounds the memory of a run."""
 MOST_REOPENINGS = 12
-"""About half a minute, in which a server may be started anew."""
+"""Maximum number of consecutive broken streams: about 30 seconds, enough for a server to restart."""
 BACKOFF_SECONDS = 0.1
+"""Half the wait, in seconds, before the first reopening; the wait doubles with each further failure."""
 LONGEST_BACKOFF_SECONDS = 3.0
+"""Maximum wait, in seconds, before a reopening."""
 
 
 @dataclass(slots=True)
 class _Sent:
+    """An image that was sent and has no result yet: its name, and its message to send again."""
+
     name: str
     message: bytes
 
 
 @dataclass
 class Bulk:
-    """One run over any number of images; one thread may add them while another takes what is done."""
+    """One run over any number of images; one thread may add images while another takes results."""
 
     request: ExtractRequest
     """Model, version and taps."""
     ordered: bool = True
     _assembler: wire.Assembler = field(init=False)
+    """Assembler of the current stream's messages."""
     _sent: dict[int, _Sent] = field(default_factory=dict)
+    """Images sent without a result, by number."""
     _ready: dict[int, ExtractedItem] = field(default_factory=dict)
+    """Finished items not yet yielded, by number."""
     _unsent: set[int] = field(default_factory=set)
+    """Numbers of ready items whose images could not be read and were never sent."""
     _added: int = 0
+    """Number of images added so far."""
     _next: int = 0
-    """Which item an ordered run hands out next."""
+    """Number of the item that an ordered run yields next."""
     _held: int = 0
-    """Items that are sent and not handed out; images that could not be read are not among them."""
+    """Number of images that are sent and whose items are not yet yielded, at most `UNDER_WAY`."""
     _failures: int = 0
-    """Streams that broke since the last answer."""
+    """Number of broken streams since the last result."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        """Raise `TooFewImagesError` where a tap has a block that takes its statistics from several images."""
+        """Raise `TooFewImagesError` if a block of a tap takes its statistics from several images."""
         for tap in self.request.taps:
             refuse_statistics(_block_across_images(tap))
         self._assembler = wire.Assembler(expressions(self.request))
 
     def begin(self) -> list[bytes]:
-        """What a new stream sends first: the opening, and what an older stream left unanswered."""
+        """Return the first messages of a new stream: the opening, and all images still without a result."""
         with self._lock:
-            self._assembler = wire.Assembler(expressions(self.request))  # half an answer is sent anew as a whole
+            self._assembler = wire.Assembler(expressions(self.request))  # drop incomplete results
             return [wire.encode_stream_open(self.request), *(sent.message for sent in self._sent.values())]
 
     @property
     def preview(self) -> PreviewRequest:
-        """What tells, before any image is read, of blocks that look across images behind a name of the model's."""
+        """The preview request that reveals, before any image is read, whether a named head needs several images."""
         return PreviewRequest(self.request.model, self.request.taps, self.request.version)
 
     @staticmethod
     def check(preview: Preview) -> None:
-        """Raise `TooFewImagesError` where a block takes its statistics from several images."""
+        """Raise `TooFewImagesError` if the preview reports a block that takes its statistics from several images."""
         refuse_statistics("a block of these taps" if preview.looks_across_images else "")
 
     @property
@@ -81,18 +90,21 @@ class Bulk:
 
     @property
     def has_unanswered(self) -> bool:
-        """Whether a stream that ends now ends too early."""
+        """Whether some images have no result yet, so that a stream that ends now ends too early."""
         return bool(self._sent)
 
     def add(self, image: ImageLike) -> bytes | None:
-        """The next image's message; None where it cannot even be read, which is its answer."""
+        """Add the next image and return its message.
+
+        Return None if the image cannot be read; the error is then its result.
+        """
         number, self._added = self._added, self._added + 1
         name = describe(image, number)
         try:
             one = replace(self.request, images=to_payloads([image]))
         except LayertapError as error:
             with self._lock:
-                self._ready[number] = ExtractedItem(name, error=_numbered(error, number))
+                self._ready[number] = ExtractedItem(name, error=_renumber(error, number))
                 self._unsent.add(number)
             return None
         message = wire.encode_stream_batch(str(number), one)
@@ -101,16 +113,16 @@ class Bulk:
             self._held += 1
         return message
 
-    def answered(self, message: bytes) -> Iterator[ExtractedItem]:
-        """The items that a message of the stream lets go, each once."""
+    def process(self, message: bytes) -> Iterator[ExtractedItem]:
+        """Process one message of the stream and yield the items that are now ready."""
         ended = self._assembler.add(message)
         if ended is not None:
             self._failures = 0
-            self._end(*ended)
-            yield from self.finished()
+            self._finish(*ended)
+            yield from self.take_ready()
 
-    def finished(self) -> Iterator[ExtractedItem]:
-        """The items that can be handed out now, each once."""
+    def take_ready(self) -> Iterator[ExtractedItem]:
+        """Yield and remove the items that are ready."""
         while True:
             with self._lock:
                 number = self._next if self.ordered else next(iter(self._ready), -1)
@@ -122,19 +134,23 @@ class Bulk:
                 self._unsent.discard(number)
             yield item
 
-    def failed(self, error: LayertapError) -> float:
-        """How many seconds to wait before another stream; raises the error where there is no use in one."""
-        if self._refused(error):
+    def handle_failure(self, error: LayertapError) -> float:
+        """Return the seconds to wait before reopening the stream after an error.
+
+        Raises:
+            LayertapError: the error itself, if another stream cannot succeed.
+        """
+        if self._handle_too_large(error):
             return 0.0
         self._failures += 1
         if not isinstance(error, UnavailableError) or self._failures > MOST_REOPENINGS:
             raise error
         return min(BACKOFF_SECONDS * 2.0**self._failures, LONGEST_BACKOFF_SECONDS)
 
-    def _refused(self, error: LayertapError) -> bool:
-        """Whether the stream ended for one image that is too large; that is its answer.
+    def _handle_too_large(self, error: LayertapError) -> bool:
+        """Return whether the stream ended because one image is too large, and make the error that image's result.
 
-        gRPC refuses the whole stream, and of the message tells its size alone.
+        gRPC ends the whole stream and reports only the size of the message, so the image is identified by that size.
         """
         if not isinstance(error, RequestTooLargeError):
             return False
@@ -143,24 +159,28 @@ class Bulk:
             number = next((number for number, sent in self._sent.items() if len(sent.message) == size), None)
         if number is None:
             return False
-        self._end(str(number), error)
+        self._finish(str(number), error)
         return True
 
-    def _end(self, id_: str, answer: Features | LayertapError) -> None:
+    def _finish(self, id_: str, answer: Features | LayertapError) -> None:
+        """Move an image from the sent ones to the ready items."""
         with self._lock:
             sent = self._sent.pop(int(id_), None)
             if sent is None:
                 return
             if isinstance(answer, LayertapError):
-                self._ready[int(id_)] = ExtractedItem(sent.name, error=_numbered(answer, int(id_)))
+                self._ready[int(id_)] = ExtractedItem(sent.name, error=_renumber(answer, int(id_)))
             else:
                 self._ready[int(id_)] = ExtractedItem(sent.name, answer)
 
 
 def refuse_statistics(across: str) -> None:
-    """Raise `TooFewImagesError` where ``across``, a block of the taps, takes its statistics from several images.
+    """Raise `TooFewImagesError` if a block takes its statistics from several images.
 
-    Each image of a bulk run is a request of its own: such a block would compare it with itself alone.
+    Each image of a bulk run is a request of its own, so such a block would see one image only.
+
+    Args:
+        across: the block, for the error message; empty if there is none.
     """
     if across:
         message = (
@@ -172,7 +192,7 @@ def refuse_statistics(across: str) -> None:
 
 
 def _block_across_images(tap: Tap | str) -> str:
-    """Return the first block of a tap that looks across images; empty where none does, or the server must say."""
+    """Return a tap's first block that looks across images; empty if it has none or only the server can resolve it."""
     try:
         given = parse_tap(tap).blocks if isinstance(tap, str) else tap.blocks
         across = (one for one in given if blocks.get(one.name).looks_across_images(blocks.bind(one)))
@@ -181,8 +201,8 @@ def _block_across_images(tap: Tap | str) -> str:
         return ""
 
 
-def _numbered(error: LayertapError, number: int) -> LayertapError:
-    """Each item is a request of one image, images[0]; the caller counts them all."""
+def _renumber(error: LayertapError, number: int) -> LayertapError:
+    """Replace ``images[0]``, the only image of an item's request, by the image's number in the run."""
     error.message = error.message.replace("images[0]", f"images[{number}]")
     error.args = (error.message,)
     if "index" in error.metadata:
@@ -191,23 +211,27 @@ def _numbered(error: LayertapError, number: int) -> LayertapError:
 
 
 class Feed:
-    """Gives a bulk's messages to gRPC, which takes them on a thread of its own, as far as there is room."""
+    """An iterator of messages for gRPC, which consumes it on a thread of its own.
+
+    It blocks while too many images are in progress.
+    """
 
     def __init__(self, bulk: Bulk, images: Iterable[ImageLike]) -> None:
+        """Prepare to feed ``images`` to ``bulk``."""
         self._bulk = bulk
         self._images = iter(images)
         self._reading = threading.Lock()
-        """Held by the feeder that takes an image, so that no image is lost between two streams."""
+        """Lock held while an image is read and added, so that no image is lost between two streams."""
         self._lock = threading.Lock()
         self._change = threading.Condition(self._lock)
-        """Entered by its lock: unlike a condition, that is not left taken where Ctrl-C raises."""
+        """Entered through its lock, because Ctrl-C can leave a `threading.Condition` locked but not a lock."""
         self._generation = 0
         self.error: Exception | None = None
-        """What ``images`` raised."""
+        """The exception raised by ``images``, if any."""
 
     def messages(self) -> Iterator[bytes]:
-        """What a new stream sends; an older stream's messages end."""
-        mine = self._renewed()
+        """Yield the messages of a new stream, and end the iterator of the previous stream."""
+        mine = self._start_generation()
         with self._reading:
             first = self._bulk.begin()
         yield from first
@@ -219,48 +243,54 @@ class Feed:
                     message = self._bulk.add(next(self._images))
                 except StopIteration:
                     return
-                except Exception as error:  # noqa: BLE001 - raised where the caller is
+                except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
                     self.error = error
                     return
             if message:
                 yield message
 
     def wake(self) -> None:
-        """There may be room again."""
+        """Wake the feeder after an item was yielded, since there may be room for another image."""
         with self._lock:
             self._change.notify_all()
 
     def close(self) -> None:
-        """Nobody reads on; the feeder stops."""
-        self._renewed()
+        """Stop the feeder."""
+        self._start_generation()
 
-    def _renewed(self) -> int:
+    def _start_generation(self) -> int:
+        """Start a new generation, which ends the iterators of earlier ones, and return its number."""
         with self._lock:
             self._generation += 1
             self._change.notify_all()
             return self._generation
 
     def _may_go_on(self, generation: int) -> bool:
+        """Wait for room for another image; return whether this generation is still the current one."""
         with self._lock:
             self._change.wait_for(lambda: self._bulk.has_room or self._generation != generation)
             return self._generation == generation
 
 
 class AsyncFeed:
-    """The same for asyncio. One task reads the images, whatever becomes of the streams, so that none is lost."""
+    """An asynchronous iterator of messages for gRPC.
+
+    One task reads the images, independently of the streams, so that no image is lost when a stream breaks.
+    """
 
     def __init__(self, bulk: Bulk, images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> None:
+        """Prepare to feed ``images`` to ``bulk``."""
         self._bulk = bulk
         self._images = images
         self._outbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
         self._is_read = False
-        """All images were added."""
+        """Whether all images were added."""
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """What a new stream sends."""
-        # Of its own: gRPC may leave an older stream's feeder waiting at the older one. What lay there is unanswered.
+        """Yield the messages of a new stream."""
+        # A new queue: gRPC may still wait on the previous stream's. Messages left there are unanswered and sent again.
         outbox = self._outbox = asyncio.Queue()
         for message in self._bulk.begin():
             yield message
@@ -273,22 +303,23 @@ class AsyncFeed:
             yield message_or_end
 
     def wake(self) -> None:
-        """There may be room again."""
+        """Wake the reading task after an item was yielded, since there may be room for another image."""
         self._room.set()
 
     def check(self) -> None:
-        """Raises what ``images`` raised."""
+        """Raise the exception that ``images`` raised, if any."""
         if self._reader is not None and self._reader.done():
             self._reader.result()
 
     def close(self) -> None:
-        """Nobody reads on."""
+        """Stop reading images."""
         if self._reader is not None:
             self._reader.cancel()
 
     async def _read(self) -> None:
+        """Read all images and queue their messages, waiting while there is no room."""
         try:
-            async for image in _asynchronous(self._images):
+            async for image in _iterate(self._images):
                 while not self._bulk.has_room:
                     self._room.clear()
                     await self._room.wait()
@@ -299,8 +330,8 @@ class AsyncFeed:
             self._outbox.put_nowait(None)
 
 
-async def _asynchronous(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
-    """The images one by one; what an ordinary iterator does for the next one happens on another thread."""
+async def _iterate(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
+    """Iterate over images asynchronously; advance a blocking iterator on another thread."""
     if isinstance(images, AsyncIterable):
         async for image in images:
             for part in parts_of(image):

@@ -1,6 +1,6 @@
-"""Every call that a client can make, as a value: the method, the bytes to send, and how the answer is read. No I/O.
+"""Describe every call that a client can make: the method, the request's bytes, and how to decode the response. No I/O.
 
-The two clients send them; what a call means is written here once.
+The blocking client and the asyncio client both send the calls built here.
 """
 
 from __future__ import annotations
@@ -39,43 +39,53 @@ from layertap.v1 import shared_memory_service_pb2 as memory_pb  # noqa: TID251 -
 
 Reply = TypeVar("Reply")
 _SEND_FAILED = "Internal error from Core"
-"""What grpc.aio says by itself, as INTERNAL, where the other side ended a stream before it had taken all."""
+"""Details of grpc.aio's own INTERNAL error for a stream that the server ended before it had read every message."""
 _TOO_LARGE = re.compile(r"Received message larger than max \((\d+) vs\. (\d+)\)")
-"""gRPC's own words. The limit is the server's, of requests, or that of the client's channel."""
+"""Details of gRPC's error for a message over the limit of the server, or over that of the client's channel."""
 _HEALTH = "/grpc.health.v1.Health/Check"
+"""gRPC's path of the health check."""
 _SERVING = b"\x08\x01"
-"""The HealthCheckResponse of a server that is ready: its one field is 1."""
+"""The HealthCheckResponse of a ready server: its only field has the value 1 (SERVING)."""
 _FEATURES, _MODELS, _MEMORY = (
     f"/layertap.v1.{name}/" for name in ("FeatureService", "ModelService", "SharedMemoryService")
 )
 EXTRACT_STREAM = f"{_FEATURES}ExtractStream"
+"""gRPC's path of ExtractStream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Reply]):
-    """One question and one answer."""
+    """A unary call: one request and one response."""
 
     method: str
-    """gRPC's path of it."""
+    """gRPC's path of the method."""
     request: bytes
+    """The serialized request."""
     decode: Callable[[bytes], Reply]
+    """Decodes the serialized response."""
     images: tuple[str, ...] = ()
-    """What messages call the request's images; an empty name for one that has none."""
+    """File names of the request's images for error messages; empty for an image that is not a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange(Generic[Reply]):
-    """A question whose answer comes in chunks: half the time for an answer of many megabytes."""
+    """A call whose response arrives in chunks, which takes half the time for a response of many megabytes."""
 
     method: str
-    """gRPC's path of it."""
+    """gRPC's path of the method."""
     messages: tuple[bytes, ...]
+    """The serialized requests."""
     add: Callable[[bytes], Reply | None]
-    """Takes a message; returns the answer when this message ends it, raises the `LayertapError` that is the answer."""
+    """Takes one message; returns the response once it is complete, or raises the server's `LayertapError`."""
 
 
 def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Features]:
-    """``memory`` is the region that the request names, as bytes."""
+    """Return the call that extracts features.
+
+    Args:
+        request: what to extract.
+        memory: the bytes of the shared memory region that the request names, if it names one.
+    """
 
     def decode(data: bytes) -> Features:
         return wire.read_extract_response(data, expressions(request), memory)
@@ -85,6 +95,7 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
 
 
 def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
+    """Return the exchange that extracts features and receives them in chunks."""
     messages = (wire.encode_stream_open(request), wire.encode_stream_batch("0", request))
     assembler, images = wire.Assembler(expressions(request)), names_of(request.images)
 
@@ -100,6 +111,8 @@ def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
 
 
 def preview(request: PreviewRequest) -> Call[Preview]:
+    """Return the call that previews an extraction."""
+
     def decode(data: bytes) -> Preview:
         return wire.decode_preview(feature_pb.PreviewExtractResponse.FromString(data))
 
@@ -107,7 +120,7 @@ def preview(request: PreviewRequest) -> Call[Preview]:
 
 
 def inspect(request: InspectRequest) -> Call[tuple[tuple[LayerStatistics, ...], str]]:
-    """Its answer is the statistics, and the preprocessing that was assumed."""
+    """Return the call that computes statistics of layers; its response also has the assumed preprocessing."""
 
     def decode(data: bytes) -> tuple[tuple[LayerStatistics, ...], str]:
         message = feature_pb.InspectLayersResponse.FromString(data)
@@ -118,16 +131,20 @@ def inspect(request: InspectRequest) -> Call[tuple[tuple[LayerStatistics, ...], 
 
 
 def apply_blocks(request: ApplyRequest) -> Call[FeatureMap]:
+    """Return the call that applies a head to an array."""
     message = wire.encode_apply_request(request).SerializeToString()
     return Call(f"{_FEATURES}ApplyBlocks", message, wire.read_apply_response)
 
 
 def apply_blocks_in_chunks(request: ApplyRequest) -> Exchange[FeatureMap]:
+    """Return the exchange that applies a head to an array and receives the result in chunks."""
     message = wire.encode_apply_stream_request(request)
     return Exchange(f"{_FEATURES}ApplyBlocksStream", (message,), wire.AppliedFeature().add)
 
 
 def models() -> Call[list[ModelInfo]]:
+    """Return the call that lists all models."""
+
     def decode(data: bytes) -> list[ModelInfo]:
         return [wire.decode_model(model) for model in model_pb.ListModelsResponse.FromString(data).models]
 
@@ -135,6 +152,8 @@ def models() -> Call[list[ModelInfo]]:
 
 
 def model(name: str, version: str) -> Call[ModelInfo]:
+    """Return the call that describes one model."""
+
     def decode(data: bytes) -> ModelInfo:
         return wire.decode_model(model_pb.GetModelResponse.FromString(data).model)
 
@@ -143,6 +162,8 @@ def model(name: str, version: str) -> Call[ModelInfo]:
 
 
 def layers(name: str, selector: str, version: str) -> Call[list[LayerInfo]]:
+    """Return the call that lists a model's layers."""
+
     def decode(data: bytes) -> list[LayerInfo]:
         return [wire.decode_layer(layer) for layer in model_pb.ListLayersResponse.FromString(data).layers]
 
@@ -151,6 +172,8 @@ def layers(name: str, selector: str, version: str) -> Call[list[LayerInfo]]:
 
 
 def blocks(name: str) -> Call[list[BlockSpec]]:
+    """Return the call that lists the block catalogue, or one entry of it."""
+
     def decode(data: bytes) -> list[BlockSpec]:
         return [wire.decode_block_spec(block) for block in model_pb.ListBlocksResponse.FromString(data).blocks]
 
@@ -158,6 +181,8 @@ def blocks(name: str) -> Call[list[BlockSpec]]:
 
 
 def load_model(name: str) -> Call[ModelInfo]:
+    """Return the call that loads or reloads a model."""
+
     def decode(data: bytes) -> ModelInfo:
         return wire.decode_model(model_pb.LoadModelResponse.FromString(data).model)
 
@@ -165,20 +190,23 @@ def load_model(name: str) -> Call[ModelInfo]:
 
 
 def unload_model(name: str) -> Call[None]:
+    """Return the call that unloads a model."""
     return Call(f"{_MODELS}UnloadModel", model_pb.UnloadModelRequest(model=name).SerializeToString(), _nothing)
 
 
 def health() -> Call[None]:
-    """The question whether the server is ready; its answer raises `UnavailableError` where it is not."""
+    """Return the call that checks whether the server is ready; it raises `UnavailableError` if not."""
 
     def decode(data: bytes) -> None:
         if data != _SERVING:
-            raise UnavailableError("the server is there and not ready")
+            raise UnavailableError("the server runs but is not ready yet; try again later")
 
     return Call(_HEALTH, b"", decode)
 
 
 def register_region(key: str, byte_size: int) -> Call[str]:
+    """Return the call that registers a shared memory region; its response is the region's name."""
+
     def decode(data: bytes) -> str:
         return str(memory_pb.RegisterRegionResponse.FromString(data).region)
 
@@ -187,43 +215,44 @@ def register_region(key: str, byte_size: int) -> Call[str]:
 
 
 def unregister_region(name: str) -> Call[None]:
+    """Return the call that releases a shared memory region."""
     request = memory_pb.UnregisterRegionRequest(region=name)
     return Call(f"{_MEMORY}UnregisterRegion", request.SerializeToString(), _nothing)
 
 
 def _nothing(_: bytes) -> None:
-    """An answer that says nothing."""
+    """Decode an empty response."""
 
 
 def expressions(request: ExtractRequest) -> tuple[str, ...]:
-    """The request's taps as text, by which results are found too."""
+    """Return the request's taps as tap expressions, which also serve as keys of the results."""
     return tuple(tap if isinstance(tap, str) else format_tap(tap) for tap in request.taps)
 
 
 def names_of(images: Sequence[ImagePayload]) -> tuple[str, ...]:
-    """Return what messages call the images: the path of a file, and nothing for any other."""
+    """Return each image's file path for error messages; empty for an image that is not a file."""
     return tuple(image.name if isinstance(image, EncodedImage) else "" for image in images)
 
 
 def _about_image(error: LayertapError, images: tuple[str, ...]) -> LayertapError:
-    """Name the file that the error is about, if it is about one."""
+    """Put the image's file name into an error that is about one image."""
     index = -1 if error.index is None else error.index
     name = images[index] if 0 <= index < len(images) else ""
     return error.about_image(name) if name else error
 
 
 def error_of(error: grpc.RpcError, address: str = "the server", images: tuple[str, ...] = ()) -> LayertapError:
-    """Return the error that the server raised, or the one that says why nothing at ``address`` answered."""
+    """Return the error that the server raised, or one that explains why no server at ``address`` responded."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return LayertapError(str(error))
     details = error.details() or error.code().name
-    if "RST_STREAM" in details:  # what a load balancer does with a call whose server is gone
+    if "RST_STREAM" in details:  # a load balancer resets a call whose server is gone
         return UnavailableError(details)
     if details == _SEND_FAILED:
-        return UnavailableError("the call ended while a message was on its way")
+        return UnavailableError("the server ended the call while a message was being sent; try again")
     if (sizes := _TOO_LARGE.search(details)) and int(sizes[2]) < LARGEST_MESSAGE_BYTES:
         message = (
-            f"the request has {sizes[1]} bytes and the server takes {sizes[2]}: send fewer or smaller images at once"
+            f"the request has {sizes[1]} bytes and the server accepts {sizes[2]}: send fewer or smaller images at once"
         )
         return RequestTooLargeError(message, limit=int(sizes[2]), bytes=int(sizes[1]))
     trailers = {key: value for key, value in error.trailing_metadata() or () if isinstance(value, bytes)}

@@ -1,4 +1,4 @@
-"""The client for ordinary programs; each call waits for its answer."""
+"""The blocking client: each call waits for its response."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Self, TypeVar
 
 import grpc
 
-from layertap import _calls, _routes
-from layertap._answers import Answers
+from layertap import _calls, _delivery
 from layertap._assumptions import Assumptions
 from layertap._bulk import Bulk, Feed
 from layertap._calls import Call, Exchange
 from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
+from layertap._delivery import Delivery, DeliveryCalls
 from layertap._progress import length_of, with_progress
-from layertap._routes import Routes, Steps
+from layertap._response_reader import ResponseReader
 from layertap._shared_memory import may_share_with
 from layertap._waiting import Wait, check_wait
 from layertap.blocks.spec import BlockSpec
@@ -46,10 +46,10 @@ Reply = TypeVar("Reply")
 
 
 class Client:
-    """A connection to a Layertap server; use it as a context manager, or `close` it.
+    """A connection to a Layertap server; use it as a context manager, or call `close`.
 
-    One client serves any number of threads. Every method raises `layertap.errors.LayertapError`, of the class that the
-    server raised: `UnavailableError` when nobody answers, `DeadlineError` when the answer is late.
+    One client may be used by any number of threads. Every method raises a `layertap.errors.LayertapError` of the class
+    that the server raised: `UnavailableError` if no server answers, `DeadlineError` if the response is late.
     """
 
     def __init__(
@@ -63,27 +63,28 @@ class Client:
         shared_memory: bool = True,
         wait_seconds: float = 0.0,
     ) -> None:
-        """Connects when the first call is made, or before, where it waits for the server.
+        """Create a client; connect on the first call, or at once if ``wait_seconds`` is given.
 
-        A client can be pickled and copied: the other one has the same parameters and a connection of its own.
+        A client can be pickled and copied: the copy has the same parameters and opens its own connection.
 
         Args:
-            address: ``host``, ``host:port`` (8001 without a port; an IPv6 address in brackets), ``http://host:port``,
-                ``https://host:port`` for TLS, or any gRPC target; where a name has several hosts, they share the calls.
-            timeout_seconds: the deadline of every call that gives none of its own.
-            tls: encrypt: `Tls` says which authorities are trusted and as whom the client shows itself; True trusts
-                those that gRPC brings. Without it the connection is plain.
-            token: is sent with every call; the server's ``--tokens`` says what it allows.
-            grpc_options: channel arguments that go to gRPC as they are.
-            shared_memory: take large answers through memory that is shared with a server on this host which offers it;
-                on other systems than Linux it has no effect.
-            wait_seconds: wait up to so long for a server that is reachable and ready.
+            address: ``host``, ``host:port`` (the default port is 8001; write an IPv6 address in brackets),
+                ``http://host:port``, ``https://host:port`` for TLS, or any gRPC target. If the name resolves to several
+                hosts, calls are distributed over them.
+            timeout_seconds: the deadline, in seconds, of every call that has no deadline of its own.
+            tls: a `Tls` with the trusted authorities and the client's certificate, or True to use TLS with the
+                authorities that gRPC ships. False: no encryption, unless ``address`` begins with ``https://``.
+            token: the token sent with every call; the server's ``--tokens`` file defines its roles.
+            grpc_options: channel arguments, passed to gRPC unchanged.
+            shared_memory: whether to receive large results through shared memory if the server runs on this host and
+                offers it. No effect on systems other than Linux.
+            wait_seconds: the maximum time, in seconds, to wait for the server to be reachable and ready.
 
         Raises:
             OSError: a file of ``tls`` cannot be read.
-            ValueError: ``address`` is none; ``tls`` has a certificate without its key; the deadline is no number above
-                0, or ``wait_seconds`` none from 0 on.
-            LayertapError: the server was not ready in ``wait_seconds``; it is the last attempt's error.
+            ValueError: ``address`` is malformed; ``tls`` has a certificate without its key, or a key without its
+                certificate; ``timeout_seconds`` is not above 0; or ``wait_seconds`` is negative.
+            LayertapError: the server was not ready within ``wait_seconds``; the error is that of the last attempt.
         """
         check_wait(wait_seconds)
         self._open(Connection(address, timeout_seconds, tls, token, grpc_options), shared_memory)
@@ -95,21 +96,24 @@ class Client:
                 raise
 
     def _open(self, connection: Connection, shared_memory: bool) -> None:
+        """Initialize the client's state for a connection."""
         self._connection = connection
         self._shared_memory = shared_memory
         self._channel = connection.open(grpc.insecure_channel, grpc.secure_channel)
         self._assumptions = Assumptions()
-        self._routes = Routes(shares_memory=shared_memory and may_share_with(connection.address))
+        self._delivery = Delivery(shares_memory=shared_memory and may_share_with(connection.address))
         self._is_closed = False
 
     def __getstate__(self) -> tuple[Connection, bool]:
+        """Return the parameters, from which a pickled or copied client opens its own connection."""
         return self._connection, self._shared_memory
 
     def __setstate__(self, state: tuple[Connection, bool]) -> None:
+        """Initialize a pickled or copied client from its parameters."""
         self._open(*state)
 
     def _wait(self, seconds: float) -> None:
-        """Return when the server is ready."""
+        """Wait up to ``seconds`` until the server is ready."""
         wait = Wait(seconds)
         while True:
             try:
@@ -127,24 +131,24 @@ class Client:
         inputs: Mapping[str, Array] | None = None,
         timeout_seconds: float | None = None,
     ) -> Features:
-        """The features of the images, all or nothing.
+        """Extract features of one image or several, all or nothing.
 
         Args:
             images: one image or several. An image is a path; the bytes of an image file; an open file, which is read
-                from its current position; a Pillow image, which is turned as its EXIF says; a uint8 array H×W or H×W×C;
-                or a float array in the model's own input layout. Several are a uint8 array N×H×W×C, an array of
-                paths, or an ordered iterable of images. An array may be any library's.
+                from its current position; a Pillow image, which is rotated according to its EXIF data; a uint8 array
+                H×W or H×W×C; or a float array in the model's own input layout. Several images are a uint8 array
+                N×H×W×C, an array of paths, or an ordered iterable of images. Arrays of any library are accepted.
             model: the model's name.
-            taps: tap expressions or `Tap`s; none for the model's default taps.
-            version: the model's version; without it the newest.
-            inputs: values for the model's inputs that are not images.
-            timeout_seconds: this call's deadline.
+            taps: tap expressions or `Tap`s; if empty, the model's default taps.
+            version: the model's version; if empty, the newest.
+            inputs: values for the model's inputs that are not images, by input name.
+            timeout_seconds: this call's deadline in seconds.
 
         Returns:
             Arrays by result name, batch first.
         """
         request = ExtractRequest(model, to_payloads(images), as_sequence(taps), version, inputs or {})
-        features = self._drive(self._routes.extract(request), timeout_seconds)
+        features = self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
@@ -158,19 +162,25 @@ class Client:
         ordered: bool = True,
         progress: bool = False,
     ) -> Generator[ExtractedItem]:
-        """The features of any number of images, one by one, over one stream.
+        """Extract features of any number of images over one stream and yield them one by one.
 
-        The images are read as they are needed and a few are under way at a time, so memory stays bounded. An image that
-        cannot be read or decoded has an ``error`` and the run goes on; where the server goes away, what it left
-        unanswered is sent to the next one that answers.
+        Images are read when they are needed, and only a few are in progress at a time, so memory stays bounded. An
+        image that cannot be read or decoded yields an item with an ``error``, and the run goes on. If the server stops,
+        the unanswered images are sent again to the next server that answers.
 
         Args:
-            images: as of `extract`; a generator is read as far as needed, on another thread.
+            images: as for `extract`; a generator is read only as far as needed, on another thread.
             model: the model's name.
-            taps: tap expressions or `Tap`s; none for the model's default taps.
-            version: the model's version; without it the newest.
-            ordered: hand them out in the order of ``images``; otherwise as they are done.
-            progress: tell on a terminal's standard error how far it is.
+            taps: tap expressions or `Tap`s; if empty, the model's default taps.
+            version: the model's version; if empty, the newest.
+            ordered: whether to yield items in the order of ``images``; otherwise in the order of completion.
+            progress: whether to show progress on standard error if it is a terminal.
+
+        Yields:
+            One item per image: its features, or its error.
+
+        Raises:
+            TooFewImagesError: a block takes its statistics from several images, but each image is a request of its own.
         """
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
         several = as_images(images)
@@ -178,7 +188,7 @@ class Client:
         return with_progress(items, length_of(several)) if progress else items
 
     def _check_bulk(self, bulk: Bulk) -> None:
-        """Refuse blocks that look across images; the stream itself reports what else is wrong."""
+        """Raise `TooFewImagesError` if a block needs several images; the stream reports all other errors."""
         try:
             preview = self._call(_calls.preview(bulk.preview), None)
         except LayertapError:
@@ -186,26 +196,27 @@ class Client:
         bulk.check(preview)
 
     def _run_bulk(self, bulk: Bulk, feed: Feed) -> Generator[ExtractedItem]:
+        """Run a bulk extraction, reopening the stream when it breaks, and yield each image's item."""
         self._check_bulk(bulk)
         try:
             while True:
                 stream = self._stream(feed.messages(), None)
                 try:
                     for message in stream:
-                        for item in bulk.answered(message):
+                        for item in bulk.process(message):
                             feed.wake()
                             if item.features is not None:
                                 self._assumptions.warn(bulk.request.model, item.features.assumed_preprocessing)
                             yield item
                 except LayertapError as error:
-                    time.sleep(bulk.failed(error))
+                    time.sleep(bulk.handle_failure(error))
                 else:
                     if not bulk.has_unanswered:
                         break
-                    time.sleep(bulk.failed(UnavailableError("the server ended the stream too early")))
+                    time.sleep(bulk.handle_failure(UnavailableError("the server ended the stream too early")))
                 finally:
                     stream.cancel()
-            yield from bulk.finished()
+            yield from bulk.take_ready()
             if feed.error is not None:
                 raise feed.error
         finally:
@@ -220,7 +231,7 @@ class Client:
         version: str = "",
         timeout_seconds: float | None = None,
     ) -> Preview:
-        """What `extract` would give for these taps and so many images, and cost; nothing is run."""
+        """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
         request = PreviewRequest(model, as_sequence(taps), version, image_count)
         return self._call(_calls.preview(request), timeout_seconds)
 
@@ -234,15 +245,15 @@ class Client:
         inputs: Mapping[str, Array] | None = None,
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
-        """Activation statistics of layers over the images, in the order of the selectors.
+        """Return activation statistics of layers over all images, in the order of the selectors.
 
         Args:
-            images: as of `extract`.
+            images: as for `extract`.
             model: the model's name.
-            selectors: which layers; none for all that come right after an activation.
-            version: the model's version; without it the newest.
-            inputs: values for the model's inputs that are not images.
-            timeout_seconds: this call's deadline.
+            selectors: selectors of layers; if empty, every layer directly after an activation.
+            version: the model's version; if empty, the newest.
+            inputs: values for the model's inputs that are not images, by input name.
+            timeout_seconds: this call's deadline in seconds.
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         request = InspectRequest(model, to_payloads(images), names, version, inputs or {})
@@ -258,13 +269,13 @@ class Client:
         layout: Layout | None = None,
         timeout_seconds: float | None = None,
     ) -> Array:
-        """A head on an array of your own, batch first; no model is needed.
+        """Apply a head to an array of your own, batch first; no model is needed.
 
         Args:
-            array: N×C×H×W, N×T×C or N×C, or of another layout that you name.
+            array: an array N×C×H×W, N×T×C or N×C, or of the layout given by ``layout``.
             head: blocks as in a tap expression (``"relu | gap"``), or `Block`s.
-            layout: what the axes mean; without it the rank tells.
-            timeout_seconds: this call's deadline.
+            layout: the meaning of the axes; if None, it is derived from the number of axes.
+            timeout_seconds: this call's deadline in seconds.
         """
         return self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds).array
 
@@ -276,78 +287,82 @@ class Client:
         layout: Layout | None = None,
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
-        """As `apply_blocks`, with what is told beside the array: its layout, and after ``quantize`` its scale."""
+        """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
-        return self._drive(_routes.apply_blocks(request), timeout_seconds)
+        return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
-        """Every model that the server has, the failed ones too."""
+        """Return every model of the server, including those that failed to load."""
         return self._call(_calls.models(), timeout_seconds)
 
     def model(self, name: str, *, version: str = "", timeout_seconds: float | None = None) -> ModelInfo:
-        """One model, with its class names."""
+        """Return one model, with its class names."""
         return self._call(_calls.model(name, version), timeout_seconds)
 
     def layers(
         self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
     ) -> list[LayerInfo]:
-        """The layers of a model in execution order; with a selector only those it names."""
+        """Return the layers of a model in execution order; with a selector, only the layers that it matches."""
         return self._call(_calls.layers(model, selector, version), timeout_seconds)
 
     def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:
-        """The server's block catalogue, or one entry of it."""
+        """Return the server's block catalogue, or only the entry called ``name``."""
         return self._call(_calls.blocks(name), timeout_seconds)
 
     def load_model(self, name: str, *, timeout_seconds: float | None = None) -> ModelInfo:
-        """Loads or reloads a model of the server's folder; the operator must have allowed it.
+        """Load or reload a model of the server's repository; the operator must have allowed it.
 
         Raises:
-            ControlDisabledError: it is not allowed.
-            ModelFailedError: it cannot be loaded; what served before goes on.
+            ControlDisabledError: the operator has not allowed it.
+            ModelFailedError: the model cannot be loaded; the version loaded before stays in service.
         """
         return self._call(_calls.load_model(name), timeout_seconds)
 
     def unload_model(self, name: str, *, timeout_seconds: float | None = None) -> None:
-        """Takes a model out of service until it is loaded again; errors as of `load_model`."""
+        """Take a model out of service until it is loaded again; raise the same errors as `load_model`."""
         self._call(_calls.unload_model(name), timeout_seconds)
 
     def close(self) -> None:
-        """Closes the connection; calls under way end with `CancelledError`."""
-        with contextlib.suppress(LayertapError):  # a server that does not answer is not waited for again and again
-            for parting in self._routes.close():
+        """Close the connection; calls in progress end with `CancelledError`."""
+        with contextlib.suppress(LayertapError):  # stop at the first region that the server does not release in time
+            for parting in self._delivery.close():
                 self._call(parting, PARTING_SECONDS)
         self._is_closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
+        """Return the client."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the connection."""
         self.close()
 
-    def _drive(self, steps: Steps[Reply], timeout_seconds: float | None) -> Reply:
-        """Does what a route asks for, until it has what was wanted."""
+    def _run_delivery(self, delivery: DeliveryCalls[Reply], timeout_seconds: float | None) -> Reply:
+        """Perform each call that a delivery yields and return the delivery's result."""
         try:
-            step = next(steps)
+            call = next(delivery)
             while True:
                 try:
-                    reply: object = self._answer(step, timeout_seconds)
+                    reply: object = self._perform(call, timeout_seconds)
                 except LayertapError as error:
-                    step = steps.throw(error)
+                    call = delivery.throw(error)
                 else:
-                    step = steps.send(reply)
+                    call = delivery.send(reply)
         except StopIteration as end:
             result: Reply = end.value
             return result
 
-    def _answer(self, step: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
-        if isinstance(step, Exchange):
-            return self._exchange(step, timeout_seconds)
-        return self._call(step, timeout_seconds)
+    def _perform(self, call: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        """Perform one call or exchange and return its response."""
+        if isinstance(call, Exchange):
+            return self._exchange(call, timeout_seconds)
+        return self._call(call, timeout_seconds)
 
     def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
+        """Make a call and return its decoded response; raise the `LayertapError` of a failed call."""
         self._check_open()
         timeout = self._connection.timeout(timeout_seconds)
         try:
@@ -355,26 +370,28 @@ class Client:
             answer = method(call.request, timeout=timeout, metadata=self._connection.metadata)
         except grpc.RpcError as error:
             raise _calls.error_of(error, self._connection.place.shown, call.images) from None
-        except ValueError as error:  # gRPC's way of saying that another thread has closed the channel
+        except ValueError as error:  # gRPC raises it if another thread has closed the channel
             self._check_open()
             raise UnavailableError(str(error)) from None
         return call.decode(answer)
 
     def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
+        """Send the messages of an exchange and read its stream until the response is complete."""
         stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
         answer: Reply | None = None
         try:
             answer = next((whole for message in stream if (whole := exchange.add(message)) is not None), None)
         finally:
-            if answer is None:  # else the server ends it by itself
+            if answer is None:  # after a complete response the server ends the stream
                 stream.cancel()
         if answer is None:
-            raise UnavailableError("the server ended the stream without an answer")
+            raise UnavailableError("the server ended the stream before the response was complete; try again")
         return answer
 
     def _stream(
         self, messages: Iterator[bytes], timeout_seconds: float | None, path: str = _calls.EXTRACT_STREAM
-    ) -> Answers:
+    ) -> ResponseReader:
+        """Open a stream of messages to the server and return a reader of its responses."""
         self._check_open()
         try:
             method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
@@ -382,9 +399,9 @@ class Client:
         except ValueError as error:
             self._check_open()
             raise UnavailableError(str(error)) from None
-        return Answers(stream, self._connection.place.shown)
+        return ResponseReader(stream, self._connection.place.shown)
 
     def _check_open(self) -> None:
-        """Raise where the client was closed."""
+        """Raise `UnavailableError` if the client is closed."""
         if self._is_closed:
             raise UnavailableError(CLOSED)

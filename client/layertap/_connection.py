@@ -1,4 +1,4 @@
-"""How a client connects: gRPC's channel options, TLS, and the token that goes with every call."""
+"""The parameters of a connection: channel options, TLS, and the token sent with every call."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ import grpc
 from layertap._address import Address, parse_address
 
 DEFAULT_ADDRESS = "localhost:8001"
+"""Address of a server started with the default settings."""
 DEFAULT_TIMEOUT_SECONDS = 30.0
+"""Default deadline of a call, in seconds."""
 PARTING_SECONDS = 1.0
-"""How long a server may take to hear that a client leaves."""
+"""Maximum time, in seconds, to release one shared memory region when the client is closed."""
 LONGEST_SECONDS = 1e8
+"""Largest deadline, in seconds, that is sent to gRPC; a longer one means no deadline."""
 LARGEST_MESSAGE_BYTES = 512 * 2**20
-"""Above the server's own limit on answers, so that it is the server that says what is too large."""
+"""Message limit of the channel, above the server's limit, so that the server reports what is too large."""
 CLOSED = "the client is closed; make a new one, or keep its calls inside its 'with' block"
+"""Message of the error for a call on a closed client."""
 
 _RETRY = {
     "maxAttempts": 4,
@@ -36,48 +40,48 @@ _SERVICE_CONFIG = {
 }
 Channel = TypeVar("Channel")
 File: TypeAlias = "str | os.PathLike[str] | bytes"
-"""A file's path, or what it holds."""
+"""A file's path, or its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """An encrypted connection.
+    """The certificates of an encrypted connection.
 
-    Each file is PEM, given by its path or as bytes, and read when the client is made.
+    Each file is PEM, given as a path or as bytes, and is read when the client is created.
     """
 
     roots: File | None = None
-    """Certificates of the authorities that may vouch for the server; without them, those that gRPC brings."""
+    """Certificates of the authorities trusted to sign the server's certificate; if None, those that gRPC ships."""
     certificate: File | None = None
-    """The client's own certificate, with its chain, for a server that wants one (mTLS)."""
+    """The client's own certificate chain, for a server that requires one (mTLS)."""
     key: File | None = None
     """The private key of ``certificate``."""
     server_name: str = ""
-    """The name that the server's certificate has, where the address is another one."""
+    """The name in the server's certificate, if it differs from the address."""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """What gRPC makes of it.
+        """Return gRPC's channel credentials.
 
         Raises:
             OSError: a file cannot be read.
-            ValueError: a certificate without its key, a key without its certificate, or a file that is no PEM.
+            ValueError: a certificate has no key, a key has no certificate, or a file is not PEM.
         """
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key belong together: give both, or neither")
+            raise ValueError("expected certificate and key together, got only one of them: give both, or neither")
         return grpc.ssl_channel_credentials(
             *(_read(name, getattr(self, name)) for name in ("roots", "key", "certificate"))
         )
 
 
 def _deadline(seconds: float) -> float | None:
-    """gRPC's clock overflows where one is too far."""
+    """Return a deadline for gRPC; None if it is so long that gRPC's clock would overflow."""
     if not seconds > 0:
-        raise ValueError(f"a deadline is a number of seconds above 0, not {seconds}")
+        raise ValueError(f"expected a deadline in seconds above 0, got {seconds}")
     return seconds if seconds < LONGEST_SECONDS else None
 
 
 def _read(name: str, file: File | None) -> bytes | None:
-    """Return what a file of `Tls` holds."""
+    """Return the content of a file of `Tls`; raise `ValueError` if it is not PEM."""
     if file is None:
         return None
     data = file if isinstance(file, bytes) else Path(file).read_bytes()
@@ -89,7 +93,7 @@ def _read(name: str, file: File | None) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where a server is and how to get there."""
+    """The address of a server and the parameters of a connection to it."""
 
     address: str = DEFAULT_ADDRESS
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
@@ -98,24 +102,24 @@ class Connection:
     grpc_options: Sequence[tuple[str, str | int]] = ()
 
     def __post_init__(self) -> None:
-        """Check what can be checked before anything is sent.
+        """Validate the parameters before anything is sent.
 
         Raises:
-            ValueError: an address that is none, or whose scheme contradicts ``tls``; a deadline that is none; a token
-                that cannot be sent.
+            ValueError: the address is malformed or its scheme contradicts ``tls``; the deadline is not above 0; or the
+                token has characters that cannot be sent.
         """
         if self.place.tls is False and self.tls:
-            raise ValueError(f"{self.address} means no TLS and tls= asks for it; write https://{self.place.shown}")
+            raise ValueError(f"{self.address} means no TLS, but tls= requests it; write https://{self.place.shown}")
         _deadline(self.timeout_seconds)
         if not (self.token.isascii() and self.token.isprintable()):
-            raise ValueError("a token is plain ASCII without control characters; is there a line end in it?")
+            raise ValueError("expected a token of printable ASCII characters; does it contain a line break?")
 
     def open(
         self,
         insecure: Callable[[str, list[tuple[str, str | int]]], Channel],
         secure: Callable[[str, grpc.ChannelCredentials, list[tuple[str, str | int]]], Channel],
     ) -> Channel:
-        """A channel, made by the functions of `grpc` or of `grpc.aio`; errors as of `Tls.credentials`."""
+        """Open a channel with functions of `grpc` or `grpc.aio`; raise the errors of `Tls.credentials`."""
         place, options = self.place, self._channel_options()
         if not (self.tls or place.tls):
             return insecure(place.target, options)
@@ -126,37 +130,37 @@ class Connection:
 
     @property
     def place(self) -> Address:
-        """The address, read."""
+        """The parsed address."""
         return parse_address(self.address)
 
     def timeout(self, seconds: float | None) -> float | None:
-        """A call's deadline: its own, or the connection's; None, which is without end, from some years on.
+        """Return a call's deadline in seconds: its own, or else the connection's; None means no deadline.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the deadline is not above 0.
         """
         return _deadline(self.timeout_seconds if seconds is None else seconds)
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with every call."""
+        """The metadata sent with every call."""
         return (("authorization", f"Bearer {self.token}"),) if self.token else ()
 
     def _channel_options(self) -> list[tuple[str, str | int]]:
-        """gRPC's channel arguments; the caller's own come last and win."""
+        """Return gRPC's channel arguments; the caller's own come last and take precedence."""
         return [
             ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-            # A server that is started anew is found within seconds; gRPC's own default waits up to two minutes.
+            # Reconnect to a restarted server within seconds; gRPC's default backoff grows to two minutes.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 3000),
-            # A server that is there and says nothing is noticed, also by a stream, which has no deadline.
+            # Detect a connection that is open but dead, also for a stream, which has no deadline.
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
-            # A request over this size is not retried, silently; gRPC's default is 256 KiB, less than many an image.
+            # gRPC silently does not retry larger requests; its default of 256 KiB is less than many images.
             ("grpc.per_rpc_retry_buffer_size", 16 * 2**20),
-            # The environment's proxy is for other hosts; gRPC itself would send a call to localhost through it.
+            # Bypass the environment's proxy for this host; gRPC would use it even for localhost.
             *([("grpc.enable_http_proxy", 0)] if self.place.is_this_host else []),
             *self.grpc_options,
         ]

@@ -1,4 +1,4 @@
-"""Features as what other libraries compute with. Each library is imported when it is asked for."""
+"""Convert features to the types of other libraries. Each library is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     import torch
 
 _VECTORS = 2
-"""Axes of N×C."""
+"""Number of axes of N×C."""
 
 
 def to_torch(features: Features) -> dict[str, torch.Tensor]:
-    """As `Features.to_torch`."""
+    """Convert features as `Features.to_torch` describes."""
     return {name: tensor_of(array) for name, array in features.items()}
 
 
 def tensor_of(array: Array) -> torch.Tensor:
-    """The array's memory as a tensor; by DLPack, since PyTorch's own way warns of arrays that are read-only."""
+    """Return the array's memory as a tensor; by DLPack, since `torch.from_numpy` warns about read-only arrays."""
     try:
         import torch
     except ImportError as error:
@@ -29,17 +29,17 @@ def tensor_of(array: Array) -> torch.Tensor:
 
 
 def to_pandas(features: Features) -> pd.DataFrame:
-    """As `Features.to_pandas`."""
+    """Convert features as `Features.to_pandas` describes."""
     for name, array in features.items():
         if array.ndim != _VECTORS:
             shape = list(array.shape)
             raise ValueError(
-                f"the result {name!r} has the shape {shape}, and a table holds vectors, N×C: "
-                "put '| gap' or '| flatten' behind its layer"
+                f"expected vectors (N×C) for a table, but the result {name!r} has the shape {shape}: "
+                "add '| gap' or '| flatten' to its tap"
             )
     counts = sorted({len(array) for array in features.values()})
     if len(counts) > 1:
-        raise ValueError(f"a table has one row an image, and the results have {', '.join(map(str, counts))} rows")
+        raise ValueError(f"expected results of the same number of rows, got {', '.join(map(str, counts))}")
     try:
         import pandas as pd
     except ImportError as error:

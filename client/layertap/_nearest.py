@@ -1,4 +1,4 @@
-"""Suggestions for a misspelled name."""
+"""Suggest names similar to a misspelled one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterable
 
 LONGEST = 200
-"""Characters: a longer name has no spelling worth correcting, and comparing it would cost the server."""
+"""Maximum number of characters of a name that is compared; comparing longer ones would take too much time."""
 
 
 def nearest(name: str, candidates: Iterable[str], count: int = 3, likeness: float = 0.5) -> list[str]:
-    """Up to ``count`` candidates that look like ``name``, the most alike first; upper and lower case are alike."""
+    """Return up to ``count`` candidates similar to ``name``, most similar first, ignoring case."""
     if len(name) > LONGEST:
         return []
     by_key = {candidate.lower(): candidate for candidate in candidates}
@@ -19,6 +19,6 @@ def nearest(name: str, candidates: Iterable[str], count: int = 3, likeness: floa
 
 
 def did_you_mean(suggestions: Iterable[str]) -> str:
-    """`` (did you mean a, b?)``, or nothing where there is nothing to suggest."""
+    """Return `` (did you mean a, b?)``, or an empty text if there are no suggestions."""
     text = ", ".join(suggestions)
     return f" (did you mean {text}?)" if text else ""

@@ -1,7 +1,7 @@
-"""What a picture is: upright 8-bit pixels. The client and the server both turn Pillow images into them here.
+"""Convert Pillow images to upright 8-bit pixels, in the client and in the server.
 
-So a file that the server decodes and the same file opened with Pillow give the same pixels. Nothing imports Pillow
-until a Pillow image is given.
+Because both use this module, a file decoded by the server and the same file opened with Pillow give the same pixels.
+Pillow is not imported until a Pillow image is given.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage  # noqa: TID251 - for the annotation only
 
 CHANNELS = (1, 3, 4)
-"""Channel counts of a picture: luminance, RGB, RGB with transparency."""
+"""Channel counts of a picture: luminance, RGB, RGBA."""
 ORIENTATION = 0x0112
-"""EXIF's tag of the orientation."""
+"""EXIF tag of the orientation."""
 PICTURE_SHAPES = "H×W or H×W×C with C in {1, 3, 4}"
+"""Shapes of a picture's uint8 array, for messages."""
 _PLAIN_MODES = {"RGB", "RGBA", "L"}
+"""Pillow's modes that need no conversion."""
 _UNKNOWN_RANGE = {"I", "F"}
+"""Pillow's modes of 32-bit samples, whose black and white values are unknown."""
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""EXIF orientation -> Pillow's number of the transposition that turns the image upright."""
+"""Pillow's transposition that turns an image upright, by EXIF orientation."""
 _SCALE_OF_BITS = {"L;2": 85, "L;4": 17}
-"""Factor from a sample of fewer than 8 bits to the 8 bits that Pillow decodes it to."""
+"""Factor by which Pillow scales samples of 2 or 4 bits to 8 bits, by Pillow's name of the storage format."""
 _COLOR, _BATCH = 3, 4
-"""Axes of H×W×C and of N×H×W×C."""
+"""Number of axes of H×W×C and of N×H×W×C."""
 
 
 class UnknownRangeError(ValueError):
-    """The samples have 32 bits, whose black and white are not known."""
+    """The image has 32-bit samples, whose black and white values are unknown."""
 
 
 def is_picture(shape: tuple[int, ...]) -> bool:
@@ -44,11 +47,13 @@ def is_batch(shape: tuple[int, ...]) -> bool:
 
 
 def upright(image: PillowImage) -> PillowImage:
-    """Decode the image and return it turned as its EXIF says, in mode L, RGB, or RGBA if it has transparency.
+    """Decode an image, rotate it according to its EXIF data, and convert it to mode L, RGB or RGBA.
+
+    The mode is RGBA if the image has transparency.
 
     Raises:
-        UnknownRangeError: samples of 32 bits.
-        OSError: the file behind the image is damaged.
+        UnknownRangeError: the image has 32-bit samples.
+        OSError: the image's file is damaged.
     """
     hidden = _rescaled_transparency(image)
     image.load()
@@ -61,26 +66,26 @@ def upright(image: PillowImage) -> PillowImage:
 def orientation_of(image: PillowImage) -> int:
     """Return the EXIF orientation, 1 to 8, of a decoded image.
 
-    Pillow turns a TIFF while it decodes it and then drops the tag, so call this after ``load``.
+    Call it after ``load``: Pillow rotates a TIFF while decoding it and then drops the tag.
     """
     value = image.getexif().get(ORIENTATION, 1)
     return value if isinstance(value, int) and value in _TURNS else 1
 
 
 def turned(image: PillowImage, orientation: int) -> PillowImage:
-    """Return the image turned upright."""
+    """Rotate an image of the given EXIF orientation upright."""
     return image if orientation == 1 else image.transpose(_TURNS[orientation])  # type: ignore[arg-type]
 
 
 def _rescaled_transparency(image: PillowImage) -> int | tuple[int, ...] | None:
-    """Return the transparent value of a PNG (tRNS) in 8 bits, or None where Pillow has it right.
+    """Return a PNG's transparent value (tRNS) scaled to 8 bits, or None if Pillow handles it correctly.
 
-    Pillow scales the pixels of 2, 4 and 3×16 bits and leaves the value as stored. How they are stored is known until
-    the image is loaded.
+    Pillow scales pixels of 2, 4 and 3×16 bits to 8 bits but leaves the transparent value unscaled. The storage format
+    is known only until the image is loaded.
     """
     value, tiles = image.info.get("transparency"), getattr(image, "tile", None)
     stored_as = tiles[0][3] if tiles else ""
-    if isinstance(value, tuple) and (stored_as == "RGB;16B" or max(value, default=0) > 255):  # noqa: PLR2004 - a byte
+    if isinstance(value, tuple) and (stored_as == "RGB;16B" or max(value, default=0) > 255):  # noqa: PLR2004 - 8 bits
         return tuple(part >> 8 for part in value)
     if isinstance(value, int) and stored_as in _SCALE_OF_BITS:
         return value * _SCALE_OF_BITS[stored_as]
@@ -88,11 +93,12 @@ def _rescaled_transparency(image: PillowImage) -> int | tuple[int, ...] | None:
 
 
 def _in_eight_bits(image: PillowImage) -> PillowImage:
+    """Convert a decoded image to mode L, RGB or RGBA."""
     if image.mode in _UNKNOWN_RANGE:
-        raise UnknownRangeError(f"samples of 32 bits (mode {image.mode}) have no known black and white")
+        raise UnknownRangeError(f"the black and white values of 32-bit samples (mode {image.mode}) are unknown")
     if image.mode.startswith("I;16"):
         return _from_sixteen_bits(image)
-    if image.mode == "La":  # Pillow converts it to LA alone
+    if image.mode == "La":  # Pillow converts La only to LA
         image = image.convert("LA")
     if image.has_transparency_data:
         return image if image.mode == "RGBA" else image.convert("RGBA")
@@ -102,8 +108,8 @@ def _in_eight_bits(image: PillowImage) -> PillowImage:
 
 
 def _from_sixteen_bits(image: PillowImage) -> PillowImage:
-    """Scale 0…65535 to 0…255; Pillow's own conversion cuts values off at 255."""
-    from PIL import Image  # noqa: PLC0415, TID251 - it is imported already: this is one of its images
+    """Scale 16-bit samples from 0…65535 to 0…255; Pillow's own conversion clips them at 255."""
+    from PIL import Image  # noqa: PLC0415, TID251 - already imported, since the caller has a Pillow image
 
     samples = np.asarray(image)
     gray = Image.fromarray((samples // 257).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""One line that tells how a long run goes: rewritten on a terminal, now and then a new one where it is piped."""
+"""Show the progress of a long run: one line, rewritten on a terminal, or a new line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -10,21 +10,26 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 REFRESH_SECONDS = 0.2
+"""Time between updates on a terminal, in seconds."""
 PLAIN_SECONDS = 30.0
+"""Time between lines where standard error is not a terminal, in seconds."""
 BAR_WIDTH = 20
+"""Width of the bar, in characters."""
 _MINUTE = 60
+"""Seconds of a minute, and minutes of an hour."""
 
 
 def with_progress(
     values: Iterable[Value], total: int | None, *, before: int = 0, also_plain: bool = False
 ) -> Generator[Value]:
-    """The values; on standard error, how many came, how fast, and how long the rest will take.
+    """Yield the values unchanged and report the count, speed and remaining time on standard error.
 
     Args:
-        values: what is counted.
-        total: how many there will be, with those of earlier runs.
-        before: how many earlier runs did.
-        also_plain: where it is no terminal, a plain line from time to time; otherwise nothing there.
+        values: the values to count.
+        total: the number of values including those of earlier runs, if known.
+        before: the number of values that earlier runs completed.
+        also_plain: whether to write a plain line from time to time if standard error is not a terminal; otherwise
+            nothing is written there.
     """
     on_terminal = sys.stderr.isatty()
     if not on_terminal and not also_plain:
@@ -48,7 +53,7 @@ def with_progress(
 
 
 async def with_async_progress(values: AsyncIterable[Value], total: int | None) -> AsyncGenerator[Value]:
-    """As `with_progress`."""
+    """Yield the values of an asynchronous iterable and report progress as `with_progress` does."""
     counted = with_progress(repeat(None), total)
     async for value in values:
         next(counted)
@@ -57,7 +62,7 @@ async def with_async_progress(values: AsyncIterable[Value], total: int | None) -
 
 
 def progress_line(count: int, total: int | None, seconds: float, before: int = 0) -> str:
-    """``[######..............] 1200 of 4000 images, 190 a second, 15 s left``"""
+    """Return a line such as ``[######..............] 1200 of 4000 images, 190 a second, 15 s left``."""
     rate = count / seconds if seconds > 0 else 0.0
     done = before + count
     speed = f"{rate:.0f} a second" if rate >= 1 or not count else f"{seconds / count:.1f} s each"
@@ -70,7 +75,7 @@ def progress_line(count: int, total: int | None, seconds: float, before: int = 0
 
 
 def duration(seconds: float) -> str:
-    """``40 s``, ``12 min``, ``3 h 5 min``"""
+    """Return a duration as text, such as ``40 s``, ``12 min`` or ``3 h 5 min``."""
     if seconds < 2 * _MINUTE:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / _MINUTE), _MINUTE)
@@ -78,4 +83,5 @@ def duration(seconds: float) -> str:
 
 
 def length_of(values: object) -> int | None:
+    """Return the length of ``values``, or None if they have no length."""
     return len(values) if isinstance(values, Sized) else None

@@ -1,6 +1,6 @@
-"""Why a call has no answer of a Layertap server: gRPC's words -> one line that says what to do.
+"""Explain why a call got no response from a Layertap server: translate gRPC's error text into one line of advice.
 
-The texts are gRPC's own, of the versions that the SDK supports; what is not known here keeps its text.
+The patterns match the texts of the gRPC versions that the SDK supports; an unknown text is kept as it is.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _UNTRUSTED = (
     "the certificate of {address} is not from a trusted authority; name the authority with tls=Tls(roots=FILE) or "
     "--tls-roots FILE"
 )
-_OTHER_NAME = "the certificate of {address} is for another name; connect by that one, or give Tls(server_name=NAME)"
-_NO_GRPC = "what answers at {address} is no gRPC server; is it the port of a web server, or that of the metrics?"
-_NO_LAYERTAP = "what answers at {address} is no Layertap server, or one of another version (it says: {details})"
-_NO_HOST = "the name of the host in {address} cannot be resolved; is it spelled right?"
-_NO_WAY = "the proxy before {address} refused the connection ({last}); no_proxy names the hosts that need none"
-_CLOSES = "{address} closes each connection; does it want TLS (tls=True, --tls, https://) or a client's certificate?"
+_OTHER_NAME = "the certificate of {address} is for another name; connect by that name, or pass Tls(server_name=NAME)"
+_NO_GRPC = "the server at {address} is no gRPC server; is it the port of a web server, or the metrics port?"
+_NO_LAYERTAP = "the server at {address} is no Layertap server, or has another version (its message: {details})"
+_NO_HOST = "the host name in {address} cannot be resolved; is it spelled correctly?"
+_NO_WAY = "the proxy for {address} refused the connection ({last}); list hosts that need no proxy in no_proxy"
+_CLOSES = "{address} closes each connection; does it require TLS (tls=True, --tls, https://) or a client certificate?"
 _NOBODY = "no server answers at {address} ({last}); start one with 'layertap serve', or correct the address{proxy}"
-_LATE = "no answer from {address} before the deadline; allow more time with timeout_seconds or --timeout"
+_LATE = "no response from {address} before the deadline; allow more time with timeout_seconds or --timeout"
 _RULES: tuple[tuple[str, str, type[LayertapError], str], ...] = (
     (
         "UNAVAILABLE",
@@ -46,16 +46,17 @@ _RULES: tuple[tuple[str, str, type[LayertapError], str], ...] = (
     ("UNAVAILABLE", r"last error: ", UnavailableError, _NOBODY),
     ("DEADLINE_EXCEEDED", r"^(Stream removed \()?Deadline Exceeded\)?$", DeadlineError, _LATE),
 )
-"""gRPC's status, a pattern of its text, and the error that stands for both; the first that fits counts."""
+"""gRPC status, pattern of its text, and the error class and message for both; the first match applies."""
 _PREAMBLE = re.compile(
     r"^.*last error: (?:[A-Z_]+: )?(?:(?:ipv4|ipv6|unix)\S*: )?(?:Failed to connect to remote host: )?"
 )
+"""Text before the cause of the last failed attempt."""
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""Variables that gRPC reads, in its order."""
+"""Environment variables of proxies that gRPC reads, in its order."""
 
 
 def explain(status: str, details: str, address: str) -> LayertapError | None:
-    """Return the error that says why no Layertap server answered; None where the server itself raised one."""
+    """Return the error that explains why no Layertap server responded; None if the server itself raised an error."""
     for of_status, pattern, error, message in _RULES:
         if status == of_status and re.search(pattern, details):
             last = _PREAMBLE.sub("", details)
@@ -64,10 +65,10 @@ def explain(status: str, details: str, address: str) -> LayertapError | None:
 
 
 def _proxy_note(address: str) -> str:
-    """Name the proxy that gRPC may have asked in the server's place."""
+    """Return a note about the proxy that gRPC may have used; empty without one."""
     variable = next((name for name in _PROXIES if os.environ.get(name)), None)
     try:
         is_proxied = variable is not None and not parse_address(address).is_this_host
-    except ValueError:  # the caller has no address to tell
+    except ValueError:  # the caller does not know the address
         is_proxied = False
     return f"; {variable} is set, and gRPC goes through that proxy" if is_proxied else ""

@@ -1,4 +1,4 @@
-"""Asks a server how two images, or two models, differ layer by layer."""
+"""Compare two images, or two models, layer by layer on a server."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from layertap.images import ImageLike
 
 FEWEST_IMAGES = 3
-"""For CKA: of two images any features are alike."""
+"""Minimum number of images for CKA; for two images it is 1 whatever their features are."""
 DEFAULT_SELECTORS = ("all:activations",)
-_HAS_PLACES = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
+"""Selectors used if none are given."""
+_HAS_POSITIONS = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
+"""Layouts with spatial positions or tokens, over which ``gap`` averages."""
 _HAS_MEANS = {"float32", "float16"}
-"""What ``gap`` takes."""
+"""Element types that ``gap`` accepts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,16 +30,18 @@ class CkaMatrix:
     """Linear CKA of each layer of one model with each layer of another."""
 
     rows: tuple[str, ...]
+    """Layers of the first model."""
     columns: tuple[str, ...]
+    """Layers of the second model."""
     values: Array
-    """float64, rows × columns."""
+    """CKA values, float64, rows × columns."""
 
 
-def selected_layers(client: Client, model: str, selectors: Sequence[str] = ()) -> list[LayerInfo]:
-    """The layers that the selectors name, each once, in execution order.
+def select_layers(client: Client, model: str, selectors: Sequence[str] = ()) -> list[LayerInfo]:
+    """Return the layers matched by the selectors, each once, in execution order.
 
     Raises:
-        LayertapError: as of `Client.layers`; also where a selector names none that can be tapped.
+        LayertapError: as for `Client.layers`; also if a selector matches no layer that can be tapped.
     """
     named = [layer for selector in selectors or DEFAULT_SELECTORS for layer in client.layers(model, selector)]
     return sorted({layer.name: layer for layer in named}.values(), key=lambda layer: layer.ordinal)
@@ -46,12 +50,12 @@ def selected_layers(client: Client, model: str, selectors: Sequence[str] = ()) -
 def compare_images(
     client: Client, one: ImageLike, other: ImageLike, *, model: str, selectors: Sequence[str] = ()
 ) -> list[LayerSimilarity]:
-    """How one model's layers answer to two images.
+    """Compare the values of one model's layers for two images.
 
     Raises:
-        LayertapError: as of `Client.extract`.
+        LayertapError: as for `Client.extract`.
     """
-    names = [layer.name for layer in selected_layers(client, model, selectors)]
+    names = [layer.name for layer in select_layers(client, model, selectors)]
     taps = [Tap(name) for name in names]
     pair = (client.extract(image, model=model, taps=taps) for image in (one, other))
     differences = _differences(names, [tuple([feature.dequantized() for feature in side.maps] for side in pair)])
@@ -61,14 +65,14 @@ def compare_images(
 def compare_models(
     client: Client, images: Sequence[ImageLike], *, models: tuple[str, str], selectors: Sequence[str] = ()
 ) -> list[LayerSimilarity]:
-    """How the layers that two models have by the same name answer to the same images; none where there are none.
+    """Compare two models on the same images, for the layers whose name occurs in both; empty if there are none.
 
-    Cosine and distance are of all values of all images; CKA is of the features after ``gap``.
+    Cosine similarity and distance are over all values of all images; CKA is of the features after ``gap``.
 
     Raises:
-        LayertapError: as of `Client.extract`, also where a single image cannot be used.
+        LayertapError: as for `Client.extract`; also if a single image cannot be used.
     """
-    one, other = (selected_layers(client, model, selectors) for model in models)
+    one, other = (select_layers(client, model, selectors) for model in models)
     shared = {layer.name for layer in one} & {layer.name for layer in other}
     names = [layer.name for layer in one if layer.name in shared]
     if not names:
@@ -89,20 +93,20 @@ def compare_models(
 def compare_layers(
     client: Client, images: Sequence[ImageLike], *, models: tuple[str, str], selectors: Sequence[str] = ()
 ) -> CkaMatrix:
-    """Linear CKA of every layer of one model with every layer of the other, of their features after ``gap``.
+    """Compute the linear CKA of every layer of one model with every layer of another, of their features after ``gap``.
 
     Raises:
-        ValueError: fewer than three images.
-        LayertapError: as of `compare_models`.
+        ValueError: there are fewer than three images.
+        LayertapError: as for `compare_models`.
     """
     if len(images) < FEWEST_IMAGES:
-        raise ValueError(f"CKA compares how images differ from each other: it takes at least {FEWEST_IMAGES} images")
-    one, other = (_features(client, images, model, selected_layers(client, model, selectors)) for model in models)
+        raise ValueError(f"expected at least {FEWEST_IMAGES} images for CKA, got {len(images)}")
+    one, other = (_features(client, images, model, select_layers(client, model, selectors)) for model in models)
     return CkaMatrix(tuple(one), tuple(other), cka_matrix(list(one.values()), list(other.values())))
 
 
 def _each(client: Client, images: Sequence[ImageLike], model: str, taps: Sequence[Tap]) -> Iterator[list[Array]]:
-    """The results of each image, one image after the other."""
+    """Yield the results of each image in the order of the images; raise the error of an image that has one."""
     for item in client.extract_many(images, model=model, taps=taps):
         if item.error is not None:
             raise item.error.about_image(item.id)
@@ -111,24 +115,24 @@ def _each(client: Client, images: Sequence[ImageLike], model: str, taps: Sequenc
 
 
 def _features(client: Client, images: Sequence[ImageLike], model: str, layers: Sequence[LayerInfo]) -> dict[str, Array]:
-    """N×C of each layer by its name."""
-    taps = [Tap(layer.name, _mean_over_places(layer), name=layer.name) for layer in layers]
+    """Return features N×C by layer name."""
+    taps = [Tap(layer.name, _mean_over_positions(layer), name=layer.name) for layer in layers]
     rows = zip(*_each(client, images, model, taps), strict=True)
     return {
         layer.name: np.concatenate([one.reshape(1, -1) for one in row]) for layer, row in zip(layers, rows, strict=True)
     }
 
 
-def _mean_over_places(layer: LayerInfo) -> tuple[Block, ...]:
-    """Of a layer that has places; the values of one that has none are features as they are."""
-    if layer.layout not in _HAS_PLACES:
+def _mean_over_positions(layer: LayerInfo) -> tuple[Block, ...]:
+    """Return the head that averages over spatial positions or tokens; empty for a layer that has none."""
+    if layer.layout not in _HAS_POSITIONS:
         return ()
     cast = () if layer.dtype in _HAS_MEANS else (Block("cast", {"dtype": "float32"}),)
     return (*cast, Block("gap"))
 
 
 def _differences(names: Sequence[str], pairs: Iterable[tuple[list[Array], ...]]) -> list[Difference | None]:
-    """Of each layer over all pairs; None where a pair's shapes differ."""
+    """Return each layer's difference over all pairs of images; None if the shapes of a pair differ."""
     differences: list[Difference | None] = [Difference() for _ in names]
     for one, other in pairs:
         for index, (a, b) in enumerate(zip(one, other, strict=True)):
@@ -141,6 +145,7 @@ def _differences(names: Sequence[str], pairs: Iterable[tuple[list[Array], ...]])
 
 
 def _similarity(layer: str, difference: Difference | None, cka: float | None = None) -> LayerSimilarity:
+    """Return the similarity of one layer."""
     if difference is None:
         return LayerSimilarity(layer, cka=cka)
     return LayerSimilarity(layer, difference.cosine, difference.relative_l2, cka)

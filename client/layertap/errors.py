@@ -1,4 +1,4 @@
-"""Every error that Layertap raises, in the SDK and in the server: a client sees the class that the server raised.
+"""The errors of the SDK and of the server; a client raises the same class that the server raised.
 
     LayertapError
       InvalidRequestError         INVALID_ARGUMENT
@@ -25,6 +25,7 @@
       UnavailableError            UNAVAILABLE         .retry_after
         ModelLoadingError, DrainingError, WrongServerError
       ControlDisabledError        PERMISSION_DENIED
+      ForbiddenError              PERMISSION_DENIED
       UnauthenticatedError        UNAUTHENTICATED
       ResourceError               RESOURCE_EXHAUSTED
         ResponseTooLargeError, OverloadedError .retry_after, DeviceMemoryError, RequestTooLargeError,
@@ -34,8 +35,9 @@
       SharedMemoryDisabledError   PERMISSION_DENIED
       ServerFault                 INTERNAL            .incident
 
-An error holds its message, its reason and a flat ``metadata`` with every variable part of the message. The properties
-read the metadata, so an error that crossed the wire is the error that was raised. Nothing here knows gRPC.
+An error has a message, a reason, and flat ``metadata`` with every variable part of the message. Its properties read the
+metadata, so an error received from a server equals the error that the server raised. This module does not depend on
+gRPC.
 """
 
 from __future__ import annotations
@@ -45,31 +47,39 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 MetadataValue = str | int | float | Sequence[str] | Sequence[int]
+"""Type of a metadata value."""
 
 
 class PreprocessingAssumedWarning(UserWarning):
-    """Pictures were preprocessed as the server assumes, since the model does not say how. Features may be wrong."""
+    """The model does not state its preprocessing, so the server assumed one; features may be wrong."""
 
 
 class LayertapError(Exception):
-    """The root. ``status`` is a gRPC status name, ``reason`` the finer word of the error table."""
+    """Base class of all errors of Layertap."""
 
     status: ClassVar[str] = "UNKNOWN"
+    """Name of the gRPC status."""
     reason: str = "UNKNOWN"
+    """Reason in the error table, more specific than the status."""
 
     def __init__(self, message: str, **metadata: MetadataValue) -> None:
-        """Keeps ``metadata`` as strings; a list becomes JSON."""
+        """Create an error.
+
+        Args:
+            message: the message.
+            metadata: the variable parts of the message, stored as strings; a list is stored as JSON.
+        """
         super().__init__(message)
         self.message = message
         self.metadata: Mapping[str, str] = {key: _as_text(value) for key, value in metadata.items()}
 
     def located(self, field: str) -> LayertapError:
-        """The same error, saying which field of the request it is about, such as ``taps[0]``."""
+        """Add the field of the request that the error is about, such as ``taps[0]``, and return the error."""
         self.metadata = {"field": field, **self.metadata}
         return self
 
     def about_image(self, name: str) -> LayertapError:
-        """Begin the message with the name of the image that the error is about, such as ``cat.jpg``, and return it."""
+        """Prefix the message with the name of the image that the error is about, and return the error."""
         if name not in self.message:
             self.message = f"{name}: {self.message}"
             self.args = (self.message,)
@@ -77,41 +87,42 @@ class LayertapError(Exception):
 
     @property
     def suggestions(self) -> tuple[str, ...]:
-        """Names that look like the one that was not found."""
+        """Names similar to the unknown one, most similar first."""
         return tuple(json.loads(self.metadata.get("suggestions", "[]")))
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which a repetition may succeed."""
+        """Seconds after which a retry may succeed; None if the error does not say."""
         milliseconds = self.metadata.get("retry_after_ms")
         return None if milliseconds is None else float(milliseconds) / 1000
 
     @property
     def index(self) -> int | None:
-        """Which of the request's images the error is about, from 0."""
+        """Index, from 0, of the request's image that the error is about; None if it is about no image."""
         index = self.metadata.get("index")
         return None if index is None else int(index)
 
 
 def _as_text(value: MetadataValue) -> str:
+    """Return a metadata value as text; a list becomes JSON."""
     return str(value) if isinstance(value, str | int | float) else json.dumps(list(value), ensure_ascii=False)
 
 
 class InvalidRequestError(LayertapError):
-    """The request cannot be answered as it is, by this server, ever."""
+    """The request is invalid: repeating it cannot succeed on this server."""
 
     status = "INVALID_ARGUMENT"
     reason = "INVALID_REQUEST"
 
 
 class TapSyntaxError(InvalidRequestError):
-    """A tap expression that does not follow the grammar."""
+    """A tap expression does not follow the grammar."""
 
     reason = "TAP_SYNTAX"
 
     @property
     def position(self) -> int:
-        """Where in the expression, in characters from 0."""
+        """Position of the error in the expression, in characters from 0."""
         return int(self.metadata.get("position", "0"))
 
 
@@ -122,7 +133,7 @@ class UnknownLayerError(InvalidRequestError):
 
 
 class AmbiguousLayerError(InvalidRequestError):
-    """A selector that must name one layer names several."""
+    """A selector that must name one layer matches several."""
 
     reason = "AMBIGUOUS_LAYER"
 
@@ -134,13 +145,13 @@ class UnknownBlockError(InvalidRequestError):
 
 
 class BadParameterError(InvalidRequestError):
-    """A block's parameter that does not exist, is missing, or has a value it cannot take."""
+    """A block's parameter is unknown, missing, or has an invalid value."""
 
     reason = "BAD_PARAMETER"
 
 
 class ShapeMismatchError(InvalidRequestError):
-    """A block that does not fit the shape it is put on."""
+    """A block does not fit the shape that it is applied to."""
 
     reason = "SHAPE_MISMATCH"
 
@@ -152,25 +163,25 @@ class NotTappableError(InvalidRequestError):
 
 
 class BadRegionError(InvalidRequestError):
-    """A region of shared memory that is not registered, or cannot be."""
+    """A shared memory region is not registered, or cannot be registered."""
 
     reason = "BAD_REGION"
 
 
 class DuplicateNameError(InvalidRequestError):
-    """Two results of one request would have one name."""
+    """Two results of one request would have the same name."""
 
     reason = "DUPLICATE_NAME"
 
 
 class NoTapsError(InvalidRequestError):
-    """No taps were given and the model has no default."""
+    """The request has no taps and the model has no default taps."""
 
     reason = "NO_TAPS"
 
 
 class TooManyTapsError(InvalidRequestError):
-    """More taps, or results of them, than one request may have."""
+    """The request has more taps, or more results, than one request may have."""
 
     reason = "TOO_MANY_TAPS"
 
@@ -182,7 +193,7 @@ class NoImagesError(InvalidRequestError):
 
 
 class TooFewImagesError(InvalidRequestError):
-    """A block takes its statistics from all images of the request, and the request has one."""
+    """A block takes its statistics from all images of the request, but the request has only one."""
 
     reason = "TOO_FEW_IMAGES"
 
@@ -206,24 +217,24 @@ class ImageTooLargeError(InvalidRequestError):
 
 
 class BadTensorError(InvalidRequestError):
-    """A tensor of the wrong dtype, shape or number of bytes."""
+    """A tensor has the wrong dtype, shape or number of bytes."""
 
     reason = "BAD_TENSOR"
 
 
 class TooExpensiveError(InvalidRequestError):
-    """The request would compute more operations than the server allows; found before anything ran."""
+    """The request would compute more operations than the server allows; nothing was computed."""
 
     reason = "TOO_EXPENSIVE"
 
     @property
     def operations(self) -> int:
-        """Price of the request, in operations as of ``Preview.operations``."""
+        """Cost of the request, in operations as defined by ``Preview.operations``."""
         return int(self.metadata.get("operations", "0"))
 
     @property
     def limit(self) -> int:
-        """Most operations that the server computes for one request (``--max-operations``)."""
+        """Maximum number of operations per request (``--max-operations``)."""
         return int(self.metadata.get("limit", "0"))
 
 
@@ -235,14 +246,14 @@ class UnknownModelError(LayertapError):
 
 
 class ModelFailedError(LayertapError):
-    """The model is in the repository and cannot be used."""
+    """The model is in the repository but cannot be used."""
 
     status = "FAILED_PRECONDITION"
     reason = "MODEL_FAILED"
 
 
 class UnavailableError(LayertapError):
-    """Nobody answers at that address, or not now."""
+    """No server responds at the address, or the server cannot serve the request now."""
 
     status = "UNAVAILABLE"
     reason = "UNAVAILABLE"
@@ -255,59 +266,59 @@ class ModelLoadingError(UnavailableError):
 
 
 class DrainingError(UnavailableError):
-    """The server is stopping and takes no new work."""
+    """The server is stopping and accepts no new requests."""
 
     reason = "DRAINING"
 
 
 class WrongServerError(UnavailableError):
-    """What answers at the address is no Layertap server of this version, or does not connect in this way (TLS)."""
+    """The server at the address is no Layertap server of this version, or requires another kind of connection (TLS)."""
 
     reason = "WRONG_SERVER"
 
 
 class ControlDisabledError(LayertapError):
-    """The operator did not allow models to be loaded and unloaded from outside."""
+    """The operator does not allow clients to load and unload models."""
 
     status = "PERMISSION_DENIED"
     reason = "CONTROL_DISABLED"
 
 
 class ForbiddenError(LayertapError):
-    """The token has not the role that the method wants."""
+    """The token lacks the role that this method requires."""
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_MISSING"
 
 
 class UnauthenticatedError(LayertapError):
-    """There is no token, or none that the server knows."""
+    """The call has no token, or one that the server does not know."""
 
     status = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"
 
 
 class ResourceError(LayertapError):
-    """The request is more than the server will spend."""
+    """The request needs more resources than the server allows."""
 
     status = "RESOURCE_EXHAUSTED"
     reason = "RESOURCE_EXHAUSTED"
 
 
 class RequestTooLargeError(ResourceError):
-    """The request's message, or what it would compute, is over the limit."""
+    """The request's message, or what it would compute, exceeds a limit."""
 
     reason = "REQUEST_TOO_LARGE"
 
 
 class ResponseTooLargeError(ResourceError):
-    """The answer would be over the limit; computed from the shapes before anything ran."""
+    """The response would exceed the limit; nothing was computed."""
 
     reason = "RESPONSE_TOO_LARGE"
 
 
 class OverloadedError(ResourceError):
-    """The queue is full; ``retry_after`` says when to come again."""
+    """The queue is full; ``retry_after`` is the number of seconds to wait before a retry."""
 
     reason = "OVERLOADED"
 
@@ -319,16 +330,17 @@ class DeviceMemoryError(ResourceError):
 
 
 class OutOfResourcesError(ResourceError):
-    """The server's system has no memory, thread, file descriptor or disk space left.
+    """The server has no memory, thread, file descriptor or disk space left.
 
-    ``retry_after`` says when to retry. The request itself may be right; ``metadata["resource"]`` names what is missing.
+    ``retry_after`` is the number of seconds to wait before a retry. The request itself may be valid;
+    ``metadata["resource"]`` names the resource.
     """
 
     reason = "OUT_OF_RESOURCES"
 
 
 class DeadlineError(LayertapError):
-    """The deadline passed before the answer was there."""
+    """The deadline passed before the response arrived."""
 
     status = "DEADLINE_EXCEEDED"
     reason = "DEADLINE_EXCEEDED"
@@ -349,19 +361,19 @@ class SharedMemoryDisabledError(LayertapError):
 
 
 class ServerFault(LayertapError):
-    """A defect of the server; ``incident`` finds it in the server's log."""
+    """An internal error of the server; ``incident`` identifies it in the server's log."""
 
     status = "INTERNAL"
     reason = "FAULT"
 
     @property
     def incident(self) -> str:
-        """The fault's name in the server's log."""
+        """Identifier of the error in the server's log."""
         return self.metadata.get("incident", "")
 
 
 def error_classes(root: type[LayertapError] = LayertapError) -> Iterator[type[LayertapError]]:
-    """The whole tree, parents first."""
+    """Yield the error classes of the tree below ``root``, each parent before its children."""
     yield root
     for child in root.__subclasses__():
         yield from error_classes(child)

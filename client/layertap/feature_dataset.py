@@ -1,4 +1,4 @@
-"""Features of images as a PyTorch dataset, computed by a server while a model trains. Needs PyTorch."""
+"""A PyTorch dataset of image features, computed by a server while a model trains. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from layertap.types import Tap, as_sequence
 
 
 class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
-    """The path (or number) and results of each image, without batch axis: ``("cat.jpg", {"signature": tensor of C})``.
+    """A dataset of the features of images.
 
-    A `torch.utils.data.DataLoader` makes batches of them: a list of paths and N×C tensors by result name. Each of its
-    workers has a connection of its own and every ``num_workers``-th image. gRPC may hang in a process that is forked
-    while it is in use: where the main process has a `Client` too, give the loader ``multiprocessing_context="spawn"``.
+    An item is the path (or number) and the results of an image, without batch axis:
+    ``("cat.jpg", {"signature": tensor of C})``. A `torch.utils.data.DataLoader` collates items into a list of paths and
+    N×C tensors by result name. Each of its workers opens its own connection and processes every ``num_workers``-th
+    image. gRPC may hang in a process that is forked while gRPC is in use: if the main process also has a `Client`,
+    create the loader with ``multiprocessing_context="spawn"``.
     """
 
     def __init__(
@@ -35,18 +37,19 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         token: str = "",
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
-        """Connects when it is iterated.
+        """Create a dataset; it connects to the server when it is iterated.
 
         Args:
-            paths: image files, as the workers see them, or any other images of `Client.extract`. Workers that are
-                spawned get them pickled, which open files cannot be.
+            paths: image files, by paths that are valid in the workers, or any other images of `Client.extract`. Spawned
+                workers receive them pickled, so open files cannot be used there.
             model: the model's name.
-            taps: tap expressions or `Tap`s; none for the model's default taps.
-            version: the model's version; without it the newest.
-            address: of the server.
-            tls: as of `Client`.
-            token: as of `Client`.
-            on_error: what an image without features does: raise its `layertap.errors.LayertapError`, or be left out.
+            taps: tap expressions or `Tap`s; if empty, the model's default taps.
+            version: the model's version; if empty, the newest.
+            address: the server's address.
+            tls: as for `Client`.
+            token: as for `Client`.
+            on_error: whether to raise the `layertap.errors.LayertapError` of an image without features, or to skip the
+                image.
         """
         self._images = list(as_images(paths))
         self._model = model
@@ -58,6 +61,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         self._on_error = on_error
 
     def __iter__(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """Yield the name and the results of each of this worker's images."""
         numbers = self._numbers()
         mine = [self._images[number] for number in numbers]
         with Client(self._address, tls=self._tls, token=self._token) as client:
@@ -70,7 +74,7 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
                     raise item.error.about_image(item.id)
 
     def _numbers(self) -> range:
-        """Return the numbers of this worker's images; outside a worker, of all."""
+        """Return the numbers of this worker's images; in the main process, of all images."""
         worker = get_worker_info()
         count = len(self._images)
         return range(count) if worker is None else range(worker.id, count, worker.num_workers)

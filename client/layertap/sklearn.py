@@ -1,4 +1,4 @@
-"""Features as a step of a scikit-learn pipeline. Needs the extra ``sklearn``."""
+"""A scikit-learn transformer from images to features. Needs the extra ``sklearn``."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ except ImportError as missing:
     raise ImportError(f"layertap.sklearn needs {missing.name}: pip install 'layertap[sklearn]'") from missing
 
 TABLE = 2
-"""Axes of a table; an array of more is pictures."""
+"""Number of axes of a table; an array with more axes is pictures."""
 
 
 class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Images to the features of a model's layers, N×F.
+    """A transformer from images to the features of a model's layers, N×F.
 
-    ``X`` is images as `Client.extract` takes them (paths, bytes, open files, Pillow images, arrays), one array of them
-    (uint8 N×H×W or N×H×W×C, float in the model's own input layout), a single column of paths, or a table whose rows are
-    pictures written in a line, as scikit-learn's digits are. ``image_shape`` and ``pixel_range`` tell how such a row
-    becomes a picture; it travels with 8 bits a pixel, so that the model's own resizing and normalization apply.
+    ``X`` is images as for `Client.extract` (paths, bytes, open files, Pillow images, arrays), one array of images
+    (uint8 N×H×W or N×H×W×C, or float in the model's own input layout), a single column of paths, or a table with one
+    flattened picture per row, such as scikit-learn's digits. ``image_shape`` and ``pixel_range`` define how a row
+    becomes a picture; it is sent with 8 bits per pixel, so that the model's own resizing and normalization apply.
 
-    Nothing is learned: `fit` asks for the features of the first image, which says whether model and taps fit, how many
-    features there are and what they are called. Each call has a connection of its own, so an instance can be copied,
-    pickled and used by any number of processes.
+    The transformer learns nothing: `fit` extracts the features of the first image, which validates the model and the
+    taps and determines the number and names of the features. Each call opens its own connection, so an instance can be
+    copied, pickled and used by any number of processes.
     """
 
     def __init__(
@@ -48,17 +48,18 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         image_shape: tuple[int, ...] | None = None,
         pixel_range: tuple[float, float] | None = None,
     ) -> None:
-        """Keeps the parameters; nothing is checked before `fit`.
+        """Store the parameters; nothing is validated before `fit`.
 
         Args:
-            taps: tap expressions or `Tap`s whose results are vectors; none for the model's default taps.
+            taps: tap expressions or `Tap`s whose results are vectors; if empty, the model's default taps.
             model: the model's name.
-            address: ``host:port`` of the server, or any gRPC target.
-            version: the model's version; without it the newest.
-            tls: as of `Client`.
-            token: as of `Client`.
-            image_shape: of a row of a table: (H, W) or (H, W, C), where one size may be -1, as in `numpy.reshape`.
-            pixel_range: the numbers of a table that are black and white; what lies beyond them is clipped.
+            address: the server's address: ``host:port`` or any gRPC target.
+            version: the model's version; if empty, the newest.
+            tls: as for `Client`.
+            token: as for `Client`.
+            image_shape: the shape of the picture in a row of a table: (H, W) or (H, W, C), where one size may be -1, as
+                in `numpy.reshape`.
+            pixel_range: the values of black and white in a table; values outside the range are clipped.
         """
         self.taps = taps
         self.model = model
@@ -70,11 +71,11 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         self.pixel_range = pixel_range
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002, N803 - scikit-learn's names
-        """Checks the server, the model and the taps on the first image.
+        """Validate the server, the model and the taps on the first image.
 
         Raises:
             ValueError: a result is not a vector, or ``X`` is not images.
-            LayertapError: what the server says.
+            LayertapError: the server's error.
         """
         images = self._images(X, fitting=True)[:1]
         with _at_its_position(*images):
@@ -84,11 +85,12 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return self
 
     def transform(self, X: Any) -> Array:  # noqa: N803 - scikit-learn's name
-        """The features of the images, N×F, float32 (float64 where a layer is); the results lie side by side.
+        """Extract the features of the images, N×F, float32, or float64 if a layer is; results are concatenated.
 
         Raises:
-            ValueError: a result is not a vector, or the images have not as many features as the first one of `fit`.
-            LayertapError: what the server says of an image; a note tells which.
+            ValueError: a result is not a vector, or an image has a different number of features than the first image
+                of `fit`.
+            LayertapError: the server's error for an image; a note names the image.
         """
         check_is_fitted(self)
         rows = [np.concatenate(list(vectors.values())) for vectors in self._vectors(self._images(X, fitting=False))]
@@ -99,11 +101,12 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return np.stack(rows)
 
     def get_feature_names_out(self, input_features: object = None) -> Array:  # noqa: ARG002 - scikit-learn's name
-        """``signature_0``, ``signature_1`` …: the result's name and the number in it."""
+        """Return the names ``signature_0``, ``signature_1`` …: the result's name and the index in it."""
         check_is_fitted(self)
         return self.feature_names_out_
 
     def __sklearn_tags__(self) -> Any:
+        """Return scikit-learn's tags: three-dimensional arrays and strings are accepted."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.string = True
@@ -111,19 +114,20 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return tags
 
     def _images(self, given: Any, *, fitting: bool) -> list[Any]:
+        """Return the single images of ``X``."""
         images = _one_by_one(given)
         if images is not None:
             return images
         table = validate_data(self, given, reset=fitting)
         if self.image_shape is None or self.pixel_range is None:
             raise ValueError(
-                "the rows of a table are pictures once image_shape and pixel_range say how; for scikit-learn's digits "
-                "image_shape=(8, 8), pixel_range=(0, 16)"
+                "expected image_shape and pixel_range, which turn rows of a table into pictures; for scikit-learn's "
+                "digits image_shape=(8, 8), pixel_range=(0, 16)"
             )
         return list(_pictures(table, self.image_shape, self.pixel_range))
 
     def _vectors(self, images: list[Any]) -> Iterator[dict[str, Array]]:
-        """Of each image its results by name, all of them vectors."""
+        """Yield each image's results by name, all of them vectors."""
         with Client(self.address, tls=self.tls, token=self.token) as client:
             for item in client.extract_many(images, model=self.model, taps=self.taps, version=self.version):
                 if item.error is not None:
@@ -140,14 +144,14 @@ def _one_by_one(given: Any) -> list[Any] | None:
     items = list(given) if isinstance(given, list | tuple) else as_array(given, 0)
     if isinstance(items, np.ndarray) and items.ndim == TABLE and items.shape[1] == 1:
         items = items[:, 0]
-    if isinstance(items, np.ndarray) and items.ndim == 0:  # a sparse matrix: scikit-learn says that it is none of ours
+    if isinstance(items, np.ndarray) and items.ndim == 0:  # a sparse matrix: scikit-learn raises its own error
         return None
     return list(items) if len(items) and is_image_like(items[0]) else None
 
 
 @contextlib.contextmanager
 def _at_its_position(image: Any) -> Iterator[None]:
-    """Put an open file back to where it was: ``fit`` reads the image that ``transform`` reads again."""
+    """Restore an open file's position, since ``transform`` reads the image again that ``fit`` reads."""
     can_seek = getattr(image, "seekable", None)
     position = image.tell() if can_seek is not None and can_seek() else None
     yield
@@ -156,22 +160,22 @@ def _at_its_position(image: Any) -> Iterator[None]:
 
 
 def _pictures(table: Array, shape: tuple[int, ...], pixel_range: tuple[float, float]) -> Array:
-    """The rows as 8-bit pictures."""
+    """Convert the rows of a table to 8-bit pictures."""
     low, high = pixel_range
     if not low < high:
-        raise ValueError(f"pixel_range is (black, white) with black below white, not {pixel_range}")
+        raise ValueError(f"expected pixel_range=(black, white) with black below white, got {pixel_range}")
     shares = (np.clip(table.astype(np.float64), low, high) - low) / (high - low)
     try:
         return np.rint(shares * 255).astype(np.uint8).reshape(len(table), *shape)
     except ValueError as error:
-        raise ValueError(f"a row of {table.shape[1]} numbers is no picture of image_shape={shape}") from error
+        raise ValueError(f"a row of {table.shape[1]} numbers does not fit image_shape={shape}") from error
 
 
 def _as_vectors(features: Features) -> dict[str, Array]:
-    """One image's results.
+    """Return one image's results by name.
 
     Raises:
-        ValueError: one is not a vector.
+        ValueError: a result is not a vector.
     """
     for feature in features.maps:
         if feature.array.ndim != TABLE:
@@ -183,4 +187,5 @@ def _as_vectors(features: Features) -> dict[str, Array]:
 
 
 def _as_float(values: Array) -> Array:
+    """Convert values to float32, or to float64 if they are."""
     return values.astype(np.result_type(values.dtype, np.float32))

@@ -1,4 +1,4 @@
-"""A program that uses every public name of the SDK, as a user's would: mypy checks it strictly, and a test runs it."""
+"""Use every public name of the SDK as a user's program would; mypy checks it strictly, and a test runs it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ MODEL = "efficientnet_lite0"
 
 
 def taps() -> list[Tap | str]:
+    """Return taps in every form."""
     head: tuple[Block, ...] = (blocks.gem(3), blocks.l2())
     tap: Tap = parse_tap("stage:4 | gap -> mean")
     expression: str = format_tap(Tap("stage:4", head, name="signature"))
@@ -67,6 +68,7 @@ def taps() -> list[Tap | str]:
 
 
 def extract(client: Client, photo: Path, out: Path) -> Features:
+    """Extract features, and convert, save and load them."""
     features: Features = client.extract([photo, photo.read_bytes()], model=MODEL, taps=taps(), timeout_seconds=60)
     signature: Array = features["signature"]
     as_mapping: Mapping[str, Array] = features
@@ -91,6 +93,7 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
 
 
 def extract_many(client: Client, photo: Path) -> None:
+    """Extract features in bulk; one image has an error."""
     images: list[Path | bytes] = [photo, b"no image"]
     items: list[ExtractedItem] = list(client.extract_many(images, model=MODEL, ordered=False))
     by_id = {item.id: item for item in items}
@@ -101,6 +104,7 @@ def extract_many(client: Client, photo: Path) -> None:
 
 
 def look_before(client: Client, photo: Path) -> None:
+    """Preview a request and inspect a layer."""
     preview: Preview = client.preview(model=MODEL, taps=taps(), image_count=10)
     first: PreviewedFeature = preview.features[0]
     skipped: tuple[SkippedLayer, ...] = preview.skipped
@@ -111,6 +115,7 @@ def look_before(client: Client, photo: Path) -> None:
 
 
 def apply(client: Client) -> None:
+    """Apply a head to an array."""
     maps = np.ones((1, 4, 6, 6), np.float32)
     vector: Array = client.apply_blocks(maps, "relu | gap")
     told: FeatureMap = client.apply_blocks_map(maps, [blocks.max_pool(2)], layout=Layout.NCHW)
@@ -119,6 +124,7 @@ def apply(client: Client) -> None:
 
 
 def list_all(client: Client) -> None:
+    """List models, layers and blocks."""
     models: list[ModelInfo] = client.models()
     model: ModelInfo = client.model(MODEL, version=next(item.version for item in models if item.name == MODEL))
     (image,) = model.inputs
@@ -136,6 +142,7 @@ def list_all(client: Client) -> None:
 
 
 def control(client: Client) -> None:
+    """Load and unload a model, if the operator allows it."""
     try:
         info: ModelInfo = client.load_model(MODEL)
         client.unload_model(info.name)
@@ -145,6 +152,7 @@ def control(client: Client) -> None:
 
 
 def fail(client: Client, photo: Path) -> None:
+    """Handle an error and read its suggestions."""
     try:
         client.extract(photo, model=MODEL, taps="stag:1")
     except errors.UnknownLayerError as error:
@@ -155,12 +163,14 @@ def fail(client: Client, photo: Path) -> None:
 
 
 def estimate(address: str, photo: Path) -> None:
+    """Use the scikit-learn transformer."""
     transformer = LayertapTransformer("embedding", MODEL, address, image_shape=None, pixel_range=None)
     table: Array = transformer.fit([photo]).transform([photo, photo])
     assert table.shape == (2, len(transformer.get_feature_names_out()))
 
 
 async def ask_from_an_event_loop(address: str, photo: Path) -> None:
+    """Call every method of the asyncio client."""
     async with AsyncClient(address, timeout_seconds=30, token="not asked for") as client:
         features: Features = await client.extract(photo, model=MODEL, taps="stage:1 | gap -> mean")
         async for item in client.extract_many([photo], model=MODEL, taps="stage:1 | gap -> mean", progress=True):
@@ -182,13 +192,14 @@ async def ask_from_an_event_loop(address: str, photo: Path) -> None:
         except errors.ControlDisabledError:
             pass
     tls = Tls(roots=b"", server_name="layertap")
-    credentials: grpc.ChannelCredentials = tls.credentials()  # for a channel of one's own
+    credentials: grpc.ChannelCredentials = tls.credentials()  # for a channel opened by the program itself
     without_context = AsyncClient(address, tls=tls)
     assert credentials
     await without_context.close()
 
 
 def draw(client: Client, photo: Path, out: Path) -> None:
+    """Draw every figure."""
     pictures: list[Picture] = collect(client, [photo], model=MODEL, taps=["stage:2"])
     results: tuple[Result, ...] = pictures[0].results
     assert results[0].on_picture(np.ones((56, 56), np.float32), 224, 224).shape == (224, 224)
@@ -205,6 +216,7 @@ def draw(client: Client, photo: Path, out: Path) -> None:
 
 
 def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
+    """Compare images, models and layers."""
     images: list[LayerSimilarity] = compare_images(client, photo, other, model=MODEL, selectors=["stage:1"])
     models: list[LayerSimilarity] = compare_models(client, [photo], models=(MODEL, MODEL), selectors=["stage:1"])
     assert images[0].cosine != models[0].cosine
@@ -215,6 +227,7 @@ def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
 
 
 def main(address: str, photo: Path, drawing: Path) -> None:
+    """Use the whole API with the server at ``address``."""
     warnings.simplefilter("error", PreprocessingAssumedWarning)
     with Client(
         address, timeout_seconds=30, grpc_options=[("grpc.enable_http_proxy", 0)], shared_memory=False

@@ -1,4 +1,4 @@
-"""What a server had to guess is said once."""
+"""Test that the client warns about assumed preprocessing once per model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ LINE = "input: {resize: none}"
 
 
 def test_once_for_each_model() -> None:
+    """Check that there is one warning per model and client."""
     assumptions = Assumptions()
     with pytest.warns(PreprocessingAssumedWarning, match=r"'vit' does not say .*model\.yaml: input: \{resize: none\}$"):
         assumptions.warn("vit", LINE)

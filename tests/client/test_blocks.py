@@ -1,4 +1,4 @@
-"""The catalogue and the binding of parameters."""
+"""Test the catalogue and the validation of parameters."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from layertap.types import Block, Value
 
 
 def test_names_and_aliases_are_unique() -> None:
+    """Check that no name or alias occurs twice."""
     names = [name for spec in blocks.CATALOGUE for name in (spec.name, *spec.aliases)]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("spec", blocks.CATALOGUE, ids=lambda spec: spec.name)
 def test_an_entry_says_what_a_user_needs(spec: BlockSpec) -> None:
+    """Check that each entry has a summary, a formula and described parameters."""
     assert spec.summary
     assert spec.formula
     assert all(parameter.doc for parameter in spec.parameters)
@@ -26,6 +28,7 @@ def test_an_entry_says_what_a_user_needs(spec: BlockSpec) -> None:
 
 
 def test_binding_fills_defaults_and_takes_aliases() -> None:
+    """Check defaults and aliases of bound blocks."""
     bound = blocks.bind(Block("mean_pool", {"kernel": 3}))
     assert bound.name == "average_pool"
     assert dict(bound.values) == {
@@ -39,6 +42,7 @@ def test_binding_fills_defaults_and_takes_aliases() -> None:
 
 
 def test_equal_blocks_bind_to_equal_plans() -> None:
+    """Check that equal blocks are bound to equal values."""
     assert blocks.bind(Block("gem", {"p": 3})) == blocks.bind(Block("gem"))
     assert hash(blocks.bind(Block("gem", {"p": 3}))) == hash(blocks.bind(Block("gem")))
 
@@ -63,6 +67,7 @@ def test_equal_blocks_bind_to_equal_plans() -> None:
     ],
 )
 def test_a_bad_parameter_says_what_it_takes(name: str, parameters: dict[str, Value], words: str) -> None:
+    """Check the error messages of invalid parameters."""
     with pytest.raises(BadParameterError) as caught:
         blocks.bind(Block(name, parameters))
     assert words in caught.value.message
@@ -70,6 +75,7 @@ def test_a_bad_parameter_says_what_it_takes(name: str, parameters: dict[str, Val
 
 
 def test_an_unknown_block_suggests_the_nearest() -> None:
+    """Check the suggestions for an unknown block."""
     with pytest.raises(UnknownBlockError) as caught:
         blocks.bind(Block("sofmax"))
     assert caught.value.suggestions[0] == "softmax"
@@ -89,5 +95,6 @@ def test_an_unknown_block_suggests_the_nearest() -> None:
     ],
 )
 def test_a_block_knows_when_it_looks_across_images(name: str, parameters: dict[str, Value], across: bool) -> None:
+    """Check which parameters make a block look across images."""
     bound = blocks.bind(Block(name, parameters))
     assert blocks.get(name).looks_across_images(bound) is across

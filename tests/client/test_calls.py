@@ -1,4 +1,4 @@
-"""What gRPC says became of a call, as the SDK's errors."""
+"""Test the conversion of gRPC's errors to those of the SDK."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ from layertap._connection import Connection
     ],
 )
 def test_the_error(code: grpc.StatusCode, details: str, expected: type[errors.LayertapError]) -> None:
+    """Check the error class for gRPC's status and details."""
     error = error_of(AioRpcError(code, Metadata(), Metadata(), details))
     assert type(error) is expected
 
 
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
 def test_what_is_no_deadline(seconds: float) -> None:
+    """Check that invalid deadlines are rejected."""
     with pytest.raises(ValueError, match="above 0"):
         Connection(timeout_seconds=seconds)
     with pytest.raises(ValueError, match="above 0"):
@@ -42,6 +44,7 @@ def test_what_is_no_deadline(seconds: float) -> None:
 
 
 def test_a_deadline_without_end() -> None:
+    """Check that very long deadlines mean no deadline."""
     assert Connection(timeout_seconds=float("inf")).timeout(None) is None
     assert Connection().timeout(1e12) is None
     assert Connection(timeout_seconds=5).timeout(None) == 5

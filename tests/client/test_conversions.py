@@ -1,4 +1,4 @@
-"""Features as tensors and tables."""
+"""Test the conversion of features to tensors and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from layertap import FeatureMap, Features
 
 
 def features(paths: tuple[str, ...] = ()) -> Features:
-    """Arrays as they come off the wire: read-only views of bytes."""
+    """Return features whose arrays are read-only views of bytes, like decoded ones."""
     signature = np.frombuffer(np.arange(6, dtype=np.float32).tobytes(), np.float32).reshape(2, 3)
     classes = np.frombuffer(np.arange(4, dtype=np.int8).tobytes(), np.int8).reshape(2, 2)
     maps = (FeatureMap("signature", signature, "a"), FeatureMap("x_1", classes, "b"))
@@ -20,6 +20,7 @@ def features(paths: tuple[str, ...] = ()) -> Features:
 
 
 def test_a_table_has_a_row_an_image() -> None:
+    """Check the rows, columns and dtypes of a table."""
     table = features(("a.jpg", "b.jpg")).to_pandas()
     assert list(table.columns) == ["signature_0", "signature_1", "signature_2", "x_1_0", "x_1_1"]
     assert table.index.name == "path"
@@ -28,23 +29,27 @@ def test_a_table_has_a_row_an_image() -> None:
 
 
 def test_a_table_without_paths_is_numbered() -> None:
+    """Check the index of features without paths."""
     assert features().to_pandas().index.tolist() == [0, 1]
     assert Features(()).to_pandas().empty
 
 
 def test_maps_are_no_table() -> None:
+    """Check that feature maps are rejected."""
     maps = Features((*features().maps, FeatureMap("stage:2", np.zeros((2, 4, 5, 6)), "c")))
     with pytest.raises(ValueError, match=r"'stage:2' has the shape \[2, 4, 5, 6\].*'\| gap' or '\| flatten'"):
         maps.to_pandas()
 
 
 def test_results_of_several_lengths_are_no_table() -> None:
+    """Check that results with different numbers of rows are rejected."""
     uneven = Features((FeatureMap("a", np.zeros((2, 4)), "a"), FeatureMap("b", np.zeros((3, 4)), "b")))
     with pytest.raises(ValueError, match=r"2, 3"):
         uneven.to_pandas()
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the error messages if pandas or PyTorch is missing."""
     original = builtins.__import__
 
     def refuse(name: str, *rest: Any, **options: Any) -> Any:
@@ -60,7 +65,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tensors_are_the_arrays() -> None:
-    """No copy, and no warning of arrays that are read-only: pytest would make it an error."""
+    """Check that nothing is copied and that no warning about read-only arrays is raised (pytest makes it an error)."""
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
     original = features()
     tensors = original.to_torch()
@@ -75,6 +80,7 @@ def test_tensors_are_the_arrays() -> None:
     ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"],
 )
 def test_every_dtype_has_a_tensor(dtype: str) -> None:
+    """Check the conversion of each dtype."""
     pytest.importorskip("torch", reason="PyTorch is in the extra 'reference'")
     array = np.array([[0, 1, 1]], dtype)
     array.flags.writeable = False

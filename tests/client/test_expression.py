@@ -1,4 +1,4 @@
-"""Tap expressions: the grammar, its errors, and the round trip."""
+"""Test tap expressions: the grammar, its errors, and the round trip."""
 
 from __future__ import annotations
 
@@ -37,17 +37,20 @@ taps = st.builds(
 
 @given(taps)
 def test_what_is_printed_parses_to_the_same_tap(tap: Tap) -> None:
+    """Check the round trip from a tap to text and back."""
     assert parse_tap(format_tap(tap)) == tap
 
 
 @given(taps)
 def test_printing_is_stable(tap: Tap) -> None:
+    """Check that formatting a parsed expression again gives the same text."""
     printed = format_tap(tap)
     assert format_tap(parse_tap(printed)) == printed
 
 
 @given(st.text(max_size=40) | st.text("ab|->()[],= \"'1.e-\\", max_size=40))
 def test_any_text_is_a_tap_or_a_located_error(text: str) -> None:
+    """Check that any text is parsed or raises an error with a position."""
     try:
         parse_tap(text)
     except TapSyntaxError as error:
@@ -83,6 +86,7 @@ def test_any_text_is_a_tap_or_a_located_error(text: str) -> None:
     ],
 )  # fmt: skip
 def test_grammar(text: str, tap: Tap) -> None:
+    """Check the taps of valid expressions."""
     assert parse_tap(text) == tap
 
 
@@ -101,8 +105,8 @@ def test_grammar(text: str, tap: Tap) -> None:
         ("a | max_pool(3, kernel=2)", 16, "given twice"),
         ("a | max_pool([3, 4)", 18, "']'"),
         ("a | relu(1)", 9, "takes no parameters"),
-        ('"abc', 0, "no end"),
-        (r'"\x"', 0, "wrong escape"),
+        ('"abc', 0, "no closing quote"),
+        (r'"\x"', 0, "invalid escape"),
         (r'"\ud800"', 0, "surrogate"),
         ("a | gem(1e999)", 8, "too large"),
         ("a | gem(999999999999999999999999)", 8, "too large"),
@@ -111,6 +115,7 @@ def test_grammar(text: str, tap: Tap) -> None:
     ],
 )
 def test_a_syntax_error_says_where_and_what(text: str, position: int, words: str) -> None:
+    """Check the positions and messages of syntax errors."""
     with pytest.raises(TapSyntaxError) as caught:
         parse_tap(text)
     assert caught.value.position == position
@@ -118,12 +123,14 @@ def test_a_syntax_error_says_where_and_what(text: str, position: int, words: str
 
 
 def test_an_expression_has_a_longest_length() -> None:
+    """Check that too long expressions are rejected."""
     parse_tap("a" * LONGEST)
     with pytest.raises(TapSyntaxError, match="at most"):
         parse_tap("a" * (LONGEST + 1))
 
 
 def test_an_unnamed_parameter_of_an_unknown_block_is_an_unknown_block() -> None:
+    """Check the error for an unnamed parameter of an unknown block."""
     with pytest.raises(UnknownBlockError) as caught:
         parse_tap("a | max_pol(3)")
     assert "max_pool" in caught.value.suggestions
@@ -131,11 +138,13 @@ def test_an_unnamed_parameter_of_an_unknown_block_is_an_unknown_block() -> None:
 
 
 def test_a_head_parses_alone() -> None:
+    """Check the parsing of a head without a selector."""
     assert parse_head("relu | gap") == (Block("relu"), Block("gap"))
     with pytest.raises(LayertapError):
         parse_head("relu ->")
 
 
 def test_a_tap_prints_as_its_expression() -> None:
+    """Check the text of a tap."""
     assert format_tap(parse_tap("a|gap")) == "a | gap"
     assert format_tap(Tap("a b", (Block("max_pool", {"stride": 2, "kernel": 3}),))) == '"a b" | max_pool(3, stride=2)'

@@ -1,4 +1,4 @@
-"""The SDK stays light."""
+"""Test that the SDK imports no more than its dependencies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 ALLOWED = {"grpc", "google", "numpy", "layertap", "typing_extensions", "cython_runtime"}
 BY_GRPC_ITSELF = {"grpc_health", "grpc_reflection", "grpc_status", "grpc_tools"}
-"""grpc imports its own companions where they are installed."""
+"""Packages that grpc imports itself if they are installed."""
 
 PROGRAM = """
 import json, sys
@@ -20,6 +20,7 @@ print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
 
 
 def test_nothing_is_imported_beyond_what_it_depends_on() -> None:
+    """Check the packages that importing the SDK and the command line loads."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     before = subprocess.run(
         [sys.executable, "-c", "import json, sys; print(json.dumps(sorted(sys.modules)))"],
@@ -31,7 +32,7 @@ def test_nothing_is_imported_beyond_what_it_depends_on() -> None:
 
 
 def test_commands_that_need_the_server_say_so_in_one_line() -> None:
-    """Also where other packages have brought a part of what it imports."""
+    """Check the message, also if other packages have installed a part of what the server imports."""
     program = "import sys; sys.modules['grpc_health'] = None; from layertap.cli import main; sys.exit(main({words!r}))"
     for words in (["serve"], ["models", "--local"]):
         command = [sys.executable, "-c", program.format(words=words)]

@@ -1,4 +1,4 @@
-"""Upright 8-bit pixels of Pillow images."""
+"""Test the conversion of Pillow images to upright 8-bit pixels."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from layertap.types import Array
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, ...]) -> Image.Image:
-    """A PNG of one row as a program that is not Pillow writes it: any depth, one colour that is transparent."""
+    """Return a PNG of one row with any bit depth and one transparent colour, as programs other than Pillow write it."""
     header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
     hidden = struct.pack(f">{len(transparent)}H", *transparent)
     chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
@@ -27,6 +28,7 @@ def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, 
 
 
 def pixels(image: Image.Image) -> Array:
+    """Return the pixels of an upright image."""
     return np.asarray(upright(image))
 
 
@@ -44,7 +46,7 @@ def pixels(image: Image.Image) -> Array:
     ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "colours", "colours of 16 bits"],
 )
 def test_a_transparent_value_of_any_depth(image: Image.Image, gray: list[int], alpha: list[int]) -> None:
-    """PNG gives it as it is stored; the pixels are scaled to 8 bits."""
+    """Check that the transparent value, which PNG stores unscaled, is scaled to 8 bits like the pixels."""
     assert pixels(image)[0].tolist() == [[value, value, value, seen] for value, seen in zip(gray, alpha, strict=True)]
 
 
@@ -56,12 +58,14 @@ def test_a_transparent_value_of_any_depth(image: Image.Image, gray: list[int], a
     ],
 )
 def test_every_mode_becomes_one_of_three(mode: str, shape: tuple[int, ...]) -> None:
+    """Check the shape of the pixels for each mode of Pillow."""
     array = pixels(Image.new(mode, (3, 2)))
     assert array.shape == shape
     assert array.dtype == np.uint8
 
 
 def test_the_image_itself_is_left_as_it_is() -> None:
+    """Check that the given image is not modified."""
     image = png(4, 0, 2, bytes([0x3F]), (15,))
     upright(image)
     assert image.info["transparency"] == 15
@@ -70,12 +74,14 @@ def test_the_image_itself_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_samples_of_unknown_range(mode: str) -> None:
+    """Check that 32-bit samples are rejected."""
     with pytest.raises(UnknownRangeError, match=f"mode {mode}"):
         upright(Image.new(mode, (3, 2)))
 
 
 @pytest.mark.parametrize("value", [0, 9, "6", None])
 def test_an_orientation_that_is_none(value: object) -> None:
+    """Check that invalid orientations are ignored."""
     image = Image.new("RGB", (3, 2))
     image.getexif()[0x0112] = value
     assert upright(image).size == (3, 2)
@@ -92,5 +98,6 @@ def test_an_orientation_that_is_none(value: object) -> None:
     ],
 )
 def test_what_a_shape_is(shape: tuple[int, ...], picture: bool, batch: bool) -> None:
+    """Check which shapes are pictures and batches."""
     assert is_picture(shape) == picture
     assert is_batch(shape) == batch

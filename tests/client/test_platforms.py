@@ -1,4 +1,4 @@
-"""The client and what ``layertap serve`` imports are there on systems without Linux's modules."""
+"""Test that the client and ``layertap serve`` can be imported without the modules that only Linux has."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ LIBRARIES = [
 
 
 def modules_of(folder: Path) -> list[str]:
+    """Return the names of a package's modules."""
     names = (".".join(path.relative_to(folder.parent).with_suffix("").parts) for path in sorted(folder.rglob("*.py")))
     return [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
 
@@ -56,19 +57,18 @@ def modules_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize("platform", ["win32", "darwin"])
 @pytest.mark.parametrize("package", ["client/layertap", "server/layertap_server"])
 def test_every_module_is_imported(package: str, platform: str) -> None:
+    """Check that each module can be imported on another platform."""
     modules = modules_of(ROOT / package)
     assert len(modules) > 30
     program = PROGRAM.format(libraries=LIBRARIES, platform=platform, modules=modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
     failed = json.loads(done.stdout)
-    optional = {
-        "layertap.feature_dataset",
-        "layertap_server.telemetry.tracing",
-    }  # of libraries that may not be installed
+    optional = {"layertap.feature_dataset", "layertap_server.telemetry.tracing"}  # extras that may be missing
     assert {name: why for name, why in failed.items() if name not in optional or "No module" not in why} == {}
 
 
 def test_without_linux_no_memory_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that shared memory is used on Linux only."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not may_share_with("localhost:8001")

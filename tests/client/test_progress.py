@@ -1,4 +1,4 @@
-"""What a long run tells of itself."""
+"""Test the progress line of long runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from layertap._progress import duration, progress_line, with_progress
 
 
 class Terminal(io.StringIO):
+    """A text stream that is a terminal."""
+
     def isatty(self) -> bool:
+        """Return True."""
         return True
 
 
@@ -28,6 +31,7 @@ class Terminal(io.StringIO):
     ],
 )
 def test_the_line(arguments: tuple[int, int | None, float], line: str) -> None:
+    """Check the progress line."""
     assert progress_line(*arguments) == line
 
 
@@ -35,10 +39,12 @@ def test_the_line(arguments: tuple[int, int | None, float], line: str) -> None:
     ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (150, "2 min"), (3599, "1 h 0 min"), (11100, "3 h 5 min")]
 )
 def test_durations(seconds: float, text: str) -> None:
+    """Check durations as text."""
     assert duration(seconds) == text
 
 
 def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that the line is rewritten on a terminal."""
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(_progress, "REFRESH_SECONDS", 0)
     assert list(with_progress("abc", 13, before=10)) == list("abc")
@@ -50,6 +56,7 @@ def test_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("also_plain", [False, True])
 def test_piped(monkeypatch: pytest.MonkeyPatch, also_plain: bool) -> None:
+    """Check the output if standard error is not a terminal."""
     monkeypatch.setattr(sys, "stderr", pipe := io.StringIO())
     monkeypatch.setattr(_progress, "PLAIN_SECONDS", 0)
     assert list(with_progress("ab", 2, also_plain=also_plain)) == ["a", "b"]
@@ -59,6 +66,7 @@ def test_piped(monkeypatch: pytest.MonkeyPatch, also_plain: bool) -> None:
 
 
 def test_a_line_is_ended_when_the_run_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that an interrupted run ends its line."""
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     values = with_progress("abc", 3)
     next(values)

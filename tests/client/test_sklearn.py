@@ -1,4 +1,4 @@
-"""The scikit-learn transformer on a real server: scikit-learn's own checks, what X may be, pipelines and processes."""
+"""Test the scikit-learn transformer with a server: scikit-learn's own checks, kinds of X, pipelines, processes."""
 
 from __future__ import annotations
 
@@ -33,19 +33,22 @@ from tests.processes import ServerProcess
 PATHS = [str(ROOT / "examples" / "images" / name) for name in ("chelsea.jpg", "coffee.jpg")]
 MODEL = "gabor_energy"
 DOES_NOT_APPLY = {"check_array_api_input": "arrays of a GPU library are not taken: images travel as bytes"}
-"""Every check that scikit-learn leaves out, and why it may; none that it runs is excused."""
+"""Checks that scikit-learn skips, with the reason; none of the checks that it runs may fail."""
 
 
 def transformer(server: ServerProcess, taps: Any = "energy | gap", **options: Any) -> LayertapTransformer:
+    """Return a transformer for the test server."""
     return LayertapTransformer(taps, MODEL, server.address, **options)
 
 
 def digits(count: int) -> tuple[Any, Any]:
+    """Return the first of scikit-learn's digits and their labels."""
     table, labels = load_digits(return_X_y=True)
     return table[:count], labels[:count]
 
 
 def test_scikit_learn_s_own_checks(server: ServerProcess) -> None:
+    """Run scikit-learn's own checks of estimators."""
     estimator = transformer(server, image_shape=(1, -1), pixel_range=(-3, 3))
     results = check_estimator(estimator, on_fail=None, on_skip=None)
     failed = {result["check_name"]: result["exception"] for result in results if result["status"] == "failed"}
@@ -56,6 +59,7 @@ def test_scikit_learn_s_own_checks(server: ServerProcess) -> None:
 
 
 def pixels(path: str) -> Any:
+    """Return the pixels of an image file."""
     with Image.open(path) as picture:
         return np.asarray(picture.convert("RGB").resize((60, 40)))
 
@@ -82,6 +86,7 @@ def pixels(path: str) -> Any:
     ],
 )
 def test_images_of_every_kind(server: ServerProcess, client: Client, images: Any) -> None:
+    """Check each kind of ``X``."""
     features = transformer(server, ["energy | gap", "stage:1 | global_std"]).fit_transform(images)
     one_by_one = list(np.asarray(images).ravel()) if isinstance(images, pd.DataFrame) else list(images)
     if isinstance(one_by_one[0], np.ndarray) and one_by_one[0].ndim == 1:
@@ -93,6 +98,7 @@ def test_images_of_every_kind(server: ServerProcess, client: Client, images: Any
 
 
 def test_a_row_of_a_table_is_a_picture(server: ServerProcess) -> None:
+    """Check that rows of a table become pictures."""
     table, _ = digits(3)
     pictures = np.rint(table.reshape(3, 8, 8) / 16 * 255).astype(np.uint8)
     rows = transformer(server, image_shape=(8, 8), pixel_range=(0, 16)).fit_transform(table)
@@ -100,12 +106,14 @@ def test_a_row_of_a_table_is_a_picture(server: ServerProcess) -> None:
 
 
 def test_what_lies_beyond_the_range_is_clipped(server: ServerProcess) -> None:
+    """Check that values outside ``pixel_range`` are clipped."""
     estimator = transformer(server, image_shape=(2, 2), pixel_range=(0, 1)).fit([[0, 1, 0, 1]])
     inside, beyond = estimator.transform([[0, 1, 0, 1], [-5, 9, 0, 1]])
     assert np.array_equal(inside, beyond)
 
 
 def test_results_lie_side_by_side_under_their_names(server: ServerProcess) -> None:
+    """Check the order and the names of several results."""
     estimator = transformer(server, ["energy | gap -> mean", "energy | global_std -> spread"])
     frame = estimator.set_output(transform="pandas").fit_transform(pd.DataFrame({"path": PATHS}, index=["cat", "cup"]))
     assert list(frame.columns) == [f"{name}_{number}" for name in ("mean", "spread") for number in range(24)]
@@ -114,6 +122,7 @@ def test_results_lie_side_by_side_under_their_names(server: ServerProcess) -> No
 
 
 def test_quantized_vectors_come_as_the_values_they_stand_for(server: ServerProcess) -> None:
+    """Check that quantized results are dequantized."""
     exact = transformer(server).fit_transform(PATHS)
     quantized = transformer(server, "energy | gap | quantize").fit_transform(PATHS)
     assert quantized.dtype.kind == "f"
@@ -125,17 +134,19 @@ def test_quantized_vectors_come_as_the_values_they_stand_for(server: ServerProce
     [
         (PATHS, {"taps": "energy"}, r"'energy' is 24×16×16, not a vector; add '\| gap' or '\| flatten'"),
         (np.zeros((2, 4)), {}, r"image_shape=\(8, 8\), pixel_range=\(0, 16\)"),
-        (np.zeros((2, 4)), {"image_shape": (3, 3), "pixel_range": (0, 1)}, "4 numbers is no picture of image_shape"),
+        (np.zeros((2, 4)), {"image_shape": (3, 3), "pixel_range": (0, 1)}, "4 numbers does not fit image_shape"),
         (np.zeros((2, 4)), {"image_shape": (2, 2), "pixel_range": (1, 1)}, "black below white"),
         ([], {}, "2D array"),
     ],
 )
 def test_what_cannot_be_is_told(server: ServerProcess, images: Any, options: dict[str, Any], message: str) -> None:
+    """Check the error messages of invalid arguments."""
     with pytest.raises(ValueError, match=message):
         transformer(server, **options).fit(images)
 
 
 def test_fit_says_what_the_server_says(server: ServerProcess) -> None:
+    """Check that `fit` raises the server's error."""
     with pytest.raises(errors.UnknownLayerError, match="did you mean energy"):
         transformer(server, "enrgy | gap").fit(PATHS)
     with pytest.raises(errors.UnknownModelError):
@@ -143,6 +154,7 @@ def test_fit_says_what_the_server_says(server: ServerProcess) -> None:
 
 
 def test_transform_says_which_image_is_bad(server: ServerProcess) -> None:
+    """Check that the error of an image names the image."""
     estimator = transformer(server).fit(PATHS)
     with pytest.raises(errors.ImageDecodeError) as caught:
         estimator.transform([*PATHS, b"no picture"])
@@ -150,6 +162,7 @@ def test_transform_says_which_image_is_bad(server: ServerProcess) -> None:
 
 
 def test_images_of_another_size_than_the_first_of_fit(tmp_path: Path) -> None:
+    """Check the error for a different number of features than in `fit`."""
     model_folder(tmp_path, "free", free_size())
     settings = Settings(models=str(tmp_path), device="cpu", port=0, metrics_port=-1)
     with EmbeddedServer(settings) as address:
@@ -159,11 +172,13 @@ def test_images_of_another_size_than_the_first_of_fit(tmp_path: Path) -> None:
 
 
 def test_transform_comes_after_fit(server: ServerProcess) -> None:
+    """Check that `transform` requires `fit`."""
     with pytest.raises(NotFittedError):
         transformer(server).transform(PATHS)
 
 
 def test_copies_do_the_same(server: ServerProcess) -> None:
+    """Check copied and pickled transformers."""
     estimator = transformer(server).fit(PATHS)
     expected = estimator.transform(PATHS)
     assert np.array_equal(pickle.loads(pickle.dumps(estimator)).transform(PATHS), expected)
@@ -172,12 +187,14 @@ def test_copies_do_the_same(server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("backend", ["loky", "threading", "multiprocessing"])
 def test_several_processes_or_threads_use_one(server: ServerProcess, backend: str) -> None:
+    """Check one transformer in several processes or threads."""
     estimator = transformer(server).fit(PATHS)
     parts = joblib.Parallel(n_jobs=2, backend=backend)(joblib.delayed(estimator.transform)([path]) for path in PATHS)
     assert np.array_equal(np.concatenate(parts), estimator.transform(PATHS))
 
 
 def test_a_grid_search_over_taps(server: ServerProcess) -> None:
+    """Check a grid search over taps."""
     table, labels = digits(120)
     features = transformer(server, image_shape=(8, 8), pixel_range=(0, 16))
     search = GridSearchCV(
@@ -193,6 +210,7 @@ def test_a_grid_search_over_taps(server: ServerProcess) -> None:
 
 
 def test_without_scikit_learn_it_names_the_extra() -> None:
+    """Check the error message if scikit-learn is missing."""
     program = "import sys; sys.modules['sklearn'] = None; import layertap.sklearn"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "pip install 'layertap[sklearn]'" in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""The two clients are twins: the same methods with the same parameters, and answers of the same types."""
+"""Test that the two clients have the same methods, with the same parameters and return types."""
 
 from __future__ import annotations
 
@@ -14,18 +14,23 @@ METHODS = sorted(name for name in vars(Client) if not name.startswith("_"))
 
 
 def signature(method: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of a method."""
     return inspect.signature(method)
 
 
 def test_neither_has_a_method_that_the_other_lacks() -> None:
+    """Check that both clients have the same methods."""
     assert sorted(name for name in vars(AsyncClient) if not name.startswith("_")) == METHODS
 
 
 @pytest.mark.parametrize("name", ["__init__", *METHODS])
 def test_parameters_and_answers_are_the_same(name: str) -> None:
+    """Check that a method has the same parameters and return type in both clients."""
     ours, twins = signature(getattr(Client, name)), signature(getattr(AsyncClient, name))
     assert list(ours.parameters) == list(twins.parameters)
     for parameter, twin in zip(ours.parameters.values(), twins.parameters.values(), strict=True):
         assert (parameter.kind, parameter.default) == (twin.kind, twin.default)
-        assert str(parameter.annotation) in str(twin.annotation)  # the twin takes asynchronous images too
+        assert str(parameter.annotation) in str(
+            twin.annotation
+        )  # the asyncio client also accepts asynchronous iterables
     assert str(twins.return_annotation).removeprefix("Async") == str(ours.return_annotation)

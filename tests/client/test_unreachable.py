@@ -1,4 +1,4 @@
-"""gRPC's words for a call without an answer, in the versions that were seen."""
+"""Test the explanation of gRPC's error texts, in the forms of all supported versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HANDSHAKE = f"{FAILING}Tls handshake failed: SSL_ERROR_SSL: "
         ("errors resolving box:1: [address lookup failed]", errors.UnavailableError, "cannot be resolved"),
         (f"{HANDSHAKE}WRONG_VERSION_NUMBER: x", errors.WrongServerError, "does not speak TLS"),
         (f"{HANDSHAKE}CERTIFICATE_VERIFY_FAILED: x", errors.WrongServerError, "--tls-roots"),
-        (f"{REFUSED}Socket closed", errors.UnavailableError, "does it want TLS"),
+        (f"{REFUSED}Socket closed", errors.UnavailableError, "does it require TLS"),
         (
             "last error: UNAVAILABLE: ipv4:1: Failed parsing HTTP/2 (Expected SETTINGS frame)",
             errors.WrongServerError,
@@ -32,6 +32,7 @@ HANDSHAKE = f"{FAILING}Tls handshake failed: SSL_ERROR_SSL: "
     ],
 )
 def test_what_is_known(details: str, expected: type[errors.LayertapError], words: str) -> None:
+    """Check the explanation of each known error text."""
     error = explain("UNAVAILABLE", details, "box:1")
     assert type(error) is expected
     with pytest.raises(expected, match=words):
@@ -39,22 +40,26 @@ def test_what_is_known(details: str, expected: type[errors.LayertapError], words
 
 
 def test_another_service() -> None:
+    """Check the error of a server without Layertap's services."""
     assert type(explain("UNIMPLEMENTED", "Method not found!", "box:1")) is errors.WrongServerError
 
 
 @pytest.mark.parametrize("details", ["Deadline Exceeded", "Stream removed (Deadline Exceeded)"])
 def test_too_late(details: str) -> None:
-    with pytest.raises(errors.DeadlineError, match="no answer from box:1 before the deadline"):
+    """Check the message of an expired deadline."""
+    with pytest.raises(errors.DeadlineError, match="no response from box:1 before the deadline"):
         raise explain("DEADLINE_EXCEEDED", details, "box:1") or AssertionError
 
 
 def test_what_a_server_says_itself_is_left_alone() -> None:
+    """Check that errors raised by a Layertap server are not replaced."""
     assert explain("UNAVAILABLE", "the server is draining", "box:1") is None
     assert explain("DEADLINE_EXCEEDED", "the request waited too long", "box:1") is None
     assert explain("INTERNAL", "incident 7", "box:1") is None
 
 
 def test_the_proxy_that_may_be_to_blame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that the message names a proxy that may have been used."""
     for name in ("grpc_proxy", "https_proxy", "http_proxy"):
         monkeypatch.delenv(name, raising=False)
     assert "proxy" not in str(explain("UNAVAILABLE", f"{REFUSED}x", "example.com:1"))

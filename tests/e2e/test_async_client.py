@@ -34,7 +34,7 @@ def test_each_method_gives_what_its_twin_gives(cat: Array, flags: tuple[str, ...
                 for _ in range(3):  # inline, then as a large response, then in the previous region
                     answer = await client.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE)
                     assert_same(answer, twin.extract([cat, cat[::-1].copy()], model=MODEL, taps=WIDE))
-                assert client._routes._shares_memory == bool(flags)
+                assert client._delivery._shares_memory == bool(flags)
                 assert await client.models() == twin.models()
                 assert await client.model(MODEL) == twin.model(MODEL)
                 assert await client.layers(MODEL, "op:Add") == twin.layers(MODEL, "op:Add")

@@ -51,7 +51,7 @@ def test_a_preview_compiles_nothing(cat: Array) -> None:
     "count", [0, -1, 2**31, 99999999999999999999, 10**6000, 2.5, True, "3"], ids=lambda count: type(count).__name__
 )
 def test_a_number_of_images_that_no_message_holds(client: Client, count: int) -> None:
-    with pytest.raises(errors.InvalidRequestError, match=r"from 1 to 2147483647, not") as caught:
+    with pytest.raises(errors.InvalidRequestError, match=r"from 1 to 2147483647, got") as caught:
         client.preview(model=MODEL, taps="stage:1", image_count=count)
     assert caught.value.metadata["field"] == "image_count"
     assert len(str(caught.value)) < 150
@@ -73,7 +73,7 @@ def test_the_command_line_says_it_in_one_line(server: ServerProcess, count: str)
         [*command, "--server", server.address], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr == f"layertap: image_count is a whole number from 1 to 2147483647, not {count}\n"
+    assert done.stderr == f"layertap: expected image_count as an integer from 1 to 2147483647, got {count}\n"
 
 
 def test_a_wrong_tap_says_which(client: Client) -> None:

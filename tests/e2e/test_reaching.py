@@ -127,7 +127,7 @@ def test_another_grpc_service() -> None:
     with other_service() as address:
         error = error_at(address)
     assert type(error) is errors.WrongServerError
-    assert f"what answers at {address} is no Layertap server" in str(error)
+    assert f"the server at {address} is no Layertap server" in str(error)
 
 
 def test_a_port_that_says_nothing() -> None:
@@ -149,7 +149,7 @@ def test_tls_that_does_not_fit(server: ServerProcess) -> None:
     roots = Tls(roots=authority.cert_pem.bytes())
     assert "does not speak TLS" in str(error_at(server.address, tls=True))
     with other_service(tls=authority.issue_cert("elsewhere.example")) as address:
-        assert "does it want TLS" in str(error_at(address))
+        assert "does it require TLS" in str(error_at(address))
         assert "--tls-roots" in str(error_at(f"https://{address}"))
         assert "for another name" in str(error_at(address, tls=roots))
         named = Tls(roots=authority.cert_pem.bytes(), server_name="elsewhere.example")

@@ -55,7 +55,7 @@ def test_inline_chunked_and_shared_are_the_same_bits(sharing: ServerProcess, cat
         chunked = plain.extract(images, model=MODEL, taps=TAPS)
         shared.extract(images, model=MODEL, taps=TAPS)
         in_memory = shared.extract(images, model=MODEL, taps=TAPS)
-        assert shared._routes._shares_memory
+        assert shared._delivery._shares_memory
         for other in (chunked, in_memory):
             assert_same(dict(other), dict(inline))
             assert [m.layer for m in other.maps] == [m.layer for m in inline.maps]
@@ -78,7 +78,7 @@ def test_shared_arrays_stay_what_they_are(sharing: ServerProcess, cat: Array) ->
 def test_a_server_that_does_not_share_is_asked_once(server: ServerProcess, cat: Array) -> None:
     with Client(server.address) as client:
         first, second = (client.extract(cat, model=MODEL, taps=TAPS) for _ in range(2))
-        assert not client._routes._shares_memory
+        assert not client._delivery._shares_memory
         assert_same(dict(second), dict(first))
 
 

@@ -1,4 +1,4 @@
-"""The whole catalogue, and finding one's way in it."""
+"""The whole catalogue, and functions to look up its entries."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ CATALOGUE: tuple[BlockSpec, ...] = (
     *convolution.BLOCKS,
     *shape.BLOCKS,
 )
+"""All blocks, grouped by kind."""
 
 _BY_NAME = {name: spec for spec in CATALOGUE for name in (spec.name, *spec.aliases)}
+"""Entries by name and alias."""
 
 _INITIAL_WEIGHTS = {spec.name: spec for spec in convolution.INITIAL_WEIGHTS}
+"""Initial weights by name."""
 
 
 def find(name: str) -> BlockSpec | None:
-    """The entry of this name or alias."""
+    """Return the entry with this name or alias, or None."""
     return _BY_NAME.get(name)
 
 
 def get(name: str) -> BlockSpec:
-    """The entry of this name or alias.
+    """Return the entry with this name or alias.
 
     Raises:
-        UnknownBlockError: there is none; the nearest names are its suggestions.
+        UnknownBlockError: there is none; its suggestions are similar names.
     """
     spec = find(name)
     if spec is None:
@@ -41,20 +44,20 @@ def get(name: str) -> BlockSpec:
 
 
 def bind(block: Block) -> BoundBlock:
-    """The block under its own name with every parameter checked and present.
+    """Return a block under its canonical name, with all its parameters validated.
 
     Raises:
-        UnknownBlockError: no such block.
-        BadParameterError: a parameter that it does not have, lacks, or cannot take.
+        UnknownBlockError: the block is not in the catalogue.
+        BadParameterError: a parameter is unknown, missing, or has an invalid value.
     """
     return get(block.name).bind(block)
 
 
 def get_initial_weights(name: str) -> BlockSpec:
-    """The entry of initial weights such as ``gabor``.
+    """Return the entry of initial weights such as ``gabor``.
 
     Raises:
-        UnknownBlockError: there are none of this name.
+        UnknownBlockError: there are no initial weights of this name.
     """
     spec = _INITIAL_WEIGHTS.get(name)
     if spec is None:

@@ -112,7 +112,7 @@ __all__ = [
 
 
 def identity() -> Block:
-    """Leaves the values as they are.
+    """Leave the values unchanged.
 
     ``x``
     """
@@ -120,7 +120,7 @@ def identity() -> Block:
 
 
 def sigmoid() -> Block:
-    """Squeezes every value into (0, 1): a probability, a gate. Large values of either sign all look alike.
+    """Map every value into (0, 1), as for a probability or a gate. Large values of either sign become nearly equal.
 
     ``1 / (1 + exp(-x))``
     """
@@ -128,31 +128,31 @@ def sigmoid() -> Block:
 
 
 def hard_sigmoid(alpha: float = 0.16666666666666666, *, beta: float = 0.5) -> Block:
-    """The sigmoid as three straight lines: cheaper, and exactly 0 and 1 at its ends.
+    """Approximate the sigmoid by three straight lines: cheaper, and exactly 0 and 1 at its ends.
 
     ``clip(alpha·x + beta, 0, 1)``
 
     Args:
-        alpha: the slope in the middle (number).
-        beta: the value at 0 (number).
+        alpha: slope between the bounds (number).
+        beta: value at 0 (number).
     """
     return make("hard_sigmoid", alpha=alpha, beta=beta)
 
 
 def hard_logistic(alpha: float = 0.25, *, beta: float = 0.5) -> Block:
-    """The hard sigmoid with the logistic function's own slope at 0.
+    """Approximate the sigmoid by three straight lines with the sigmoid's own slope at 0.
 
     ``clip(alpha·x + beta, 0, 1)``
 
     Args:
-        alpha: the slope in the middle (number).
-        beta: the value at 0 (number).
+        alpha: slope between the bounds (number).
+        beta: value at 0 (number).
     """
     return make("hard_logistic", alpha=alpha, beta=beta)
 
 
 def tanh() -> Block:
-    """Squeezes every value into (-1, 1) around zero.
+    """Map every value into (-1, 1), symmetrically around zero.
 
     ``tanh x``
     """
@@ -160,19 +160,19 @@ def tanh() -> Block:
 
 
 def hard_tanh(low: float = -1.0, *, high: float = 1.0) -> Block:
-    """Cuts off below and above; between them nothing changes.
+    """Clip the values to [low, high], by default to [-1, 1].
 
     ``clip(x, low, high)``
 
     Args:
-        low: the smallest value (number).
-        high: the largest value (number).
+        low: lower bound (number).
+        high: upper bound (number).
     """
     return make("hard_tanh", low=low, high=high)
 
 
 def relu() -> Block:
-    """Rectified linear unit: keeps what is positive, silences the rest. A unit that is never positive is dead.
+    """Keep positive values and set the others to 0 (rectified linear unit). A unit that is never positive is dead.
 
     ``max(x, 0)``
 
@@ -182,7 +182,7 @@ def relu() -> Block:
 
 
 def relu6() -> Block:
-    """The rectifier with a ceiling, which keeps quantized networks in range.
+    """Clip the values to [0, 6]; the upper bound keeps the values of quantized networks in range.
 
     ``clip(x, 0, 6)``
 
@@ -192,63 +192,63 @@ def relu6() -> Block:
 
 
 def clip(low: float, high: float) -> Block:
-    """Cuts off below and above at bounds of your own.
+    """Clip the values to bounds of your own.
 
     ``clip(x, low, high)``
 
     Args:
-        low: the smallest value (number).
-        high: the largest value (number).
+        low: lower bound (number).
+        high: upper bound (number).
     """
     return make("clip", low=low, high=high)
 
 
 def thresholded_relu(threshold: float = 1.0) -> Block:
-    """Keeps what is over a threshold as it is and silences the rest: the value jumps there.
+    """Keep values above a threshold and set the others to 0; the result jumps at the threshold.
 
     ``x if x > threshold else 0``
 
     Source: Konda et al. 2014.
 
     Args:
-        threshold: what is not larger becomes 0 (number, at least 0).
+        threshold: values up to this become 0 (number, at least 0).
     """
     return make("thresholded_relu", threshold=threshold)
 
 
 def half_wave(threshold: float = 0.0) -> Block:
-    """Half-wave rectification: what is over the threshold, measured from it.
+    """Subtract a threshold and set negative results to 0 (half-wave rectification).
 
     ``max(x - threshold, 0)``
 
     Args:
-        threshold: where the response begins (number).
+        threshold: the threshold (number).
     """
     return make("half_wave", threshold=threshold)
 
 
 def leaky_relu(slope: float = 0.01) -> Block:
-    """The rectifier that lets a little of the negative side through, so that no unit dies.
+    """Keep positive values and multiply negative ones by a small slope, so that no unit dies.
 
     ``x if x >= 0 else slope·x``
 
     Source: Maas et al. 2013.
 
     Args:
-        slope: of the negative side (number).
+        slope: slope for negative values (number).
     """
     return make("leaky_relu", slope=slope)
 
 
 def prelu(slope: float | Sequence[float]) -> Block:
-    """The leaky rectifier with a slope of its own for every channel.
+    """Apply leaky_relu with one slope per channel.
 
     ``x if x >= 0 else slope[c]·x``
 
     Source: He et al. 2015.
 
     Args:
-        slope: of the negative side (number, or one a channel).
+        slope: slope for negative values (number, or one per channel).
     """
     return make("prelu", slope=slope)
 
@@ -261,37 +261,37 @@ def rrelu(
     seed: int = 0,
     form: Literal["factor", "divisor"] = "factor",
 ) -> Block:
-    """The leaky rectifier with a random slope; its expectation where nothing is to be random.
+    """Apply leaky_relu with a random slope per element, or with the expected slope.
 
     ``x if x >= 0 else a·x, a ~ U(lower, upper); form=divisor: x / a``
 
     Source: Xu et al. 2015.
 
     Args:
-        lower: smallest slope, or divisor; by default 1/8, for divisors 3 (number).
-        upper: largest slope, or divisor; by default 1/3, for divisors 8 (number).
-        mode: the mean slope, or one drawn for every element (one of expectation, sample).
-        seed: of the sample (integer, at least 0, at most 2.14748e+09).
-        form: multiply by a, or divide (one of factor, divisor).
+        lower: smallest slope or divisor; default 1/8 for slopes, 3 for divisors (number).
+        upper: largest slope or divisor; default 1/3 for slopes, 8 for divisors (number).
+        mode: use the mean slope, or draw one for every element (one of expectation, sample).
+        seed: seed of the random numbers (integer, at least 0, at most 2.14748e+09).
+        form: multiply by a or divide (one of factor, divisor).
     """
     return make("rrelu", lower=lower, upper=upper, mode=mode, seed=seed, form=form)
 
 
 def elu(alpha: float = 1.0) -> Block:
-    """Smooth on the negative side, down to -alpha: means near zero, and no dead units.
+    """Keep positive values and let negative ones approach -alpha smoothly: means near zero, no dead units.
 
     ``x if x >= 0 else alpha·(exp(x) - 1)``
 
     Source: Clevert et al. 2015.
 
     Args:
-        alpha: how far down it goes (number).
+        alpha: negative of the lower bound (number).
     """
     return make("elu", alpha=alpha)
 
 
 def selu() -> Block:
-    """The elu with the two constants that keep mean 0 and variance 1 through many layers.
+    """Apply elu with the two constants that preserve mean 0 and variance 1 over many layers.
 
     ``1.0507·(x if x >= 0 else 1.67326·(exp(x) - 1))``
 
@@ -301,14 +301,14 @@ def selu() -> Block:
 
 
 def celu(alpha: float = 1.0) -> Block:
-    """The elu whose slope is continuous for every alpha.
+    """Apply elu with a slope that is continuous for every alpha.
 
     ``x if x >= 0 else alpha·(exp(x / alpha) - 1)``
 
     Source: Barron 2017.
 
     Args:
-        alpha: how far down it goes (number, at least 0.001).
+        alpha: negative of the lower bound (number, at least 0.001).
     """
     return make("celu", alpha=alpha)
 
@@ -319,23 +319,23 @@ def srelu(
     t_left: float | Sequence[float],
     a_left: float | Sequence[float],
 ) -> Block:
-    """Three straight lines with knees and slopes for every channel.
+    """Apply three straight lines with knees and slopes per channel.
 
     ``t_right + a_right·(x - t_right) above t_right, t_left + a_left·(x - t_left) below t_left, else x``
 
     Source: Jin et al. 2016.
 
     Args:
-        t_right: the right knee (number, or one a channel).
-        a_right: the slope above it (number, or one a channel).
-        t_left: the left knee (number, or one a channel).
-        a_left: the slope below it (number, or one a channel).
+        t_right: position of the right knee (number, or one per channel).
+        a_right: slope above the right knee (number, or one per channel).
+        t_left: position of the left knee (number, or one per channel).
+        a_left: slope below the left knee (number, or one per channel).
     """
     return make("srelu", t_right=t_right, a_right=a_right, t_left=t_left, a_left=a_left)
 
 
 def crelu() -> Block:
-    """Both signs, each rectified: nothing is lost, and the channels double.
+    """Rectify the values and the negated values and concatenate both: nothing is lost, the channels double.
 
     ``concat(max(x, 0), max(-x, 0)) along the channels``
 
@@ -347,20 +347,20 @@ def crelu() -> Block:
 
 
 def two_path(threshold: float = 0.0) -> Block:
-    """ON and OFF paths: what is over the threshold in either sign.
+    """Rectify the values and the negated values above a threshold and concatenate both (ON and OFF paths).
 
     ``concat(max(x - threshold, 0), max(-x - threshold, 0)) along the channels``
 
     Shape: N×C×… to N×2C×….
 
     Args:
-        threshold: where the response begins (number, at least 0).
+        threshold: the threshold (number, at least 0).
     """
     return make("two_path", threshold=threshold)
 
 
 def half_square() -> Block:
-    """Half-squaring: the response of a simple cell.
+    """Square positive values and set the others to 0 (half-squaring): a model of simple cells.
 
     ``max(x, 0)²``
 
@@ -370,7 +370,7 @@ def half_square() -> Block:
 
 
 def two_path_square() -> Block:
-    """Half-squaring of both signs; their sum is the energy.
+    """Apply half_square to the values and to the negated values and concatenate both; their sum is the energy.
 
     ``concat(max(x, 0)², max(-x, 0)²) along the channels``
 
@@ -380,7 +380,7 @@ def two_path_square() -> Block:
 
 
 def abs() -> Block:
-    """Absolute value rectification: how much, whatever the sign.
+    """Take the absolute value of every element.
 
     ``|x|``
 
@@ -390,7 +390,7 @@ def abs() -> Block:
 
 
 def square() -> Block:
-    """The energy of a response.
+    """Square every value (energy).
 
     ``x²``
     """
@@ -398,7 +398,7 @@ def square() -> Block:
 
 
 def modulus(groups_of: int = 2) -> Block:
-    """The norm of groups of channels: of quadrature pairs the energy, blind to phase.
+    """Take the Euclidean norm of groups of channels; for quadrature pairs, the local energy independent of phase.
 
     ``sqrt(sum x² over groups of channels)``
 
@@ -407,26 +407,26 @@ def modulus(groups_of: int = 2) -> Block:
     Source: Adelson & Bergen 1985.
 
     Args:
-        groups_of: neighbouring channels that make one (integer, at least 1, at most 4096).
+        groups_of: number of neighbouring channels per group (integer, at least 1, at most 4096).
     """
     return make("modulus", groups_of=groups_of)
 
 
 def softplus(beta: float = 1.0) -> Block:
-    """The rectifier without its corner.
+    """Apply a smooth version of relu.
 
     ``ln(1 + exp(beta·x)) / beta``
 
     Source: Dugas et al. 2001.
 
     Args:
-        beta: how sharp the corner is (number, at least 0.001).
+        beta: sharpness of the bend at 0 (number, at least 0.001).
     """
     return make("softplus", beta=beta)
 
 
 def softsign() -> Block:
-    """Like tanh, with ends that are reached much more slowly.
+    """Map every value into (-1, 1) like tanh, but approach the bounds much more slowly.
 
     ``x / (1 + |x|)``
     """
@@ -434,29 +434,29 @@ def softsign() -> Block:
 
 
 def softshrink(lambd: float = 0.5) -> Block:
-    """Pulls every value towards zero by a fixed step: small ones vanish.
+    """Move every value towards zero by lambd; smaller ones become 0 (soft thresholding).
 
     ``x - lambd above lambd, x + lambd below -lambd, else 0``
 
     Args:
-        lambd: the step (number, at least 0).
+        lambd: distance that values move towards 0 (number, at least 0).
     """
     return make("softshrink", lambd=lambd)
 
 
 def hardshrink(lambd: float = 0.5) -> Block:
-    """Small values become zero, the others stay.
+    """Set small values to 0 and keep the others (hard thresholding).
 
     ``x where |x| > lambd, else 0``
 
     Args:
-        lambd: what is not larger becomes 0 (number, at least 0).
+        lambd: absolute values up to this become 0 (number, at least 0).
     """
     return make("hardshrink", lambd=lambd)
 
 
 def tanhshrink() -> Block:
-    """What tanh takes away: flat at zero, a line far out.
+    """Subtract tanh from every value: nearly 0 around zero, nearly linear for large values.
 
     ``x - tanh x``
     """
@@ -464,7 +464,7 @@ def tanhshrink() -> Block:
 
 
 def log_sigmoid() -> Block:
-    """The logarithm of the sigmoid, computed without overflow.
+    """Take the logarithm of the sigmoid, computed without overflow.
 
     ``-ln(1 + exp(-x))``
     """
@@ -472,7 +472,7 @@ def log_sigmoid() -> Block:
 
 
 def erf() -> Block:
-    """The error function: like tanh, reaching its ends fastest.
+    """Apply the error function: like tanh, but it approaches the bounds faster.
 
     ``erf x``
     """
@@ -480,53 +480,53 @@ def erf() -> Block:
 
 
 def softmax(axis: int = 1) -> Block:
-    """Turns the values along an axis into probabilities.
+    """Convert the values along an axis to probabilities.
 
     ``exp(x - max x) / sum exp(x - max x)``
 
     Args:
-        axis: 1 is the channels (integer, at least -8, at most 7).
+        axis: the axis; 1 is the channels (integer, at least -8, at most 7).
     """
     return make("softmax", axis=axis)
 
 
 def log_softmax(axis: int = 1) -> Block:
-    """The logarithm of softmax, computed without overflow.
+    """Take the logarithm of softmax, computed without overflow.
 
     ``x - max x - ln sum exp(x - max x)``
 
     Args:
-        axis: 1 is the channels (integer, at least -8, at most 7).
+        axis: the axis; 1 is the channels (integer, at least -8, at most 7).
     """
     return make("log_softmax", axis=axis)
 
 
 def softmin(axis: int = 1) -> Block:
-    """Softmax of the negated values: the smallest gets the most.
+    """Apply softmax to the negated values: the smallest value gets the largest probability.
 
     ``softmax(-x)``
 
     Args:
-        axis: 1 is the channels (integer, at least -8, at most 7).
+        axis: the axis; 1 is the channels (integer, at least -8, at most 7).
     """
     return make("softmin", axis=axis)
 
 
 def swish(beta: float = 1.0) -> Block:
-    """The value times its own gate.
+    """Multiply every value by its own sigmoid.
 
     ``x·sigmoid(beta·x)``
 
     Source: Ramachandran et al. 2017.
 
     Args:
-        beta: how sharp the gate is (number).
+        beta: factor of x in the sigmoid (number).
     """
     return make("swish", beta=beta)
 
 
 def hard_swish() -> Block:
-    """Swish with the hard sigmoid as its gate.
+    """Multiply every value by its own hard sigmoid.
 
     ``x·clip(x / 6 + 1/2, 0, 1)``
 
@@ -536,7 +536,7 @@ def hard_swish() -> Block:
 
 
 def mish() -> Block:
-    """Swish's smoother sibling.
+    """Multiply every value by the tanh of its softplus: a smoother swish.
 
     ``x·tanh(ln(1 + exp(x)))``
 
@@ -546,20 +546,20 @@ def mish() -> Block:
 
 
 def gelu(approximate: Literal["none", "tanh"] = "none") -> Block:
-    """The value times the probability that a normal variable is below it: the activation of transformers.
+    """Multiply every value by the normal distribution function at that value: the activation of transformers.
 
     ``x·Φ(x); tanh: x/2·(1 + tanh(sqrt(2/π)·(x + 0.044715·x³)))``
 
     Source: Hendrycks & Gimpel 2016.
 
     Args:
-        approximate: tanh: the cheaper formula (one of none, tanh).
+        approximate: tanh selects the cheaper formula (one of none, tanh).
     """
     return make("gelu", approximate=approximate)
 
 
 def quick_gelu() -> Block:
-    """Gelu by way of a sigmoid, as CLIP's networks have it.
+    """Approximate gelu by a sigmoid, as in the networks of CLIP.
 
     ``x·sigmoid(1.702·x)``
     """
@@ -567,7 +567,7 @@ def quick_gelu() -> Block:
 
 
 def maxout(pieces: int) -> Block:
-    """The largest of neighbouring channels.
+    """Take the maximum of each group of neighbouring channels.
 
     ``max over each group of channels``
 
@@ -576,13 +576,13 @@ def maxout(pieces: int) -> Block:
     Source: Goodfellow et al. 2013.
 
     Args:
-        pieces: neighbouring channels that make one (integer, at least 1, at most 4096).
+        pieces: number of neighbouring channels per group (integer, at least 1, at most 4096).
     """
     return make("maxout", pieces=pieces)
 
 
 def glu() -> Block:
-    """One half of the channels gates the other.
+    """Multiply the first half of the channels by the sigmoid of the second half (gated linear unit).
 
     ``a·sigmoid(b), a and b the halves of the channels``
 
@@ -594,7 +594,7 @@ def glu() -> Block:
 
 
 def simam(e_lambda: float = 0.0001) -> Block:
-    """Attention without parameters: a value that differs from its map's mean counts for more.
+    """Weight each value by how much it differs from its map's mean: attention without learned parameters.
 
     ``x·sigmoid((x - mean)² / (4·(variance + e_lambda)) + 1/2), over H×W, variance with n - 1``
 
@@ -614,19 +614,19 @@ def max_pool(
     padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
     ceil: bool = False,
 ) -> Block:
-    """The strongest response of each window: small shifts do not matter.
+    """Take the maximum of each window: the result tolerates small shifts.
 
     ``max x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
+        ceil: keep a last window that exceeds the map (true or false).
     """
     return make("max_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil)
 
@@ -639,19 +639,19 @@ def min_pool(
     padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
     ceil: bool = False,
 ) -> Block:
-    """The weakest response of each window.
+    """Take the minimum of each window.
 
     ``min x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
+        ceil: keep a last window that exceeds the map (true or false).
     """
     return make("min_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil)
 
@@ -665,19 +665,19 @@ def average_pool(
     ceil: bool = False,
     count_include_pad: bool = False,
 ) -> Block:
-    """The mean of each window: smooth, and every value counts.
+    """Average each window: smooth, and every value contributes.
 
     ``mean x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
+        ceil: keep a last window that exceeds the map (true or false).
         count_include_pad: count padding as zeros (true or false).
     """
     return make(
@@ -699,19 +699,19 @@ def sum_pool(
     padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
     ceil: bool = False,
 ) -> Block:
-    """The sum of each window.
+    """Sum each window.
 
     ``sum x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
+        ceil: keep a last window that exceeds the map (true or false).
     """
     return make("sum_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil)
 
@@ -725,22 +725,22 @@ def lp_pool(
     ceil: bool = False,
     p: float = 2.0,
 ) -> Block:
-    """Between the sum (p = 1) and the maximum (p large) of the absolute values; p = 2 is the energy.
+    """Take the p-norm of each window: from the sum of absolute values (p = 1) to nearly their maximum (large p).
 
     ``(sum |x|^p)^(1/p)``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Source: Sermanet et al. 2012.
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
-        p: the power (number, at least 0.01, at most 10).
+        ceil: keep a last window that exceeds the map (true or false).
+        p: exponent (number, at least 0.01, at most 10).
     """
     return make("lp_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil, p=p)
 
@@ -755,23 +755,23 @@ def stochastic_pool(
     mode: Literal["expectation", "sample"] = "expectation",
     seed: int = 0,
 ) -> Block:
-    """A value of each window, drawn in proportion to its size, or the expected value. Negative values count as 0.
+    """Draw one value per window in proportion to its size, or take the expectation. Negative values count as 0.
 
     ``drawn with probability x / sum x; expectation: sum x² / sum x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Source: Zeiler & Fergus 2013.
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
-        mode: the expected value, or one drawn for every window (one of expectation, sample).
-        seed: of the sample (integer, at least 0, at most 2.14748e+09).
+        ceil: keep a last window that exceeds the map (true or false).
+        mode: take the expected value, or draw one for every window (one of expectation, sample).
+        seed: seed of the random numbers (integer, at least 0, at most 2.14748e+09).
     """
     return make(
         "stochastic_pool",
@@ -794,22 +794,22 @@ def mixed_pool(
     ceil: bool = False,
     max_weight: float = 0.5,
 ) -> Block:
-    """Part maximum, part average.
+    """Combine the maximum and the mean of each window.
 
     ``max_weight·max x + (1 - max_weight)·mean x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Source: Lee et al. 2016.
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
-        max_weight: the maximum's share (number, at least 0, at most 1).
+        ceil: keep a last window that exceeds the map (true or false).
+        max_weight: weight of the maximum (number, at least 0, at most 1).
     """
     return make(
         "mixed_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil, max_weight=max_weight
@@ -825,33 +825,34 @@ def sort_pool(
     padding: Literal["valid", "same", "same_lower"] | int | Sequence[int] = "valid",
     ceil: bool = False,
 ) -> Block:
-    """A weighted sum of the window's values in order of size: one rule from maximum to average to minimum. Where a
-    window holds fewer values than scores, the scores of the largest ranks are left out.
+    """Sum each window's values weighted by rank; includes maximum, mean and minimum as special cases. If a window at the
+    border has fewer values than scores, the scores of the last ranks are dropped.
 
     ``sum w_r·x_(r), x sorted from largest to smallest, w = softmax(scores)``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Source: Kumar 2018.
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
-        stride: step of the window; without it the kernel (integer or [h, w], at least 1, at most 1024).
-        dilation: distance of the elements (integer or [h, w], at least 1, at most 1024).
-        padding: same puts an extra row at the end, same_lower at the start; padding never wins a maximum (valid |
+        stride: step of the window; by default the kernel size (integer or [h, w], at least 1, at most 1024).
+        dilation: distance between the elements of a window (integer or [h, w], at least 1, at most 1024).
+        padding: same adds an extra row at the end, same_lower at the start; padding is never the maximum (valid |
             same | same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        ceil: keep a last window that reaches over the edge (true or false).
-        scores: one an element of the kernel (list of numbers).
+        ceil: keep a last window that exceeds the map (true or false).
+        scores: one score per element of the window (list of numbers).
     """
     return make("sort_pool", kernel=kernel, stride=stride, dilation=dilation, padding=padding, ceil=ceil, scores=scores)
 
 
 def max_unpool() -> Block:
-    """Puts each value back where the last max_pool found it, zeros elsewhere; several undo theirs in turn.
+    """Put each value back where the last max_pool found it, with zeros elsewhere. Several max_unpools undo several
+    max_pools, the last one first.
 
     ``y[argmax of the window] = x``
 
-    Shape: the shape that the max_pool found.
+    Shape: the input shape of the max_pool.
 
     Source: Zeiler & Fergus 2014.
     """
@@ -859,33 +860,33 @@ def max_unpool() -> Block:
 
 
 def adaptive_average_pool(output: int | Sequence[int]) -> Block:
-    """Averages over as many windows as the answer has places, whatever the map's size.
+    """Average over windows that divide a map of any size into an output of the given size.
 
     ``mean x over rows floor(i·H/h) to ceil((i+1)·H/h), columns alike``
 
     Shape: N×C×H×W to N×C×h×w.
 
     Args:
-        output: size of the answer (integer or [h, w], at least 1, at most 256).
+        output: size of the output (integer or [h, w], at least 1, at most 256).
     """
     return make("adaptive_average_pool", output=output)
 
 
 def adaptive_max_pool(output: int | Sequence[int]) -> Block:
-    """Maxima over as many windows as the answer has places, whatever the map's size.
+    """Take maxima over windows that divide a map of any size into an output of the given size.
 
     ``max x over rows floor(i·H/h) to ceil((i+1)·H/h), columns alike``
 
     Shape: N×C×H×W to N×C×h×w.
 
     Args:
-        output: size of the answer (integer or [h, w], at least 1, at most 256).
+        output: size of the output (integer or [h, w], at least 1, at most 256).
     """
     return make("adaptive_max_pool", output=output)
 
 
 def spatial_pyramid(levels: int | Sequence[int] = (1, 2, 4), *, op: Literal["max", "average"] = "max") -> Block:
-    """A vector of one length for maps of any size: adaptive pools from coarse to fine, joined.
+    """Concatenate adaptive pools from coarse to fine: a vector of fixed length for maps of any size.
 
     ``concat over the levels l of flatten(adaptive_pool([l, l]))``
 
@@ -894,14 +895,14 @@ def spatial_pyramid(levels: int | Sequence[int] = (1, 2, 4), *, op: Literal["max
     Source: He et al. 2014.
 
     Args:
-        levels: places a side (list of integers, at least 1, at most 64).
-        op: what each window gives (one of max, average).
+        levels: windows per axis at each level (list of integers, at least 1, at most 64).
+        op: reduction of each window (one of max, average).
     """
     return make("spatial_pyramid", levels=levels, op=op)
 
 
 def gap() -> Block:
-    """Global average pooling: how much of a feature there is, wherever it is. The texture of an image.
+    """Average each map (global average pooling): how strong a feature is, regardless of position; texture.
 
     ``mean x over H×W``
 
@@ -913,7 +914,7 @@ def gap() -> Block:
 
 
 def gmp() -> Block:
-    """Global max pooling: the strongest response, wherever it is, whatever the background.
+    """Take the maximum of each map (global max pooling), regardless of position and background.
 
     ``max x``
 
@@ -923,7 +924,7 @@ def gmp() -> Block:
 
 
 def global_min() -> Block:
-    """The weakest response of a map.
+    """Take the minimum of each map.
 
     ``min x``
 
@@ -933,7 +934,7 @@ def global_min() -> Block:
 
 
 def global_sum() -> Block:
-    """The sum of a map.
+    """Sum each map.
 
     ``sum x``
 
@@ -943,33 +944,33 @@ def global_sum() -> Block:
 
 
 def global_std(ddof: int = 0) -> Block:
-    """How much a feature varies over the image.
+    """Take the standard deviation of each map: how much a feature varies over the image.
 
     ``sqrt(mean (x - mean x)²)``
 
     Shape: N×C×H×W or N×T×C to N×C.
 
     Args:
-        ddof: 1: divide by n - 1 (integer, at least 0, at most 1).
+        ddof: 1 divides the variance by n - 1 instead of n (integer, at least 0, at most 1).
     """
     return make("global_std", ddof=ddof)
 
 
 def global_lp(p: float = 2.0) -> Block:
-    """The p-norm of a map.
+    """Take the p-norm of each map.
 
     ``(sum |x|^p)^(1/p)``
 
     Shape: N×C×H×W or N×T×C to N×C.
 
     Args:
-        p: the power (number, at least 0.01, at most 100).
+        p: exponent (number, at least 0.01, at most 100).
     """
     return make("global_lp", p=p)
 
 
 def gem(p: float = 3.0, *, eps: float = 1e-06) -> Block:
-    """Generalized mean: between the average (p = 1) and the maximum (p large); for image retrieval.
+    """Take the generalized mean of each map: from mean (p = 1) to nearly maximum (large p); for image retrieval.
 
     ``(mean max(x, eps)^p over H×W)^(1/p)``
 
@@ -978,14 +979,14 @@ def gem(p: float = 3.0, *, eps: float = 1e-06) -> Block:
     Source: Radenović et al. 2018.
 
     Args:
-        p: the power (number, at least 0.01, at most 100).
-        eps: what smaller values count as (number, at least 1e-30).
+        p: exponent (number, at least 0.01, at most 100).
+        eps: lower bound of the values (number, at least 1e-30).
     """
     return make("gem", p=p, eps=eps)
 
 
 def avg_max() -> Block:
-    """Average and maximum of every map, side by side.
+    """Concatenate the mean and the maximum of each map.
 
     ``concat(gap, gmp)``
 
@@ -995,7 +996,7 @@ def avg_max() -> Block:
 
 
 def k_max(k: int, *, axis: int = -1) -> Block:
-    """The k largest values along an axis, in their original order.
+    """Keep the k largest values along an axis, in their original order.
 
     ``the k largest x, in order``
 
@@ -1004,14 +1005,14 @@ def k_max(k: int, *, axis: int = -1) -> Block:
     Source: Kalchbrenner et al. 2014.
 
     Args:
-        k: how many (integer, at least 1, at most 1.04858e+06).
-        axis: -1 is the last (integer, at least -8, at most 7).
+        k: number of values (integer, at least 1, at most 1.04858e+06).
+        axis: the axis; -1 is the last (integer, at least -8, at most 7).
     """
     return make("k_max", k=k, axis=axis)
 
 
 def dynamic_k_max(k_top: int, depth: int, layer: int, *, axis: int = -1) -> Block:
-    """k_max whose k shrinks with the depth of the layer and grows with the length of the axis.
+    """Apply k_max with a k that decreases with the layer's depth and increases with the axis's length.
 
     ``k = max(k_top, ceil((depth - layer) / depth · length))``
 
@@ -1020,10 +1021,10 @@ def dynamic_k_max(k_top: int, depth: int, layer: int, *, axis: int = -1) -> Bloc
     Source: Kalchbrenner et al. 2014.
 
     Args:
-        k_top: k of the top layer (integer, at least 1, at most 1.04858e+06).
-        depth: number of layers (integer, at least 1, at most 1024).
-        layer: which one this is (integer, at least 0, at most 1024).
-        axis: -1 is the last (integer, at least -8, at most 7).
+        k_top: k of the last layer (integer, at least 1, at most 1.04858e+06).
+        depth: number of layers of the network (integer, at least 1, at most 1024).
+        layer: number of this layer (integer, at least 0, at most 1024).
+        axis: the axis; -1 is the last (integer, at least -8, at most 7).
     """
     return make("dynamic_k_max", k_top=k_top, depth=depth, layer=layer, axis=axis)
 
@@ -1037,19 +1038,19 @@ def batch_norm(
     eps: float = 1e-05,
     stats: Literal["running", "batch"] = "running",
 ) -> Block:
-    """Mean 0 and variance 1 for every channel, over the training set (running) or over this request (batch).
+    """Normalize each channel to mean 0 and variance 1, over the training set (running) or this request (batch).
 
     ``scale·(x - mean) / sqrt(variance + eps) + bias``
 
     Source: Ioffe & Szegedy 2015.
 
     Args:
-        mean: the running mean (number, or one a channel).
-        variance: the running variance (number, or one a channel).
-        scale: multiplies the result (number, or one a channel).
-        bias: is added to it (number, or one a channel).
-        eps: keeps the divisor from zero (number, at least 0).
-        stats: the given ones, or those of the images of this request (one of running, batch).
+        mean: running mean (number, or one per channel).
+        variance: running variance (number, or one per channel).
+        scale: factor of the result (number, or one per channel).
+        bias: added to the scaled result (number, or one per channel).
+        eps: small number that avoids division by 0 (number, at least 0).
+        stats: use the given mean and variance, or those of this request's images (one of running, batch).
     """
     return make("batch_norm", mean=mean, variance=variance, scale=scale, bias=bias, eps=eps, stats=stats)
 
@@ -1057,16 +1058,16 @@ def batch_norm(
 def instance_norm(
     scale: float | Sequence[float] = (1.0,), *, bias: float | Sequence[float] = (0.0,), eps: float = 1e-05
 ) -> Block:
-    """Mean 0 and variance 1 for every map of every image: contrast normalization, the style removed.
+    """Normalize each map of each image to mean 0 and variance 1: contrast normalization, which removes style.
 
     ``scale·(x - mean) / sqrt(variance + eps) + bias, over H×W``
 
     Source: Ulyanov et al. 2016.
 
     Args:
-        scale: multiplies the result (number, or one a channel).
-        bias: is added to it (number, or one a channel).
-        eps: keeps the divisor from zero (number, at least 0).
+        scale: factor of the result (number, or one per channel).
+        bias: added to the scaled result (number, or one per channel).
+        eps: small number that avoids division by 0 (number, at least 0).
     """
     return make("instance_norm", scale=scale, bias=bias, eps=eps)
 
@@ -1078,17 +1079,17 @@ def layer_norm(
     bias: float | Sequence[float] = (0.0,),
     eps: float = 1e-05,
 ) -> Block:
-    """Mean 0 and variance 1 over all of an image, or over the axes you name.
+    """Normalize each image, or the given axes, to mean 0 and variance 1.
 
     ``scale·(x - mean) / sqrt(variance + eps) + bias, over the axes``
 
     Source: Ba et al. 2016.
 
     Args:
-        axes: what is normalized together (list of integers, at least 1, at most 7).
-        scale: multiplies the result (number, or one a channel).
-        bias: is added to it (number, or one a channel).
-        eps: keeps the divisor from zero (number, at least 0).
+        axes: axes that are normalized together (list of integers, at least 1, at most 7).
+        scale: factor of the result (number, or one per channel).
+        bias: added to the scaled result (number, or one per channel).
+        eps: small number that avoids division by 0 (number, at least 0).
     """
     return make("layer_norm", axes=axes, scale=scale, bias=bias, eps=eps)
 
@@ -1096,7 +1097,7 @@ def layer_norm(
 def group_norm(
     groups: int, *, scale: float | Sequence[float] = (1.0,), bias: float | Sequence[float] = (0.0,), eps: float = 1e-05
 ) -> Block:
-    """Mean 0 and variance 1 over groups of channels of one image.
+    """Normalize groups of channels of each image to mean 0 and variance 1.
 
     ``scale·(x - mean) / sqrt(variance + eps) + bias, over a group of channels and H×W``
 
@@ -1104,9 +1105,9 @@ def group_norm(
 
     Args:
         groups: number of groups (integer, at least 1, at most 65536).
-        scale: multiplies the result (number, or one a channel).
-        bias: is added to it (number, or one a channel).
-        eps: keeps the divisor from zero (number, at least 0).
+        scale: factor of the result (number, or one per channel).
+        bias: added to the scaled result (number, or one per channel).
+        eps: small number that avoids division by 0 (number, at least 0).
     """
     return make("group_norm", groups=groups, scale=scale, bias=bias, eps=eps)
 
@@ -1118,61 +1119,62 @@ def rms_norm(
     bias: float | Sequence[float] = (0.0,),
     eps: float = 1e-05,
 ) -> Block:
-    """Divides by the root of the mean square; the mean stays.
+    """Divide by the root mean square, without subtracting the mean.
 
     ``scale·x / sqrt(mean x² + eps) + bias, over the axes``
 
     Source: Zhang & Sennrich 2019.
 
     Args:
-        axes: what is normalized together (list of integers, at least 1, at most 7).
-        scale: multiplies the result (number, or one a channel).
-        bias: is added to it (number, or one a channel).
-        eps: keeps the divisor from zero (number, at least 0).
+        axes: axes that are normalized together (list of integers, at least 1, at most 7).
+        scale: factor of the result (number, or one per channel).
+        bias: added to the scaled result (number, or one per channel).
+        eps: small number that avoids division by 0 (number, at least 0).
     """
     return make("rms_norm", axes=axes, scale=scale, bias=bias, eps=eps)
 
 
 def lrn(size: int = 5, *, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> Block:
-    """Local response normalization: strong neighbours among the channels hold a response down.
+    """Divide each value by the activity of neighbouring channels (local response normalization).
 
     ``x / (k + alpha/size·sum x² over size neighbouring channels)^beta``
 
     Source: Krizhevsky et al. 2012.
 
     Args:
-        size: neighbouring channels (integer, at least 1, at most 1024).
-        alpha: the neighbours' weight (number, at least 0).
-        beta: the power (number).
-        k: keeps the divisor from zero (number, at least 0).
+        size: number of neighbouring channels (integer, at least 1, at most 1024).
+        alpha: weight of the neighbours (number, at least 0).
+        beta: exponent (number).
+        k: small number that avoids division by 0 (number, at least 0).
     """
     return make("lrn", size=size, alpha=alpha, beta=beta, k=k)
 
 
 def lcn(size: int = 9, *, sigma: float | None = None) -> Block:
-    """Local contrast normalization: what differs from its surroundings, measured by how much those vary.
+    """Subtract the local mean and divide by the local standard deviation (local contrast normalization).
 
     ``v = x - Gaussian mean of x; v / max(c, s), s the Gaussian-weighted deviation over all channels, c its mean``
 
     Source: Jarrett et al. 2009.
 
     Args:
-        size: of the window, a side (integer, at least 1, at most 255).
-        sigma: of the Gaussian, in places; without it a quarter of size (number, at least 0.1, at most 1000).
+        size: height and width of the window (integer, at least 1, at most 255).
+        sigma: standard deviation of the Gaussian, in spatial positions; by default a quarter of size (number, at
+            least 0.1, at most 1000).
     """
     return make("lcn", size=size, sigma=sigma)
 
 
 def divisive_norm(size: int = 9, *, sigma: float = 1.0) -> Block:
-    """Divides a response by the activity around it, over all channels.
+    """Divide each value by the activity around it, over all channels.
 
-    ``x / (sigma + mean of |x| over size×size places and all channels)``
+    ``x / (sigma + mean of |x| over size×size positions and all channels)``
 
     Source: Heeger 1992.
 
     Args:
-        size: of the window, a side (integer, at least 1, at most 255).
-        sigma: semi-saturation (number, at least 0).
+        size: height and width of the window (integer, at least 1, at most 255).
+        sigma: semi-saturation constant (number, at least 0).
     """
     return make("divisive_norm", size=size, sigma=sigma)
 
@@ -1180,15 +1182,15 @@ def divisive_norm(size: int = 9, *, sigma: float = 1.0) -> Block:
 def min_max(
     low: float = 0.0, *, high: float = 1.0, scope: Literal["sample", "channel", "batch", "column"] = "sample"
 ) -> Block:
-    """Stretches the values from low to high; a constant becomes low.
+    """Scale the values linearly to [low, high]; constant values become low.
 
     ``(x - min) / (max - min)·(high - low) + low``
 
     Args:
-        low: what the smallest becomes (number).
-        high: what the largest becomes (number).
-        scope: all of one image; one image, one channel; one channel over the images of the request; each feature over
-            the images of the request (one of sample, channel, batch, column).
+        low: result for the smallest value (number).
+        high: result for the largest value (number).
+        scope: values that are normalized together: one image; one channel of one image; one channel of all images of
+            the request; one feature of all images of the request (one of sample, channel, batch, column).
     """
     return make("min_max", low=low, high=high, scope=scope)
 
@@ -1196,59 +1198,59 @@ def min_max(
 def z_score(
     scope: Literal["sample", "channel", "batch", "column"] = "sample", *, ddof: int = 0, eps: float = 1e-12
 ) -> Block:
-    """Subtracts the mean and divides by the standard deviation; a constant becomes zero.
+    """Subtract the mean and divide by the standard deviation; constant values become 0.
 
     ``(x - mean) / max(std, eps)``
 
     Args:
-        scope: all of one image; one image, one channel; one channel over the images of the request; each feature over
-            the images of the request (one of sample, channel, batch, column).
-        ddof: 1: divide by n - 1 (integer, at least 0, at most 1).
-        eps: the smallest divisor (number, at least 0).
+        scope: values that are normalized together: one image; one channel of one image; one channel of all images of
+            the request; one feature of all images of the request (one of sample, channel, batch, column).
+        ddof: 1 divides the variance by n - 1 instead of n (integer, at least 0, at most 1).
+        eps: minimum divisor (number, at least 0).
     """
     return make("z_score", scope=scope, ddof=ddof, eps=eps)
 
 
 def l1(axis: int = 1, *, eps: float = 1e-12) -> Block:
-    """Divides by the sum of absolute values along an axis: shares of a whole.
+    """Divide by the sum of absolute values along an axis.
 
     ``x / max(sum |x|, eps)``
 
     Args:
-        axis: 1 is the channels (integer, at least -8, at most 7).
-        eps: the smallest divisor (number, at least 0).
+        axis: the axis; 1 is the channels (integer, at least -8, at most 7).
+        eps: minimum divisor (number, at least 0).
     """
     return make("l1", axis=axis, eps=eps)
 
 
 def l2(axis: int = 1, *, eps: float = 1e-12) -> Block:
-    """Divides by the Euclidean length along an axis: a dot product is then the cosine.
+    """Divide by the Euclidean norm along an axis: dot products then are cosine similarities.
 
     ``x / max(sqrt(sum x²), eps)``
 
     Args:
-        axis: 1 is the channels (integer, at least -8, at most 7).
-        eps: the smallest divisor (number, at least 0).
+        axis: the axis; 1 is the channels (integer, at least -8, at most 7).
+        eps: minimum divisor (number, at least 0).
     """
     return make("l2", axis=axis, eps=eps)
 
 
 def mean_variance(axes: int | Sequence[int] = (2, 3), *, eps: float = 1e-09) -> Block:
-    """Mean 0 and variance 1 over the axes you name; with axis 0 over the images of the request.
+    """Normalize the given axes to mean 0 and variance 1; axis 0 is the images of the request.
 
     ``(x - mean) / sqrt(variance + eps)``
 
     Source: ONNX MeanVarianceNormalization.
 
     Args:
-        axes: normalized together (list of integers, at least 0, at most 7).
-        eps: keeps the divisor from zero (number, at least 0).
+        axes: axes that are normalized together (list of integers, at least 0, at most 7).
+        eps: small number that avoids division by 0 (number, at least 0).
     """
     return make("mean_variance", axes=axes, eps=eps)
 
 
 def signed_sqrt() -> Block:
-    """The square root with the sign kept: takes the weight off a few large responses.
+    """Take the square root and keep the sign: reduces the influence of a few large values.
 
     ``sign(x)·sqrt(|x|)``
 
@@ -1268,24 +1270,24 @@ def conv(
     weight: str | Sequence[Any] | Array | None = None,
     bias: bool | float | Sequence[float] = True,
 ) -> Block:
-    """Every filter looks for its pattern at every place. Not flipped, as in every network: a cross-correlation.
+    """Apply each filter at every spatial position, without flipping it (cross-correlation), as usual in networks.
 
     ``y[o, p] = bias[o] + sum over i, q of weight[o, i, q]·x[i, s·p + d·q]; weight is out×(C/groups)×kh×kw``
 
-    Shape: N×C×H×W to N×out×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×out×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
-        out: channels of the answer (integer, at least 1, at most 65536).
-        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        out: channels of the output (integer, at least 1, at most 65536).
+        kernel: height and width of each filter (integer or [h, w], at least 1, at most 1024).
         stride: step of the filter (integer or [h, w], at least 1, at most 1024).
-        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+        padding: zeros around the map; same adds an extra row at the end, same_lower at the start (valid | same |
             same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
-        groups: parts of the channels that do not mix (integer, at least 1, at most 65536).
-        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+        dilation: distance between the filter's elements (integer or [h, w], at least 1, at most 1024).
+        groups: number of groups of channels that are convolved separately (integer, at least 1, at most 65536).
+        weight: numbers as nested lists, or initial weights; in model.yaml, by default, those of the weights file
             (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
-        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
-            number a channel).
+        bias: added to each channel; true takes it from the weights file, or 0 if the weight is given (true, false, or
+            one number per channel).
     """
     return make(
         "conv",
@@ -1310,23 +1312,23 @@ def depthwise_conv(
     weight: str | Sequence[Any] | Array | None = None,
     bias: bool | float | Sequence[float] = True,
 ) -> Block:
-    """Filters that look at one channel each: patterns in space, the channels apart.
+    """Apply filters to each channel separately.
 
-    ``conv with one group a channel; weight is (C·multiplier)×1×kh×kw``
+    ``conv with one group per channel; weight is (C·multiplier)×1×kh×kw``
 
-    Shape: N×C×H×W to N×(C·multiplier)×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 a side, same: ceil(i / s).
+    Shape: N×C×H×W to N×(C·multiplier)×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
 
     Args:
-        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        kernel: height and width of each filter (integer or [h, w], at least 1, at most 1024).
         stride: step of the filter (integer or [h, w], at least 1, at most 1024).
-        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+        padding: zeros around the map; same adds an extra row at the end, same_lower at the start (valid | same |
             same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
-        multiplier: filters a channel (integer, at least 1, at most 1024).
-        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+        dilation: distance between the filter's elements (integer or [h, w], at least 1, at most 1024).
+        multiplier: filters per channel (integer, at least 1, at most 1024).
+        weight: numbers as nested lists, or initial weights; in model.yaml, by default, those of the weights file
             (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
-        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
-            number a channel).
+        bias: added to each channel; true takes it from the weights file, or 0 if the weight is given (true, false, or
+            one number per channel).
     """
     return make(
         "depthwise_conv",
@@ -1351,24 +1353,24 @@ def transposed_conv(
     weight: str | Sequence[Any] | Array | None = None,
     bias: bool | float | Sequence[float] = True,
 ) -> Block:
-    """The way back from a strided convolution: every value lays its filter down, and where they overlap they add.
+    """Add each filter, scaled by every value, to the output: the transpose of a strided convolution.
 
     ``y[o, s·p + d·q] += weight[i, o, q]·x[i, p]; weight is C×(out/groups)×kh×kw``
 
-    Shape: N×C×H×W to N×out×H'×W'; valid: (i - 1)·s + d(k-1) + 1 a side, same: i·s, numbers: valid less the padding.
+    Shape: N×C×H×W to N×out×H'×W'; valid: (i - 1)·s + d(k-1) + 1 per axis, same: i·s, numbers: valid less the padding.
 
     Args:
-        out: channels of the answer (integer, at least 1, at most 65536).
-        kernel: size of each filter, a side (integer or [h, w], at least 1, at most 1024).
+        out: channels of the output (integer, at least 1, at most 65536).
+        kernel: height and width of each filter (integer or [h, w], at least 1, at most 1024).
         stride: step of the filter (integer or [h, w], at least 1, at most 1024).
-        padding: zeros around the map; same puts an extra row at the end, same_lower at the start (valid | same |
+        padding: zeros around the map; same adds an extra row at the end, same_lower at the start (valid | same |
             same_lower, an integer, [h, w] or [top, left, bottom, right], at least 0, at most 1024).
-        dilation: distance of the filter's elements (integer or [h, w], at least 1, at most 1024).
-        groups: parts of the channels that do not mix (integer, at least 1, at most 65536).
-        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+        dilation: distance between the filter's elements (integer or [h, w], at least 1, at most 1024).
+        groups: number of groups of channels that are convolved separately (integer, at least 1, at most 65536).
+        weight: numbers as nested lists, or initial weights; in model.yaml, by default, those of the weights file
             (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
-        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
-            number a channel).
+        bias: added to each channel; true takes it from the weights file, or 0 if the weight is given (true, false, or
+            one number per channel).
     """
     return make(
         "transposed_conv",
@@ -1386,24 +1388,24 @@ def transposed_conv(
 def linear(
     out: int, *, weight: str | Sequence[Any] | Array | None = None, bias: bool | float | Sequence[float] = True
 ) -> Block:
-    """Each value of the answer is a weighted sum of all features: of a vector, or of every token.
+    """Compute weighted sums of all features of a vector, or of every token.
 
     ``x·weightᵀ + bias; weight is out×C``
 
     Shape: N×C to N×out, N×T×C to N×T×out.
 
     Args:
-        out: channels of the answer (integer, at least 1, at most 65536).
-        weight: its numbers as nested lists, or initial weights; without it, in model.yaml, those of the weights file
+        out: channels of the output (integer, at least 1, at most 65536).
+        weight: numbers as nested lists, or initial weights; in model.yaml, by default, those of the weights file
             (nested lists of numbers, or initial weights such as he or "gabor(orientations=8)").
-        bias: added to each channel; true: of the weights file, and 0 where the weight is given (true, false, or one
-            number a channel).
+        bias: added to each channel; true takes it from the weights file, or 0 if the weight is given (true, false, or
+            one number per channel).
     """
     return make("linear", out=out, weight=weight, bias=bias)
 
 
 def flatten() -> Block:
-    """One vector an image, in the order the values lie in.
+    """Reshape each image to a vector, in the order in which the values are stored.
 
     ``x``
 
@@ -1413,117 +1415,117 @@ def flatten() -> Block:
 
 
 def transpose(perm: int | Sequence[int]) -> Block:
-    """Another order of the axes; the batch stays in front.
+    """Permute the axes; the batch stays first.
 
     ``y[…] = x[perm]``
 
     Shape: the sizes in the order of perm.
 
     Args:
-        perm: 0 first, then the others (list of integers, at least 0, at most 7).
+        perm: order of the axes, beginning with 0 (list of integers, at least 0, at most 7).
     """
     return make("transpose", perm=perm)
 
 
 def reshape(shape: int | Sequence[int]) -> Block:
-    """Another shape of one image's values, in the order they lie in.
+    """Reshape each image's values, in the order in which they are stored.
 
     ``x``
 
     Shape: N×… to N×shape.
 
     Args:
-        shape: -1, once, for what is left (list of integers, at least -1, at most 2.14748e+09).
+        shape: sizes; one of them may be -1, which is inferred (list of integers, at least -1, at most 2.14748e+09).
     """
     return make("reshape", shape=shape)
 
 
 def squeeze() -> Block:
-    """Leaves out the axes of size 1; the batch stays.
+    """Remove all axes of size 1 except the batch.
 
     ``x``
 
-    Shape: without the sizes of 1.
+    Shape: without the axes of size 1.
     """
     return make("squeeze")
 
 
 def select(channels: int | Sequence[int]) -> Block:
-    """Only these channels, in this order.
+    """Select channels in the given order.
 
     ``x[:, channels]``
 
     Shape: N×C×… to N×(number of channels)×….
 
     Args:
-        channels: counted from 0 (list of integers, at least 0, at most 65536).
+        channels: numbers of the channels, from 0 (list of integers, at least 0, at most 65536).
     """
     return make("select", channels=channels)
 
 
 def top_channels(k: int, *, by: Literal["mean", "max", "l2"] = "mean") -> Block:
-    """The k channels of each image that respond most, the strongest first.
+    """Select the k channels of each image with the strongest responses, strongest first.
 
     ``x[:, the k largest by mean, maximum or Euclidean norm]``
 
     Shape: N×C×… to N×k×….
 
     Args:
-        k: how many (integer, at least 1, at most 65536).
-        by: what makes a channel strong (one of mean, max, l2).
+        k: number of channels (integer, at least 1, at most 65536).
+        by: measure of a channel's strength (one of mean, max, l2).
     """
     return make("top_channels", k=k, by=by)
 
 
 def crop(height: int, width: int, *, top: int | None = None, left: int | None = None) -> Block:
-    """A window of the map, the centre unless top and left say otherwise.
+    """Crop a window of the map, by default at the centre.
 
     ``x[…, top:top+height, left:left+width]``
 
     Shape: N×C×H×W to N×C×height×width.
 
     Args:
-        height: of the window (integer, at least 1, at most 65536).
-        width: of the window (integer, at least 1, at most 65536).
-        top: first row; without it the centre (integer, at least 0, at most 65536).
-        left: first column; without it the centre (integer, at least 0, at most 65536).
+        height: height of the window (integer, at least 1, at most 65536).
+        width: width of the window (integer, at least 1, at most 65536).
+        top: first row; by default centred (integer, at least 0, at most 65536).
+        left: first column; by default centred (integer, at least 0, at most 65536).
     """
     return make("crop", height=height, width=width, top=top, left=left)
 
 
 def resize(height: int, width: int, *, mode: Literal["nearest", "linear", "cubic"] = "linear") -> Block:
-    """The map at another size.
+    """Resize the map by interpolation.
 
-    ``interpolation between the centres of places, as torch.nn.functional.interpolate``
+    ``interpolation between pixel centres, as torch.nn.functional.interpolate with align_corners=False``
 
     Shape: N×C×H×W to N×C×height×width.
 
     Args:
-        height: of the answer (integer, at least 1, at most 65536).
-        width: of the answer (integer, at least 1, at most 65536).
+        height: height of the output (integer, at least 1, at most 65536).
+        width: width of the output (integer, at least 1, at most 65536).
         mode: interpolation (one of nearest, linear, cubic).
     """
     return make("resize", height=height, width=width, mode=mode)
 
 
 def tokens(take: Literal["cls", "mean", "grid", "all"] = "cls", *, prefix: int = 1) -> Block:
-    """What to take of a transformer's tokens.
+    """Select or average the tokens of a transformer.
 
-    ``cls: the first; mean: the mean behind the prefix; grid: those behind it as a square map; all: those behind it``
+    ``cls: the first; mean: the mean after the prefix; grid: those after it as a square map; all: those after it``
 
     Shape: N×T×C to N×C, N×C×h×w or N×T'×C.
 
     Args:
-        take: what of them (one of cls, mean, grid, all).
-        prefix: tokens that are no place (integer, at least 0, at most 4096).
+        take: tokens to take (one of cls, mean, grid, all).
+        prefix: number of first tokens without spatial position (integer, at least 0, at most 4096).
     """
     return make("tokens", take=take, prefix=prefix)
 
 
 def gram() -> Block:
-    """Which features occur together, wherever they do: the style of an image.
+    """Compute the Gram matrix of the channels: which features occur together, regardless of position (style).
 
-    ``sum over places of x_i·x_j / (H·W)``
+    ``sum over positions of x_i·x_j / (H·W)``
 
     Shape: N×C×H×W to N×C×C.
 
@@ -1533,7 +1535,7 @@ def gram() -> Block:
 
 
 def stats() -> Block:
-    """Six numbers an image: smallest, largest, mean, standard deviation, fraction of zeros, Euclidean norm.
+    """Compute minimum, maximum, mean, standard deviation, fraction of zeros and Euclidean norm of each image.
 
     ``min x, max x, mean x, std x, mean [x = 0], sqrt(sum x²)``
 
@@ -1543,25 +1545,25 @@ def stats() -> Block:
 
 
 def cast(dtype: Literal["float16", "float32", "float64", "uint8", "int8", "int32", "int64"]) -> Block:
-    """Another element type. To integers it cuts off the fraction and stops at the type's ends.
+    """Convert the element type. Conversion to integers truncates fractions and clips to the type's range.
 
     ``x``
 
     Args:
-        dtype: the element type of the answer (one of float16, float32, float64, uint8, int8, int32, int64).
+        dtype: element type of the output (one of float16, float32, float64, uint8, int8, int32, int64).
     """
     return make("cast", dtype=dtype)
 
 
 def quantize(dtype: Literal["uint8", "int8"] = "uint8", *, per: Literal["tensor", "channel"] = "tensor") -> Block:
-    """A byte for each value, a quarter of the bytes; the answer has a scale and a zero point. The end of a head.
+    """Quantize each value to one byte; the result has a scale and a zero point. Must be the last block of a head.
 
-    ``q = clip(round(x / scale) + zero_point); scale = (max(x, 0) - min(x, 0)) / 255, of each image by itself``
+    ``q = clip(round(x / scale) + zero_point); scale = (max(x, 0) - min(x, 0)) / 255, for each image separately``
 
     Source: ONNX DynamicQuantizeLinear.
 
     Args:
-        dtype: the element type (one of uint8, int8).
-        per: what has its own scale (one of tensor, channel).
+        dtype: element type of the output (one of uint8, int8).
+        per: one scale per image, or per image and channel (one of tensor, channel).
     """
     return make("quantize", dtype=dtype, per=per)

@@ -1,4 +1,4 @@
-"""What the constructors of `layertap.blocks.constructors` call."""
+"""The function that the generated constructors of `layertap.blocks.constructors` call."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from layertap.blocks.catalogue import get
 from layertap.types import Array, Block, Value
 
 Given: TypeAlias = "Value | Sequence[int] | Sequence[float] | Sequence[Any] | Array | None"
+"""A value passed to a constructor."""
 
 
 def make(name: str, **given: Given) -> Block:
-    """The block with the parameters that differ from their defaults, checked.
+    """Return a block with those parameters that differ from their defaults, after validating all.
 
     Raises:
-        BadParameterError: a value that the parameter cannot take.
+        BadParameterError: a parameter does not accept its value.
     """
     spec = get(name)
     block = Block(name, {key: _value(value) for key, value in given.items() if value is not None})
@@ -25,6 +26,6 @@ def make(name: str, **given: Given) -> Block:
 
 
 def _value(value: Given) -> Value:
-    """Lists of any depth as tuples, and arrays as lists."""
+    """Convert lists of any depth to tuples, and arrays to nested tuples."""
     listed: Any = getattr(value, "tolist", lambda: value)()
     return listed if isinstance(listed, bool | int | float | str) else tuple(map(_value, listed))

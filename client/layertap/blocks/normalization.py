@@ -5,6 +5,7 @@ from __future__ import annotations
 from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
 
 _ACROSS = ("batch", "column")
+"""Scopes that look across the images of a request."""
 
 
 def _normalization(
@@ -16,6 +17,7 @@ def _normalization(
     source: str = "",
     across_images: dict[str, tuple[str, ...]] | None = None,
 ) -> BlockSpec:
+    """Return the entry of a normalization block."""
     return BlockSpec(
         name=name,
         kind=BlockKind.NORMALIZATION,
@@ -28,36 +30,39 @@ def _normalization(
     )
 
 
-def _eps(default: float, doc: str = "keeps the divisor from zero") -> Parameter:
+def _eps(default: float, doc: str = "small number that avoids division by 0") -> Parameter:
+    """Return the parameter ``eps``."""
     return Parameter("eps", ParameterType.NUMBER, default=default, minimum=0, doc=doc)
 
 
-_SMALLEST = _eps(1e-12, "the smallest divisor")
-_AXIS = Parameter("axis", ParameterType.INTEGER, default=1, minimum=-8, maximum=7, doc="1 is the channels")
-_SIZE = Parameter("size", ParameterType.INTEGER, default=9, minimum=1, maximum=255, doc="of the window, a side")
+_SMALLEST = _eps(1e-12, "minimum divisor")
+_AXIS = Parameter("axis", ParameterType.INTEGER, default=1, minimum=-8, maximum=7, doc="the axis; 1 is the channels")
+_SIZE = Parameter(
+    "size", ParameterType.INTEGER, default=9, minimum=1, maximum=255, doc="height and width of the window"
+)
 _AFFINE = (
-    Parameter("scale", ParameterType.PER_CHANNEL, default=(1.0,), doc="multiplies the result"),
-    Parameter("bias", ParameterType.PER_CHANNEL, default=(0.0,), doc="is added to it"),
+    Parameter("scale", ParameterType.PER_CHANNEL, default=(1.0,), doc="factor of the result"),
+    Parameter("bias", ParameterType.PER_CHANNEL, default=(0.0,), doc="added to the scaled result"),
 )
 _AXES = Parameter(
-    "axes", ParameterType.INTEGERS, default=(1, 2, 3), minimum=1, maximum=7, doc="what is normalized together"
+    "axes", ParameterType.INTEGERS, default=(1, 2, 3), minimum=1, maximum=7, doc="axes that are normalized together"
 )
 _SCOPE = Parameter(
     "scope",
     ParameterType.WORD,
     default="sample",
     choices=("sample", "channel", *_ACROSS),
-    doc="all of one image; one image, one channel; one channel over the images of the request; each feature over the "
-    "images of the request",
+    doc="values that are normalized together: one image; one channel of one image; one channel of all images of the "
+    "request; one feature of all images of the request",
 )
 
 BLOCKS = (
     _normalization(
         "batch_norm",
-        "Mean 0 and variance 1 for every channel, over the training set (running) or over this request (batch).",
+        "Normalize each channel to mean 0 and variance 1, over the training set (running) or this request (batch).",
         "scale·(x - mean) / sqrt(variance + eps) + bias",
-        Parameter("mean", ParameterType.PER_CHANNEL, default=(0.0,), doc="the running mean"),
-        Parameter("variance", ParameterType.PER_CHANNEL, default=(1.0,), doc="the running variance"),
+        Parameter("mean", ParameterType.PER_CHANNEL, default=(0.0,), doc="running mean"),
+        Parameter("variance", ParameterType.PER_CHANNEL, default=(1.0,), doc="running variance"),
         *_AFFINE,
         _eps(1e-5),
         Parameter(
@@ -65,14 +70,14 @@ BLOCKS = (
             ParameterType.WORD,
             default="running",
             choices=("running", "batch"),
-            doc="the given ones, or those of the images of this request",
+            doc="use the given mean and variance, or those of this request's images",
         ),
         source="Ioffe & Szegedy 2015",
         across_images={"stats": ("batch",)},
     ),
     _normalization(
         "instance_norm",
-        "Mean 0 and variance 1 for every map of every image: contrast normalization, the style removed.",
+        "Normalize each map of each image to mean 0 and variance 1: contrast normalization, which removes style.",
         "scale·(x - mean) / sqrt(variance + eps) + bias, over H×W",
         *_AFFINE,
         _eps(1e-5),
@@ -80,7 +85,7 @@ BLOCKS = (
     ),
     _normalization(
         "layer_norm",
-        "Mean 0 and variance 1 over all of an image, or over the axes you name.",
+        "Normalize each image, or the given axes, to mean 0 and variance 1.",
         "scale·(x - mean) / sqrt(variance + eps) + bias, over the axes",
         _AXES,
         *_AFFINE,
@@ -89,7 +94,7 @@ BLOCKS = (
     ),
     _normalization(
         "group_norm",
-        "Mean 0 and variance 1 over groups of channels of one image.",
+        "Normalize groups of channels of each image to mean 0 and variance 1.",
         "scale·(x - mean) / sqrt(variance + eps) + bias, over a group of channels and H×W",
         Parameter("groups", ParameterType.INTEGER, required=True, minimum=1, maximum=65536, doc="number of groups"),
         *_AFFINE,
@@ -98,7 +103,7 @@ BLOCKS = (
     ),
     _normalization(
         "rms_norm",
-        "Divides by the root of the mean square; the mean stays.",
+        "Divide by the root mean square, without subtracting the mean.",
         "scale·x / sqrt(mean x² + eps) + bias, over the axes",
         _AXES,
         *_AFFINE,
@@ -107,17 +112,19 @@ BLOCKS = (
     ),
     _normalization(
         "lrn",
-        "Local response normalization: strong neighbours among the channels hold a response down.",
+        "Divide each value by the activity of neighbouring channels (local response normalization).",
         "x / (k + alpha/size·sum x² over size neighbouring channels)^beta",
-        Parameter("size", ParameterType.INTEGER, default=5, minimum=1, maximum=1024, doc="neighbouring channels"),
-        Parameter("alpha", ParameterType.NUMBER, default=1e-4, minimum=0, doc="the neighbours' weight"),
-        Parameter("beta", ParameterType.NUMBER, default=0.75, doc="the power"),
-        Parameter("k", ParameterType.NUMBER, default=1.0, minimum=0, doc="keeps the divisor from zero"),
+        Parameter(
+            "size", ParameterType.INTEGER, default=5, minimum=1, maximum=1024, doc="number of neighbouring channels"
+        ),
+        Parameter("alpha", ParameterType.NUMBER, default=1e-4, minimum=0, doc="weight of the neighbours"),
+        Parameter("beta", ParameterType.NUMBER, default=0.75, doc="exponent"),
+        Parameter("k", ParameterType.NUMBER, default=1.0, minimum=0, doc="small number that avoids division by 0"),
         source="Krizhevsky et al. 2012",
     ),
     _normalization(
         "lcn",
-        "Local contrast normalization: what differs from its surroundings, measured by how much those vary.",
+        "Subtract the local mean and divide by the local standard deviation (local contrast normalization).",
         "v = x - Gaussian mean of x; v / max(c, s), s the Gaussian-weighted deviation over all channels, c its mean",
         _SIZE,
         Parameter(
@@ -125,64 +132,79 @@ BLOCKS = (
             ParameterType.NUMBER,
             minimum=0.1,
             maximum=1000,
-            doc="of the Gaussian, in places; without it a quarter of size",
+            doc="standard deviation of the Gaussian, in spatial positions; by default a quarter of size",
         ),
         source="Jarrett et al. 2009",
     ),
     _normalization(
         "divisive_norm",
-        "Divides a response by the activity around it, over all channels.",
-        "x / (sigma + mean of |x| over size×size places and all channels)",
+        "Divide each value by the activity around it, over all channels.",
+        "x / (sigma + mean of |x| over size×size positions and all channels)",
         _SIZE,
-        Parameter("sigma", ParameterType.NUMBER, default=1.0, minimum=0, doc="semi-saturation"),
+        Parameter("sigma", ParameterType.NUMBER, default=1.0, minimum=0, doc="semi-saturation constant"),
         source="Heeger 1992",
     ),
     _normalization(
         "min_max",
-        "Stretches the values from low to high; a constant becomes low.",
+        "Scale the values linearly to [low, high]; constant values become low.",
         "(x - min) / (max - min)·(high - low) + low",
-        Parameter("low", ParameterType.NUMBER, default=0.0, doc="what the smallest becomes"),
-        Parameter("high", ParameterType.NUMBER, default=1.0, doc="what the largest becomes"),
+        Parameter("low", ParameterType.NUMBER, default=0.0, doc="result for the smallest value"),
+        Parameter("high", ParameterType.NUMBER, default=1.0, doc="result for the largest value"),
         _SCOPE,
         across_images={"scope": _ACROSS},
     ),
     _normalization(
         "z_score",
-        "Subtracts the mean and divides by the standard deviation; a constant becomes zero.",
+        "Subtract the mean and divide by the standard deviation; constant values become 0.",
         "(x - mean) / max(std, eps)",
         _SCOPE,
-        Parameter("ddof", ParameterType.INTEGER, default=0, minimum=0, maximum=1, doc="1: divide by n - 1"),
+        Parameter(
+            "ddof",
+            ParameterType.INTEGER,
+            default=0,
+            minimum=0,
+            maximum=1,
+            doc="1 divides the variance by n - 1 instead of n",
+        ),
         _SMALLEST,
         aliases=("standardize",),
         across_images={"scope": _ACROSS},
     ),
     _normalization(
         "l1",
-        "Divides by the sum of absolute values along an axis: shares of a whole.",
+        "Divide by the sum of absolute values along an axis.",
         "x / max(sum |x|, eps)",
         _AXIS,
         _SMALLEST,
     ),
     _normalization(
         "l2",
-        "Divides by the Euclidean length along an axis: a dot product is then the cosine.",
+        "Divide by the Euclidean norm along an axis: dot products then are cosine similarities.",
         "x / max(sqrt(sum x²), eps)",
         _AXIS,
         _SMALLEST,
     ),
     _normalization(
         "mean_variance",
-        "Mean 0 and variance 1 over the axes you name; with axis 0 over the images of the request.",
+        "Normalize the given axes to mean 0 and variance 1; axis 0 is the images of the request.",
         "(x - mean) / sqrt(variance + eps)",
-        Parameter("axes", ParameterType.INTEGERS, default=(2, 3), minimum=0, maximum=7, doc="normalized together"),
+        Parameter(
+            "axes",
+            ParameterType.INTEGERS,
+            default=(2, 3),
+            minimum=0,
+            maximum=7,
+            doc="axes that are normalized together",
+        ),
         _eps(1e-9),
         source="ONNX MeanVarianceNormalization",
         across_images={"axes": ("0",)},
     ),
     _normalization(
         "signed_sqrt",
-        "The square root with the sign kept: takes the weight off a few large responses.",
+        "Take the square root and keep the sign: reduces the influence of a few large values.",
         "sign(x)·sqrt(|x|)",
         source="Perronnin et al. 2010",
     ),
 )
+"""Normalization blocks, in the order of the catalogue."""

@@ -1,4 +1,4 @@
-"""What an entry of the catalogue is, and how given parameters are checked against it."""
+"""The entries of the catalogue, and the validation of parameters against them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from layertap.errors import BadParameterError
 from layertap.types import Block, Value
 
 LARGEST_NUMBER = 3.4e38
-"""What float32 holds; NaN is not below it either."""
+"""Largest absolute value of a number, about float32's; NaN fails the comparison too."""
 
 
 class BlockKind(StrEnum):
+    """The kinds of blocks, in the order of the catalogue."""
+
     ACTIVATION = "activation"
     POOLING = "pooling"
     NORMALIZATION = "normalization"
@@ -23,51 +25,61 @@ class BlockKind(StrEnum):
 
 
 class ParameterType(StrEnum):
-    """What a parameter takes; the value is how a person is told."""
+    """The types of parameters; each value is its description for users."""
 
     INTEGER = "integer"
     NUMBER = "number"
     BOOLEAN = "true or false"
     WORD = "word"
     SIDES = "integer or [h, w]"
-    PER_CHANNEL = "number, or one a channel"
+    PER_CHANNEL = "number, or one per channel"
     INTEGERS = "list of integers"
     NUMBERS = "list of numbers"
     PADDING = "a word, an integer, [h, w] or [top, left, bottom, right]"
     WEIGHT = 'nested lists of numbers, or initial weights such as he or "gabor(orientations=8)"'
-    BIAS = "true, false, or one number a channel"
+    BIAS = "true, false, or one number per channel"
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a block. The first of a block, and those required ones that follow it, may go unnamed."""
+    """A parameter of a block.
+
+    The first parameter of a block, and required parameters directly after it, may be given without their names.
+    """
 
     name: str
     type: ParameterType
+    """Type of the values."""
     default: Value | None = None
+    """Default value; None if required, or if the default depends on other parameters."""
     required: bool = False
+    """Whether the parameter must be given."""
     choices: tuple[str, ...] = ()
+    """Words that are accepted."""
     minimum: float | None = None
+    """Smallest accepted number, or number in a list; None for no limit."""
     maximum: float | None = None
+    """Largest accepted number, or number in a list; None for no limit."""
     longest: int = 65536
-    """Items of a list."""
+    """Maximum number of items of a list."""
     doc: str = ""
+    """Description for users."""
 
     def check(self, value: Value) -> Value:
-        """The value in its canonical form.
+        """Return a value in its canonical form.
 
         Raises:
-            ValueError: it cannot be taken; the message says what can.
+            ValueError: the value is not accepted; the message describes accepted values.
         """
         return _CHECKS[self.type](self, value)
 
     def optional(self) -> Parameter:
-        """The same parameter, which may be left out: its default depends on the others, as its doc says."""
+        """Return the parameter as optional, without a default; its ``doc`` describes the default."""
         return replace(self, required=False)
 
     @property
     def accepts(self) -> str:
-        """What it takes, in words: ``integer, at least 1``."""
+        """Description of accepted values, such as ``integer, at least 1``."""
         words = f"one of {', '.join(self.choices)}" if self.type is ParameterType.WORD else self.type.value
         if self.type is ParameterType.PADDING:
             words = words.replace("a word", " | ".join(self.choices))
@@ -80,29 +92,35 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class BlockSpec:
-    """One entry of the catalogue."""
+    """An entry of the catalogue."""
 
     name: str
     kind: BlockKind
     summary: str
+    """What the block does."""
     formula: str
+    """The block's formula."""
     aliases: tuple[str, ...] = ()
+    """Other names of the block."""
     parameters: tuple[Parameter, ...] = ()
     shape_rule: str = "the shape stays"
+    """How the block changes the shape."""
     source: str = ""
+    """Publication that introduced the block."""
     properties: Mapping[str, str] = field(default_factory=dict)
+    """Properties by name, such as ``range`` and ``monotonic``."""
     across_images: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Parameter -> values with which one image's result depends on the request's other images."""
+    """Values, by parameter, with which an image's result depends on the request's other images."""
 
     @property
     def unnamed(self) -> tuple[str, ...]:
-        """The parameters that may be given without their names, in order: the first, and required ones behind it."""
+        """Parameters that may be given without names, in order: the first, and required ones directly after it."""
         names = [parameter.name for parameter in self.parameters]
         required = [parameter.required for parameter in self.parameters]
         return tuple(names[: max(required.index(False) if False in required else len(names), 1)])
 
     def bind(self, block: Block) -> BoundBlock:
-        """The block with every parameter checked and present; see `layertap.blocks.bind`."""
+        """Return the block with all its parameters validated; see `layertap.blocks.bind`."""
         known = {parameter.name: parameter for parameter in self.parameters}
         for name in block.parameters:
             if name not in known:
@@ -111,6 +129,7 @@ class BlockSpec:
         return BoundBlock(self.name, values)
 
     def _value(self, parameter: Parameter, block: Block) -> Value | None:
+        """Return the value of a parameter, validated, or its default."""
         if parameter.name not in block.parameters:
             if parameter.required:
                 message = f"{self.name} needs {parameter.name} ({parameter.accepts})"
@@ -121,7 +140,7 @@ class BlockSpec:
             return parameter.check(value)
         except ValueError as error:
             raise BadParameterError(
-                f"{self.name}: {parameter.name} is {error}, not {value!r}",
+                f"{self.name}: expected {parameter.name} to be {error}, got {value!r}",
                 block=self.name,
                 parameter=parameter.name,
                 expected=str(error),
@@ -129,6 +148,7 @@ class BlockSpec:
             ) from None
 
     def _unknown_parameter(self, name: str) -> BadParameterError:
+        """Return the error for an unknown parameter."""
         names = [parameter.name for parameter in self.parameters]
         takes = f"it takes {', '.join(names)}" if names else "it takes none"
         suggestions = nearest(name, names)
@@ -136,7 +156,7 @@ class BlockSpec:
         return BadParameterError(message, block=self.name, parameter=name, suggestions=suggestions)
 
     def looks_across_images(self, bound: BoundBlock) -> bool:
-        """Whether one image's result depends on the request's other images."""
+        """Return whether an image's result depends on the request's other images."""
         return any(
             str(item) in values for name, values in self.across_images.items() for item in _as_tuple(bound[name])
         )
@@ -144,76 +164,88 @@ class BlockSpec:
 
 @dataclass(frozen=True, slots=True)
 class BoundBlock:
-    """A block with all its parameters, checked: what plans are made of and emitters read."""
+    """A block with all its parameters, validated; plans contain it and emitters read it."""
 
     name: str
     values: tuple[tuple[str, Value | None], ...] = ()
+    """Names and values of all parameters, in the catalogue's order."""
 
     def __getitem__(self, parameter: str) -> Value | None:
+        """Return the value of a parameter; raise `KeyError` for an unknown one."""
         for name, value in self.values:
             if name == parameter:
                 return value
         raise KeyError(parameter)
 
     def integer(self, parameter: str) -> int:
+        """Return the value of an integer parameter."""
         value = self[parameter]
         if not isinstance(value, int):
-            raise TypeError(f"{self.name}.{parameter} is no integer")
+            raise TypeError(f"{self.name}.{parameter} is not an integer")
         return value
 
     def number(self, parameter: str) -> float:
+        """Return the value of a number parameter."""
         value = self[parameter]
         if not isinstance(value, int | float):
-            raise TypeError(f"{self.name}.{parameter} is no number")
+            raise TypeError(f"{self.name}.{parameter} is not a number")
         return float(value)
 
     def word(self, parameter: str) -> str:
+        """Return the value of a word parameter."""
         value = self[parameter]
         if not isinstance(value, str):
-            raise TypeError(f"{self.name}.{parameter} is no word")
+            raise TypeError(f"{self.name}.{parameter} is not a word")
         return value
 
     def numbers(self, parameter: str) -> tuple[float, ...]:
+        """Return the value of a list of numbers."""
         value = self[parameter]
         if not isinstance(value, tuple):
-            raise TypeError(f"{self.name}.{parameter} is no list")
+            raise TypeError(f"{self.name}.{parameter} is not a list")
         return tuple(float(item) for item in value)  # type: ignore[arg-type]
 
     def integers(self, parameter: str) -> tuple[int, ...]:
+        """Return the value of a list of integers."""
         value = self[parameter]
         if not isinstance(value, tuple):
-            raise TypeError(f"{self.name}.{parameter} is no list")
+            raise TypeError(f"{self.name}.{parameter} is not a list")
         return tuple(int(item) for item in value)  # type: ignore[arg-type]
 
     def sides(self, parameter: str) -> tuple[int, int]:
-        """A pair, height first."""
+        """Return a pair of integers, height first."""
         value = self[parameter]
         if not (isinstance(value, tuple) and len(value) == 2):  # noqa: PLR2004 - height and width
-            raise TypeError(f"{self.name}.{parameter} is no pair")
+            raise TypeError(f"{self.name}.{parameter} is not a pair")
         height, width = value
         return int(height), int(width)  # type: ignore[arg-type]
 
 
 def _as_tuple(value: Value | None) -> tuple[Value | None, ...]:
+    """Return a list's values, or a single value in a tuple."""
     return value if isinstance(value, tuple) else (value,)
 
 
 def _in_range(parameter: Parameter, value: float) -> bool:
+    """Return whether a number is within the parameter's limits."""
     above = parameter.minimum is None or value >= parameter.minimum
     return above and (parameter.maximum is None or value <= parameter.maximum)
 
 
 def _is_integer(parameter: Parameter, value: Value) -> bool:
+    """Return whether a value is an integer within the parameter's limits."""
     return isinstance(value, int) and not isinstance(value, bool) and _in_range(parameter, value)
 
 
 def _integer(parameter: Parameter, value: Value) -> Value:
+    """Validate an integer."""
     if not _is_integer(parameter, value):
         raise ValueError(parameter.accepts)
     return value
 
 
 def _number(parameter: Parameter, value: Value) -> Value:
+    """Validate a number and convert it to a float."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST_NUMBER:
         raise ValueError(parameter.accepts)
     if not _in_range(parameter, value):
@@ -222,18 +254,21 @@ def _number(parameter: Parameter, value: Value) -> Value:
 
 
 def _boolean(parameter: Parameter, value: Value) -> Value:
+    """Validate a bool."""
     if not isinstance(value, bool):
-        raise ValueError(parameter.accepts)  # noqa: TRY004 - one exception for every refusal
+        raise ValueError(parameter.accepts)  # noqa: TRY004 - all validators raise ValueError
     return value
 
 
 def _word(parameter: Parameter, value: Value) -> Value:
+    """Validate a word."""
     if value not in parameter.choices:
         raise ValueError(parameter.accepts)
     return value
 
 
 def _integers(parameter: Parameter, value: Value, lengths: tuple[int, ...]) -> tuple[Value, ...]:
+    """Validate an integer or a list of integers whose length is in ``lengths``."""
     values = value if isinstance(value, tuple) else (value,)
     if len(values) not in lengths or not all(_is_integer(parameter, item) for item in values):
         raise ValueError(parameter.accepts)
@@ -241,11 +276,13 @@ def _integers(parameter: Parameter, value: Value, lengths: tuple[int, ...]) -> t
 
 
 def _sides(parameter: Parameter, value: Value) -> Value:
+    """Validate an integer or a pair; return a pair."""
     values = _integers(parameter, value, (1, 2))
     return values * 2 if len(values) == 1 else values
 
 
 def _padding(parameter: Parameter, value: Value) -> Value:
+    """Validate a word or one, two or four integers; return the word or four integers."""
     if isinstance(value, str):
         return _word(parameter, value)
     values = _integers(parameter, value, (1, 2, 4))
@@ -253,16 +290,19 @@ def _padding(parameter: Parameter, value: Value) -> Value:
 
 
 def _number_list(parameter: Parameter, value: Value) -> Value:
+    """Validate a list of numbers."""
     if not isinstance(value, tuple) or not 0 < len(value) <= parameter.longest:
         raise ValueError(parameter.accepts)
     return tuple(_number(parameter, item) for item in value)
 
 
 def _per_channel(parameter: Parameter, value: Value) -> Value:
+    """Validate a number or a list of numbers; return a list."""
     return _number_list(parameter, value if isinstance(value, tuple) else (value,))
 
 
 def _integer_list(parameter: Parameter, value: Value) -> Value:
+    """Validate an integer or a list of integers; return a list."""
     values = value if isinstance(value, tuple) else (value,)
     if not 0 < len(values) <= parameter.longest or not all(_is_integer(parameter, item) for item in values):
         raise ValueError(parameter.accepts)
@@ -270,7 +310,7 @@ def _integer_list(parameter: Parameter, value: Value) -> Value:
 
 
 def _weight(parameter: Parameter, value: Value) -> Value:
-    """Text is read where the weights are made; of lists only the numbers are checked here, the shape there."""
+    """Validate the size of nested lists; the block validates their shape, and initial weights given as text."""
     if isinstance(value, str) and value:
         return value
     if not isinstance(value, tuple) or not 0 < _count_numbers(parameter, value) <= parameter.longest:
@@ -279,6 +319,7 @@ def _weight(parameter: Parameter, value: Value) -> Value:
 
 
 def _count_numbers(parameter: Parameter, value: Value) -> int:
+    """Validate the numbers in nested lists and return their number."""
     if isinstance(value, tuple):
         return sum(_count_numbers(parameter, item) for item in value)
     _number(parameter, value)
@@ -286,6 +327,7 @@ def _count_numbers(parameter: Parameter, value: Value) -> int:
 
 
 def _bias(parameter: Parameter, value: Value) -> Value:
+    """Validate a bool, a number or a list of numbers."""
     return value if isinstance(value, bool) else _per_channel(parameter, value)
 
 
@@ -302,3 +344,4 @@ _CHECKS = {
     ParameterType.WEIGHT: _weight,
     ParameterType.BIAS: _bias,
 }
+"""Validators by type of parameter."""

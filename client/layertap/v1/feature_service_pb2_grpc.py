@@ -31,7 +31,8 @@ if _version_not_supported:
 
 
 class FeatureServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Extracts features, previews requests, and applies blocks.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,46 +73,48 @@ class FeatureServiceStub(object):
 
 
 class FeatureServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Extracts features, previews requests, and applies blocks.
+    """
 
     def Extract(self, request, context):
-        """The features of one request's images, all or nothing.
+        """Extracts features of the request's images, all or nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExtractStream(self, request_iterator, context):
-        """Bulk: the first message opens, every later one is an image or a batch; answers come in the order of completion, in
-        chunks. One bad image answers with its own error and the stream goes on.
+        """Extracts features of any number of images. The first message is the opening; each later message is an image or a
+        batch. Results are sent in the order of completion, in chunks. An invalid image yields its own error, and the
+        stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewExtract(self, request, context):
-        """Resolves and prices a request; runs nothing.
+        """Returns the results and the cost of a request without running the model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def InspectLayers(self, request, context):
-        """Activation statistics of every selected layer, computed where the layers are: no map leaves the device.
+        """Computes activation statistics of every selected layer on the device, without transferring feature maps.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ApplyBlocks(self, request, context):
-        """A head on a tensor that the caller sends.
+        """Applies a head to a tensor sent by the caller.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ApplyBlocksStream(self, request, context):
-        """As ApplyBlocks, with the result in chunks: for results of many megabytes.
+        """Applies a head as ApplyBlocks does and returns the result in chunks, for results of many megabytes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,7 +162,8 @@ def add_FeatureServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FeatureService(object):
-    """Missing associated documentation comment in .proto file."""
+    """Extracts features, previews requests, and applies blocks.
+    """
 
     @staticmethod
     def Extract(request,

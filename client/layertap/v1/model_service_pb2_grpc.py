@@ -31,7 +31,8 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Describes models and blocks, and loads and unloads models.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -72,42 +73,46 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Describes models and blocks, and loads and unloads models.
+    """
 
     def ListModels(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists all models of the repository, including those that failed to load.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModel(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Describes one model, with its class names.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLayers(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lists the layers of a model in execution order.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListBlocks(self, request, context):
-        """The block catalogue, with everything that a caller needs to build a form from it.
+        """Lists the block catalogue, with all data needed to generate a form from it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Loads or reloads a model of the repository. Refused unless the operator allowed control.
+        """Loads or reloads a model of the repository. Rejected unless the operator allows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Unloads a model. Refused unless the operator allowed control.
+        """Unloads a model. Rejected unless the operator allows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,7 +160,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Missing associated documentation comment in .proto file."""
+    """Describes models and blocks, and loads and unloads models.
+    """
 
     @staticmethod
     def ListModels(request,

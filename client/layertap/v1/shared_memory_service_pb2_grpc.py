@@ -31,7 +31,7 @@ if _version_not_supported:
 
 
 class SharedMemoryServiceStub(object):
-    """Offered where the operator allows it (--shared-memory).
+    """Registers shared memory regions. Available only if the operator allows it (--shared-memory).
     """
 
     def __init__(self, channel):
@@ -53,18 +53,18 @@ class SharedMemoryServiceStub(object):
 
 
 class SharedMemoryServiceServicer(object):
-    """Offered where the operator allows it (--shared-memory).
+    """Registers shared memory regions. Available only if the operator allows it (--shared-memory).
     """
 
     def RegisterRegion(self, request, context):
-        """Opens a file of the caller's under /dev/shm. The caller may remove the file's name afterwards.
+        """Registers a file that the caller created under /dev/shm. The caller may then remove the file's name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnregisterRegion(self, request, context):
-        """Forgets it; requests that are under way end first.
+        """Releases a region after the requests that use it have ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,7 +92,7 @@ def add_SharedMemoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SharedMemoryService(object):
-    """Offered where the operator allows it (--shared-memory).
+    """Registers shared memory regions. Available only if the operator allows it (--shared-memory).
     """
 
     @staticmethod

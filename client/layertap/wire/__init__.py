@@ -1,6 +1,7 @@
-"""The vocabulary <-> protobuf and status, both directions: the only reader and writer of message fields.
+"""Encode the vocabulary to protobuf messages and gRPC status, and decode it: only this package accesses message fields.
 
-Client and server use the same functions in opposite directions, so ``decode(encode(x)) == x`` tests both sides at once.
+The client and the server use the same functions in opposite directions, so that a test of ``decode(encode(x)) == x``
+covers both.
 """
 
 from layertap.wire._blocks import decode_block_spec, encode_block_spec

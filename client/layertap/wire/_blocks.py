@@ -1,4 +1,4 @@
-"""Taps, blocks and the block catalogue."""
+"""Encode and decode taps, blocks and the block catalogue."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from layertap.v1 import model_service_pb2 as model_pb
 from layertap.v1 import types_pb2 as pb
 
 _KIND_PREFIX = "BLOCK_KIND_"
+"""Prefix of the values of the enumeration ``BlockKind``."""
 
 
 def encode_tap(tap: Tap | str) -> pb.Tap:
+    """Encode a tap; an expression is sent as text."""
     if isinstance(tap, str):
         return pb.Tap(expression=tap)
     blocks = [encode_block(block) for block in tap.blocks]
@@ -19,6 +21,11 @@ def encode_tap(tap: Tap | str) -> pb.Tap:
 
 
 def decode_tap(message: pb.Tap) -> Tap | str:
+    """Decode a tap.
+
+    Raises:
+        TapSyntaxError: the message has neither an expression nor a spec.
+    """
     match message.WhichOneof("tap"):
         case "expression":
             return message.expression
@@ -29,19 +36,28 @@ def decode_tap(message: pb.Tap) -> Tap | str:
 
 
 def encode_block(block: Block) -> pb.Block:
+    """Encode a block."""
     return pb.Block(name=block.name, parameters={key: encode_value(value) for key, value in block.parameters.items()})
 
 
 def decode_block(message: pb.Block) -> Block:
+    """Decode a block."""
     return Block(message.name, {key: decode_value(value) for key, value in message.parameters.items()})
 
 
 def encode_value(value: Value) -> pb.BlockParameter:
+    """Encode a parameter's value.
+
+    Raises:
+        BadParameterError: an integer has more than 64 bits.
+    """
     if isinstance(value, bool):
         return pb.BlockParameter(boolean=value)
     if isinstance(value, int):
         if not -(2**63) <= value < 2**63:
-            raise BadParameterError(f"a whole number of a block has at most 64 bits, got one of {value.bit_length()}")
+            raise BadParameterError(
+                f"expected an integer of at most 64 bits as a block's parameter, got {value.bit_length()} bits"
+            )
         return pb.BlockParameter(integer=value)
     if isinstance(value, float):
         return pb.BlockParameter(number=value)
@@ -51,6 +67,11 @@ def encode_value(value: Value) -> pb.BlockParameter:
 
 
 def decode_value(message: pb.BlockParameter) -> Value:
+    """Decode a parameter's value.
+
+    Raises:
+        BadParameterError: the message has no value.
+    """
     match message.WhichOneof("value"):
         case "boolean":
             return message.boolean
@@ -66,6 +87,7 @@ def decode_value(message: pb.BlockParameter) -> Value:
 
 
 def encode_block_spec(spec: BlockSpec) -> model_pb.BlockSpec:
+    """Encode an entry of the block catalogue."""
     across = {name: model_pb.ParameterValues(values=values) for name, values in spec.across_images.items()}
     return model_pb.BlockSpec(
         name=spec.name,
@@ -82,6 +104,7 @@ def encode_block_spec(spec: BlockSpec) -> model_pb.BlockSpec:
 
 
 def decode_block_spec(message: model_pb.BlockSpec) -> BlockSpec:
+    """Decode an entry of the block catalogue."""
     return BlockSpec(
         name=message.name,
         kind=BlockKind[model_pb.BlockKind.Name(message.kind).removeprefix(_KIND_PREFIX)],

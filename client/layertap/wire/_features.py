@@ -1,4 +1,4 @@
-"""Extract requests and their answers."""
+"""Encode and decode requests for features and for applying blocks, and their responses."""
 
 from __future__ import annotations
 
@@ -39,14 +39,15 @@ from layertap.wire._tensors import (
     tensor_from,
 )
 
-_LARGE_ANSWER = 2**16
-"""From here on protobuf's two copies cost more than reading the message by hand."""
+_LARGE_RESPONSE = 2**16
+"""Size in bytes above which decoding by hand is faster than protobuf, which copies the data twice."""
 
 _FEATURES, _FEATURE, _TENSOR, _DATA = 1, 1, 1, 4
-"""Fields of ExtractResponse, ApplyBlocksResponse, FeatureMap and Tensor."""
+"""Field numbers in ExtractResponse, ApplyBlocksResponse, FeatureMap and Tensor."""
 
 
 def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest:
+    """Encode a request for features."""
     return feature_pb.ExtractRequest(
         model=request.model,
         version=request.version,
@@ -58,10 +59,10 @@ def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest
 
 
 def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest:
-    """The request; an error in a part of it says which.
+    """Decode a request for features; an error names the part of the request that it is about.
 
     Raises:
-        BadTensorError, ImageDecodeError, TapSyntaxError, BadParameterError: what is wrong with the part.
+        BadTensorError, ImageDecodeError, TapSyntaxError, BadParameterError: a part of the request is invalid.
     """
     return ExtractRequest(
         model=message.model,
@@ -74,12 +75,19 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
 
 
 def encode_image(image: ImagePayload) -> pb.Image:
+    """Encode an image."""
     if isinstance(image, EncodedImage):
         return pb.Image(encoded=image.data)
     return pb.Image(pixels=encode_tensor(image.array))
 
 
 def decode_image(message: pb.Image, index: int) -> ImagePayload:
+    """Decode the image at position ``index`` of a request.
+
+    Raises:
+        BadTensorError: the pixels are invalid.
+        ImageDecodeError: the message has no image.
+    """
     match message.WhichOneof("source"):
         case "encoded":
             return EncodedImage(message.encoded)
@@ -92,6 +100,7 @@ def decode_image(message: pb.Image, index: int) -> ImagePayload:
 
 
 def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
+    """Decode the tap at position ``index`` of a request; errors name the position."""
     try:
         return decode_tap(message)
     except LayertapError as error:
@@ -99,7 +108,13 @@ def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
 
 
 def encode_extract_response(features: Features, places: Sequence[tuple[int, int]] | None = None) -> bytes:
-    """The answer; with ``places`` the arrays lie there, as offset and size in the request's region."""
+    """Encode features.
+
+    Args:
+        features: the results.
+        places: offset and size of each result in the request's shared memory region; without them the message contains
+            the data.
+    """
     rest = feature_pb.ExtractResponse(
         model=features.model,
         version=features.version,
@@ -118,7 +133,7 @@ def encode_extract_response(features: Features, places: Sequence[tuple[int, int]
 
 
 def _feature_parts(feature: FeatureMap, field: int = _FEATURES) -> Iterator[bytes | memoryview]:
-    """The field of a message that holds a feature map: as protobuf writes it, without copying the data."""
+    """Yield the parts of a field that holds a feature map, as protobuf writes it but without copying data."""
     header = encode_feature_header(feature)
     tensor = header.tensor.SerializeToString()
     header.ClearField("tensor")
@@ -130,38 +145,42 @@ def _feature_parts(feature: FeatureMap, field: int = _FEATURES) -> Iterator[byte
 
 
 def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
-    """As `decode_extract_response`, of the message's bytes; the data of a large answer is copied once."""
-    if len(answer) >= _LARGE_ANSWER:
-        with contextlib.suppress(ValueError):  # of a newer server, with fields of another kind
+    """Decode the bytes of a response like `decode_extract_response`; copy the data of a large response only once."""
+    if len(answer) >= _LARGE_RESPONSE:
+        with contextlib.suppress(ValueError):  # a newer server's message, with wire types unknown here
             return _read_by_hand(memoryview(answer), taps, region)
     return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
 
 
 def _read_by_hand(answer: memoryview, taps: tuple[str, ...], region: Array | None) -> Features:
-    features, rest = raw.taken_out(answer, _FEATURES)
+    """Decode a large response; copy each array's data once."""
+    features, rest = raw.take_out(answer, _FEATURES)
     without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest), taps)
     return replace(without_maps, maps=tuple(_read_feature(feature, region) for feature in features))
 
 
 def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
-    """A feature map; servers up to 0.1 sent its tensor in two parts."""
-    tensors, rest = raw.taken_out(data, _TENSOR)
-    parts = [raw.taken_out(tensor, _DATA) for tensor in tensors]
+    """Decode a feature map; servers up to version 0.1 send its tensor in two parts."""
+    tensors, rest = raw.take_out(data, _TENSOR)
+    parts = [raw.take_out(tensor, _DATA) for tensor in tensors]
     message = pb.FeatureMap.FromString(rest)
     message.tensor.MergeFromString(b"".join(header for _, header in parts))
     elements = [values[-1] for values, _ in parts if values]
     if not elements:
         return _decode_feature(message, region)
-    # Bytes of its own: one array of many would keep all of the answer, and its elements might lie at odd addresses.
+    # Copy: a view would keep the whole response alive, and its elements might be unaligned.
     return _feature_of(message, tensor_from(message.tensor, bytes(elements[-1])))
 
 
 def decode_extract_response(
     message: feature_pb.ExtractResponse, taps: tuple[str, ...] = (), region: Array | None = None
 ) -> Features:
-    """The answer; ``taps`` are the expressions that were asked for, by which results are found too.
+    """Decode features.
 
-    ``region`` is the shared memory, as bytes, that the request named.
+    Args:
+        message: the response.
+        taps: the request's tap expressions, by which results can be looked up.
+        region: the bytes of the shared memory region that the request named, if any.
     """
     return Features(
         maps=tuple(_decode_feature(feature, region) for feature in message.features),
@@ -176,7 +195,7 @@ def decode_extract_response(
 
 
 def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:
-    """All of a feature map but its data."""
+    """Encode a feature map without its data."""
     return pb.FeatureMap(
         tensor=encode_tensor_header(feature.array, feature.name),
         layer=feature.layer,
@@ -188,23 +207,26 @@ def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:
 
 
 def _encode_shared(feature: FeatureMap, place: tuple[int, int]) -> pb.FeatureMap:
+    """Encode a feature map whose data are in shared memory at the given offset and size."""
     message = encode_feature_header(feature)
     message.tensor.shared.offset, message.tensor.shared.byte_size = place
     return message
 
 
 def decode_feature_header(message: pb.FeatureMap) -> FeatureMap:
-    """A feature map whose array is there to be filled."""
+    """Decode a feature map without data; its array is allocated and has yet to be filled."""
     return _feature_of(message, empty_tensor(message.tensor))
 
 
 def _decode_feature(message: pb.FeatureMap, region: Array | None = None) -> FeatureMap:
+    """Decode a feature map whose data are in the message or in the shared memory region."""
     if region is None or not message.tensor.HasField("shared"):
         return _feature_of(message, decode_tensor(message.tensor))
     return _feature_of(message, shared_tensor(message.tensor, region))
 
 
 def _feature_of(message: pb.FeatureMap, array: Array) -> FeatureMap:
+    """Return the feature map of a message, with the given array."""
     return FeatureMap(
         name=message.tensor.name,
         array=array,
@@ -217,6 +239,7 @@ def _feature_of(message: pb.FeatureMap, array: Array) -> FeatureMap:
 
 
 def _encode_quantization(quantization: Quantization | None) -> pb.Quantization | None:
+    """Encode the parameters of a quantization."""
     if quantization is None:
         return None
     scales, zero_points = quantization.scale.ravel().tolist(), quantization.zero_point.ravel().tolist()
@@ -224,6 +247,7 @@ def _encode_quantization(quantization: Quantization | None) -> pb.Quantization |
 
 
 def _decode_quantization(message: pb.Quantization) -> Quantization:
+    """Decode the parameters of a quantization."""
     shape = tuple(message.shape)
     return Quantization(
         np.array(message.scales, np.float32).reshape(shape), np.array(message.zero_points, np.int64).reshape(shape)
@@ -231,14 +255,17 @@ def _decode_quantization(message: pb.Quantization) -> Quantization:
 
 
 def encode_skipped(skipped: Iterable[SkippedLayer]) -> list[feature_pb.SkippedLayer]:
+    """Encode skipped layers."""
     return [feature_pb.SkippedLayer(layer=item.layer, reason=item.reason) for item in skipped]
 
 
 def decode_skipped(messages: Iterable[feature_pb.SkippedLayer]) -> tuple[SkippedLayer, ...]:
+    """Decode skipped layers."""
     return tuple(SkippedLayer(item.layer, item.reason) for item in messages)
 
 
 def encode_timing(timing: Timing) -> pb.Timing:
+    """Encode timing."""
     return pb.Timing(
         queue_ms=timing.queue_ms,
         decode_ms=timing.decode_ms,
@@ -248,10 +275,12 @@ def encode_timing(timing: Timing) -> pb.Timing:
 
 
 def decode_timing(message: pb.Timing) -> Timing:
+    """Decode timing."""
     return Timing(message.queue_ms, message.decode_ms, message.compute_ms, message.total_ms)
 
 
 def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest:
+    """Encode a request to apply blocks."""
     layout = None if request.layout is None else encode_layout(request.layout)
     message = feature_pb.ApplyBlocksRequest(tensor=encode_tensor(request.array), layout=layout)
     if isinstance(request.head, str):
@@ -262,26 +291,37 @@ def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest
 
 
 def encode_apply_stream_request(request: ApplyRequest, chunk_bytes: int = 0) -> bytes:
+    """Encode a request to apply blocks and receive the result in chunks.
+
+    Args:
+        request: the array and the head.
+        chunk_bytes: maximum size of a chunk in bytes; 0 for the server's default.
+    """
     message = feature_pb.ApplyBlocksStreamRequest(request=encode_apply_request(request), chunk_bytes=chunk_bytes)
     return message.SerializeToString()
 
 
 def decode_apply_request(data: bytes) -> ApplyRequest:
-    """Parse the request.
+    """Parse and decode a request to apply blocks.
 
     Raises:
-        BadTensorError, BadParameterError: what is wrong with a part of it.
+        BadTensorError, BadParameterError: a part of the request is invalid.
     """
     return _decode_apply_request(parse_request(feature_pb.ApplyBlocksRequest, data))
 
 
 def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
-    """Parse the request and the size of a chunk that it asks for, or 0; errors as of `decode_apply_request`."""
+    """Parse and decode a streaming request to apply blocks and its chunk size in bytes, 0 for the server's default.
+
+    Raises:
+        BadTensorError, BadParameterError: as for `decode_apply_request`.
+    """
     message = parse_request(feature_pb.ApplyBlocksStreamRequest, data)
     return _decode_apply_request(message.request), message.chunk_bytes
 
 
 def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
+    """Decode a request to apply blocks."""
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
     if message.WhichOneof("head") == "expression":
         return ApplyRequest(decode_tensor(message.tensor), message.expression, layout)
@@ -290,13 +330,14 @@ def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyReques
 
 
 def encode_apply_response(feature: FeatureMap) -> bytes:
+    """Encode the result of applying blocks."""
     return b"".join(_feature_parts(feature, _FEATURE))
 
 
 def read_apply_response(answer: bytes) -> FeatureMap:
-    """The feature map; the data of a large answer is copied once."""
-    if len(answer) >= _LARGE_ANSWER:
-        with contextlib.suppress(ValueError):  # of a newer server, with fields of another kind
-            (feature,), _ = raw.taken_out(memoryview(answer), _FEATURE)
+    """Decode the result of applying blocks; copy the data of a large one only once."""
+    if len(answer) >= _LARGE_RESPONSE:
+        with contextlib.suppress(ValueError):  # a newer server's message, with wire types unknown here
+            (feature,), _ = raw.take_out(memoryview(answer), _FEATURE)
             return _read_feature(feature, None)
     return _decode_feature(feature_pb.ApplyBlocksResponse.FromString(answer).feature)

@@ -1,8 +1,9 @@
-"""Limits on what a request may hold, checked on its bytes before protobuf or Python makes objects of it.
+"""Check the limits of a request on its bytes, before protobuf or Python creates objects from it.
 
-protobuf parses a message while it holds Python's global lock, and each element then costs a Python object: a message of
-60 MB can have 30 million elements. The check reads field numbers and lengths only, stops at the first limit that is
-exceeded, and lets other threads run meanwhile. Strings and bytes are skipped, so images cost nothing.
+protobuf parses a message while it holds Python's global interpreter lock, and each element then costs a Python object:
+a message of 60 MB can have 30 million elements. The check reads only field numbers and lengths, stops at the first
+limit that is exceeded, and lets other threads run meanwhile. It skips the content of strings and bytes, so images cost
+nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from layertap.errors import (
 Request = TypeVar("Request", bound=Message)
 
 MOST_FIELDS = 2**20
-"""Fields of one request, those of its parts included; about half a second of checking."""
+"""Maximum number of fields of one request, nested ones included; about half a second of checking."""
 MOST_NESTED = 100
-"""Messages inside one another; protobuf's own limit."""
+"""Maximum depth of nested messages, which is also protobuf's limit."""
 LONGEST_TEXT = 2**16
-"""Bytes of one string: sixteen times the longest expression."""
+"""Maximum size of one string, in bytes: sixteen times the longest expression."""
 
 
 class Limit(NamedTuple):
-    """The largest number of elements of a field, and the error for more of them."""
+    """The maximum number of elements of a field, and the error class for more elements."""
 
     most: int
     error: type[LayertapError] = InvalidRequestError
@@ -63,36 +64,43 @@ ELEMENTS: Mapping[str, Limit] = MappingProxyType(
         "layertap.v1.Tensor.shape": Limit(1024, BadTensorError),
     }
 )
-"""Every repeated field and map of a request. The server's settings may allow less, such as 64 images."""
+"""Limits of every repeated field and map of a request. The server's settings may allow less, such as 64 images."""
 _TEXT_ERRORS = {"layertap.v1.ListLayersRequest.selector": UnknownLayerError}
+"""Error classes for too long strings, where they differ from `InvalidRequestError`."""
 
 
 def parse_request(kind: type[Request], data: bytes) -> Request:
-    """Parse a request after checking its limits.
+    """Check the limits of a request and parse it.
 
     Raises:
-        DecodeError: the bytes are not such a message.
-        InvalidRequestError: a field has too many elements or too long a text; the metadata names it and the limit.
+        DecodeError: the bytes are not a message of this kind.
+        InvalidRequestError: a field has too many elements or too long a string; the metadata has the field and the
+            limit.
     """
     _Scan(data).read(0, len(data), cast("Descriptor", kind.DESCRIPTOR), "", 0)
     return kind.FromString(data)
 
 
 class _Field(NamedTuple):
+    """What the check needs to know of a field."""
+
     name: str
     limit: Limit | None
-    """None where the field is not repeated."""
+    """Limit of a repeated field; None for a singular one."""
     message: Descriptor | None
+    """Descriptor of the field's message type; None for a scalar."""
     is_text: bool
     text_error: type[LayertapError]
 
 
 @cache
 def _fields(descriptor: Descriptor) -> dict[int, _Field]:
+    """Return the fields of a message type by field number."""
     return {field.number: _field(field) for field in descriptor.fields}
 
 
 def _field(field: FieldDescriptor) -> _Field:
+    """Return what the check needs to know of a field."""
     return _Field(
         field.name,
         ELEMENTS[field.full_name] if is_repeated(field) else None,
@@ -104,7 +112,7 @@ def _field(field: FieldDescriptor) -> _Field:
 
 def is_repeated(field: FieldDescriptor) -> bool:
     """Return whether a field is repeated or a map, with any version of protobuf."""
-    label: int = getattr(field, "label", 0)  # protobuf 7 has no labels, protobuf 5 has nothing else
+    label: int = getattr(field, "label", 0)  # protobuf 5 has only labels, protobuf 7 has none
     return bool(getattr(field, "is_repeated", label == FieldDescriptor.LABEL_REPEATED))
 
 
@@ -112,13 +120,14 @@ class _Scan:
     """One check of one request."""
 
     def __init__(self, data: bytes) -> None:
+        """Start with no fields counted."""
         self._data = data
         self._left = MOST_FIELDS
 
     def read(self, at: int, end: int, descriptor: Descriptor, path: str, depth: int) -> None:
-        """Check the message between two offsets; ``path`` is written before the names of its fields."""
+        """Check the message between two offsets; ``path`` is the prefix of its field names in error messages."""
         if depth > MOST_NESTED:
-            raise DecodeError("too many messages inside one another")
+            raise DecodeError("messages are nested too deep")
         known, counts = _fields(descriptor), dict[int, int]()
         while at < end:
             key, at = self._varint(at, end)
@@ -130,16 +139,18 @@ class _Scan:
             at = stop
 
     def _check(self, field: _Field, extent: tuple[int, int, int], seen: int, path: str, depth: int) -> int:
-        """Check one occurrence of a field behind ``seen`` elements of it; return the number of its elements."""
+        """Check one occurrence of a field of which ``seen`` elements came before; return its number of elements."""
         kind, start, stop = extent
         count = 1
         if field.limit is not None:
             if kind == _LENGTH and field.message is None and not field.is_text:
-                count = -(-(stop - start) // _LONGEST_VARINT)  # packed: so many at least
+                count = -(-(stop - start) // _LONGEST_VARINT)  # lower bound for a packed field
             if seen + count > field.limit.most:
                 raise _too_many(field.limit, f"{path}{field.name}", seen + count)
         elif field.message is not None and seen:
-            raise InvalidRequestError(f"the field {path}{field.name} is there twice", field=f"{path}{field.name}")
+            raise InvalidRequestError(
+                f"expected the field {path}{field.name} once, got it twice", field=f"{path}{field.name}"
+            )
         if kind == _LENGTH and field.message is not None:
             index = "" if field.limit is None else f"[{seen}]"
             self.read(start, stop, field.message, f"{path}{field.name}{index}.", depth + 1)
@@ -148,7 +159,7 @@ class _Scan:
         return count
 
     def _extent(self, kind: int, at: int, end: int) -> tuple[int, int]:
-        """Return where the value of a field begins and ends, and count the field."""
+        """Count the field and return where its value begins and ends."""
         self._left -= 1
         if self._left < 0:
             raise InvalidRequestError(f"the request has more than {MOST_FIELDS} fields", limit=MOST_FIELDS)
@@ -160,12 +171,13 @@ class _Scan:
         elif kind in _FIXED:
             stop = at + _FIXED[kind]
         else:
-            raise DecodeError("a field of an unknown kind")
+            raise DecodeError("a field has an unknown wire type")
         if stop > end:
-            raise DecodeError("the message ends too soon")
+            raise DecodeError("the message is truncated")
         return at, stop
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
+        """Read a varint; return its value and the offset after it."""
         value = shift = 0
         while at < end and shift < 7 * _LONGEST_VARINT:
             byte = self._data[at]
@@ -174,23 +186,26 @@ class _Scan:
                 return value | byte << shift, at
             value |= (byte & 0x7F) << shift
             shift += 7
-        raise DecodeError("the message ends too soon")
+        raise DecodeError("the message is truncated")
 
 
 _VARINT, _LENGTH = 0, 2
+"""Wire types of varints and of length-delimited fields."""
 _FIXED = {1: 8, 5: 4}
-"""Bytes of the wire types of fixed size."""
+"""Sizes in bytes of the wire types of fixed size."""
 _LAST_BYTE = 0x80
-"""The last byte of a varint is less than this."""
+"""Exclusive maximum of the last byte of a varint."""
 _LONGEST_VARINT = 10
-"""Bytes."""
+"""Maximum size of a varint in bytes."""
 
 
 def _too_many(limit: Limit, path: str, received: int) -> LayertapError:
-    message = f"{path} has at least {received} elements and the limit is {limit.most}"
+    """Return the error for a field with too many elements."""
+    message = f"{path}: expected at most {limit.most} elements, got at least {received}"
     return limit.error(message, field=path, limit=limit.most, got=received)
 
 
 def _too_long(field: _Field, path: str, received: int) -> LayertapError:
-    message = f"{path} has {received} bytes and the limit is {LONGEST_TEXT}"
+    """Return the error for a string that is too long."""
+    message = f"{path}: expected at most {LONGEST_TEXT} bytes, got {received}"
     return field.text_error(message, field=path, limit=LONGEST_TEXT, got=received)

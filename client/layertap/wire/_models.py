@@ -1,4 +1,4 @@
-"""Models and their layers."""
+"""Encode and decode models and their layers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from layertap.v1 import model_service_pb2 as pb
 from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
 
 _STATE_PREFIX = "MODEL_STATE_"
+"""Prefix of the values of the enumeration ``ModelState``."""
 _BATCHING_PREFIX = "BATCHING_"
+"""Prefix of the values of the enumeration ``Batching``."""
 
 
 def encode_model(model: ModelInfo) -> pb.Model:
+    """Encode a model."""
     return pb.Model(
         name=model.name,
         version=model.version,
@@ -35,6 +38,7 @@ def encode_model(model: ModelInfo) -> pb.Model:
 
 
 def decode_model(message: pb.Model) -> ModelInfo:
+    """Decode a model."""
     return ModelInfo(
         name=message.name,
         version=message.version,
@@ -59,16 +63,19 @@ def decode_model(message: pb.Model) -> ModelInfo:
 
 
 def _encode_tensor_info(info: TensorInfo) -> pb.TensorInfo:
+    """Encode an input or output of a model."""
     layout = encode_layout(info.layout)
     return pb.TensorInfo(name=info.name, dtype=encode_dtype(info.dtype), shape=info.shape, layout=layout)
 
 
 def _decode_tensor_info(message: pb.TensorInfo) -> TensorInfo:
+    """Decode an input or output of a model."""
     dtype, layout = decode_dtype(message.dtype), decode_layout(message.layout)
     return TensorInfo(name=message.name, dtype=dtype, shape=tuple(message.shape), layout=layout)
 
 
 def encode_layer(layer: LayerInfo) -> pb.Layer:
+    """Encode a layer."""
     return pb.Layer(
         name=layer.name,
         node=layer.node,
@@ -94,6 +101,7 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
 
 
 def decode_layer(message: pb.Layer) -> LayerInfo:
+    """Decode a layer."""
     return LayerInfo(
         name=message.name,
         node=message.node,
@@ -118,24 +126,28 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
 
 
 def _decode_batching(number: int) -> Batching | None:
-    """Return the batching of a layer; None for a number that this version does not know."""
+    """Decode the batching of a layer; return None for a number unknown to this version."""
     name = pb.Batching.Name(number) if number in pb.Batching.values() else ""
     return Batching.__members__.get(name.removeprefix(_BATCHING_PREFIX))
 
 
 def _encode_receptive_field(field: ReceptiveField | None) -> pb.ReceptiveField | None:
+    """Encode a receptive field."""
     return None if field is None else pb.ReceptiveField(size=field.size, stride=field.stride, offset=field.offset)
 
 
 def _decode_receptive_field(message: pb.Layer) -> ReceptiveField | None:
+    """Decode the receptive field of a layer."""
     field = message.receptive_field
     return ReceptiveField(field.size, field.stride, field.offset) if message.HasField("receptive_field") else None
 
 
 def _encode_token_grid(grid: TokenGrid | None) -> pb.TokenGrid | None:
+    """Encode the arrangement of tokens."""
     return None if grid is None else pb.TokenGrid(prefix=grid.prefix, height=grid.height, width=grid.width)
 
 
 def _decode_token_grid(message: pb.Layer) -> TokenGrid | None:
+    """Decode the arrangement of a layer's tokens."""
     grid = message.tokens
     return TokenGrid(grid.prefix, grid.height, grid.width) if message.HasField("tokens") else None

@@ -1,4 +1,4 @@
-"""Previews and inspections."""
+"""Encode and decode previews and statistics of layers."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from layertap.wire._features import decode_image, decode_skipped, decode_tap_at,
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 MOST_OPERATIONS = 2**63 - 1
-"""Largest price that the field holds; a higher one is sent as this."""
+"""Maximum cost that the message's field can hold; a higher cost is sent as this value."""
 
 MOST_IMAGES = 2**31 - 1
-"""Of a preview: what the message's field holds."""
+"""Maximum number of images of a preview that the message's field can hold."""
 
 LONGEST_SHOWN = 128
-"""Bits of a number that is written in a message."""
+"""Maximum number of bits of an integer that is written out in an error message."""
 
 
 def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
-    """Return the message.
+    """Encode a request for a preview.
 
     Raises:
-        InvalidRequestError: the number of images is no whole number of this range.
+        InvalidRequestError: the number of images is not an integer from 1 to `MOST_IMAGES`.
     """
     count = request.image_count
     if not isinstance(count, numbers.Integral) or isinstance(count, bool) or not 1 <= count <= MOST_IMAGES:
-        message = f"image_count is a whole number from 1 to {MOST_IMAGES}, not {_shown(count)}"
+        message = f"expected image_count as an integer from 1 to {MOST_IMAGES}, got {_describe(count)}"
         raise InvalidRequestError(message, field="image_count")
     return pb.PreviewExtractRequest(
         model=request.model,
@@ -41,24 +41,25 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
     )
 
 
-def _shown(count: object) -> str:
-    """Return the number as text, but for those whose digits Python refuses to write."""
+def _describe(count: object) -> str:
+    """Return a value as text; describe an integer with too many digits by its number of bits."""
     if isinstance(count, int) and count.bit_length() > LONGEST_SHOWN:
         return f"one of {count.bit_length()} bits"
     return reprlib.repr(count)
 
 
 def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
-    """The request.
+    """Decode a request for a preview.
 
     Raises:
-        TapSyntaxError, BadParameterError: what is wrong with a tap.
+        TapSyntaxError, BadParameterError: a tap is invalid.
     """
     taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps))
     return PreviewRequest(message.model, taps, message.version, message.image_count or 1)
 
 
 def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
+    """Encode a preview."""
     return pb.PreviewExtractResponse(
         model=preview.model,
         version=preview.version,
@@ -78,6 +79,7 @@ def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
 
 
 def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
+    """Decode a preview."""
     features = tuple(
         PreviewedFeature(item.name, item.layer, decode_dtype(item.dtype), tuple(item.shape), item.bytes)
         for item in message.features
@@ -96,6 +98,7 @@ def decode_preview(message: pb.PreviewExtractResponse) -> Preview:
 
 
 def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:
+    """Encode a request for statistics."""
     images = [encode_image(image) for image in request.images]
     return pb.InspectLayersRequest(
         model=request.model,
@@ -107,10 +110,10 @@ def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:
 
 
 def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
-    """The request.
+    """Decode a request for statistics.
 
     Raises:
-        BadTensorError, ImageDecodeError: what is wrong with an image.
+        BadTensorError, ImageDecodeError: an image or another input is invalid.
     """
     images = tuple(decode_image(image, index) for index, image in enumerate(message.images))
     inputs = {tensor.name: decode_tensor(tensor) for tensor in message.inputs}
@@ -120,6 +123,7 @@ def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
 def encode_statistics(
     layers: tuple[LayerStatistics, ...], model: str, version: str, assumed_preprocessing: str = ""
 ) -> pb.InspectLayersResponse:
+    """Encode the statistics of layers."""
     messages = [pb.LayerStatistics(**dataclasses.asdict(layer)) for layer in layers]
     return pb.InspectLayersResponse(
         model=model, version=version, layers=messages, assumed_preprocessing=assumed_preprocessing
@@ -127,5 +131,6 @@ def encode_statistics(
 
 
 def decode_statistics(message: pb.InspectLayersResponse) -> tuple[LayerStatistics, ...]:
+    """Decode the statistics of layers."""
     names = [item.name for item in dataclasses.fields(LayerStatistics)]
     return tuple(LayerStatistics(**{name: getattr(layer, name) for name in names}) for layer in message.layers)

@@ -1,6 +1,6 @@
-"""Protobuf by hand, for the few messages that hold megabytes: a view of an array is copied once, not thrice.
+"""Read and write protobuf messages by hand, for the few messages of megabytes, to copy an array once, not thrice.
 
-What is joined here are the bytes that protobuf itself would read; https://protobuf.dev/programming-guides/encoding.
+The bytes are the same as protobuf's own; see https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ from layertap.types import Array
 from layertap.wire._tensors import little_endian
 
 _LENGTH_DELIMITED = 2
+"""Wire type of strings, bytes and messages."""
 
 
 def number(field: int, value: int) -> bytes:
-    """A field that is a number; nothing where it is 0."""
+    """Encode a field that is a number; return no bytes for 0."""
     return varint(field << 3) + varint(value) if value else b""
 
 
 def length(field: int, size: int) -> bytes:
-    """What stands before the bytes of a field that is a text, bytes or a message."""
+    """Encode the tag and the length of a field that is a string, bytes or a message."""
     return varint(field << 3 | _LENGTH_DELIMITED) + varint(size)
 
 
 def delimited(field: int, data: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
-    """The parts of a field that is a text, bytes or a message; nothing where it is empty."""
+    """Return the parts of a field that is a string, bytes or a message; no parts for an empty one."""
     return (length(field, len(data)), data) if len(data) else ()
 
 
 def varint(value: int) -> bytes:
-    """Seven bits a byte, the lowest first; the highest bit says that more follow."""
+    """Encode a varint: seven bits per byte, lowest first; the highest bit of a byte is set if more bytes follow."""
     parts = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - seven bits
         parts.append(value & 0x7F | 0x80)
@@ -41,10 +42,10 @@ def varint(value: int) -> bytes:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message that has numbers and length-delimited ones only, as views on it.
+    """Yield number and value of each field of a message of numbers and length-delimited fields; bytes are views.
 
     Raises:
-        ValueError: it has others, or ends too soon.
+        ValueError: the message has fields of other wire types, or is truncated.
     """
     at = 0
     while at < len(data):
@@ -52,17 +53,17 @@ def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         value, at = _read_varint(data, at)
         if key & 7 == _LENGTH_DELIMITED:
             if at + value > len(data):
-                raise ValueError("the message ends too soon")
+                raise ValueError("the message is truncated")
             yield key >> 3, data[at : at + value]
             at += value
         elif key & 7 == 0:
             yield key >> 3, value
         else:
-            raise ValueError("a field of another kind")
+            raise ValueError("a field has another wire type")
 
 
-def taken_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
-    """The values of a field that is length-delimited, as views, and the message without them."""
+def take_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
+    """Split a message into the values of a length-delimited field, as views, and the message without the field."""
     taken, rest = [], bytearray()
     for key, value in fields(data):
         if isinstance(value, int):
@@ -75,17 +76,18 @@ def taken_out(data: memoryview, field: int) -> tuple[list[memoryview], bytes]:
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Read a varint; return its value and the offset after it."""
     value = shift = 0
     while at < len(data):
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
-        if byte < 0x80:  # noqa: PLR2004 - the last seven bits
+        if byte < 0x80:  # noqa: PLR2004 - the last byte
             return value, at
-    raise ValueError("the message ends too soon")
+    raise ValueError("the message is truncated")
 
 
 def bytes_of(array: Array) -> memoryview:
-    """The elements in C order, little-endian; a view of the array's memory where it lies so."""
+    """Return an array's elements in C order and little-endian, as a view if the array is stored like this."""
     plain = np.ascontiguousarray(little_endian(array))
     return plain.reshape(-1).view(np.uint8).data if plain.size else memoryview(b"")

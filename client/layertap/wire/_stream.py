@@ -1,7 +1,7 @@
-"""ExtractStream: what opens it, its images, and answers cut into chunks.
+"""Encode and decode the messages of ExtractStream and ApplyBlocksStream: opening, items, and results in chunks.
 
-Chunks are the bulk of what travels, so their messages are joined by hand around a view of the array: the same bytes
-that protobuf would write, without its two copies.
+Most bytes travel in chunks. Their messages are joined by hand around a view of the array: the same bytes that protobuf
+would write, but without its two copies.
 """
 
 from __future__ import annotations
@@ -34,21 +34,28 @@ from layertap.wire._limits import parse_request
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 SMALL_BYTES = 2**16
+"""Maximum size in bytes of results that are sent as a single message."""
 LARGE_MESSAGE = 2**12
-"""From here on a message is taken for a chunk and read by hand; protobuf would copy it twice."""
+"""Size in bytes above which a message is first read as a chunk by hand, since protobuf would copy it twice."""
 _ID, _CHUNK, _RESULT = 1, 4, 7
-"""Fields of ExtractStreamResponse."""
+"""Field numbers in ExtractStreamResponse."""
 _APPLY_CHUNK = 2
-"""Field of ApplyBlocksStreamResponse."""
+"""Field number in ApplyBlocksStreamResponse."""
 _ITEMS = (2, 3)
-"""Image and batch, fields of ExtractStreamRequest."""
+"""Field numbers of images and batches in ExtractStreamRequest."""
 _FEW_FIELDS = 4
+"""Maximum number of fields that are searched for an id."""
 _INDEX, _OFFSET, _DATA = 1, 2, 3
-"""Fields of FeatureChunk."""
+"""Field numbers in FeatureChunk."""
 
 
 def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
-    """The first message; the request's images are not looked at."""
+    """Encode the first message of a stream.
+
+    Args:
+        request: the model, version and taps of all items; its images are ignored.
+        chunk_bytes: maximum size of a chunk in bytes; 0 for the server's default.
+    """
     opening = pb.ExtractStreamOpen(
         model=request.model,
         version=request.version,
@@ -59,7 +66,7 @@ def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
 
 
 def encode_stream_batch(id_: str, request: ExtractRequest) -> bytes:
-    """The request's images and inputs, answered together."""
+    """Encode a request's images and inputs as one item, all or nothing."""
     batch = pb.ExtractStreamBatch(
         id=id_,
         images=[encode_image(image) for image in request.images],
@@ -70,19 +77,20 @@ def encode_stream_batch(id_: str, request: ExtractRequest) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class StreamOpening:
-    """What every item of a stream shares."""
+    """The parameters that all items of a stream share."""
 
     request: ExtractRequest
-    """Without images."""
+    """Model, version and taps; no images."""
     chunk_bytes: int
+    """Maximum size of a chunk in bytes; 0 for the server's default."""
 
 
 def decode_stream_open(data: bytes) -> StreamOpening | None:
-    """None where the message is no opening.
+    """Decode the first message of a stream; return None if it is not an opening.
 
     Raises:
-        DecodeError: it is no message.
-        TapSyntaxError, BadParameterError: what is wrong with a tap.
+        DecodeError: the bytes are not a message.
+        TapSyntaxError, BadParameterError: a tap is invalid.
     """
     message = parse_request(pb.ExtractStreamRequest, data)
     if message.WhichOneof("message") != "open":
@@ -94,17 +102,17 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
 
 @dataclass(frozen=True, slots=True)
 class StreamItem:
-    """One message behind the opening, parsed once: an image, or images that are answered together."""
+    """A message after the opening, already parsed: one image, or a batch of images with a joint result."""
 
     id: str
-    """Empty where the message is no item."""
+    """The item's id; empty if the message is no item."""
     _message: pb.ExtractStreamRequest
 
     def request(self, opening: StreamOpening) -> ExtractRequest | None:
-        """The request that it is, as if it had come by Extract; None where the message is no item.
+        """Return the item as a request of its own; None if the message is no item.
 
         Raises:
-            BadTensorError, ImageDecodeError: what is wrong with a part of it.
+            BadTensorError, ImageDecodeError: a part of the item is invalid.
         """
         message, shared = self._message, opening.request
         match message.WhichOneof("message"):
@@ -120,13 +128,13 @@ class StreamItem:
 
 
 def parse_stream_item(data: bytes) -> StreamItem:
-    """Parse a message after the opening; errors as of `parse_request`."""
+    """Parse a message after the opening; raise the errors of `parse_request`."""
     message = parse_request(pb.ExtractStreamRequest, data)
     return StreamItem(message.image.id or message.batch.id, message)
 
 
 def stream_item_id(data: bytes) -> str:
-    """Return the id of an image or a batch without parsing it; empty where the first fields have none."""
+    """Return the id of an item without parsing the whole message; empty if its first fields have none."""
     try:
         for number, item in islice(raw.fields(memoryview(data)), _FEW_FIELDS):
             if number in _ITEMS and isinstance(item, memoryview):
@@ -138,18 +146,20 @@ def stream_item_id(data: bytes) -> str:
 
 
 def encode_stream_opened(model: str, version: str) -> bytes:
+    """Encode the response to the opening."""
     opened = pb.ExtractStreamOpened(model=model, version=version)
     return pb.ExtractStreamResponse(opened=opened).SerializeToString()
 
 
 def encode_stream_error(id_: str, error: LayertapError) -> bytes:
+    """Encode the error of one item."""
     return pb.ExtractStreamResponse(id=id_, error=encode_error_parts(error)).SerializeToString()
 
 
 def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[bytes]:
-    """The messages of one item's answer: for each feature map its header and its chunks, then the end.
+    """Yield the messages of one item's results: for each feature map its header and its chunks, then the end.
 
-    A small one is one message: each message costs the event loops at both ends more than its bytes.
+    Small results are sent as a single message, since each message costs both event loops more than its bytes.
     """
     if sum(feature.array.nbytes for feature in features.maps) <= min(SMALL_BYTES, chunk_bytes):
         body = encode_extract_response(features)
@@ -171,13 +181,14 @@ def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[by
 
 
 def _chunk(id_: str, index: int, offset: int, data: memoryview, field_: int = _CHUNK) -> bytes:
+    """Encode a chunk of data; ``index`` is the number of the feature map and ``offset`` the position in its data."""
     inside = raw.number(_INDEX, index) + raw.number(_OFFSET, offset) + raw.length(_DATA, len(data))
     chunk = raw.length(field_, len(inside) + len(data))
     return b"".join((*raw.delimited(_ID, id_.encode()), chunk, inside, data))
 
 
 def apply_answer(feature: FeatureMap, chunk_bytes: int) -> Iterator[bytes]:
-    """The messages of ApplyBlocksStream: a header, and the data in chunks."""
+    """Yield the messages of ApplyBlocksStream: a header, then the data in chunks."""
     data = raw.bytes_of(feature.array)
     header = pb.FeatureHeader(feature=encode_feature_header(feature), total_bytes=len(data))
     yield pb.ApplyBlocksStreamResponse(header=header).SerializeToString()
@@ -187,14 +198,14 @@ def apply_answer(feature: FeatureMap, chunk_bytes: int) -> Iterator[bytes]:
 
 @dataclass(slots=True)
 class AppliedFeature:
-    """Messages of ApplyBlocksStream -> the feature map, which is filled chunk by chunk."""
+    """Assembles the messages of ApplyBlocksStream into a feature map; its array is filled chunk by chunk."""
 
     _feature: FeatureMap | None = None
     _view: memoryview = field(default_factory=lambda: memoryview(b""))
     _left: int = 0
 
     def add(self, data: bytes) -> FeatureMap | None:
-        """Take a message; return the feature map once all of it is there."""
+        """Process a message; return the feature map once it is complete."""
         message = pb.ApplyBlocksStreamResponse.FromString(data)
         if message.HasField("header"):
             self._feature = decode_feature_header(message.header.feature)
@@ -208,15 +219,20 @@ class AppliedFeature:
 
 @dataclass(slots=True)
 class _Item:
-    """An answer in the making."""
+    """The incomplete results of an item."""
 
     maps: list[FeatureMap] = field(default_factory=list)
+    """Feature maps whose headers have arrived."""
     views: list[memoryview] = field(default_factory=list)
+    """Views of their arrays as bytes."""
 
 
 @dataclass(slots=True)
 class Assembler:
-    """Messages of a stream -> finished items; arrays are made when their headers come, and filled chunk by chunk."""
+    """Assembles the messages of a stream into results.
+
+    It allocates an array when the header arrives, and fills it chunk by chunk.
+    """
 
     taps: tuple[str, ...] = ()
     model: str = ""
@@ -224,8 +240,8 @@ class Assembler:
     _items: dict[str, _Item] = field(default_factory=dict)
 
     def add(self, data: bytes) -> tuple[str, Features | LayertapError] | None:
-        """The id and the answer of the item that this message ends, if it ends one."""
-        if len(data) > LARGE_MESSAGE and self._took_chunk(memoryview(data)):
+        """Process a message; return the id and the result of the item that it completes, or None."""
+        if len(data) > LARGE_MESSAGE and self._copy_chunk(memoryview(data)):
             return None
         message = pb.ExtractStreamResponse.FromString(data)
         match message.WhichOneof("message"):
@@ -244,8 +260,8 @@ class Assembler:
                 return message.id, decode_error_parts(message.error)
         return None
 
-    def _took_chunk(self, data: memoryview) -> bool:
-        """Copies a chunk from where it lies in the message; False where the message is something else."""
+    def _copy_chunk(self, data: memoryview) -> bool:
+        """Copy a chunk directly from the message into its array; return False if the message is not a chunk."""
         try:
             outer = dict(raw.fields(data))
             inner = dict(raw.fields(cast("memoryview", outer[_CHUNK])))
@@ -258,16 +274,19 @@ class Assembler:
         return True
 
     def _header(self, id_: str, header: pb.FeatureHeader) -> None:
+        """Allocate the array of a feature map."""
         feature = decode_feature_header(header.feature)
         item = self._items.setdefault(id_, _Item())
         item.maps.append(feature)
         item.views.append(raw.bytes_of(feature.array))
 
     def _chunk(self, id_: str, chunk: pb.FeatureChunk) -> None:
+        """Copy a chunk into its array."""
         view = self._items[id_].views[chunk.feature_index]
         view[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
 
     def _done(self, id_: str, done: pb.ExtractStreamDone) -> Features:
+        """Return the complete results of an item."""
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
         return Features(
