@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeGuard
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -265,7 +265,9 @@ class Dispatcher:
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
                 failure = _error_for(record, error)
-            return self._end_with_error(context, failure, record)
+            record.fail(failure)
+            self.finish(record)
+            return await abort(context, failure, record)
 
         return handle
 
@@ -283,13 +285,6 @@ class Dispatcher:
         # Scheduled, so that the response is sent before metrics and the log are updated.
         asyncio.get_running_loop().call_soon(self._notify, record)
         return whole
-
-    def _end_with_error(self, context: Context, failure: LayertapError, record: RequestContext) -> bytes:
-        """End the call with an error and return the empty body that gRPC requires."""
-        record.fail(failure)
-        self.finish(record)
-        fail(context, failure, record)
-        return b""
 
     def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
         """Return the coroutine function that gRPC calls for a streaming method."""
@@ -471,14 +466,33 @@ def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseExceptio
 
 
 def fail(context: Context, error: LayertapError, record: RequestContext) -> None:
-    """Set the status, message and details with which the call ends.
+    """Set the status, message and details with which a streaming call ends once its handler returns."""
+    code, message, trailer = _status_of(error, record)
+    context.set_code(code)
+    context.set_details(message)
+    context.set_trailing_metadata(trailer)
 
-    gRPC's own ``abort`` raises an exception instead; the call would hold that exception, and its frames the call.
+
+async def abort(context: Context, error: LayertapError, record: RequestContext) -> NoReturn:
+    """End a unary call with an error.
+
+    A handler that sets the status and returns an empty response sends headers before the status. Proxies and clients
+    retry a call only if the status comes first, as `abort` sends it. The call keeps the exception that gRPC raises, and
+    its frames would keep the request, so they are dropped once gRPC has caught it.
     """
+    try:
+        await context.abort(*_status_of(error, record))
+    except BaseException as raised:
+        asyncio.get_running_loop().call_soon(forget_frames, raised)
+        raise
+    raise AssertionError("abort raises")
+
+
+def _status_of(error: LayertapError, record: RequestContext) -> tuple[grpc.StatusCode, str, tuple[Any, ...]]:
+    """Return the status code, message and trailing metadata of an error."""
     details = wire.encode_error(error)
-    context.set_code(grpc.StatusCode[error.status])
-    context.set_details(details.message)
-    context.set_trailing_metadata(((DETAILS, details.SerializeToString()), *_trailer(record)))
+    trailer = ((DETAILS, details.SerializeToString()), *_trailer(record))
+    return grpc.StatusCode[error.status], details.message, trailer
 
 
 def _trailer(record: RequestContext) -> tuple[tuple[str, str], ...]:
