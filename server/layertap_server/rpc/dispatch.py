@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeGuard
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -31,6 +31,7 @@ from layertap.errors import (
 )
 from layertap_server.request.context import CANCELLED, RequestContext
 from layertap_server.rpc.call_metadata import REQUEST_ID, context_of
+from layertap_server.rpc.tracebacks import forget_frames
 from layertap_server.rpc.worker_pool import RETRY_AFTER_MS, QueueLimits, WorkerPool
 from layertap_server.runtime.shortage import shortage_in
 
@@ -255,8 +256,9 @@ class Dispatcher:
             try:
                 if pool is not self._listing:
                     self._count_open()
-                reply = await pool.run(_make_job(method, request, context.time_remaining(), record), len(request))
-                del request  # free it now: a chunked response may wait long for its reader
+                running = pool.run(_make_job(method, request, context.time_remaining(), record), len(request))
+                del request  # the frame of this handler may outlive the work: a chunked response waits for its reader
+                reply = await running
                 return await self._reply(reply, context, record)
             except asyncio.CancelledError as error:
                 forget_frames(error)
@@ -445,24 +447,6 @@ def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> A
         fail(context, failure, record)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def forget_frames(error: BaseException) -> None:
-    """Drop the tracebacks of an error and of its causes.
-
-    The frames of a traceback hold the request, its images and arrays. The request context, the log and gRPC hold the
-    error longer than the request lasts, and would keep all of that alive.
-    """
-    links: list[BaseException | None] = [error]
-    while links:
-        if link := links.pop():
-            links += [link.__cause__, link.__context__, *(link.exceptions if _is_group(link) else ())]
-            link.__traceback__ = link.__cause__ = link.__context__ = None
-
-
-def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[BaseException]]:
-    """Return whether the error is an exception group."""
-    return isinstance(error, BaseExceptionGroup)
 
 
 def fail(context: Context, error: LayertapError, record: RequestContext) -> None:

@@ -16,7 +16,8 @@ from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, Features
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, forget_frames, write
+from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
+from layertap_server.rpc.tracebacks import forget_frames
 
 MAX_CHUNK_BYTES = 2**20
 """Maximum and default size of a chunk, in bytes."""

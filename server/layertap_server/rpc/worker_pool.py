@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 from layertap.errors import OverloadedError
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.rpc.admission import Admission
+from layertap_server.rpc.tracebacks import forget_frames
 
 Result = TypeVar("Result")
 StartThread: TypeAlias = Callable[[Callable[[], None], str], None]
@@ -223,6 +224,8 @@ class WorkerPool:
         """Release the job's place and resolve its future; runs on the caller's event loop."""
         self._places.release(item.size)
         if item.answer.cancelled():
+            if error is not None:  # no caller receives it
+                forget_frames(error)
             return
         if error is not None:
             item.answer.set_exception(error)
