@@ -70,7 +70,7 @@ def test_sparse_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"dims": [-1]}, "negative size"), ({"dims": [5]}, "do not hold what their shape")],
+    [({"dims": [-1]}, "negative size"), ({"dims": [5]}, "do not match their shape")],
 )
 def test_weights_that_do_not_hold_what_they_say(change: dict[str, list[int]], words: str, tmp_path: Path) -> None:
     odd = model("y = Add (x, w)")

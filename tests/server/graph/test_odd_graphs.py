@@ -41,14 +41,14 @@ def layers(text: str, folder: Path) -> dict[str, str]:
 
 def test_layers_inside_a_body_are_listed_and_cannot_be_tapped(tmp_path: Path) -> None:
     reasons = layers(BODIES, tmp_path)
-    assert reasons["a"] == reasons["b"] == "it lies inside the body of If y"
+    assert reasons["a"] == reasons["b"] == "it is computed inside the body of If y"
     assert reasons["y"] == ""
 
 
 def test_sequences_and_masks_cannot_be_tapped(tmp_path: Path) -> None:
     reasons = layers(SEQUENCE, tmp_path)
-    assert reasons["parts"].startswith("it is no tensor")
-    assert reasons["mask"] == "a Dropout's mask means nothing in inference"
+    assert reasons["parts"].startswith("it is not a tensor")
+    assert reasons["mask"] == "the mask of a Dropout has no meaning at inference"
 
 
 def test_tokens_that_do_not_come_from_a_map_have_no_grid(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def write_external(folder: Path, **entries: str) -> Path:
     [
         ({"location": "../outside.bin"}, "lie outside the model's folder"),
         ({"location": "missing.bin"}, "there is no file 'missing.bin'"),
-        ({"location": "w.bin", "length": "many"}, "say no number"),
+        ({"location": "w.bin", "length": "many"}, "is not a number"),
         ({"location": "w.bin", "offset": "-4"}, "external data cannot be read"),
     ],
 )
