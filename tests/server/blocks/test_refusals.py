@@ -44,7 +44,7 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("k_max(1, axis=0)", MAPS, "axis 0 is the batch"),
         ("mean_variance(axes=[5])", MAPS, "axis 5 does not exist"),
         ("mean_variance(axes=[2, 3])", ("N", 4), "none of the axes"),
-        ("transpose([1, 0, 2, 3])", MAPS, "is no order of its axes with the batch in front"),
+        ("transpose([1, 0, 2, 3])", MAPS, "is not a permutation of its axes with the batch first"),
         ("reshape([7])", MAPS, "do not make"),
         ("reshape([-1, -1])", MAPS, "do not make"),
         ("select([4])", MAPS, "there is no channel 4"),
@@ -62,7 +62,7 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("tokens(cls)", MAPS, "tokens"),
         ("tokens(cls, prefix=0)", TOKENS, "a prefix of 0 in 7 tokens"),
         ("tokens(all, prefix=7)", TOKENS, "a prefix of 7 in 7 tokens"),
-        ("tokens(grid, prefix=0)", TOKENS, "7 tokens make no square grid"),
+        ("tokens(grid, prefix=0)", TOKENS, "7 tokens do not make a square grid"),
         ("quantize | relu", MAPS, "nothing can follow quantize"),
     ],
 )
@@ -74,8 +74,8 @@ def test_a_shape_that_does_not_fit(head: str, shape: tuple[int | str, ...], word
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ("clip(2, high=1)", "low is at most high, not 2 over 1"),
-        ("rrelu(0.5, upper=0.1)", "lower is at most upper"),
+        ("clip(2, high=1)", "expected low at most high, got low 2 and high 1"),
+        ("rrelu(0.5, upper=0.1)", "expected lower at most upper"),
     ],
 )
 def test_parameters_that_contradict_each_other(head: str, words: str) -> None:

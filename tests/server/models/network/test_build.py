@@ -236,7 +236,7 @@ WRONG = {
     "missing bias": (
         "layers:\n  - b: conv(3, 1)\nweights: weights.safetensors",
         {"b.weight": np.ones((3, 3, 1, 1))},
-        "line 4: layer 'b': .*the weights file has no b.bias; bias=false does without",
+        "line 4: layer 'b': .*the weights file has no b.bias; set bias=false to omit it",
     ),
     "missing statistics": (
         "layers:\n  - b: batch_norm\nweights: weights.safetensors",
@@ -258,9 +258,9 @@ WRONG = {
     "cycle": (
         "layers:\n  - a: {from: c, head: relu}\n  - b: relu\n  - c: relu",
         None,
-        "line 4: layer 'a' needs itself: a <- c <- b <- a|line .: layer '.' needs itself",
+        "line 4: layer 'a' depends on itself: a <- c <- b <- a|line .: layer '.' depends on itself",
     ),
-    "needs itself": ("layers:\n  - a: {from: a, head: relu}", None, "line 4: layer 'a' needs itself"),
+    "needs itself": ("layers:\n  - a: {from: a, head: relu}", None, "line 4: layer 'a' depends on itself"),
     "unreachable": (
         "layers:\n  - a: relu\n  - b: {from: input, head: tanh}",
         None,
@@ -273,23 +273,27 @@ WRONG = {
     ),
     "unknown output": ("layers:\n  - a: relu\noutputs: [b]", None, "line 5: outputs: there is no layer 'b'"),
     "two of one name": ("layers:\n  - a: relu\n  - a: tanh", None, "line 5: the name 'a' is taken"),
-    "no default": ("layers:\n  - a: $norm", None, "line 4: layer 'a' needs \\$norm; give it a value as norm"),
+    "no default": ("layers:\n  - a: $norm", None, "line 4: layer 'a' needs \\$norm; set norm in source.defaults"),
     "default of defaults": (
         "defaults: {norm: $norm}\nlayers:\n  - a: $norm",
         None,
-        "line 5: \\$norm stands for '\\$norm', which names another default",
+        "line 5: \\$norm stands for '\\$norm', which uses another placeholder",
     ),
     "unknown default": ("defaults: {nrom: l2}\nlayers:\n  - a: relu", None, "line 3: unknown key 'nrom'.*norm"),
-    "bad default": ("defaults: {padding: sam}\nlayers:\n  - a: relu", None, "line 3: padding is .*same.*not 'sam'"),
+    "bad default": (
+        "defaults: {padding: sam}\nlayers:\n  - a: relu",
+        None,
+        "line 3: padding must be .*same.*got 'sam'",
+    ),
     "sum of shapes": (
         'layers:\n  - a: {residual: {layers: ["conv(4, 1, weight=he)"]}}',
         None,
         r"line 4: layer 'a': \[N, 4, 8, 8\] and \[N, 3, 8, 8\] cannot be joined by add",
     ),
-    "across images": ("layers:\n  - a: batch_norm(stats=batch)", None, "line 4: layer 'a': .*across the images"),
+    "across images": ("layers:\n  - a: batch_norm(stats=batch)", None, "line 4: layer 'a': .*combines the images"),
     "does not fit": ("layers:\n  - a: gap\n  - b: max_pool(2)", None, "line 5: layer 'b': max_pool needs height"),
-    "no layers": ("layers: []", None, "line 3: this needs at least one layer"),
-    "no layer": ("layers: [7]", None, "line 3: a layer is 'name: what it does', not 7"),
+    "no layers": ("layers: []", None, "line 3: expected at least one layer"),
+    "no layer": ("layers: [7]", None, "line 3: expected a layer as 'name: head', got 7"),
     "nothing said": ("layers:\n  - a: {}", None, "line 4: the layer 'a' needs one of head"),
     "composite": (
         "layers:\n  - inverted_residual: {out: 3}",
@@ -301,7 +305,7 @@ WRONG = {
         None,
         "line 4: layer 'a.depthwise': depthwise_conv needs its weight",
     ),
-    "both": ("onnx: model.onnx\nlayers:\n  - a: relu", None, "line 3: source has either onnx or layers"),
+    "both": ("onnx: model.onnx\nlayers:\n  - a: relu", None, "line 3: source must have either onnx or layers"),
 }
 
 
@@ -372,7 +376,7 @@ layers:
 
 def test_a_default_that_holds_itself_is_refused(tmp_path: Path) -> None:
     source = 'defaults: {weight: he, activation: relu, norm: "inverted_residual(3, 3)"}\nlayers:\n  - a: $norm'
-    with pytest.raises(ManifestError, match=r"line 5: layer .* holds itself"):
+    with pytest.raises(ManifestError, match=r"line 5: layer .* contains itself"):
         loaded(tmp_path, source)
 
 
