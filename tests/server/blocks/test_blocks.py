@@ -1,4 +1,4 @@
-"""Every block, run by onnxruntime, against its float64 reference."""
+"""Tests of every block, run by onnxruntime, against its float64 reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests import references
 from tests.running import apply_head
 
 FLOAT32 = 1e-5
-"""Of the largest value."""
+"""Tolerance as a fraction of the largest value."""
 
 numbers = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0, 1e4, -1e4])
 maps = hnp.arrays(
@@ -95,8 +95,8 @@ def test_channels_last_is_the_same_block(head: str) -> None:
 
 
 @pytest.mark.parametrize("head", ["gap", "gmp", "gem", "l2", "softmax", "z_score", "z_score(channel)"])
-def test_tokens_are_places(head: str) -> None:
-    """N×T×C is N×C×T×1 with the channels last."""
+def test_tokens_are_spatial_positions(head: str) -> None:
+    """Check that a block on tokens N×T×C equals the block on maps N×C×T×1."""
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     as_maps = x.transpose(0, 2, 1)[..., None]
     expected, _ = apply_head(head, np.ascontiguousarray(as_maps))
@@ -111,7 +111,7 @@ def test_tokens_are_places(head: str) -> None:
 def test_z_score(scope: str, ddof: int, symbolic: str, seed: int, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(seed).normal(3, 2, size=shape).astype(np.float32)
     expected = references.z_score(x.astype(np.float64), scope, ddof)
-    # A deviation that is rounding alone has no meaning in float32; such columns are the constants' test.
+    # A deviation of the size of rounding errors has no meaning in float32; another test covers constant columns.
     assume(np.isfinite(expected).all() and not _has_rounding_deviation(x, scope))
     check(f"z_score({scope}, ddof={ddof})", x, expected, symbolic=symbolic)
 
@@ -214,7 +214,7 @@ def test_window_pools_channels_last_and_of_unknown_size(name: str) -> None:
     "head", [*SIMPLE, "max_pool(2)", "average_pool(2)", "average_pool(2, dilation=2, stride=1)", "z_score"]
 )
 def test_nan_in_gives_nan_out(head: str) -> None:
-    """Wherever it lies: an operator may keep a NaN in one place and lose it in another."""
+    """Check NaN at every position, since an operator can keep it at one and lose it at another."""
     clean = np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(np.float32)
     for row, column in np.ndindex(4, 4):
         x = clean.copy()

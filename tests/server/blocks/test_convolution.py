@@ -1,4 +1,4 @@
-"""Convolutions: what does not fit, sizes that are not known, and their initial weights."""
+"""Tests of convolutions: shape errors, symbolic sizes and initial weights."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_height_and_width_that_are_not_known(padding: str, stride: int) -> Non
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(5, 9), st.integers(0, 2**31 - 1))
 def test_a_transposed_convolution_is_the_adjoint(kernel: int, stride: int, size: int, seed: int) -> None:
-    """⟨conv(x), y⟩ = ⟨x, transposed_conv(y)⟩ for one weight."""
+    """Check that ⟨conv(x), y⟩ = ⟨x, transposed_conv(y)⟩ for one weight."""
     random = np.random.default_rng(seed)
     weight = random.normal(size=(2, 3, kernel, kernel))
     x = random.normal(size=(1, 3, (size - 1) * stride + kernel, (size - 1) * stride + kernel))
@@ -98,7 +98,7 @@ def grating(angle: float, wavelength: float, phase: float, size: int = 64) -> Ar
 
 @given(st.integers(0, 3), st.integers(0, 1), st.floats(0, 6.28))
 def test_a_quadrature_pair_measures_the_energy_of_its_grating(turn: int, scale: int, phase: float) -> None:
-    """A grating of amplitude 1 gives 1 at the filters that match, whatever its phase, and less at every other."""
+    """Check that a grating of amplitude 1 gives energy 1 at the matching filters, for every phase."""
     image = grating(turn * np.pi / 4, 6 * 2**scale, phase).astype(np.float32)
     head = 'conv(16, 31, weight="gabor(4, scales=2, wavelength=6)") | modulus(2) | gap'
     energies, _ = apply_head(head, image)
@@ -106,7 +106,7 @@ def test_a_quadrature_pair_measures_the_energy_of_its_grating(turn: int, scale: 
     assert abs(energies[0].max() - 1) < 0.02
 
 
-def test_a_flat_patch_answers_nothing() -> None:
+def test_a_constant_patch_gives_zero() -> None:
     flat = np.full((1, 1, 32, 32), 7, np.float32)
     for weight, out in (("gabor", 8), ("laplacian", 1)):
         answer, _ = apply_head(f"conv({out}, 15, weight={weight})", flat)

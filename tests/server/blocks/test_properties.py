@@ -1,4 +1,4 @@
-"""The properties that the catalogue states of activations, checked numerically."""
+"""Tests of the properties that the catalogue states of activations, checked numerically."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_monotonic(spec: BlockSpec) -> None:
 
 @pytest.mark.parametrize("spec", ELEMENTWISE, ids=ids)
 def test_differentiable(spec: BlockSpec) -> None:
-    """At a corner or a jump the slope changes at once, elsewhere in proportion to the step."""
+    """Check differentiability: at a corner or jump the slope changes abruptly, elsewhere in proportion to the step."""
     x = X[::10]
     slope = np.diff(run(spec, x)) / np.diff(x)
     assert (np.abs(np.diff(slope)).max() < 0.02) == (spec.properties["differentiable"] == "yes")

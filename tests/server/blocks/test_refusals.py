@@ -1,4 +1,4 @@
-"""What a block refuses: parameters and shapes that do not fit, each with the reason."""
+"""Tests of the errors for parameters and shapes that a block does not accept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch as a second opinion, where it is installed (the extra ``reference``) and has the block."""
+"""Tests of blocks against torch, if it is installed (the extra ``reference``) and has the block."""
 
 from __future__ import annotations
 

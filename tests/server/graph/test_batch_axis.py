@@ -1,4 +1,4 @@
-"""Which layers mix the images of a batch, against running images together and apart."""
+"""Tests of the batch axis analysis, against runs of images in one batch and one by one."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_flattening_softmax_of_old_models_is_not_taken_for_one_axis(tmp_path: Pa
 
 
 def light(name: str) -> onnx.ModelProto:
-    """Return one of onnx's own models, whose batch is made free."""
+    """Return one of the models of the onnx package, with a free batch."""
     model = onnx.load(LIGHT / f"light_{name}.onnx")
     for value in (*model.graph.input[:1], *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -250,8 +250,8 @@ def apart(model: onnx.ModelProto, batch: Array) -> Array:
     return np.concatenate([session.run(["out"], {"image": batch[index : index + 1]})[0] for index in range(len(batch))])
 
 
-# What follows draws chains of operators, some of which move the batch axis or compute along it, and ends them with a
-# Reshape to the batch: where the verdict is "joined", images together must be the images apart.
+# The next tests draw chains of operators, some of which move the batch axis or compute along it, and end them with a
+# Reshape to the batch. If the verdict is that images are independent, a batch must give the results of single images.
 STEPS = (
     "Relu({x})", "Softmax<axis={a}>({x})", "Transpose<perm={perm}>({x})", "ReduceMean<axes=[{a}]>({x})",
     "CumSum({x}, i{a})", "Reshape({x}, free)", "Reshape({x}, split)", "Reshape({x}, merged)", "Add({x}, row)",

@@ -1,4 +1,4 @@
-"""Old, odd and broken models, brought into the form that plans are cut from."""
+"""Tests of the conversion of old, unusual and broken models to canonical form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def model(body: str, opset: int = 17, types: str = "(float[n, 3, 8, 8] x) => (fl
 
 
 def normal_form(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """Take both steps that a file goes through when it is read."""
+    """Prepare and canonicalize a model, as when a file is read."""
     prepare(proto, folder)
     return canonicalize(proto)
 

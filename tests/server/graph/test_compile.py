@@ -1,4 +1,4 @@
-"""Plans: what is cut out, grafted on, and gives the same numbers as the whole."""
+"""Tests of compiled plans: they contain only what they need, and give the same numbers as the whole model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(graph: ModelGraph, plan: CompiledPlan, images: Array) -> list[Array]:
 
 
 def whole(images: Array) -> dict[str, Array]:
-    """Every layer from one session of the whole model."""
+    """Return the values of all layers, from one session of the whole model."""
     model = branching()
     for name in LAYERS[1:-1]:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))

@@ -1,4 +1,4 @@
-"""Files that are not what their name says."""
+"""Tests of the detection of files that are not models or weights."""
 
 from __future__ import annotations
 

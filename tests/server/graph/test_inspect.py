@@ -1,4 +1,4 @@
-"""Statistics of layers, computed inside the graph, against NumPy."""
+"""Tests of layer statistics computed inside the graph, against NumPy."""
 
 from __future__ import annotations
 

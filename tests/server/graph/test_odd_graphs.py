@@ -1,4 +1,4 @@
-"""Control flow, sequences, other inputs and missing files, as far as reading a model goes."""
+"""Tests of reading models with control flow, sequences, several inputs or missing files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single rules of receptive fields: layers that keep a field, and layers after which none is known."""
+"""Tests of single rules of receptive fields: operators that keep a field, and operators after which none is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saturation of every operator that has bounds, against its definition in float64."""
+"""Tests of the saturation of every operator that has bounds, against its definition in float64."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def never(y: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    """Integrate the density numerically, since NumPy has no error function."""
+    """Return the error function, integrated numerically since NumPy does not have it."""
     steps = (np.arange(2000) + 0.5) / 2000
     return np.asarray(2 / np.sqrt(np.pi) * x * np.exp(-((x[..., None] * steps) ** 2)).mean(axis=-1))
 
@@ -118,7 +118,7 @@ def test_each_operator(tmp_path: Path, scale: float) -> None:
 
 def test_small_probabilities_are_not_saturated_and_decided_rows_are(tmp_path: Path) -> None:
     images = np.zeros((1, 3, 8, 8), np.float32)
-    images[0, 0, :4, 2] = 30  # four of 24 rows decide for one place
+    images[0, 0, :4, 2] = 30  # four of 24 rows saturate at one position
     found, along_channels = inspected(tmp_path, parser.parse_model(MODEL), images, ["softmax", "softmax_of_channels"])
     assert found.saturated_fraction == pytest.approx(4 / 24)
     assert along_channels.saturated_fraction == pytest.approx(4 / 64)

@@ -1,4 +1,4 @@
-"""Networks written in ``model.yaml``: what they compute, are called and cost, and what is wrong with them."""
+"""Tests of networks configured in ``model.yaml``: results, names, costs and errors."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_composites_and_branches(tmp_path: Path) -> None:
     model = loaded(tmp_path, COMPOSED)
     names = [layer.name for layer in model.planner.layers("")]
     assert "wide.0.depthwise_norm" in names
-    assert "wide" in names  # the last repetition's result is the layer's
+    assert "wide" in names  # the result of the last repetition has the layer's name
     stem, wide, first, second, side, body = run(
         model, "stem", "wide", "body.first", "body.second", "body.shortcut.side", "body"
     )
@@ -176,7 +176,7 @@ def test_composites_and_branches(tmp_path: Path) -> None:
     tail, both, twice = run(model, "tail", "both", "twice")
     assert_close(both, tail.astype(np.float64) + body)
     assert_close(twice, np.concatenate([both, body], axis=1).astype(np.float64).mean((2, 3)))
-    # The second repetition has stride 1 and as many channels, so its input is added.
+    # The second repetition has stride 1 and keeps the number of channels, so its input is added.
     zero, inner = run(model, "wide.0", "wide.1.project_norm")
     assert_close(wide, zero.astype(np.float64) + inner)
 
@@ -200,7 +200,7 @@ layers:
 """
     first, second, up, out = run(loaded(tmp_path, source), "first", "second", "up", "out")
     assert (up.shape, out.shape) == (first.shape, IMAGES.shape)
-    # Every value that second found lies in up where first has it, and what is put back is nothing else.
+    # Each maximum of second is in up at its position in first, and all other values are 0.
     assert set(np.unique(up)) <= set(np.unique(second)) | {0}
     assert (up[up != 0] == first[up != 0]).all()
     assert (out[out != 0] == IMAGES[out != 0]).all()
@@ -349,8 +349,8 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
     assert scores.shape == (1, 10)
 
 
-def test_onnxruntime_takes_what_is_built(tmp_path: Path) -> None:
-    """As a file of its own, outside the server."""
+def test_onnxruntime_opens_configured_models(tmp_path: Path) -> None:
+    """Check that onnxruntime opens a configured model as a standalone model."""
     model = built_model(folder_of(tmp_path, COMPOSED))
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
