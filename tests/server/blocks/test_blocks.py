@@ -30,6 +30,7 @@ vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6))
 
 
 def assert_close(actual: Array, expected: Array) -> None:
+    """Assert that arrays agree within the tolerance, relative to the largest finite value."""
     assert actual.shape == expected.shape
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(float(finite.max(initial=0.0)), 1e-30)
@@ -37,6 +38,7 @@ def assert_close(actual: Array, expected: Array) -> None:
 
 
 def check(head: str, x: Array, expected: Array, **options: Any) -> None:
+    """Assert that a head gives the expected result of the promised shape and dtype."""
     actual, promised = apply_head(head, x, **options)
     assert_close(actual, expected)
     assert promised.dtype == actual.dtype.name
@@ -117,6 +119,7 @@ def test_z_score(scope: str, ddof: int, symbolic: str, seed: int, shape: tuple[i
 
 
 def _has_rounding_deviation(x: Array, scope: str) -> bool:
+    """Return whether a standard deviation is so small that rounding dominates it."""
     axes = {"sample": (1, 2, 3), "channel": (2, 3), "batch": (0, 2, 3), "column": (0,)}[scope]
     deviation = x.astype(np.float64).std(axis=axes)
     many = np.prod([x.shape[axis] for axis in axes]) > 1
@@ -135,6 +138,7 @@ def test_z_score_of_a_constant_is_zero(scope: str, value: float) -> None:
 
 @st.composite
 def window_cases(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
+    """Draw a map and the parameters of a window pool."""
     x = draw(maps)
     window: dict[str, Any] = {"kernel": draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))}
     if draw(st.booleans()):
@@ -147,10 +151,12 @@ def window_cases(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
 
 
 def fits(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether the windows fit the map."""
     return _reaches(x, window) and _holds_something(x, window)
 
 
 def _holds_something(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether no window contains only padding."""
     try:
         references.average_pool(x[:1, :1].astype(np.float64), **window)
     except ZeroDivisionError:
@@ -159,6 +165,7 @@ def _holds_something(x: Array, window: dict[str, Any]) -> bool:
 
 
 def _reaches(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether no window is larger than the padded map."""
     if not isinstance(window["padding"], tuple) and window["padding"] != "valid":
         return True
     pads = window["padding"] if isinstance(window["padding"], tuple) else (0, 0, 0, 0)

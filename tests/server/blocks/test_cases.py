@@ -19,10 +19,12 @@ FLOAT16 = 1e-2
 
 
 def ids(case: Case) -> str:
+    """Return the id of a parametrized case."""
     return case.head
 
 
 def images(seed: int, count: int, height: int, width: int, kind: str) -> Array:
+    """Return random maps N×4×H×W of a distribution."""
     random = np.random.default_rng(seed)
     shape = (count, 4, height, width)
     if kind == "normal":
@@ -35,6 +37,7 @@ def images(seed: int, count: int, height: int, width: int, kind: str) -> Array:
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float) -> None:
+    """Assert that arrays agree within the tolerance, relative to the largest value."""
     assert actual.shape == expected.shape
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
     error = float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0))

@@ -27,7 +27,7 @@ ZEROS = np.zeros((1, 4, 6, 6), np.float32)
         ('conv(3, 3, weight="he |")', BadParameterError, "expected the end"),
         ("conv(3, 3, weight=sobel)", BadParameterError, "sobel makes 2 filters, and a group has 3"),
         ("conv(2, 5, weight=sobel)", BadParameterError, "sobel needs a kernel of 3"),
-        ("conv(1, 1, weight=[[1], [1, 2]])", BadParameterError, "not of one length"),
+        ("conv(1, 1, weight=[[1], [1, 2]])", BadParameterError, "have different lengths"),
         ("conv(1, 1, weight=[1, 2])", ShapeMismatchError, "the weight has shape [2] where [1, 4, 1, 1] is needed"),
         ("conv(2, 1, weight=he, bias=[1, 2, 3])", ShapeMismatchError, "bias has shape [3] where [2] is needed"),
         ("conv(6, 1, groups=3, weight=he)", ShapeMismatchError, "4 channels and 6 filters do not make 3 groups"),
@@ -41,7 +41,7 @@ ZEROS = np.zeros((1, 4, 6, 6), np.float32)
             "no finite numbers",
         ),
         ('conv(1, 4, weight="gaussian(0.01)")', BadParameterError, "no finite numbers"),
-        ("conv(65536, 9, padding=4, weight=he)", RequestTooLargeError, "at most 16777216 numbers"),
+        ("conv(65536, 9, padding=4, weight=he)", RequestTooLargeError, "limited to 16777216 numbers"),
         ("gap | conv(1, 1, weight=he)", ShapeMismatchError, "needs height and width"),
     ],
 )
@@ -92,6 +92,7 @@ def test_random_weights(text: str, variance: float) -> None:
 
 
 def grating(angle: float, wavelength: float, phase: float, size: int = 64) -> Array:
+    """Return an image of a sine grating, 1×1×size×size."""
     y, x = np.mgrid[:size, :size]
     return np.cos(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength - phase)[None, None]
 

@@ -18,10 +18,12 @@ X = np.arange(-40000, 40001) / 4000
 
 
 def run(spec: BlockSpec, x: Array) -> Array:
+    """Apply a block to a row of values."""
     return apply_head(spec.name, x.astype(np.float32).reshape(1, 1, 1, -1))[0].ravel().astype(np.float64)
 
 
 def ids(spec: BlockSpec) -> str:
+    """Return the id of a parametrized block."""
     return spec.name
 
 

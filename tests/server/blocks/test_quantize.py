@@ -20,12 +20,14 @@ from tests.running import apply_head
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
+    """Return a client of an embedded server."""
     settings = Settings(models=str(MODELS), device="cpu", port=0, metrics_port=-1, log_level="error")
     with EmbeddedServer(settings) as address, Client(address) as client:
         yield client
 
 
 def applied(client: Client, array: Array, head: str) -> FeatureMap:
+    """Apply a head to an array on the server."""
     return client.apply_blocks_map(array, head)
 
 

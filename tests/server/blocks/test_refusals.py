@@ -19,6 +19,7 @@ TOKENS = ("N", 7, 5)
 
 
 def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Tensor:
+    """Emit a head on a tensor of a shape."""
     layout = {2: Layout.VECTOR, 3: Layout.TOKENS}.get(len(shape), Layout.NCHW)
     bound = [blocks.bind(block) for block in parse_head(head)]
     return emit_head(Builder(17), Tensor("x", dtype, shape, layout), bound)
@@ -34,11 +35,11 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("sort_pool(2, scores=[1, 2])", MAPS, "2 scores for a kernel of 4"),
         ("sort_pool(40, scores=[1, 2])", ("N", 1, 64, 64), "2 scores"),
         ("max_unpool", MAPS, "max_unpool needs a max_pool before it"),
-        ("max_pool(2) | crop(2, width=2) | max_unpool", MAPS, "the max_pool before it gave"),
+        ("max_pool(2) | crop(2, width=2) | max_unpool", MAPS, "the result of the max_pool before it has shape"),
         ("adaptive_average_pool(2)", ANY_SIZE, "it needs a known height and width"),
         ("average_pool(2, dilation=2)", ANY_CHANNELS, "dilation needs a known number of channels"),
         ("dynamic_k_max(1, depth=2, layer=3)", MAPS, "layer 3 of 2"),
-        ("dynamic_k_max(1, depth=2, layer=1, axis=2)", ANY_SIZE, "is not known"),
+        ("dynamic_k_max(1, depth=2, layer=1, axis=2)", ANY_SIZE, "it needs a known size along the axis"),
         ("k_max(9, axis=2)", MAPS, "9 of 8 values"),
         ("k_max(1, axis=5)", MAPS, "axis 5 does not exist"),
         ("k_max(1, axis=0)", MAPS, "axis 0 is the batch"),

@@ -30,6 +30,7 @@ INPUT = "g (float[batch, 3, 4, 6] image) => ({output}) {{\n"
 def model_of(
     body: str, weights: Mapping[str, Array] = MappingProxyType({}), output: str = "float[batch, m] out", opset: int = 17
 ) -> onnx.ModelProto:
+    """Return a model of ONNX text, with initializers."""
     text = HEAD.format(opset=opset) + INPUT.format(output=output) + body + "\n}"
     model = parser.parse_model(text)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
@@ -37,6 +38,7 @@ def model_of(
 
 
 def graph_of(model: onnx.ModelProto, folder: Path) -> ModelGraph:
+    """Read a model and fix its image size if it is free."""
     graph = read(model, folder)
     if graph.image_size is None:
         height, width = graph.image_sides
@@ -45,14 +47,17 @@ def graph_of(model: onnx.ModelProto, folder: Path) -> ModelGraph:
 
 
 def verdict_of(model: onnx.ModelProto, folder: Path, layer: str = "out") -> Verdict:
+    """Return the verdict of one layer."""
     return mixing_of(graph_of(model, folder)).get(layer, APART)
 
 
 def ints(*values: int) -> Array:
+    """Return an int64 array."""
     return np.array(values, np.int64)
 
 
 def floats(*shape: int) -> Array:
+    """Return normal float32 numbers of a shape."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
@@ -227,11 +232,13 @@ def test_ordinary_models_are_joined_everywhere(name: str, tmp_path: Path) -> Non
 
 
 def images(count: int) -> Array:
+    """Return random images whose scale differs between images."""
     random = np.random.default_rng(3)
     return (random.normal(size=(count, 3, 4, 6)) * np.arange(1, count + 1)[:, None, None, None]).astype(np.float32)
 
 
 def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a model with the output ``out``."""
     free = onnx.ModelProto()
     free.CopyFrom(model)
     del free.graph.output[:]
@@ -242,10 +249,12 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def together(model: onnx.ModelProto, batch: Array) -> Array:
+    """Run images in one batch."""
     return np.asarray(session_of(model).run(["out"], {"image": batch})[0])
 
 
 def apart(model: onnx.ModelProto, batch: Array) -> Array:
+    """Run images one by one."""
     session = session_of(model)
     return np.concatenate([session.run(["out"], {"image": batch[index : index + 1]})[0] for index in range(len(batch))])
 
@@ -269,6 +278,7 @@ WEIGHTS: Mapping[str, Array] = {
 
 @st.composite
 def chains(draw: st.DrawFn) -> str:
+    """Draw a chain of operators as ONNX text."""
     name, lines = "image", []
     for number in range(draw(st.integers(1, 6))):
         step = draw(st.sampled_from(STEPS))
@@ -285,6 +295,7 @@ def test_joined_layers_give_together_what_they_give_apart(tmp_path_factory: pyte
 
 
 def check_chain(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
+    """Assert that a chain with independent images gives equal results in a batch and one by one."""
     model = model_of(body, WEIGHTS, "float out")
     model.graph.output[0].type.tensor_type.ClearField("shape")
     runnable = onnx.ModelProto()

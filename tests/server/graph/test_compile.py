@@ -22,10 +22,12 @@ LAYERS = ["image", "conv", "act", "down", "left", "right", "joined", "mean", "ve
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    """Return the graph of the branching test model."""
     return read(branching(), tmp_path_factory.mktemp("weights"))
 
 
 def run(graph: ModelGraph, plan: CompiledPlan, images: Array) -> list[Array]:
+    """Run a plan and return its outputs."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights_folder))
     session = onnxruntime.InferenceSession(plan.model, options, providers=["CPUExecutionProvider"])
@@ -43,6 +45,7 @@ def whole(images: Array) -> dict[str, Array]:
 
 
 def head(text: str) -> tuple[blocks.BoundBlock, ...]:
+    """Parse and bind a head."""
     return tuple(blocks.bind(block) for block in parse_head(text)) if text else ()
 
 

@@ -36,6 +36,7 @@ odd (float[n, 3, 8, 8] image) => (float[n, 3, 8, 8] y) {
 
 
 def layers(text: str, folder: Path) -> dict[str, str]:
+    """Return the reasons why layers cannot be tapped, by name."""
     return {layer.name: layer.not_tappable_reason for layer in read(parser.parse_model(text), folder).layers}
 
 
@@ -79,6 +80,7 @@ def test_a_size_that_the_model_does_not_take(tmp_path: Path) -> None:
 
 
 def write_external(folder: Path, **entries: str) -> Path:
+    """Write a model whose weight has these external data entries."""
     model = branching()
     weight = numpy_helper.from_array(np.ones((6, 3, 3, 3), np.float32), "w0")
     weight.ClearField("raw_data")

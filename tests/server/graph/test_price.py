@@ -24,6 +24,7 @@ CASES = [
 
 
 def priced(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType:
+    """Return type and price of a head on a tensor."""
     return tensor_type("float32", sizes, layout, [blocks.bind(block) for block in parse_head(head)])
 
 

@@ -27,23 +27,28 @@ class Net:
     """Builder of a network with positive weights, so that every change of the image reaches the result."""
 
     def __init__(self) -> None:
+        """Start without nodes."""
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
         return name
 
     def weight(self, value: Array) -> str:
+        """Add an initializer and return its name."""
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
     def filters(self, *shape: int) -> str:
+        """Add filters of ones and return their name."""
         return self.weight(np.ones(shape, np.float32))
 
     def model(self, output: str) -> onnx.ModelProto:
+        """Return the network as a model."""
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 2, SIDE, SIDE])
         result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
         graph = helper.make_graph(self.nodes, "net", [image], [result], self.weights)
@@ -51,11 +56,13 @@ class Net:
 
 
 def conv(net: Net, x: str, size: int, **attributes: object) -> str:
+    """Add a convolution of height ``size``."""
     return net.add("Conv", x, net.filters(2, 2, size, 3), kernel_shape=[size, 3], **attributes)
 
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Net, str]:
+    """Draw a network and the name of its output."""
     net, x, rows = Net(), "image", SIDE
     for _ in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(["conv", "same", "pool", "residual", "inception", "pad", "slice", "shuffle"]))
@@ -121,6 +128,7 @@ def test_the_field_is_what_moves_the_layer(tmp_path_factory: pytest.TempPathFact
 
 
 def field_of(net: Net, output: str, folder: Path) -> ReceptiveField | None:
+    """Return the receptive field of a network's output."""
     return next(layer for layer in read(net.model(output), folder).layers if layer.name == output).receptive_field
 
 

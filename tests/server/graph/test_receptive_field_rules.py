@@ -29,6 +29,7 @@ WEIGHTS = {
 
 
 def field_of(body: str, shape: str, folder: Path, *, size: int = 8) -> ReceptiveField | None:
+    """Return the receptive field of ``y`` in a model of ONNX text."""
     text = (
         f'<ir_version: 8, opset_import: ["" : 18]> g (float[n, 3, {size}, {size}] x) => (float{shape} y) {{ {body} }}'
     )

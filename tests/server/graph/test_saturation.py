@@ -48,20 +48,24 @@ NEAR = 0.01
 
 
 def softmax(x: Array, axis: int) -> Array:
+    """Return the softmax along an axis."""
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
 def near(low: float, high: float) -> Callable[[Array], Array]:
+    """Return a function that marks values near either end of a range."""
     edge = NEAR * (high - low)
     return lambda y: (y <= low + edge) | (y >= high - edge)
 
 
 def rows(axis: int) -> Callable[[Array], Array]:
+    """Return a function that marks all values along an axis if one is near 1."""
     return lambda y: np.broadcast_to(y.max(axis=axis, keepdims=True) >= 1 - NEAR, y.shape)
 
 
 def never(y: Array) -> Array:
+    """Mark no value."""
     return np.zeros(y.shape, bool)
 
 
@@ -97,6 +101,7 @@ EXPECTED: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] =
 
 
 def inspected(tmp_path: Path, model: onnx.ModelProto, images: Array, layers: list[str]) -> list[LayerStatistics]:
+    """Run the statistics of layers of a model."""
     folder = model_folder(tmp_path, "bounded", model).parent
     graph = open_repository(folder).get("bounded").graph
     plan = compile_inspection(graph, layers, front=None, image_size=None)

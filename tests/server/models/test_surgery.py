@@ -87,7 +87,7 @@ def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
         ("match: act, with: abss", "did you mean abs"),
         ("match: act, with: max_pool", "max_pool needs kernel"),
         ("match: act", "either with or insert"),
-        ("match: joined, with: relu", "makes 'joined' of 2 layers"),
+        ("match: joined, with: relu", "computes 'joined' from 2 layers"),
         ("match: image, insert: relu", "surgery of 'image': that is an input"),
         ('match: act, insert: "z_score(batch)"', "combines the images"),
         ("match: act, with: abs, insert: abs", "either with or insert"),

@@ -23,6 +23,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
 
 
 def folder_of(tmp_path: Path, source: str, weights: dict[str, Array] | None = None, name: str = "net") -> Path:
+    """Write the folder of a configured model."""
     folder = tmp_path / name
     folder.mkdir(parents=True)
     lines = "".join(f"  {line}\n" for line in source.strip("\n").splitlines())
@@ -36,14 +37,17 @@ def folder_of(tmp_path: Path, source: str, weights: dict[str, Array] | None = No
 
 
 def loaded(tmp_path: Path, source: str, weights: dict[str, Array] | None = None) -> LoadedModel:
+    """Write and load a configured model."""
     return load_model(folder_of(tmp_path, source, weights), "CPU")
 
 
 def run(model: LoadedModel, *layers: str, images: Array = IMAGES) -> list[Array]:
+    """Run layers of a model on images."""
     return tapped(model, images, *layers)
 
 
 def assert_close(actual: Array, expected: Array) -> None:
+    """Assert that arrays agree within 1e-5 of the largest value."""
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))
 

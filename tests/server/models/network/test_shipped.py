@@ -15,11 +15,13 @@ from tests.paths import MODEL, MODELS, ROOT
 
 
 def noise() -> Array:
+    """Return two images of noise, 2×3×224×224."""
     return np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
+    """Return the shipped model."""
     return load_model(MODELS / MODEL, "CPU")
 
 
