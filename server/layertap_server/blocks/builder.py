@@ -317,8 +317,8 @@ class Builder:
     def top_indices(self, name: str, k: int, axis: int) -> str:
         """Emit the indices of the k largest values along an axis, in ascending order."""
         count = self.constant([k], "int64")
-        _, places = self.outputs("TopK", name, count, count=2, axis=axis, largest=1, sorted=0)
-        rising, _ = self.outputs("TopK", places, count, count=2, axis=axis, largest=0, sorted=1)
+        _, indices = self.outputs("TopK", name, count, count=2, axis=axis, largest=1, sorted=0)
+        rising, _ = self.outputs("TopK", indices, count, count=2, axis=axis, largest=0, sorted=1)
         return rising
 
     def reduce(self, op_type: str, name: str, axes: Sequence[int], *, keepdims: bool) -> str:

@@ -144,8 +144,8 @@ def _he(random: np.random.Generator, shape: FilterShape) -> Array:
 
 def _glorot(random: np.random.Generator, shape: FilterShape) -> Array:
     """Draw uniform weights of variance 2 / (fan-in + fan-out) (Glorot and Bengio 2010)."""
-    places = shape.height * shape.width
-    bound = math.sqrt(6 / (places * (shape.inputs + shape.filters // shape.groups)))
+    positions = shape.height * shape.width
+    bound = math.sqrt(6 / (positions * (shape.inputs + shape.filters // shape.groups)))
     size = (shape.filters, shape.inputs, shape.height, shape.width)
     return random.uniform(-bound, bound, size)
 

@@ -195,8 +195,8 @@ def _blur(builder: Builder, plane: str, kernel: Array, maps: Tensor) -> str:
 
 def _gaussian(size: int, sigma: float) -> Array:
     """Return a Gaussian kernel, size×size, whose values sum to 1."""
-    places = np.arange(size) - (size - 1) / 2
-    profile = np.exp(-(places**2) / (2 * sigma**2))
+    positions = np.arange(size) - (size - 1) / 2
+    profile = np.exp(-(positions**2) / (2 * sigma**2))
     return np.asarray(np.outer(profile, profile) / profile.sum() ** 2)
 
 

@@ -185,13 +185,17 @@ def _max_unpool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         shape = Tensor("", tensor.dtype, expected, Layout.NCHW).shape_text
         raise misfit(block, tensor, f"the result of the max_pool before it has shape {shape}", shape)
     padded = windows.pad(builder, replace(maps, name=builder.nan_as_largest(maps)), -np.inf)
-    places = windows.pool_indices(builder, padded, maps)
+    positions = windows.pool_indices(builder, padded, maps)
     shape = builder.op("Shape", padded)
     flat = builder.constant([-1], "int64")
     length = builder.op("Reshape", builder.reduce("ReduceProd", shape, [0], keepdims=False), flat)
     empty = builder.op("Expand", builder.constant(0, tensor.dtype), length)
     filled = builder.op(
-        "ScatterElements", empty, builder.op("Reshape", places, flat), builder.op("Reshape", values.name, flat), axis=0
+        "ScatterElements",
+        empty,
+        builder.op("Reshape", positions, flat),
+        builder.op("Reshape", values.name, flat),
+        axis=0,
     )
     name = builder.op("Reshape", filled, shape)
     for axis, side in ((2, windows.height), (3, windows.width)):
@@ -260,8 +264,8 @@ def _spatial_pyramid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Ten
     levels = block.integers("levels")
     pooled = [_adaptive(builder, maps, block, (level, level), maximum=maximum) for level in levels]
     name = builder.op("Concat", *(builder.op("Flatten", level.name) for level in pooled), axis=1)
-    channels, places = maps.shape[1], sum(level * level for level in levels)
-    features: Dim = channels * places if isinstance(channels, int) else f"{places}·{channels}"
+    channels, positions = maps.shape[1], sum(level * level for level in levels)
+    features: Dim = channels * positions if isinstance(channels, int) else f"{positions}·{channels}"
     return replace(maps, name=name, shape=(maps.shape[0], features), layout=Layout.VECTOR)
 
 

@@ -109,26 +109,26 @@ def _top_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor
     k, channels = block.integer("k"), _channels(tensor, block)
     if k > channels:
         raise misfit(block, tensor, f"it cannot select {k} of {channels} channels", f"at most {channels}")
-    axis, places = tensor.channel_axis, tensor.spatial_axes
-    strength = _strength(builder, tensor, block.word("by"), places)
+    axis, spatial_axes = tensor.channel_axis, tensor.spatial_axes
+    strength = _strength(builder, tensor, block.word("by"), spatial_axes)
     strength = builder.nan_as_largest(replace(tensor, name=strength))
     builder.count_operations(sorting(channels, k))
     count = builder.constant([k], "int64")
     _, chosen = builder.outputs("TopK", strength, count, count=2, axis=axis, largest=1, sorted=1)
-    if places:
+    if spatial_axes:
         sizes = builder.op("Shape", tensor.name)
         parts = [builder.slice(sizes, 0, 0, axis), count, builder.slice(sizes, 0, axis + 1, tensor.rank)]
         chosen = builder.op("Expand", chosen, builder.op("Concat", *parts, axis=0))
     return tensor.with_axis(builder.op("GatherElements", tensor.name, chosen, axis=axis), axis, k)
 
 
-def _strength(builder: Builder, tensor: Tensor, by: str, places: tuple[int, ...]) -> str:
+def _strength(builder: Builder, tensor: Tensor, by: str, spatial_axes: tuple[int, ...]) -> str:
     """Emit the value that channels are ranked by; the spatial axes keep size 1."""
-    if not places:
+    if not spatial_axes:
         return builder.op("Abs", tensor.name) if by == "l2" else tensor.name
     if by == "max":
-        return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, places, keepdims=True))
-    return builder.reduce({"mean": "ReduceMean", "l2": "ReduceL2"}[by], tensor.name, places, keepdims=True)
+        return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, spatial_axes, keepdims=True))
+    return builder.reduce({"mean": "ReduceMean", "l2": "ReduceL2"}[by], tensor.name, spatial_axes, keepdims=True)
 
 
 def _crop(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
@@ -191,11 +191,11 @@ def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: Bound
 def _cubic_matrix(size: int, output: int) -> Array:
     """Return weights of cubic convolution (Keys 1981, a = -0.75), output×size, by pixel centers, borders repeated."""
     a = -0.75
-    place = (np.arange(output) + 0.5) * size / output - 0.5
+    position = (np.arange(output) + 0.5) * size / output - 0.5
     matrix = np.zeros((output, size))
     for offset in range(-1, 3):
-        source = np.floor(place).astype(int) + offset
-        distance = np.abs(place - source)
+        source = np.floor(position).astype(int) + offset
+        distance = np.abs(position - source)
         near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
         far = ((distance - 5) * distance + 8) * distance * a - 4 * a
         weight = np.where(distance <= 1, near, far)
@@ -243,7 +243,7 @@ def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit the Gram matrix of the channels over all spatial positions, N×C×C (Gatys et al. 2016)."""
-    places = require_spatial_axes(tensor, block)
+    spatial_axes = require_spatial_axes(tensor, block)
     maps = tensor if tensor.layout is Layout.TOKENS else as_nchw(builder, tensor, block)
     if maps.layout is Layout.TOKENS:
         features = builder.op("Transpose", maps.name, perm=[0, 2, 1])
@@ -252,7 +252,7 @@ def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     channels = tensor.shape[tensor.channel_axis]
     builder.count_operations(tensor.values * (channels if isinstance(channels, int) else 1))
     product = builder.op("MatMul", features, builder.op("Transpose", features, perm=[0, 2, 1]))
-    name = builder.op("Div", product, builder.count(tensor, places))
+    name = builder.op("Div", product, builder.count(tensor, spatial_axes))
     return replace(tensor, name=name).with_shape(tensor.shape[0], channels, channels, layout=Layout.OTHER)
 
 

@@ -108,9 +108,9 @@ def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int, *
     for tensor in tensors_of(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        file = _external_file(tensor.name, place.get("location", ""), folder, follow_links=follow_links)
-        offset, length = _external_range(tensor.name, place, file.stat().st_size)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = _external_file(tensor.name, entries.get("location", ""), folder, follow_links=follow_links)
+        offset, length = _external_range(tensor.name, entries, file.stat().st_size)
         total += length
         check_size(total, most_bytes)
         _read_external(tensor, file, offset, length)
@@ -134,11 +134,11 @@ def _external_file(name: str, location: str, folder: Path, *, follow_links: bool
     return file
 
 
-def _external_range(name: str, place: dict[str, str], size: int) -> tuple[int, int]:
+def _external_range(name: str, entries: dict[str, str], size: int) -> tuple[int, int]:
     """Return the offset and length of a tensor's data in its file, in bytes; without a length, the rest of the file."""
     try:
-        offset = int(place.get("offset") or 0)
-        length = int(place.get("length") or 0) or size - offset
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or 0) or size - offset
     except ValueError:
         raise GraphError(f"the offset or length of the weights of {name} is not a number") from None
     if offset < 0 or length < 0 or offset + length > size:

@@ -103,7 +103,9 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
             "quantize must be the last block of a head; it cannot be used inside a model", block="quantize"
         )
     if not _same_type(result, layer):
-        message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
+        message = (
+            f"{operation.text} results in {result.shape_text}, but layer {operation.layer!r} has {layer.shape_text}"
+        )
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
     node_name = node.name or operation.layer
     builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name, path=path_of(node))

@@ -81,8 +81,8 @@ def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("match: act, with: crelu", "line 2: surgery of 'act': crelu gives"),
-        ("match: act, insert: gap", "line 2: surgery of 'act': gap gives"),
+        ("match: act, with: crelu", "line 2: surgery of 'act': crelu results in"),
+        ("match: act, insert: gap", "line 2: surgery of 'act': gap results in"),
         ("match: acct, with: abs", "did you mean act"),
         ("match: act, with: abss", "did you mean abs"),
         ("match: act, with: max_pool", "max_pool needs kernel"),

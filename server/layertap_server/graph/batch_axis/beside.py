@@ -47,12 +47,12 @@ def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
     A constant whose size along the batch axis is not 1 gives each position in the batch values of its own.
     """
     shape = node.shape(index) or ()
-    place = axis.index - (rank - len(shape))
-    if place < 0 or shape[place] == 1:
+    position = axis.index - (rank - len(shape))
+    if position < 0 or shape[position] == 1:
         return APART
-    if not isinstance(shape[place], int):
+    if not isinstance(shape[position], int):
         return node.doubt
-    if shape[place] == axis.multiple:
+    if shape[position] == axis.multiple:
         return node.pinned
     return Verdict(Mixing.REQUEST, f"{node.title} has different values for each position in the batch")
 

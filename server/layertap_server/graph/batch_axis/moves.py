@@ -52,14 +52,14 @@ def _slice(node: Node) -> Fact:
     rank = node.rank(0)
     if axes is None or rank is None:
         return node.unsure(Fact(data.axis))
-    places = [axis % rank for axis in axes]
-    if data.axis.index not in places:
+    positions = [axis % rank for axis in axes]
+    if data.axis.index not in positions:
         return Fact(data.axis)
-    place = places.index(data.axis.index)
-    steps = node.constant(4) if node.name(4) else np.ones(len(places), int)
+    position = positions.index(data.axis.index)
+    steps = node.constant(4) if node.name(4) else np.ones(len(positions), int)
     if starts is None or ends is None or steps is None:
         return node.unsure(Fact(data.axis))
-    if starts[place] == 0 and steps[place] == 1 and ends[place] >= ENDLESS:
+    if starts[position] == 0 and steps[position] == 1 and ends[position] >= ENDLESS:
         return Fact(data.axis)
     return node.mixes("selects images by their positions in the batch")
 
@@ -137,7 +137,7 @@ def _unsqueeze(node: Node) -> Fact:
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
     new = {axis % (rank + len(axes)) for axis in axes}
-    kept = [place for place in range(rank + len(axes)) if place not in new]
+    kept = [position for position in range(rank + len(axes)) if position not in new]
     return Fact(fact.axis.moved(kept[fact.axis.index]))
 
 
@@ -153,18 +153,18 @@ def _expand(node: Node) -> Fact:
     sizes = node.fact(1)
     if sizes is None or sizes.sizes is None or not any(sizes.sizes):
         return Fact(axis)
-    depends = {place + len(made) - len(sizes.sizes) for place, size in enumerate(sizes.sizes) if size}
+    depends = {position + len(made) - len(sizes.sizes) for position, size in enumerate(sizes.sizes) if size}
     return Fact(axis) if depends == {axis.index} else node.unsure(Fact(axis))
 
 
 def _filled(node: Node) -> Fact:
     """Follow a constant that is repeated once per image, so that each image gets the same values."""
     made, symbol = node.output_shape, node.known.symbol
-    places = [place for place, size in enumerate(made or ()) if size == symbol and symbol is not None]
+    positions = [position for position, size in enumerate(made or ()) if size == symbol and symbol is not None]
     known = [size for size in made or () if isinstance(size, int)]
-    if made is None or len(places) != 1 or len(known) != len(made) - 1:
-        return node.unsure(Fact(Axis(places[0]) if places else None))
-    return Fact(Axis(places[0]))
+    if made is None or len(positions) != 1 or len(known) != len(made) - 1:
+        return node.unsure(Fact(Axis(positions[0]) if positions else None))
+    return Fact(Axis(positions[0]))
 
 
 def _tile(node: Node) -> Fact:
@@ -183,11 +183,11 @@ def _pad(node: Node) -> Fact:
     axes = node.integers(3, "axes") if node.name(3) else list(range(rank))
     if axes is None:
         return node.unsure(Fact(fact.axis))
-    places = [axis % rank for axis in axes]
-    if fact.axis.index not in places:
+    positions = [axis % rank for axis in axes]
+    if fact.axis.index not in positions:
         return Fact(fact.axis)
-    place = places.index(fact.axis.index)
-    is_left = pads[place] == pads[place + len(places)] == 0
+    position = positions.index(fact.axis.index)
+    is_left = pads[position] == pads[position + len(positions)] == 0
     return Fact(fact.axis) if is_left else node.mixes("adds rows to the batch")
 
 
@@ -199,12 +199,12 @@ def _resize(node: Node) -> Fact:
     made = node.output_shape
     scales = node.constant(1 if node.op == "Upsample" or len(node.proto.input) == 2 else 2)  # noqa: PLR2004
     axes = node.attribute("axes", None)
-    place = fact.axis.index
-    if axes is not None and place not in axes:
+    position = fact.axis.index
+    if axes is not None and position not in axes:
         return Fact(fact.axis)
-    if axes is None and scales is not None and scales.size > place:
-        return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
-    same = made is not None and made[place] == node.known.symbol and fact.axis.multiple == 1
+    if axes is None and scales is not None and scales.size > position:
+        return Fact(fact.axis) if scales.reshape(-1)[position] == 1 else node.along()
+    same = made is not None and made[position] == node.known.symbol and fact.axis.multiple == 1
     return Fact(fact.axis) if same else node.unsure(Fact(fact.axis))
 
 

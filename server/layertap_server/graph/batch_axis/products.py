@@ -38,14 +38,14 @@ def _axis_of(node: Node, index: int) -> Axis | None:
     return None if fact is None else fact.axis
 
 
-def _contract(node: Node, axis: Axis, other: int, place: int) -> Fact:
+def _contract(node: Node, axis: Axis, other: int, position: int) -> Fact:
     """Return the fact about a sum over the batch axis.
 
     If the other factor is a constant that fits one image only, the product requires a batch of one image. Otherwise it
-    mixes images. ``place`` is the axis of the other factor that is summed over.
+    mixes images. ``position`` is the axis of the other factor that is summed over.
     """
     shape = node.shape(other)
-    if node.fact(other) is None and shape is not None and shape[place] == axis.multiple:
+    if node.fact(other) is None and shape is not None and shape[position] == axis.multiple:
         return Fact(None, node.pinned)
     return node.along()
 
@@ -60,13 +60,13 @@ def _gemm(node: Node) -> Fact:
         return _contract(node, a, 1, 1 - columns)
     if b is not None and b.index != columns:
         return _contract(node, b, 0, 1 - rows)
-    found = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
-    if len(found) != 1:
-        return node.mixes("multiplies each image with every other") if found else node.unsure()
+    axes = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
+    if len(axes) != 1:
+        return node.mixes("multiplies each image with every other") if axes else node.unsure()
     bias = node.fact(2)
     if bias is not None:
-        return Fact(found[0]) if bias.axis == found[0] and node.rank(2) == 2 else node.unsure(Fact(found[0]))  # noqa: PLR2004
-    return Fact(found[0], broadcast(node, 2, found[0], 2) if node.name(2) else APART)
+        return Fact(axes[0]) if bias.axis == axes[0] and node.rank(2) == 2 else node.unsure(Fact(axes[0]))  # noqa: PLR2004
+    return Fact(axes[0], broadcast(node, 2, axes[0], 2) if node.name(2) else APART)
 
 
 def _einsum(node: Node) -> Fact:

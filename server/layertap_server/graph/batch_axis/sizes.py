@@ -16,7 +16,7 @@ def _shape(node: Node) -> Fact:
     if fact is None or rank is None:
         return node.unsure()
     start, end = node.attribute("start", 0), node.attribute("end", rank)
-    flags = [fact.axis is None or place == fact.axis.index for place in range(rank)][start:end]
+    flags = [fact.axis is None or position == fact.axis.index for position in range(rank)][start:end]
     return Fact(sizes=tuple(flags), verdict=fact.verdict if fact.axis is None else APART)
 
 
@@ -30,7 +30,11 @@ def _gather(node: Node) -> Fact:
     sizes, indices = node.fact(0), node.constant(1)
     if sizes is None or sizes.sizes is None or indices is None:
         return _any_size(node)
-    flags = [sizes.sizes[int(place)] for place in indices.reshape(-1) if -len(sizes.sizes) <= place < len(sizes.sizes)]
+    flags = [
+        sizes.sizes[int(position)]
+        for position in indices.reshape(-1)
+        if -len(sizes.sizes) <= position < len(sizes.sizes)
+    ]
     return Fact(sizes=tuple(flags))
 
 
