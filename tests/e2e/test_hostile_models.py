@@ -168,7 +168,7 @@ HOSTILE: Mapping[str, tuple[Writer, str]] = {
     "truncated": (truncated, "not an ONNX model"),
     "flipped": (flipped, "."),
     "negative_sizes": (of_model(negative_sizes), "'w' have a negative size"),
-    "more_than_it_holds": (of_model(more_than_it_holds), "'w' do not hold what their shape"),
+    "more_than_it_holds": (of_model(more_than_it_holds), "'w' do not match their shape"),
     "huge_shape": (of_model(huge_shape), "."),
     "gigabyte": (of_model(gigabyte), "1073741856 bytes and the limit is"),
     "large_file": (large_file, r"bytes and the limit is \d+ \(--max-model-bytes\)"),

@@ -1,8 +1,7 @@
-"""Catalogue entry -> ONNX nodes: the one place that knows what a block means.
+"""Emitters, which implement the blocks of the catalogue as standard ONNX operators.
 
-Each emitter takes a `Builder`, the `Tensor` the block is put on and the bound block, appends standard ONNX operators,
-and returns the tensor that they give. Emitters know the tensor's layout, so the caller writes the same block for
-N×C×H×W, N×H×W×C, tokens and vectors.
+An emitter takes a `Builder`, the input `Tensor` and the bound block, appends nodes, and returns the result `Tensor`.
+Emitters handle the layout of the tensor, so that the same block applies to N×C×H×W, N×H×W×C, tokens and vectors.
 """
 
 from __future__ import annotations
@@ -34,19 +33,22 @@ EMITTERS: dict[str, Emitter] = {
     **convolution.EMITTERS,
     **shape.EMITTERS,
 }
-
-# What moves or selects values works on every type; the rest computes in real numbers.
+"""Emitters by block name."""
 LOWEST_RANK = 2
-# onnxruntime has few operators for float64; a head may end in it.
+"""Minimum number of axes of a block's input: the batch and one more."""
 _COMPUTED = frozenset({"float32", "float16"})
+"""Dtypes that blocks compute in. onnxruntime has few operators for float64, so a head can only end in it."""
 _ANY_DTYPE = frozenset({"identity", "flatten", "transpose", "reshape", "squeeze", "select", "crop", "cast"})
+"""Blocks that only move or select values, and work with every dtype."""
 
 
 def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> Tensor:
-    """Puts the blocks on the tensor, one after the other.
+    """Emit blocks one after the other and return the result of the last.
 
     Raises:
-        ShapeMismatchError: a block does not fit what it is put on; says the shape and what the block needs.
+        ShapeMismatchError: A block cannot be applied to its input; the message gives the shape and the requirement.
+        BadParameterError: The parameters of a block contradict each other.
+        RequestTooLargeError: The head has too many nodes or too large constants.
     """
     for block in head:
         tensor = emit_block(builder, tensor, block)
@@ -54,7 +56,7 @@ def emit_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> T
 
 
 def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Puts one block on the tensor; errors as of `emit_head`."""
+    """Emit one block and return its result. Raises the errors of `emit_head`."""
     if tensor.quantization is not None:
         raise misfit(block, tensor, "nothing can follow quantize", "a head that ends in quantize")
     if tensor.dtype not in _COMPUTED and block.name not in _ANY_DTYPE:
@@ -65,7 +67,7 @@ def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
             expected="float32 or float16",
         )
     if tensor.rank < LOWEST_RANK and block.name not in _ANY_DTYPE:
-        raise misfit(block, tensor, "there is nothing of an image but one number", "a batch and something of it")
+        raise misfit(block, tensor, "it needs the batch and at least one more axis", "at least 2 axes")
     before, nodes = builder.operations, len(builder.nodes)
     result = EMITTERS[block.name](builder, tensor, block)
     builder.count_computed(result)

@@ -1,4 +1,4 @@
-"""What emitters work with: a tensor of the graph, and the builder that appends nodes to it."""
+"""`Tensor` and `Builder`, with which emitters describe tensors and append nodes."""
 
 from __future__ import annotations
 
@@ -17,46 +17,56 @@ from layertap.errors import RequestTooLargeError, ShapeMismatchError
 from layertap.types import Array, Layout
 
 Dim: TypeAlias = int | str
-"""A size, or the name of one that is not known."""
+"""Size of an axis, or its symbolic name if it is not known."""
 
 MOST_NODES = 20_000
+"""Maximum number of nodes that the heads of a request may have."""
 MOST_NUMBERS = 2**24
-"""Numbers of one constant that a block makes while a request is planned."""
+"""Maximum number of values of a constant that a block creates."""
 
 INNER, BLOCK, PATH, LAYOUT = "layertap.inner", "layertap.block", "layertap.path", "layertap.layout"
-"""Keys of a node's metadata: it is an inner part of a block and no layer; the block's name; the layer's module path and
-its layout."""
+"""Metadata keys of nodes.
+
+`INNER` marks a node inside a block, which has no layer. The last node of a block holds the block's name (`BLOCK`), the
+module path of the layer (`PATH`) and its layout (`LAYOUT`).
+"""
 
 AXES_BECAME_INPUTS = 18
-"""The opset in which the reductions that still had it lost their attribute ``axes``."""
+"""First opset in which all reductions take their axes as an input."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a graph: its name there, what it holds and what its axes mean."""
+    """A tensor of a graph with its type and layout."""
 
     name: str
+    """Name in the graph."""
     dtype: str
+    """NumPy name of the dtype; empty if it has none."""
     shape: tuple[Dim, ...]
+    """Sizes of the axes."""
     layout: Layout
+    """Roles of the axes."""
     quantization: tuple[str, str] | None = None
-    """The tensors of the scale and the zero point, where the values are quantized."""
+    """Names of the tensors of scale and zero point if the values are quantized."""
     grid: tuple[int, int] | None = None
-    """Of tokens that are the places of a map behind some that are none: the map's height and width."""
+    """Height and width of the map that the tokens are the positions of, after any prefix tokens; None if not known."""
     max_pools: tuple[Any, ...] = ()
-    """What max_unpool undoes, the last first: the tensor that a max_pool was put on, its layout and its windows."""
+    """Inputs of the max_pool blocks before, for max_unpool: each the tensor, its layout and the windows."""
 
     @property
     def rank(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     @property
     def channel_axis(self) -> int:
+        """Index of the channel axis."""
         return {Layout.NHWC: 3, Layout.TOKENS: 2}.get(self.layout, 1)
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
-        """The axes that places vary along: height and width, or the tokens; none for a vector."""
+        """Indices of height and width, or of the token axis; empty for a vector."""
         match self.layout:
             case Layout.NCHW:
                 return (2, 3)
@@ -68,11 +78,11 @@ class Tensor:
 
     @property
     def info(self) -> onnx.ValueInfoProto:
-        """What ONNX says of it."""
+        """ONNX value info of the tensor."""
         return value_info(self.name, self.dtype, self.shape)
 
     def bytes_for(self, images: int) -> int | None:
-        """Bytes of so many images' values; None where a size is known only when it runs."""
+        """Return the bytes of the values of ``images`` images; None if a size is symbolic."""
         sizes = [size for size in self.shape[1:] if isinstance(size, int)]
         if len(sizes) != len(self.shape) - 1:
             return None
@@ -80,14 +90,18 @@ class Tensor:
 
     @property
     def known_bytes(self) -> int:
-        """Bytes of all values; 0 where a size or the type is not known."""
+        """Bytes of all values; 0 if a size or the dtype is not known."""
         sizes = [size for size in self.shape if isinstance(size, int)]
         if len(sizes) != self.rank or not self.dtype:
             return 0
         return math.prod(sizes) * np.dtype(self.dtype).itemsize
 
     def axis(self, logical: int) -> int:
-        """Where an axis that is counted as in N×C×H×W lies in this tensor's layout."""
+        """Return the index in this tensor of an axis that is counted as in N×C×H×W.
+
+        Raises:
+            ShapeMismatchError: The axis does not exist, or is the batch.
+        """
         rank = self.rank
         if not -rank <= logical < rank:
             message = f"axis {logical} does not exist: {self.describe()}"
@@ -100,85 +114,99 @@ class Tensor:
 
     @property
     def shape_text(self) -> str:
+        """Shape for messages, such as ``[N, 40, 28, 28]``."""
         return "[" + ", ".join(str(size) for size in self.shape) + "]"
 
     def describe(self) -> str:
-        """For messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""
+        """Return a description for messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""
         return f"the tensor has shape {self.shape_text} ({self.layout}, {self.dtype})"
 
     @property
     def values(self) -> int:
-        """Values of one image, over the sizes that are known."""
+        """Number of values of one image; symbolic sizes count as 1."""
         return math.prod(size for size in self.shape[1:] if isinstance(size, int))
 
     def with_axis(self, name: str, axis: int, size: Dim) -> Tensor:
-        """Under another name, with another size along one axis."""
+        """Return the tensor with another name and another size along one axis."""
         return replace(self, name=name, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
 
     def with_shape(self, *shape: Dim, layout: Layout | None = None) -> Tensor:
+        """Return the tensor with another shape, and another layout unless None."""
         return replace(self, shape=shape, layout=layout or self.layout)
 
 
 def value_info(name: str, dtype: str, shape: Sequence[Dim | None]) -> onnx.ValueInfoProto:
-    """What ONNX says of a tensor; None for a size that is not known."""
+    """Return the ONNX value info of a tensor; a size is None if it is not known."""
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Which layer of a configured model is written; a head has none."""
+    """Layer of a configured model that is being emitted; the default for heads."""
 
     name: str = ""
+    """Name of the layer; empty for heads."""
     stored: Mapping[str, Array] = field(default_factory=dict)
-    """What the weights file holds of it: ``weight``, ``bias``, ``mean`` …"""
+    """Arrays of the weights file for the layer, by parameter: ``weight``, ``bias``, ``mean`` …"""
 
     @property
     def salt(self) -> int:
-        """Tells its random weights from another layer's of the same seed."""
+        """Number that makes the layer's random weights differ from those of other layers with the same seed."""
         return zlib.crc32(self.name.encode()) if self.name else 0
 
 
 class Builder:
-    """Appends nodes and constants to a graph under names that nothing else has.
+    """Builder that appends nodes and constants with unique names.
 
-    Emitted nodes are of opset 17; the few that later opsets changed are written as the model's own opset wants them,
-    since one graph has one opset.
+    Emitted nodes follow opset 17. The few operators that later opsets changed are written for the opset of the model,
+    since a graph has one opset.
     """
 
     def __init__(self, opset: int, prefix: str = "layertap") -> None:
+        """Start without nodes.
+
+        Args:
+            opset: Opset of the model, at least 17.
+            prefix: Prefix of all names that the builder creates.
+        """
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.layer = Layer()
         self._opset = opset
         self.computed_bytes = 0
-        """What the emitted heads compute for one image, beside the layers: the sizes that are known."""
+        """Bytes of the tensors that the emitted heads compute for one image; symbolic sizes count as 1."""
         self.operations = 0
-        """Price of the emitted heads for one image; see `operations`."""
+        """Price of the emitted heads for one image, in the operations of ``blocks.operations``."""
         self.dearest: tuple[str, int] = ("", 0)
-        """The block with the highest price, and that."""
+        """Name and price of the most expensive block."""
         self._prefix = prefix
         self._count = 0
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def fresh(self, hint: str) -> str:
+        """Return a new name that ends in ``hint``."""
         self._count += 1
         return f"{self._prefix}/{self._count}/{hint}"
 
     def count_computed(self, tensor: Tensor, times: int = 1) -> None:
-        """Adds what one image's values take, so many times."""
+        """Add ``times`` times the bytes of a tensor's values for one image to `computed_bytes`."""
         known = [size for size in tensor.shape[1:] if isinstance(size, int)]
         self.computed_bytes += times * math.prod(known) * np.dtype(tensor.dtype).itemsize
 
     def count_operations(self, count: int) -> None:
-        """Add to the price of one image what the passes over a block's values do not include."""
+        """Add operations for one image to the price, beyond the passes that `emit_block` counts."""
         self.operations += count
 
     def op(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Appends a node of one output; returns the output's name. An attribute of None is left out."""
+        """Append a node with one output and return the name of the output. Attributes that are None are left out."""
         return self.outputs(op_type, *inputs, count=1, **attributes)[0]
 
     def outputs(self, op_type: str, *inputs: str, count: int, **attributes: Any) -> list[str]:
-        """Appends a node of several outputs; returns their names."""
+        """Append a node with ``count`` outputs and return their names.
+
+        Raises:
+            RequestTooLargeError: The builder has too many nodes.
+        """
         check_nodes(len(self.nodes) + 1)
         names = [self.fresh(op_type) for _ in range(count)]
         given = {key: value for key, value in attributes.items() if value is not None}
@@ -186,10 +214,18 @@ class Builder:
         return names
 
     def name_result(self, start: int, tensor: Tensor, name: str, *, node: str, block: str, path: str = "") -> Tensor:
-        """Makes what the nodes since ``start`` compute the layer ``name``; the others become that block's inner ones.
+        """Rename the result of a block to a layer's name, and mark the block's other nodes as `INNER`.
 
-        ``node`` is the layer's node, ``block`` what is told as its operator where several nodes make it, ``path`` its
-        module path.
+        Args:
+            start: Index of the block's first node.
+            tensor: Result of the block.
+            name: Name of the layer.
+            node: Name of the node that computes the layer.
+            block: Name of the block, reported as the layer's operator if the block has several nodes.
+            path: Module path of the layer.
+
+        Returns:
+            The result under its new name.
         """
         if not any(tensor.name in made.output for made in self.nodes[start:]):
             tensor = replace(tensor, name=self.op("Identity", tensor.name))
@@ -209,7 +245,7 @@ class Builder:
         return replace(tensor, name=name)
 
     def constant(self, value: Array | float | Sequence[float], dtype: str) -> str:
-        """The name of a constant; equal ones are one."""
+        """Return the name of a constant; equal constants share one initializer."""
         array = np.asarray(value, dtype)
         key = (dtype, array.shape, array.tobytes())
         if key not in self._constants:
@@ -219,7 +255,7 @@ class Builder:
         return self._constants[key]
 
     def weight(self, part: str, array: Array, dtype: str) -> str:
-        """The name of an initializer that belongs to one block alone; in a configured model it is called by its key."""
+        """Return the name of an initializer of one block; in a configured model it is ``layer.part``."""
         name = f"{self.layer.name}.{part}" if self.layer.name else self.fresh(part)
         if any(tensor.name == name for tensor in self.initializers):
             return name
@@ -227,36 +263,40 @@ class Builder:
         return name
 
     def cast(self, name: str, dtype: str) -> str:
+        """Emit a cast to a NumPy dtype."""
         return self.op("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
     def nan_as_largest(self, tensor: Tensor) -> str:
-        """The tensor with infinity for NaN: where a NaN ranks is nobody's promise, and so it is not hidden."""
+        """Emit the tensor with infinity for NaN. ONNX does not define the rank of a NaN, so it could be lost."""
         infinity = self.constant(np.inf, tensor.dtype)
         return self.op("Where", self.op("IsNaN", tensor.name), infinity, tensor.name)
 
     def smallest(self, value: float, dtype: str) -> str:
-        """A divisor's lower bound, as a constant that the dtype can tell from zero."""
+        """Return a constant of at least the smallest normal number of the dtype, as the lower bound of a divisor."""
         return self.constant(max(value, float(np.finfo(dtype).smallest_normal)), dtype)
 
     def largest_magnitude(self, tensor: Tensor, axes: Sequence[int]) -> str:
-        """The largest absolute value along the axes, which stay; 1 for zeros: what powers are computed in parts of."""
+        """Emit the largest absolute value along axes, which keep size 1; 1 where all values are 0.
+
+        Values are divided by it before they are raised to a power, which could overflow otherwise.
+        """
         return self.not_zero(self.reduce("ReduceMax", self.op("Abs", tensor.name), axes, keepdims=True), tensor.dtype)
 
     def not_zero(self, name: str, dtype: str) -> str:
-        """The tensor as a divisor: 1 where it is 0."""
+        """Emit the tensor with 1 in place of 0, as a divisor."""
         zero, one = self.constant(0, dtype), self.constant(1, dtype)
         return self.op("Where", self.op("Equal", name, zero), one, name)
 
     def slice(self, name: str, axis: int, start: int, end: int, step: int = 1) -> str:
-        """``start`` to ``end`` along one axis."""
+        """Emit a slice from ``start`` to ``end`` along one axis."""
         parts = (self.constant([value], "int64") for value in (start, end, axis, step))
         return self.op("Slice", name, *parts)
 
     def per_channel(self, block: BoundBlock, parameter: str, tensor: Tensor) -> str:
-        """A parameter of one number, or one a channel, so that it broadcasts along the tensor's channels.
+        """Return a constant of a parameter with one value, or one for each channel, that broadcasts to the tensor.
 
         Raises:
-            ShapeMismatchError: another number of values than the tensor has channels.
+            ShapeMismatchError: The number of values is neither 1 nor the number of channels.
         """
         values = channel_values(block, parameter, tensor)
         if self.layer.name and len(values) > 1:
@@ -265,7 +305,7 @@ class Builder:
         return self.constant(values.reshape([-1] + [1] * (tensor.rank - 1 - tensor.channel_axis)), tensor.dtype)
 
     def count(self, tensor: Tensor, axes: Sequence[int], *, less: int = 0) -> str:
-        """How many values the axes hold, less so many; at least one, so that nothing is divided by zero."""
+        """Emit the number of values along axes minus ``less``, but at least 1, as a divisor."""
         sizes = [tensor.shape[axis] for axis in axes]
         known = [size for size in sizes if isinstance(size, int)]
         if len(known) == len(sizes):
@@ -274,15 +314,15 @@ class Builder:
         count = self.op("Sub", self.reduce("ReduceProd", shape, [0], keepdims=False), self.constant(less, "int64"))
         return self.cast(self.op("Max", count, self.constant(1, "int64")), tensor.dtype)
 
-    def top_places(self, name: str, k: int, axis: int) -> str:
-        """Where the k largest values along an axis lie, in rising order."""
+    def top_indices(self, name: str, k: int, axis: int) -> str:
+        """Emit the indices of the k largest values along an axis, in ascending order."""
         count = self.constant([k], "int64")
-        _, places = self.outputs("TopK", name, count, count=2, axis=axis, largest=1, sorted=0)
-        rising, _ = self.outputs("TopK", places, count, count=2, axis=axis, largest=0, sorted=1)
+        _, indices = self.outputs("TopK", name, count, count=2, axis=axis, largest=1, sorted=0)
+        rising, _ = self.outputs("TopK", indices, count, count=2, axis=axis, largest=0, sorted=1)
         return rising
 
     def reduce(self, op_type: str, name: str, axes: Sequence[int], *, keepdims: bool) -> str:
-        """A reduction such as ReduceMean over the axes."""
+        """Emit a reduction such as ReduceMean over axes."""
         keep = int(keepdims)
         if self._opset >= AXES_BECAME_INPUTS or op_type == "ReduceSum":
             return self.op(op_type, name, self.constant(list(axes), "int64"), keepdims=keep)
@@ -290,10 +330,10 @@ class Builder:
 
 
 def channel_values(block: BoundBlock, parameter: str, tensor: Tensor) -> Array:
-    """A parameter of one number, or one a channel.
+    """Return a parameter with one value, or one for each channel, as float64.
 
     Raises:
-        ShapeMismatchError: another number of values than the tensor has channels.
+        ShapeMismatchError: The number of values is neither 1 nor the number of channels.
     """
     values = np.asarray(block.numbers(parameter))
     channels = tensor.shape[tensor.channel_axis]
@@ -304,40 +344,42 @@ def channel_values(block: BoundBlock, parameter: str, tensor: Tensor) -> Array:
 
 
 def maximum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], str]) -> str:
-    """``maximum`` of the tensor, NaN where a value it looked at is NaN.
+    """Emit a maximum that is NaN where any of its values is NaN.
 
-    The operators' own answer depends on where the NaN lies among the values: a comparison with it is false.
+    ``maximum`` emits the plain maximum of the tensor with the given name. The result of ONNX's operators depends on the
+    position of a NaN among the values, because comparisons with NaN are false.
     """
     flags = builder.cast(builder.op("IsNaN", tensor.name), tensor.dtype)
-    found = builder.op("Greater", maximum(flags), builder.constant(0, tensor.dtype))
-    return builder.op("Where", found, builder.constant(np.nan, tensor.dtype), maximum(tensor.name))
+    has_nan = builder.op("Greater", maximum(flags), builder.constant(0, tensor.dtype))
+    return builder.op("Where", has_nan, builder.constant(np.nan, tensor.dtype), maximum(tensor.name))
 
 
 def minimum_with_nan(builder: Builder, tensor: Tensor, maximum: Callable[[str], str]) -> str:
-    """The minimum as the maximum of the negated tensor; NaN as in `maximum_with_nan`."""
+    """Emit a minimum as the negated maximum of the negated tensor; NaN as in `maximum_with_nan`."""
     negated = replace(tensor, name=builder.op("Neg", tensor.name))
     return builder.op("Neg", maximum_with_nan(builder, negated, maximum))
 
 
 def check_nodes(count: int) -> None:
-    """Raise `RequestTooLargeError` where the heads of a request are too many operators."""
+    """Raise `RequestTooLargeError` if the heads of a request have more than `MOST_NODES` nodes."""
     if count > MOST_NODES:
         message = f"the heads would be more than {MOST_NODES} operators; send fewer at once, or smaller windows"
         raise RequestTooLargeError(message, limit=MOST_NODES)
 
 
 def check_numbers(count: int, what: str) -> None:
-    """Raise `RequestTooLargeError` where a block would make a constant of too many numbers."""
+    """Raise `RequestTooLargeError` if a block would create a constant of more than `MOST_NUMBERS` values."""
     if count > MOST_NUMBERS:
-        message = f"{what} would be a constant of {count} numbers and the limit is {MOST_NUMBERS}; take a smaller map"
+        message = f"{what} would be a constant of {count} numbers and the limit is {MOST_NUMBERS}; use a smaller map"
         raise RequestTooLargeError(message, limit=MOST_NUMBERS, numbers=count)
 
 
 Emitter: TypeAlias = Callable[[Builder, Tensor, BoundBlock], Tensor]
+"""Function that emits a block on a tensor and returns the result."""
 
 
 def elementwise(op_type: str) -> Emitter:
-    """The emitter of a block that is one operator of one input."""
+    """Return the emitter of a block that is one operator with one input."""
 
     def emit(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
         return replace(tensor, name=builder.op(op_type, tensor.name))
@@ -346,16 +388,16 @@ def elementwise(op_type: str) -> Emitter:
 
 
 def misfit(block: BoundBlock, tensor: Tensor, problem: str, expected: str) -> ShapeMismatchError:
-    """The error of a block that does not fit its tensor."""
+    """Return the error for a block that cannot be applied to a tensor."""
     message = f"{block.name}: {problem}; {tensor.describe()}"
     return ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=expected)
 
 
-def require_places(tensor: Tensor, block: BoundBlock) -> tuple[int, ...]:
-    """The tensor's spatial axes.
+def require_spatial_axes(tensor: Tensor, block: BoundBlock) -> tuple[int, ...]:
+    """Return the spatial axes of a tensor.
 
     Raises:
-        ShapeMismatchError: it has none.
+        ShapeMismatchError: The tensor has no spatial axes.
     """
     if not tensor.spatial_axes:
         message = f"{block.name} needs N×C×H×W or N×T×C, and {tensor.describe()}"
@@ -364,10 +406,10 @@ def require_places(tensor: Tensor, block: BoundBlock) -> tuple[int, ...]:
 
 
 def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """The tensor as N×C×H×W, which is what ONNX's window operators take.
+    """Emit the tensor as N×C×H×W, the layout of ONNX's window operators.
 
     Raises:
-        ShapeMismatchError: it has no height and width.
+        ShapeMismatchError: The tensor has no height and width.
     """
     if tensor.layout is Layout.NCHW:
         return tensor
@@ -380,7 +422,7 @@ def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def back_to(layout: Layout, builder: Builder, tensor: Tensor) -> Tensor:
-    """An N×C×H×W tensor in the layout that the block found."""
+    """Emit an N×C×H×W tensor in the layout of the block's input, after `as_nchw`."""
     if layout is not Layout.NHWC:
         return tensor
     batch, channels, height, width = tensor.shape

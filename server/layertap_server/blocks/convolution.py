@@ -17,15 +17,18 @@ from layertap_server.blocks.windows import Side, side_of
 
 
 def _conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    return _convolved(builder, tensor, block, out=block.integer("out"), groups=block.integer("groups"))
+    """Emit a convolution."""
+    return _convolve(builder, tensor, block, out=block.integer("out"), groups=block.integer("groups"))
 
 
 def _depthwise_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a convolution with one group per channel."""
     channels = _channels(tensor, block)
-    return _convolved(builder, tensor, block, out=channels * block.integer("multiplier"), groups=channels)
+    return _convolve(builder, tensor, block, out=channels * block.integer("multiplier"), groups=channels)
 
 
-def _convolved(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int, groups: int) -> Tensor:
+def _convolve(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int, groups: int) -> Tensor:
+    """Emit a Conv with ``out`` filters in ``groups`` groups."""
     maps = as_nchw(builder, tensor, block)
     shape = _filter_shape(maps, block, out, groups)
     sizes = [_output(maps, block, side) for side in range(2)]
@@ -44,6 +47,7 @@ def _convolved(builder: Builder, tensor: Tensor, block: BoundBlock, *, out: int,
 
 
 def _channels(tensor: Tensor, block: BoundBlock) -> int:
+    """Return the number of channels; raise `ShapeMismatchError` if it is not known."""
     channels = tensor.shape[tensor.channel_axis]
     if isinstance(channels, str):
         raise misfit(block, tensor, "it needs a known number of channels", "a known size")
@@ -51,6 +55,7 @@ def _channels(tensor: Tensor, block: BoundBlock) -> int:
 
 
 def _filter_shape(maps: Tensor, block: BoundBlock, out: int, groups: int) -> FilterShape:
+    """Return the shape of the filters; raise `ShapeMismatchError` if channels or filters do not divide into groups."""
     channels = _channels(maps, block)
     if channels % groups or out % groups:
         problem = f"{channels} channels and {out} filters do not make {groups} groups"
@@ -59,7 +64,7 @@ def _filter_shape(maps: Tensor, block: BoundBlock, out: int, groups: int) -> Fil
 
 
 def _geometry(maps: Tensor, block: BoundBlock) -> dict[str, Any]:
-    """The attributes of Conv; a size that is not known leaves ``same`` to the operator."""
+    """Return the attributes of a Conv. If a size is not known, ``same`` is left to the operator's ``auto_pad``."""
     strides, dilations = block.sides("stride"), block.sides("dilation")
     geometry: dict[str, Any] = {"kernel_shape": block.sides("kernel"), "strides": strides, "dilations": dilations}
     if any(isinstance(size, str) for size in maps.shape[2:]) and isinstance(block["padding"], str):
@@ -75,12 +80,14 @@ def _geometry(maps: Tensor, block: BoundBlock) -> dict[str, Any]:
 
 
 def _side(maps: Tensor, block: BoundBlock, side: int) -> Side:
+    """Return the window geometry along the height (side 0) or the width (side 1)."""
     return side_of(
         maps, block, side, block.sides("kernel")[side], block.sides("stride")[side], block.sides("dilation")[side]
     )
 
 
 def _output(maps: Tensor, block: BoundBlock, side: int) -> Dim:
+    """Return the height (side 0) or width (side 1) of the result, as a formula if the size is symbolic."""
     size, stride = maps.shape[2 + side], block.sides("stride")[side]
     if isinstance(size, int):
         return _side(maps, block, side).output
@@ -95,6 +102,7 @@ def _output(maps: Tensor, block: BoundBlock, side: int) -> Dim:
 
 
 def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a ConvTranspose."""
     maps = as_nchw(builder, tensor, block)
     out, groups = block.integer("out"), block.integer("groups")
     shape = _filter_shape(maps, block, out, groups)
@@ -120,17 +128,21 @@ def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Ten
         size, stride, span = maps.shape[2 + side], block.sides("stride")[side], _span(block, side)
         full = (size - 1) * stride + span - before - after if isinstance(size, int) else f"{size}*{stride}"
         if isinstance(full, int) and full < 1:
-            raise misfit(block, maps, "the padding leaves nothing of the answer", "less padding")
+            raise misfit(block, maps, "the padding removes the whole result", "less padding")
         sizes.append(full)
     return back_to(tensor.layout, builder, replace(maps, name=name, shape=(maps.shape[0], out, *sizes)))
 
 
 def _span(block: BoundBlock, side: int) -> int:
+    """Return the height (side 0) or width (side 1) of the dilated kernel."""
     return block.sides("dilation")[side] * (block.sides("kernel")[side] - 1) + 1
 
 
 def _crop(block: BoundBlock, side: int) -> tuple[int, int]:
-    """What is cut off before and after, so that ``same`` gives size·stride; less than 0 adds zeros behind."""
+    """Return the number of values that are cut off at the start and the end of a side.
+
+    With ``same`` the result has size·stride values. A negative number at the end adds zeros.
+    """
     padding = block["padding"]
     if isinstance(padding, tuple):
         return int(padding[side]), int(padding[side + 2])  # type: ignore[arg-type]
@@ -144,8 +156,9 @@ def _crop(block: BoundBlock, side: int) -> tuple[int, int]:
 
 
 def _linear(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a matrix product of a vector, or of each token, with the weight."""
     if tensor.layout not in {Layout.VECTOR, Layout.TOKENS}:
-        problem = "it needs a vector or tokens; put flatten or gap before it, or use conv(out, 1) for every place"
+        problem = "it needs a vector or tokens; put flatten or gap before it, or use conv(out, 1) for each position"
         raise misfit(block, tensor, problem, "[N, C] or [N, T, C]")
     out, channels = block.integer("out"), _channels(tensor, block)
     builder.count_operations(tensor.values * out * (VECTOR if tensor.layout is Layout.VECTOR else 1))
@@ -160,11 +173,11 @@ def _linear(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _weight(builder: Builder, tensor: Tensor, block: BoundBlock, filters: FilterShape, shape: tuple[int, ...]) -> str:
-    """The weight as an initializer of the given shape.
+    """Return the name of the weight, an initializer of the given shape.
 
     Raises:
-        ShapeMismatchError: the given or stored one has another shape.
-        BadParameterError: there is none.
+        ShapeMismatchError: The weight in the block or in the weights file has another shape.
+        BadParameterError: There is no weight.
     """
     given = block["weight"]
     if isinstance(given, str):
@@ -182,25 +195,30 @@ def _weight(builder: Builder, tensor: Tensor, block: BoundBlock, filters: Filter
 
 
 def _numbers(block: BoundBlock, given: object) -> Array:
+    """Return nested lists as an array; raise `BadParameterError` if their lengths differ."""
     try:
         return np.asarray(given, np.float64)
     except ValueError:
-        message = f"{block.name}: the lists of weight are not of one length"
+        message = f"{block.name}: the nested lists of weight have different lengths"
         raise BadParameterError(message, block=block.name, parameter="weight", expected="nested lists") from None
 
 
 def _stored(builder: Builder, block: BoundBlock, part: str, shape: tuple[int, ...]) -> Array:
+    """Return an array of the weights file; raise `BadParameterError` if the file does not have it."""
     array = builder.layer.stored.get(part)
     if array is None:
         where = f"the weights file has no {builder.layer.name}.{part}" if builder.layer.name else "none is given"
-        hint = "bias=false does without" if part == "bias" else "name initial weights, such as weight=he"
+        hint = "set bias=false to omit it" if part == "bias" else "give initial weights, such as weight=he"
         message = f"{block.name} needs its {part} {list(shape)}, and {where}; {hint}"
         raise BadParameterError(message, block=block.name, parameter=part, expected=list(shape))
     return array
 
 
 def _bias(builder: Builder, block: BoundBlock, out: int, dtype: str) -> list[str]:
-    """The bias as an initializer, or nothing: without one, or with a weight that is given and a bias that is not."""
+    """Return the name of the bias in a list; an empty list for no bias.
+
+    There is no bias with ``bias=false``, or if the block gives a weight and leaves ``bias`` at its default.
+    """
     given = block["bias"]
     if given is False or (given is True and block["weight"] is not None):
         return []
@@ -217,3 +235,4 @@ EMITTERS: dict[str, Emitter] = {
     "transposed_conv": _transposed_conv,
     "linear": _linear,
 }
+"""Emitters by block name."""

@@ -1,9 +1,9 @@
-"""Uniform noise that is a function of seed and place, as nodes.
+"""Reproducible uniform noise as ONNX nodes, a function of seed and position in the image.
 
-onnxruntime's own random operators draw on from run to run, so a seed would fix only the first answer. Here every
-place of a map is numbered and its number enciphered: MiMC (Albrecht et al. 2016), rounds of x -> (x + key + constant)³
-modulo a prime with which cubing is a permutation. The same seed and place always give the same number, whatever the
-batch.
+onnxruntime's random operators continue their sequence from run to run, so a seed would determine only the first result.
+Here each position of a map is numbered and the number is encrypted with MiMC (Albrecht et al. 2016): rounds of
+x -> (x + key + constant)³ modulo a prime for which cubing is a permutation. The same seed and position always give the
+same number, for every batch.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 from layertap_server.blocks.builder import Builder
 
 PRIME = 2147483579
-"""The largest below 2³¹ that leaves 2 when divided by 3; squares of residues fit into int64."""
+"""Largest prime below 2³¹ that is 2 modulo 3, so that cubing is a permutation; squares of residues fit into int64."""
 _CONSTANTS = (0, 1186507231, 417803519, 1906241879, 93071929, 1540483477, 740293183, 2038074743)
+"""Round constants."""
 
 
 def uniform(builder: Builder, like: str, seed: int, dtype: str) -> str:
-    """Numbers in [0, 1), shaped like one image of the tensor ``like``: 1×C×H×W for N×C×H×W."""
+    """Emit numbers in [0, 1) of the shape of one image of the tensor ``like``: 1×C×H×W for N×C×H×W."""
     shape = builder.op("Shape", like, start=1)
     count = builder.reduce("ReduceProd", shape, [0], keepdims=False)
     number = builder.op("Range", builder.constant(0, "int64"), count, builder.constant(1, "int64"))
@@ -26,7 +27,7 @@ def uniform(builder: Builder, like: str, seed: int, dtype: str) -> str:
         number = builder.op("Mod", builder.op("Add", number, key), prime)
         square = builder.op("Mod", builder.op("Mul", number, number), prime)
         number = builder.op("Mod", builder.op("Mul", square, number), prime)
-    # In float64, where every residue has a number of its own below 1.
+    # Divide in float64, which represents each residue by a different number below 1.
     fraction = builder.op("Div", builder.cast(number, "float64"), builder.constant(PRIME, "float64"))
     image = builder.op("Concat", builder.constant([1], "int64"), shape, axis=0)
     return builder.cast(builder.op("Reshape", fraction, image), dtype)

@@ -18,20 +18,23 @@ from layertap_server.blocks.builder import (
     back_to,
     channel_values,
     maximum_with_nan,
-    require_places,
+    require_spatial_axes,
 )
 from layertap_server.blocks.operations import multiply, window
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of a tensor over some axes, which stay with size 1; every field is a tensor's name."""
+    """Names of the emitted moments of a tensor over some axes."""
 
     centred: str
+    """The tensor minus its mean."""
     variance: str
+    """The variance; the axes keep size 1."""
 
 
 def _moments(builder: Builder, tensor: Tensor, axes: Sequence[int], *, ddof: int = 0) -> Moments:
+    """Emit the moments of a tensor over axes; the divisor of the variance is the number of values minus ``ddof``."""
     centred = builder.op("Sub", tensor.name, _mean(builder, tensor, axes))
     square = builder.op("Mul", centred, centred)
     if ddof == 0:
@@ -41,25 +44,26 @@ def _moments(builder: Builder, tensor: Tensor, axes: Sequence[int], *, ddof: int
 
 
 def _mean(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> str:
-    """The mean, exactly the value itself where there is only one: its rounding would be divided by itself."""
+    """Emit the mean over axes, exact where all values are equal: a rounding error there would be normalized to 1."""
     largest = builder.reduce("ReduceMax", tensor.name, axes, keepdims=True)
     smallest = builder.reduce("ReduceMin", tensor.name, axes, keepdims=True)
     mean = builder.reduce("ReduceMean", tensor.name, axes, keepdims=True)
     return builder.op("Where", builder.op("Equal", largest, smallest), largest, mean)
 
 
-def _standardized(builder: Builder, tensor: Tensor, axes: Sequence[int], eps: float) -> str:
-    """``(x - mean) / sqrt(variance + eps)``."""
+def _standardize(builder: Builder, tensor: Tensor, axes: Sequence[int], eps: float) -> str:
+    """Emit ``(x - mean) / sqrt(variance + eps)`` over axes."""
     moments = _moments(builder, tensor, axes)
     return builder.op("Div", moments.centred, _deviation(builder, moments.variance, eps, tensor.dtype))
 
 
 def _deviation(builder: Builder, variance: str, eps: float, dtype: str) -> str:
+    """Emit ``sqrt(variance + eps)``."""
     return builder.op("Sqrt", builder.op("Add", variance, builder.smallest(eps, dtype)))
 
 
 def _affine(builder: Builder, tensor: Tensor, name: str, block: BoundBlock) -> Tensor:
-    """``scale·x + bias``, a channel."""
+    """Emit ``scale·x + bias`` with the block's parameters for each channel."""
     if any(value != 1 for value in block.numbers("scale")):
         name = builder.op("Mul", name, builder.per_channel(block, "scale", tensor))
     if any(block.numbers("bias")):
@@ -68,8 +72,9 @@ def _affine(builder: Builder, tensor: Tensor, name: str, block: BoundBlock) -> T
 
 
 def _batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a batch normalization, by given statistics or by those of the batch."""
     if block.word("stats") == "batch":
-        name = _standardized(builder, tensor, (0, *tensor.spatial_axes), block.number("eps"))
+        name = _standardize(builder, tensor, (0, *tensor.spatial_axes), block.number("eps"))
         return _affine(builder, tensor, name, block)
     channels = tensor.shape[tensor.channel_axis]
     if tensor.channel_axis == 1 and isinstance(channels, int):
@@ -81,7 +86,7 @@ def _batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _one_batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock, channels: int) -> str:
-    """As the one operator, which sessions fold into the convolution before it."""
+    """Emit one BatchNormalization, which the runtime can fold into the convolution before it."""
     numbers = []
     for parameter in ("scale", "bias", "mean", "variance"):
         values = channel_values(block, parameter, tensor)
@@ -91,12 +96,17 @@ def _one_batch_norm(builder: Builder, tensor: Tensor, block: BoundBlock, channel
 
 
 def _instance_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    name = _standardized(builder, tensor, require_places(tensor, block), block.number("eps"))
+    """Emit a standardization of each channel over its spatial positions."""
+    name = _standardize(builder, tensor, require_spatial_axes(tensor, block), block.number("eps"))
     return _affine(builder, tensor, name, block)
 
 
 def _axes(tensor: Tensor, block: BoundBlock) -> list[int]:
-    """The block's axes as they lie in this tensor; of the default ones those that it has."""
+    """Return the indices in this tensor of the block's axes; axes up to 3 that the tensor does not have are left out.
+
+    Raises:
+        ShapeMismatchError: The tensor has none of the axes.
+    """
     logical = [axis for axis in block.integers("axes") if axis < tensor.rank or axis > 3]  # noqa: PLR2004 - C, H, W
     if not logical:
         raise ShapeMismatchError(
@@ -108,11 +118,13 @@ def _axes(tensor: Tensor, block: BoundBlock) -> list[int]:
 
 
 def _layer_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    name = _standardized(builder, tensor, _axes(tensor, block), block.number("eps"))
+    """Emit a standardization over the block's axes."""
+    name = _standardize(builder, tensor, _axes(tensor, block), block.number("eps"))
     return _affine(builder, tensor, name, block)
 
 
 def _rms_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a division by the root mean square over the block's axes (Zhang and Sennrich 2019)."""
     square = builder.op("Mul", tensor.name, tensor.name)
     mean = builder.reduce("ReduceMean", square, _axes(tensor, block), keepdims=True)
     name = builder.op("Div", tensor.name, _deviation(builder, mean, block.number("eps"), tensor.dtype))
@@ -120,11 +132,12 @@ def _rms_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _mean_variance(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    return replace(tensor, name=_standardized(builder, tensor, _axes(tensor, block), block.number("eps")))
+    """Emit a standardization over the block's axes, without scale and bias."""
+    return replace(tensor, name=_standardize(builder, tensor, _axes(tensor, block), block.number("eps")))
 
 
 def _group_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """The channels become groups×size, and each group is standardized over its channels and all places."""
+    """Emit a standardization of each group of channels, over its channels and all spatial positions."""
     axis, groups = tensor.channel_axis, block.integer("groups")
     channels = tensor.shape[axis]
     if not isinstance(channels, int) or channels % groups:
@@ -140,12 +153,12 @@ def _group_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     sizes = (*tensor.shape[:axis], groups, channels // groups, *tensor.shape[axis + 1 :])
     together = [index for index in range(1, len(sizes)) if index != axis]
     split = replace(tensor, name=grouped, shape=sizes)
-    name = builder.op("Reshape", _standardized(builder, split, together, block.number("eps")), shape)
+    name = builder.op("Reshape", _standardize(builder, split, together, block.number("eps")), shape)
     return _affine(builder, tensor, name, block)
 
 
 def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """The mean of squares over neighbouring channels is a pool along them; ONNX's LRN takes odd sizes only."""
+    """Emit a local response normalization, with an average pool along the channels: ONNX's LRN takes odd sizes only."""
     maps = as_nchw(builder, tensor, block)
     size, dtype = block.integer("size"), maps.dtype
     columns = builder.op("Reshape", builder.op("Mul", maps.name, maps.name), _as_columns(builder, maps))
@@ -161,14 +174,14 @@ def _lrn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _as_columns(builder: Builder, maps: Tensor) -> str:
-    """The shape N×1×C×(H·W), in which a pool goes along the channels."""
+    """Emit the shape N×1×C×(H·W), in which a pool works along the channels."""
     shape = builder.op("Shape", maps.name)
     one, rest = builder.constant([1], "int64"), builder.constant([-1], "int64")
     return builder.op("Concat", builder.slice(shape, 0, 0, 1), one, builder.slice(shape, 0, 1, 2), rest, axis=0)
 
 
-def _blurred(builder: Builder, plane: str, kernel: Array, maps: Tensor) -> str:
-    """A plane N×1×H×W of the maps weighted by the kernel; at borders the weights of the places inside count alone."""
+def _blur(builder: Builder, plane: str, kernel: Array, maps: Tensor) -> str:
+    """Emit a plane N×1×H×W convolved with a kernel; at borders, the kernel is renormalized over the pixels inside."""
     dtype = maps.dtype
     builder.count_operations(multiply(2 * maps.with_axis("", 1, 1).values * kernel.size, 1))
     weights = builder.constant(kernel[None, None], dtype)
@@ -181,47 +194,51 @@ def _blurred(builder: Builder, plane: str, kernel: Array, maps: Tensor) -> str:
 
 
 def _gaussian(size: int, sigma: float) -> Array:
-    places = np.arange(size) - (size - 1) / 2
-    profile = np.exp(-(places**2) / (2 * sigma**2))
+    """Return a Gaussian kernel, size×size, whose values sum to 1."""
+    positions = np.arange(size) - (size - 1) / 2
+    profile = np.exp(-(positions**2) / (2 * sigma**2))
     return np.asarray(np.outer(profile, profile) / profile.sum() ** 2)
 
 
 def _lcn(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a local contrast normalization (Jarrett et al. 2009)."""
     maps = as_nchw(builder, tensor, block)
     size = block.integer("size")
     sigma = size / 4 if block["sigma"] is None else block.number("sigma")
     kernel = _gaussian(size, sigma)
-    # Weights that sum to 1 over the window and all channels: a mean over the channels, then the Gaussian.
+    # A mean over the channels and then a Gaussian equal weights that sum to 1 over the window and all channels.
     plane = builder.reduce("ReduceMean", maps.name, [1], keepdims=True)
-    surroundings = _blurred(builder, plane, kernel, maps)
+    surroundings = _blur(builder, plane, kernel, maps)
     difference = builder.op("Sub", maps.name, surroundings)
-    # What rounding alone leaves is no contrast.
+    # Differences of the size of rounding errors are set to 0, since they are not contrast.
     rounding = builder.constant(16 * float(np.finfo(maps.dtype).eps), maps.dtype)
     noise = builder.op("Mul", builder.op("Abs", surroundings), rounding)
     is_noise = builder.op("LessOrEqual", builder.op("Abs", difference), noise)
     difference = builder.op("Where", is_noise, builder.constant(0, maps.dtype), difference)
     square = builder.op("Mul", difference, difference)
     energy = builder.reduce("ReduceMean", square, [1], keepdims=True)
-    local = builder.op("Sqrt", _blurred(builder, energy, kernel, maps))
+    local = builder.op("Sqrt", _blur(builder, energy, kernel, maps))
     typical = builder.reduce("ReduceMean", local, [1, 2, 3], keepdims=True)
     divisor = builder.not_zero(builder.op("Max", local, typical), maps.dtype)
     return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", difference, divisor)))
 
 
 def _divisive_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a division by the mean absolute activity in the neighborhood."""
     maps = as_nchw(builder, tensor, block)
     size = block.integer("size")
     plane = builder.reduce("ReduceMean", builder.op("Abs", maps.name), [1], keepdims=True)
-    activity = _blurred(builder, plane, np.full((size, size), 1 / size**2), maps)
+    activity = _blur(builder, plane, np.full((size, size), 1 / size**2), maps)
     level = builder.op("Add", activity, builder.constant(block.number("sigma"), maps.dtype))
     divisor = builder.not_zero(level, maps.dtype)
     return back_to(tensor.layout, builder, replace(maps, name=builder.op("Div", maps.name, divisor)))
 
 
 def _scope_axes(tensor: Tensor, block: BoundBlock) -> Sequence[int]:
+    """Return the axes that the block's ``scope`` covers."""
     match block.word("scope"):
         case "channel":
-            return require_places(tensor, block)
+            return require_spatial_axes(tensor, block)
         case "batch":
             return (0, *tensor.spatial_axes)
         case "column":
@@ -230,6 +247,7 @@ def _scope_axes(tensor: Tensor, block: BoundBlock) -> Sequence[int]:
 
 
 def _min_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a linear mapping of the range of the values to ``low`` to ``high``."""
     axes = _scope_axes(tensor, block)
 
     def largest(x: str) -> str:
@@ -245,6 +263,7 @@ def _min_max(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _z_score(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a division of the centered values by their standard deviation."""
     moments = _moments(builder, tensor, _scope_axes(tensor, block), ddof=block.integer("ddof"))
     deviation = builder.op("Sqrt", moments.variance)
     divisor = builder.op("Max", deviation, builder.smallest(block.number("eps"), tensor.dtype))
@@ -252,9 +271,11 @@ def _z_score(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _unit_length(reduction: str) -> Emitter:
+    """Return the emitter of a block that divides by a norm along an axis."""
+
     def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         axes = [tensor.axis(block.integer("axis"))]
-        # In parts of the largest value: the squares of large ones would overflow.
+        # Divide by the largest value first, because squares of large values would overflow.
         largest = builder.largest_magnitude(tensor, axes)
         parts = builder.op("Div", tensor.name, largest)
         length = builder.reduce(reduction, parts, axes, keepdims=True)
@@ -265,6 +286,7 @@ def _unit_length(reduction: str) -> Emitter:
 
 
 def _signed_sqrt(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    """Emit ``sign(x) * sqrt(abs(x))``."""
     root = builder.op("Sqrt", builder.op("Abs", tensor.name))
     return replace(tensor, name=builder.op("Mul", builder.op("Sign", tensor.name), root))
 
@@ -285,3 +307,4 @@ EMITTERS: dict[str, Emitter] = {
     "mean_variance": _mean_variance,
     "signed_sqrt": _signed_sqrt,
 }
+"""Emitters by block name."""

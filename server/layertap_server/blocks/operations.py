@@ -1,8 +1,8 @@
-"""What work costs, in operations: one operation is one multiply-accumulate of a dense convolution on the CPU.
+"""Prices of work in operations: one operation is one multiply-accumulate of a dense convolution on the CPU.
 
-Measured by the CPU time of single operators on one thread of onnxruntime (a dense convolution did 80 to 90 thousand
-million a second); `docs/operations.md` says how. The price of a request is an estimate of its time, so that one limit
-serves for all kinds of work.
+The prices were measured as the CPU time of single operators on one thread of onnxruntime, where a dense convolution did
+80 to 90 billion multiply-accumulates per second; ``docs/operations.md`` describes how. The price of a request estimates
+its time, so that one limit covers all kinds of work.
 """
 
 from __future__ import annotations
@@ -11,49 +11,50 @@ import math
 from collections.abc import Sequence
 
 NARROW = 26
-"""A multiply-accumulate where few filters share what they read: depthwise convolutions, one filter on one plane."""
+"""Price of a multiply-accumulate where few filters share their inputs, as in depthwise convolutions."""
 VECTOR = 16
-"""A multiply-accumulate of a matrix and one vector: the weights come from memory each time."""
+"""Price of a multiply-accumulate of a matrix and one vector, where each weight is read from memory."""
 WINDOW = 2
-"""One element of a pool's window of at most `SMALL_WINDOW` a side."""
+"""Price of one element of a pool's window with sides of at most `SMALL_WINDOW`."""
 SMALL_WINDOW = 32
+"""Maximum height and width of a window that onnxruntime computes with vector instructions."""
 LARGE_WINDOW = 80
-"""One element of a larger window: onnxruntime's vector code does not take it."""
+"""Price of one element of a larger window."""
 ELEMENT = 32
-"""One value read, computed and written by an elementwise operator or a reduction."""
+"""Price of one value that an elementwise operator or a reduction reads, computes and writes."""
 POWER = 360
-"""One value raised to a power."""
+"""Price of raising one value to a power."""
 SOFTMAX = 800
-"""One value of a softmax along an axis that is not the last."""
+"""Price of one value of a softmax along an axis other than the last."""
 SORT = 500
-"""One comparison of a sort."""
+"""Price of one comparison in a sort."""
 RESIZE = {"nearest": 40, "linear": 120, "cubic": 4000}
-"""One value of a resized map, by interpolation."""
+"""Price of one value of a resized map, by interpolation mode."""
 SAMPLE = 400
-"""One value that is looked up between four others."""
+"""Price of one value that is interpolated between four others at a computed position."""
 
 MANY_FILTERS = 4
-"""From so many filters on that share their inputs, a convolution counts as dense."""
+"""Minimum number of filters with the same inputs for a convolution to count as dense."""
 MOST_PASSES = 48
-"""Passes over a block's values that its operators are counted as, at most: more of them share the values."""
+"""Maximum number of nodes of a block that count as a pass over its values; in longer blocks each works on a part."""
 SLOW = {
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), SOFTMAX),
     **dict.fromkeys(("lp_pool", "gem", "global_lp"), 2 * POWER),
     "lrn": POWER,
 }
-"""Blocks with a slow operator -> operations a value beside the passes."""
+"""Operations per value in addition to the passes, by block with a slow operator."""
 
 
 def window(kernel: Sequence[int]) -> int:
-    """Return the operations of looking at each element of a pool's window."""
+    """Return the price of reading each element of a pool's window."""
     return math.prod(kernel) * (WINDOW if max(kernel, default=1) <= SMALL_WINDOW else LARGE_WINDOW)
 
 
 def sorting(values: int, length: int) -> int:
-    """Return the operations of sorting so many values in rows of this length."""
+    """Return the price of sorting ``values`` values in rows of ``length`` values."""
     return SORT * values * max(math.ceil(math.log2(max(length, 2))), 1)
 
 
 def multiply(count: int, filters: int) -> int:
-    """Return the operations of a convolution's multiply-accumulates; ``filters`` share what they read."""
+    """Return the price of ``count`` multiply-accumulates of a convolution; ``filters`` filters share their inputs."""
     return count * (1 if filters >= MANY_FILTERS else NARROW)

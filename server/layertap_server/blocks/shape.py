@@ -20,38 +20,46 @@ from layertap_server.blocks.builder import (
     maximum_with_nan,
     minimum_with_nan,
     misfit,
-    require_places,
+    require_spatial_axes,
 )
 from layertap_server.blocks.operations import RESIZE, sorting
 
 _BY_RANK = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
+"""Layout that a result is assumed to have, by its number of axes."""
 _PERMUTED: dict[tuple[Layout, tuple[int, ...]], Layout] = {
     (Layout.NCHW, (0, 2, 3, 1)): Layout.NHWC,
     (Layout.NHWC, (0, 3, 1, 2)): Layout.NCHW,
 }
+"""Layout after a permutation of axes, by layout and permutation."""
 
 
 def _product(sizes: tuple[Dim, ...]) -> Dim:
+    """Return the product of sizes, as a formula if one is symbolic."""
     known = [size for size in sizes if isinstance(size, int)]
     return math.prod(known) if len(known) == len(sizes) else "·".join(map(str, sizes))
 
 
 def _flatten(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    """Emit a flattening to N×features."""
     name = builder.op("Flatten", tensor.name, axis=1)
     return replace(tensor, name=name).with_shape(tensor.shape[0], _product(tensor.shape[1:]), layout=Layout.VECTOR)
 
 
 def _transpose(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a permutation of the axes after the batch."""
     perm = block.integers("perm")
     if sorted(perm) != list(range(tensor.rank)) or perm[0] != 0:
         expected = f"0 and then {', '.join(map(str, range(1, tensor.rank)))} in any order"
-        raise misfit(block, tensor, f"perm {list(perm)} is no order of its axes with the batch in front", expected)
+        raise misfit(
+            block, tensor, f"perm {list(perm)} is not a permutation of its axes with the batch first", expected
+        )
     layout = _PERMUTED.get((tensor.layout, perm), tensor.layout if perm == tuple(range(tensor.rank)) else Layout.OTHER)
     name = builder.op("Transpose", tensor.name, perm=list(perm))
     return replace(tensor, name=name).with_shape(*(tensor.shape[axis] for axis in perm), layout=layout)
 
 
 def _reshape(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a reshape of each image."""
     shape = block.integers("shape")
     count = _product(tensor.shape[1:])
     rest = math.prod(size for size in shape if size != -1)
@@ -68,6 +76,7 @@ def _reshape(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _squeeze(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    """Emit a removal of all axes of size 1 after the batch."""
     axes = [axis for axis in range(1, tensor.rank) if tensor.shape[axis] == 1]
     if not axes:
         return tensor
@@ -78,6 +87,7 @@ def _squeeze(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
 
 
 def _channels(tensor: Tensor, block: BoundBlock) -> int:
+    """Return the number of channels; raise `ShapeMismatchError` if it is not known."""
     channels = tensor.shape[tensor.channel_axis] if tensor.rank > 1 else "no"
     if isinstance(channels, str):
         raise misfit(block, tensor, "it needs a known number of channels", "a known size")
@@ -85,6 +95,7 @@ def _channels(tensor: Tensor, block: BoundBlock) -> int:
 
 
 def _select(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a selection of channels by index."""
     chosen, channels = block.integers("channels"), _channels(tensor, block)
     if max(chosen) >= channels:
         raise misfit(block, tensor, f"there is no channel {max(chosen)}", f"0 to {channels - 1}")
@@ -94,32 +105,34 @@ def _select(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _top_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit the k channels of each image that are strongest by mean, maximum or norm."""
     k, channels = block.integer("k"), _channels(tensor, block)
     if k > channels:
-        raise misfit(block, tensor, f"{k} of {channels} channels", f"at most {channels}")
-    axis, places = tensor.channel_axis, tensor.spatial_axes
-    strength = _strength(builder, tensor, block.word("by"), places)
+        raise misfit(block, tensor, f"it cannot select {k} of {channels} channels", f"at most {channels}")
+    axis, spatial_axes = tensor.channel_axis, tensor.spatial_axes
+    strength = _strength(builder, tensor, block.word("by"), spatial_axes)
     strength = builder.nan_as_largest(replace(tensor, name=strength))
     builder.count_operations(sorting(channels, k))
     count = builder.constant([k], "int64")
     _, chosen = builder.outputs("TopK", strength, count, count=2, axis=axis, largest=1, sorted=1)
-    if places:
+    if spatial_axes:
         sizes = builder.op("Shape", tensor.name)
         parts = [builder.slice(sizes, 0, 0, axis), count, builder.slice(sizes, 0, axis + 1, tensor.rank)]
         chosen = builder.op("Expand", chosen, builder.op("Concat", *parts, axis=0))
     return tensor.with_axis(builder.op("GatherElements", tensor.name, chosen, axis=axis), axis, k)
 
 
-def _strength(builder: Builder, tensor: Tensor, by: str, places: tuple[int, ...]) -> str:
-    """What each channel is chosen by; the places stay as axes of size 1."""
-    if not places:
+def _strength(builder: Builder, tensor: Tensor, by: str, spatial_axes: tuple[int, ...]) -> str:
+    """Emit the value that channels are ranked by; the spatial axes keep size 1."""
+    if not spatial_axes:
         return builder.op("Abs", tensor.name) if by == "l2" else tensor.name
     if by == "max":
-        return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, places, keepdims=True))
-    return builder.reduce({"mean": "ReduceMean", "l2": "ReduceL2"}[by], tensor.name, places, keepdims=True)
+        return maximum_with_nan(builder, tensor, lambda x: builder.reduce("ReduceMax", x, spatial_axes, keepdims=True))
+    return builder.reduce({"mean": "ReduceMean", "l2": "ReduceL2"}[by], tensor.name, spatial_axes, keepdims=True)
 
 
 def _crop(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a crop of the map, centered unless the block gives a position."""
     maps = as_nchw(builder, tensor, block)
     for axis, side, start in ((2, "height", "top"), (3, "width", "left")):
         size, wanted = maps.shape[axis], block.integer(side)
@@ -135,6 +148,7 @@ def _crop(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit an interpolation of the map to a height and width."""
     maps = as_nchw(builder, tensor, block)
     mode, sides = block.word("mode"), [block.integer("height"), block.integer("width")]
     if mode == "cubic":
@@ -158,7 +172,11 @@ def _resize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: BoundBlock) -> str:
-    """Two matrix products: onnxruntime's own cubic Resize does not take every layout and size."""
+    """Emit a cubic interpolation as two matrix products, because onnxruntime's Resize does not take all sizes.
+
+    Raises:
+        ShapeMismatchError: Height or width is not known.
+    """
     height, width = maps.shape[2:]
     if isinstance(height, str) or isinstance(width, str):
         raise misfit(block, maps, "cubic needs a known height and width", "a known size")
@@ -171,13 +189,13 @@ def _resize_cubic(builder: Builder, maps: Tensor, sides: list[int], block: Bound
 
 
 def _cubic_matrix(size: int, output: int) -> Array:
-    """Weights of cubic convolution (Keys 1981, a = -0.75) between centres of places; the border is repeated."""
+    """Return weights of cubic convolution (Keys 1981, a = -0.75), output×size, by pixel centers, borders repeated."""
     a = -0.75
-    place = (np.arange(output) + 0.5) * size / output - 0.5
+    position = (np.arange(output) + 0.5) * size / output - 0.5
     matrix = np.zeros((output, size))
     for offset in range(-1, 3):
-        source = np.floor(place).astype(int) + offset
-        distance = np.abs(place - source)
+        source = np.floor(position).astype(int) + offset
+        distance = np.abs(position - source)
         near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
         far = ((distance - 5) * distance + 8) * distance * a - 4 * a
         weight = np.where(distance <= 1, near, far)
@@ -186,17 +204,23 @@ def _cubic_matrix(size: int, output: int) -> Array:
 
 
 def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit the class token, the tokens after the prefix, their mean, or their grid as a map."""
     if tensor.layout is not Layout.TOKENS:
         raise misfit(block, tensor, "it needs tokens", "[N, T, C]")
     batch, count, channels = tensor.shape
     take, prefix = block.word("take"), block.integer("prefix")
     if isinstance(count, int) and (prefix >= count or (take == "cls" and prefix == 0)):
-        raise misfit(block, tensor, f"a prefix of {prefix} in {count} tokens", "a prefix, and tokens behind it")
+        raise misfit(
+            block,
+            tensor,
+            f"a prefix of {prefix} in {count} tokens",
+            "at least one token after the prefix, and a prefix for cls",
+        )
     if take == "cls":
         name = builder.op("Gather", tensor.name, builder.constant(0, "int64"), axis=1)
         return replace(tensor, name=name).with_shape(batch, channels, layout=Layout.VECTOR)
-    behind: Dim = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
-    rest = tensor.with_axis(builder.slice(tensor.name, 1, prefix, 2**31), 1, behind)
+    remaining: Dim = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
+    rest = tensor.with_axis(builder.slice(tensor.name, 1, prefix, 2**31), 1, remaining)
     if take == "mean":
         mean = builder.reduce("ReduceMean", rest.name, [1], keepdims=False)
         return replace(tensor, name=mean).with_shape(batch, channels, layout=Layout.VECTOR)
@@ -204,18 +228,22 @@ def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 
 def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit tokens as a map N×C×H×W."""
     batch, count, channels = tensor.shape
     side = math.isqrt(count) if isinstance(count, int) else 0
     height, width = tensor.grid if tensor.grid and math.prod(tensor.grid) == count else (side, side)
     if height * width != count or isinstance(channels, str):
-        raise misfit(block, tensor, f"{count} tokens make no square grid", "a square number behind the prefix")
+        raise misfit(
+            block, tensor, f"{count} tokens do not make a square grid", "a square number of tokens after the prefix"
+        )
     shape = builder.constant([0, channels, height, width], "int64")
     name = builder.op("Reshape", builder.op("Transpose", tensor.name, perm=[0, 2, 1]), shape)
     return replace(tensor, name=name).with_shape(batch, channels, height, width, layout=Layout.NCHW)
 
 
 def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    places = require_places(tensor, block)
+    """Emit the Gram matrix of the channels over all spatial positions, N×C×C (Gatys et al. 2016)."""
+    spatial_axes = require_spatial_axes(tensor, block)
     maps = tensor if tensor.layout is Layout.TOKENS else as_nchw(builder, tensor, block)
     if maps.layout is Layout.TOKENS:
         features = builder.op("Transpose", maps.name, perm=[0, 2, 1])
@@ -224,11 +252,12 @@ def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     channels = tensor.shape[tensor.channel_axis]
     builder.count_operations(tensor.values * (channels if isinstance(channels, int) else 1))
     product = builder.op("MatMul", features, builder.op("Transpose", features, perm=[0, 2, 1]))
-    name = builder.op("Div", product, builder.count(tensor, places))
+    name = builder.op("Div", product, builder.count(tensor, spatial_axes))
     return replace(tensor, name=name).with_shape(tensor.shape[0], channels, channels, layout=Layout.OTHER)
 
 
 def _stats(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
+    """Emit minimum, maximum, mean, standard deviation, fraction of zeros and norm of each image, N×6."""
     flat = _flatten(builder, tensor, _block)
 
     def over(op_type: str, name: str) -> str:
@@ -245,28 +274,30 @@ def _stats(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
 
 
 def _cast(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit a cast to the block's dtype."""
     dtype = block.word("dtype")
     name = tensor.name
     if not dtype.startswith("float") and tensor.dtype != "bool":
-        name = _within(builder, tensor, dtype)
+        name = _clip_to_range(builder, tensor, dtype)
     return replace(tensor, name=builder.cast(name, dtype), dtype=dtype)
 
 
-def _within(builder: Builder, tensor: Tensor, dtype: str) -> str:
-    """The values held inside the integer type's range: ONNX leaves a cast from outside it undefined."""
+def _clip_to_range(builder: Builder, tensor: Tensor, dtype: str) -> str:
+    """Emit the values clipped to the range of an integer dtype; ONNX does not define a cast from outside the range."""
     limits = np.iinfo(dtype)
     if not tensor.dtype.startswith("float"):
         own = np.iinfo(tensor.dtype)
         low, high = max(limits.min, own.min), min(limits.max, own.max)
         bounds = [builder.constant(np.asarray(bound, tensor.dtype), tensor.dtype) for bound in (low, high)]
         return builder.op("Clip", tensor.name, *bounds)
-    # In float64, which holds every integer up to 2⁵³; the end of int64 rounds up to a number outside it.
+    # Clip in float64, which is exact up to 2⁵³. The maximum of int64 would round up, so the next lower number is used.
     highest = float(limits.max) if int(float(limits.max)) <= limits.max else float(np.nextafter(float(limits.max), 0))
     bounds = [builder.constant(bound, "float64") for bound in (float(limits.min), highest)]
     return builder.op("Clip", builder.cast(tensor.name, "float64"), *bounds)
 
 
 def _quantize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+    """Emit 8-bit values with scale and zero point for each image, or for each image and channel."""
     dtype, f32 = block.word("dtype"), "float32"
     kept = {0, tensor.channel_axis} if block.word("per") == "channel" else {0}
     axes = [axis for axis in range(tensor.rank) if axis not in kept]
@@ -278,7 +309,7 @@ def _quantize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     zero, most = builder.constant(0, f32), builder.constant(255, f32)
     low = builder.op("Div", builder.op("Min", over("ReduceMin", x), zero), most)
     high = builder.op("Div", builder.op("Max", over("ReduceMax", x), zero), most)
-    # A NaN anywhere makes the scale NaN, and so every value: it is not hidden in a byte.
+    # A NaN makes the scale NaN and so all dequantized values, because bytes cannot represent it.
     has_nan = builder.op("Greater", over("ReduceMax", builder.cast(builder.op("IsNaN", x), f32)), zero)
     finite = builder.not_zero(builder.op("Sub", high, low), f32)
     scale = builder.op("Where", has_nan, builder.constant(np.nan, f32), finite)
@@ -313,3 +344,4 @@ EMITTERS: dict[str, Emitter] = {
     "cast": _cast,
     "quantize": _quantize,
 }
+"""Emitters by block name."""

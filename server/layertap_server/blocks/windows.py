@@ -1,4 +1,4 @@
-"""The geometry of window pools, and the ways of looking through a window."""
+"""Geometry of sliding windows, and the ways to compute over them."""
 
 from __future__ import annotations
 
@@ -13,79 +13,89 @@ from layertap_server.blocks.builder import Builder, Dim, Tensor, check_numbers, 
 from layertap_server.blocks.operations import ELEMENT, NARROW, window
 
 LARGEST_GATHERED = 1024
-"""Elements of a kernel whose values are laid side by side; more would make a graph of as many nodes."""
+"""Maximum number of kernel elements for `gather_windows`, which emits nodes for each element."""
 PASSES_GATHERED = 8
-"""Passes over values laid side by side: they are cut out, joined, and computed with."""
+"""Passes over the values that `gather_windows` and the computation after it count as."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A window along one side of a map."""
+    """Sliding window along the height or the width of a map; all fields are numbers of pixels or elements."""
 
     size: Dim
+    """Size of the map."""
     kernel: int
+    """Number of elements of the window."""
     stride: int
+    """Step between windows."""
     dilation: int
+    """Step between the elements of a window."""
     before: int
+    """Padding at the start."""
     after: int
+    """Padding at the end."""
     overhang: int
-    """How far a last, partial window reaches over the padded end (``ceil``)."""
+    """Extent of a last, partial window beyond the padded end (``ceil``)."""
     output: Dim
+    """Number of windows."""
 
     def inside(self, *, padding: bool) -> Array:
-        """Which elements of each window lie inside the map, or inside the padded map: windows × kernel."""
+        """Return a mask of the elements inside the map, or inside the padded map, windows×kernel."""
         if isinstance(self.size, str) or isinstance(self.output, str):
             return np.ones((1, self.kernel), bool)
         starts = np.arange(self.output)[:, None] * self.stride - self.before
-        places = starts + np.arange(self.kernel)[None, :] * self.dilation
+        positions = starts + np.arange(self.kernel)[None, :] * self.dilation
         low, high = (-self.before, self.size + self.after) if padding else (0, self.size)
-        return np.asarray((places >= low) & (places < high))
+        return np.asarray((positions >= low) & (positions < high))
 
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """The windows of a pool on an N×C×H×W tensor."""
+    """Sliding windows over an N×C×H×W tensor."""
 
     height: Side
+    """Windows along the height."""
     width: Side
+    """Windows along the width."""
 
     @property
     def area(self) -> int:
-        """Elements of the kernel."""
+        """Number of elements of the kernel."""
         return self.height.kernel * self.width.kernel
 
-    def held(self, *, padding: bool = False) -> Array:
-        """How many values each window holds, H'×W'; with ``padding`` the padded ones count too."""
+    def value_counts(self, *, padding: bool = False) -> Array:
+        """Return the number of values in each window, H'×W' in float64; with ``padding`` padded values count too."""
         rows, columns = (side.inside(padding=padding).sum(axis=1) for side in (self.height, self.width))
         check_numbers(len(rows) * len(columns), "the sizes of the windows")
         return np.asarray(np.outer(rows, columns), np.float64)
 
     def pool(self, builder: Builder, op_type: str, name: str, maps: Tensor) -> str:
-        """A window operator of ONNX on a map that is padded already."""
+        """Emit a window operator of ONNX on a map that is already padded."""
         self._count(builder, maps)
         return builder.op(op_type, name, **self._geometry)
 
     def pool_indices(self, builder: Builder, name: str, maps: Tensor) -> str:
-        """Where MaxPool finds each maximum, as a number in the whole padded tensor."""
+        """Emit the index of each window's maximum in the flattened padded tensor."""
         self._count(builder, maps)
         return builder.outputs("MaxPool", name, count=2, **self._geometry)[1]
 
     def _count(self, builder: Builder, maps: Tensor) -> None:
-        """Add the price of looking at every element of every window."""
+        """Add the price of reading each element of each window."""
         kernel = (self.height.kernel, self.width.kernel)
         builder.count_operations(self.pooled(maps, "").values * window(kernel))
 
     @property
     def _geometry(self) -> dict[str, list[int] | None]:
+        """Attributes of ONNX's window operators."""
         dilations = [self.height.dilation, self.width.dilation]
         return {
             "kernel_shape": [self.height.kernel, self.width.kernel],
             "strides": [self.height.stride, self.width.stride],
-            "dilations": dilations if dilations != [1, 1] else None,  # AveragePool has none before opset 19
+            "dilations": dilations if dilations != [1, 1] else None,  # AveragePool has no dilation before opset 19
         }
 
-    def padded(self, builder: Builder, tensor: Tensor, value: float) -> str:
-        """The map with its padding written out: operators of ONNX limit how much they pad by themselves."""
+    def pad(self, builder: Builder, tensor: Tensor, value: float) -> str:
+        """Emit the map with explicit padding, since ONNX's window operators limit their own padding."""
         ends = [side.after + side.overhang for side in (self.height, self.width)]
         pads = [0, 0, self.height.before, self.width.before, 0, 0, *ends]
         if not any(pads):
@@ -98,15 +108,15 @@ class Windows:
         return builder.op("Pad", tensor.name, builder.constant(pads, "int64"), builder.constant(value, tensor.dtype))
 
     def pooled(self, tensor: Tensor, name: str) -> Tensor:
-        """The result of one value a window."""
+        """Return a tensor with one value for each window under another name."""
         return replace(tensor, name=name, shape=(*tensor.shape[:2], self.height.output, self.width.output))
 
 
 def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
-    """The windows that the block's parameters make on an N×C×H×W tensor.
+    """Return the windows of a block on an N×C×H×W tensor.
 
     Raises:
-        ShapeMismatchError: a window is larger than the padded map, or holds nothing but padding.
+        ShapeMismatchError: A window is larger than the padded map, or contains only padding.
     """
     kernels = block.sides("kernel")
     strides = kernels if block["stride"] is None else block.sides("stride")
@@ -114,15 +124,15 @@ def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
     height, width = (side_of(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
     windows = Windows(height, width)
     if not all(side.inside(padding=False).any(axis=1).all() for side in (height, width)):
-        raise misfit(block, tensor, "a window holds nothing but padding", "less padding or dilation")
+        raise misfit(block, tensor, "a window contains only padding", "less padding or dilation")
     return windows
 
 
 def side_of(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: int, dilation: int) -> Side:
-    """The windows along the height (side 0) or the width (side 1), of a block that has ``padding``.
+    """Return the windows along the height (side 0) or the width (side 1) of a block that has ``padding``.
 
     Raises:
-        ShapeMismatchError: a window is larger than the padded side.
+        ShapeMismatchError: A window is larger than the padded map.
     """
     size = tensor.shape[2 + side]
     span = dilation * (kernel - 1) + 1
@@ -134,7 +144,9 @@ def side_of(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: i
     room = size + before + after - span
     if room < 0:
         padded = size + before + after
-        raise misfit(block, tensor, f"a window of {span} is larger than the {padded} it is put on", f"at least {span}")
+        raise misfit(
+            block, tensor, f"a window of {span} is larger than the {padded} it is applied to", f"at least {span}"
+        )
     output, rest = divmod(room, stride)
     output += 1
     if _ceils(block) and rest and output * stride < size + before:
@@ -143,12 +155,12 @@ def side_of(tensor: Tensor, block: BoundBlock, side: int, kernel: int, stride: i
 
 
 def _ceils(block: BoundBlock) -> bool:
-    """Whether a last, partial window is kept; convolutions have no such parameter."""
+    """Return whether a last, partial window is kept; False for blocks without the parameter ``ceil``."""
     return any(name == "ceil" and value for name, value in block.values)
 
 
 def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) -> tuple[int, int]:
-    """How much goes before and after the map: ``same`` gives ceil(size / stride) windows."""
+    """Return the padding before and after the map; ``same`` results in ceil(size / stride) windows."""
     padding = block["padding"]
     if isinstance(padding, tuple):
         before, after = padding[side], padding[side + 2]
@@ -161,11 +173,11 @@ def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) ->
 
 
 def window_mean(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
-    """The mean over the whole kernel of each window, padding as zeros."""
-    padded = windows.padded(builder, maps, 0.0)
+    """Emit the mean over the whole kernel of each window, with padding as zeros."""
+    padded = windows.pad(builder, maps, 0.0)
     if windows.height.dilation == windows.width.dilation == 1:
         return windows.pool(builder, "AveragePool", padded, maps)
-    # AveragePool has dilation only from opset 19 on; a depthwise convolution is the same sum.
+    # AveragePool has dilation only since opset 19; a depthwise convolution computes the same sum.
     channels = maps.shape[1]
     if isinstance(channels, str):
         raise misfit(block, maps, "dilation needs a known number of channels", "a known size")
@@ -182,13 +194,20 @@ def window_mean(builder: Builder, maps: Tensor, windows: Windows, block: BoundBl
     )
 
 
-def gathered(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock, fill: float) -> str:
-    """Each window's values side by side, padding as ``fill``: N×C×K×H'×W' for a kernel of K elements."""
+def gather_windows(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock, fill: float) -> str:
+    """Emit the values of each window along a new axis, with padding as ``fill``.
+
+    Returns:
+        The name of the result, N×C×K×H'×W' for a kernel of K elements.
+
+    Raises:
+        ShapeMismatchError: The kernel has more than `LARGEST_GATHERED` elements.
+    """
     if windows.area > LARGEST_GATHERED:
         raise misfit(block, maps, f"a kernel of {windows.area} elements", f"at most {LARGEST_GATHERED} elements")
     builder.count_computed(windows.pooled(maps, ""), windows.area)
     builder.count_operations(windows.pooled(maps, "").values * windows.area * ELEMENT * PASSES_GATHERED)
-    padded = windows.padded(builder, maps, fill)
+    padded = windows.pad(builder, maps, fill)
     axis = builder.constant([2], "int64")
     rows = [_every(builder, padded, 2, row, windows.height) for row in range(windows.height.kernel)]
     columns = range(windows.width.kernel)
@@ -201,11 +220,11 @@ def gathered(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock
 
 
 def _every(builder: Builder, name: str, axis: int, element: int, side: Side) -> str:
-    """One element of every window along an axis."""
+    """Emit one element of each window along an axis."""
     start = element * side.dilation
-    # The last window's element; what lies behind it belongs to no window.
+    # The slice ends after the last window's element, since no window contains the values after it.
     end = start + (side.output - 1) * side.stride + 1 if isinstance(side.output, int) else None
     if end is None:
-        behind = side.dilation * (side.kernel - 1) - start
-        end = -behind if behind else 2**31
+        left = side.dilation * (side.kernel - 1) - start
+        end = -left if left else 2**31
     return builder.slice(name, axis, start, end, side.stride)

@@ -1,6 +1,7 @@
-"""ONNX in, ONNX out: reading a model's layers, cutting a plan's graph out of it, grafting the heads on. Pure functions.
+"""Analysis and compilation of ONNX graphs: read a model's layers, extract a plan's subgraph, append the heads.
 
-`read` makes a `ModelGraph` of a file's model once; `compile_plan` makes each plan's model of it.
+`read` analyzes a model once and returns a `ModelGraph`. `compile_plan` builds the ONNX model of each plan from it. All
+functions are pure.
 """
 
 from onnx import ModelProto
@@ -30,7 +31,7 @@ from layertap_server.graph.read import ImageInput, at_size, read, read_file, rer
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
-"""An ONNX model, for rooms that only hand it on."""
+"""Type of an ONNX model, for packages that only pass it on."""
 
 __all__ = [
     "APART",

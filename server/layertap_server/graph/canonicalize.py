@@ -1,6 +1,7 @@
-"""A model of any age and exporter -> the form that plans are cut from.
+"""Conversion of a model to canonical form, from any opset and exporter.
 
-Valid, of opset 17 or newer, its constants among its weights, and its large weights in one file beside it.
+A model in canonical form is valid and has opset 17 or newer. Its ``Constant`` nodes are initializers, and its large
+initializers are stored in one external file.
 """
 
 from __future__ import annotations
@@ -16,25 +17,28 @@ from layertap_server.graph.repair import repair_sizes
 from layertap_server.graph.weights import WeightsError, externalize
 
 OLDEST_OPSET = 17
-"""What heads are emitted in; an older model is converted to it."""
+"""Opset in which heads are emitted; older models are converted to it."""
 OPSET_OF_SAME_MEANING = 13
-"""From here to `OLDEST_OPSET` a model says the same under the newer number."""
+"""First opset from which a model keeps its meaning when only its opset number is raised to `OLDEST_OPSET`."""
+
 OPSET_OF_HALF_PIXEL_ROI_ALIGN = 16
+"""First opset in which RoiAlign has a coordinate transformation mode, with ``half_pixel`` as its default."""
 OPSET_OF_PLAIN_RESIZE = 10
+"""Last opset in which Resize has no coordinate transformation mode and works as ``asymmetric``."""
 IR_OF_FREE_INITIALIZERS = 4
-"""From this version of ONNX's format on, weights need not be listed among the inputs."""
+"""First IR version in which initializers need not be listed among the graph's inputs."""
 
 
 def prepare(proto: onnx.ModelProto, weights_folder: Path) -> None:
-    """Lift constants among the weights and move large weights into a file in ``weights_folder``; changes ``proto``.
+    """Turn constants into initializers and move large initializers into a file in ``weights_folder``.
 
-    This is Python alone: no native code sees the model.
+    Changes ``proto`` in place. Runs no native code on the model.
 
     Raises:
-        GraphError: a weight does not hold what its shape says.
+        GraphError: The data of an initializer does not match its shape, or an initializer is sparse.
     """
     if proto.graph.sparse_initializer:
-        raise GraphError("its weights are sparse tensors, which no plan can take; store them as dense ones")
+        raise GraphError("its weights are sparse tensors, which are not supported; store them as dense tensors")
     _lift_constants(proto)
     try:
         externalize(proto, weights_folder)
@@ -43,27 +47,30 @@ def prepare(proto: onnx.ModelProto, weights_folder: Path) -> None:
 
 
 def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Check a prepared model and convert it to an opset that heads are emitted in; takes ``proto`` over.
+    """Check a prepared model and convert it to `OLDEST_OPSET` if it is older.
+
+    ``proto`` may be changed and must not be used afterwards.
 
     Raises:
-        GraphError: it is not valid, or of an opset that cannot be converted.
+        GraphError: The model is not valid, or its opset cannot be converted.
     """
     repair_sizes(proto.graph)
     if all(item.domain not in {"", "ai.onnx"} for item in proto.opset_import):
-        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))  # heads are of it
+        proto.opset_import.append(onnx.helper.make_opsetid("", OLDEST_OPSET))  # heads use its operators
     large = _take_large_weights(proto)
     _check(proto)
-    proto = _converted(proto)
-    _give_back(proto, large)
+    proto = _convert(proto)
+    _restore_large_weights(proto, large)
     return proto
 
 
 def opset_of(proto: onnx.ModelProto) -> int:
+    """Return the version of ONNX's default opset that a model imports, or `OLDEST_OPSET` if it imports none."""
     return next((item.version for item in proto.opset_import if item.domain in {"", "ai.onnx"}), OLDEST_OPSET)
 
 
 def _lift_constants(proto: onnx.ModelProto) -> None:
-    """Makes weights of what nodes hold as constants, so that there is one place to look for them."""
+    """Replace ``Constant`` nodes with initializers, so that all constants are found in one place."""
     graph = proto.graph
     kept = []
     for node in graph.node:
@@ -80,7 +87,10 @@ def _lift_constants(proto: onnx.ModelProto) -> None:
 
 
 def _take_large_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Makes the weights that lie in a file inputs for a while: checker and converter take 2 GB at most, all in all."""
+    """Replace the external initializers with graph inputs and return them.
+
+    The checker and the converter accept at most 2 GB in total. `_restore_large_weights` undoes the replacement.
+    """
     initializers = proto.graph.initializer
     large = [tensor for tensor in initializers if tensor.data_location == onnx.TensorProto.EXTERNAL]
     small = [tensor for tensor in initializers if tensor.data_location != onnx.TensorProto.EXTERNAL]
@@ -95,7 +105,8 @@ def _take_large_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
     return large
 
 
-def _give_back(proto: onnx.ModelProto, large: list[onnx.TensorProto]) -> None:
+def _restore_large_weights(proto: onnx.ModelProto, large: list[onnx.TensorProto]) -> None:
+    """Put the initializers that `_take_large_weights` removed back in place of their inputs."""
     names = {tensor.name for tensor in large}
     inputs = [value for value in proto.graph.input if value.name not in names]
     del proto.graph.input[:]
@@ -105,6 +116,7 @@ def _give_back(proto: onnx.ModelProto, large: list[onnx.TensorProto]) -> None:
 
 
 def _check(proto: onnx.ModelProto) -> None:
+    """Raise `GraphError` if ONNX's checker rejects the model."""
     if not all(_has_shape(value) for value in proto.graph.output):
         _write_shapes_of_outputs(proto)
     try:
@@ -114,7 +126,10 @@ def _check(proto: onnx.ModelProto) -> None:
 
 
 def _write_shapes_of_outputs(proto: onnx.ModelProto) -> None:
-    """Outputs without a shape run, and exporters write them; the checker alone insists on one."""
+    """Fill in the shapes that outputs lack, by shape inference.
+
+    Exporters write such outputs and runtimes accept them; only the checker rejects them.
+    """
     inferred = {value.name: value for value in shape_inference.infer_shapes(proto).graph.output}
     known = [inferred[value.name] for value in proto.graph.output if _has_shape(inferred[value.name])]
     del proto.graph.output[:]
@@ -122,10 +137,12 @@ def _write_shapes_of_outputs(proto: onnx.ModelProto) -> None:
 
 
 def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    """Return whether a value is not a tensor, or is a tensor with a shape."""
     return not value.type.HasField("tensor_type") or value.type.tensor_type.HasField("shape")
 
 
-def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _convert(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model converted to `OLDEST_OPSET`, or the model itself if its opset is at least that."""
     opset = opset_of(proto)
     if opset >= OLDEST_OPSET:
         return proto
@@ -136,20 +153,23 @@ def _converted(proto: onnx.ModelProto) -> onnx.ModelProto:
     own = {name for node in proto.graph.node for name in node.output}
     try:
         converted = version_converter.convert_version(proto, OLDEST_OPSET)
-    except Exception as error:  # the converter raises whatever its C++ raises
+    except Exception as error:  # the C++ converter raises exceptions of any type
         raise GraphError(f"its opset is {opset}, and the conversion to {OLDEST_OPSET} failed") from error
     for node in converted.graph.node:
-        if not own.intersection(node.output):  # the file knows nothing of it
+        if not own.intersection(node.output):  # added by the converter, not part of the file
             node.metadata_props.add(key=INNER, value="conversion")
         if node.op_type == "Resize" and opset <= OPSET_OF_PLAIN_RESIZE:
-            # The converter leaves out what the old operator meant.
+            # The converter does not set the attributes that reproduce the old operator.
             _set_default(node, "coordinate_transformation_mode", "asymmetric")
             _set_default(node, "nearest_mode", "floor")
     return converted
 
 
 def _renumber(proto: onnx.ModelProto, opset: int) -> None:
-    """From 13 to 17 the operators took more types and attributes, and one changed what it does by default."""
+    """Raise the opset number of a model of opset 13 or newer to `OLDEST_OPSET`.
+
+    From opset 13 to 17 operators gained types and attributes; only RoiAlign changed a default.
+    """
     for item in proto.opset_import:
         if item.domain in {"", "ai.onnx"}:
             item.version = OLDEST_OPSET
@@ -159,6 +179,7 @@ def _renumber(proto: onnx.ModelProto, opset: int) -> None:
 
 
 def _check_convertible(proto: onnx.ModelProto, opset: int) -> None:
+    """Raise `GraphError` if the model has an operator that the converter would convert wrongly."""
     for node in proto.graph.node:
         if node.op_type == "Hardmax":
             message = f"Hardmax of opset {opset} works on flattened layers; export the model with opset 13 or newer"
@@ -166,5 +187,6 @@ def _check_convertible(proto: onnx.ModelProto, opset: int) -> None:
 
 
 def _set_default(node: onnx.NodeProto, name: str, value: str) -> None:
+    """Set an attribute of a node if the node does not have it."""
     if all(attribute.name != name for attribute in node.attribute):
         node.attribute.append(onnx.helper.make_attribute(name, value))

@@ -1,7 +1,8 @@
-"""A plan's own model: what its taps need of the graph, the front before it and the heads behind it.
+"""Compilation of a plan to an ONNX model: preprocessing nodes, the subgraph that the taps need, and the heads.
 
-Every set of taps gets its own graph because a session computes all it holds, whatever is fetched: a tap at a tenth of
-the network then costs a tenth of it. A tapped tensor cannot be fused away, so nothing that is not tapped is an output.
+Each set of taps gets its own model, because a session computes its whole graph whichever outputs are fetched. A tap
+after a tenth of the network then costs a tenth of the network. Only tapped tensors are outputs, because the runtime
+cannot fuse operators across an output.
 """
 
 from __future__ import annotations
@@ -17,35 +18,39 @@ from layertap.types import Layout
 from layertap_server.blocks import Builder, Tensor, emit_head, value_info
 from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
-from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_front, front_input
+from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_preprocessing, images_input
 from layertap_server.graph.saturation import saturation_of
 from layertap_server.graph.walk import needed_nodes
 
 HEAD_OPSET = 17
+"""Opset of models that consist of a head alone."""
 HEAD_IR_VERSION = 8
+"""ONNX IR version of models that consist of a head alone."""
 HEAD_INPUT = "layertap/tensor"
+"""Name of the input of a model that consists of a head alone."""
 BATCH = "N"
+"""Symbolic size of the batch axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledPlan:
-    """A model for one session."""
+    """An ONNX model for one session."""
 
     model: bytes
-    """The topology; its weights lie in the model's weights folder."""
+    """Serialized ONNX model; its large weights are stored in the model's weights folder."""
     input_name: str
     output_names: tuple[str, ...]
-    """One a head, in order; equal heads name the same output."""
+    """Output name for each head, in order; equal heads share an output."""
     weight_bytes: int
-    """What the weights that it refers to take."""
+    """Size of the weights that the model uses, in bytes."""
     other_inputs: tuple[str, ...] = ()
-    """The model's own inputs that it needs beside the images."""
+    """Names of the model's inputs that are needed in addition to the image input."""
     quantization: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Output that is quantized -> the outputs of its scale and its zero point."""
+    """Names of the scale and zero-point outputs, by the name of the quantized output."""
 
     @property
     def fetched(self) -> tuple[str, ...]:
-        """Every output, each once."""
+        """Names of all outputs, without duplicates."""
         return tuple(
             dict.fromkeys([*self.output_names, *(name for pair in self.quantization.values() for name in pair)])
         )
@@ -53,47 +58,57 @@ class CompiledPlan:
 
 @dataclass(frozen=True, slots=True)
 class HeadType:
-    """What a head gives and what it costs, as far as the sizes are known."""
+    """Result type and cost of a head. Sizes that are not known are left out of the costs."""
 
     tensor: Tensor
-    """Dtype, shape and layout of the result."""
+    """Result, with its dtype, shape and layout."""
     computed_bytes: int
-    """Bytes that it computes for one image."""
+    """Size of the tensors computed for one image, in bytes."""
     operations: int
-    """Price of one image; see `blocks.operations`."""
+    """Estimated operations for one image, in the unit of ``blocks.operations``."""
     dearest: tuple[str, int]
-    """Its block with the highest price, and that."""
+    """Name of the most expensive block, and its operations."""
     nodes: int
-    """Operators that it consists of."""
+    """Number of ONNX nodes."""
 
 
 def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> HeadType:
-    """Return what a head on a layer gives and costs.
+    """Return the result type and the cost of a head on a layer.
 
     Raises:
-        ShapeMismatchError: a block does not fit.
+        ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
-    return _typed(Builder(graph.opset), graph.types[layer], head)
+    return _head_type(Builder(graph.opset), graph.types[layer], head)
 
 
 def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> HeadType:
-    """Return what a head gives and costs on a tensor of its own, N×sizes."""
-    return _typed(Builder(HEAD_OPSET), _given(dtype, sizes, layout), head)
+    """Return the result type and the cost of a head on a tensor of shape N×sizes.
+
+    Raises:
+        ShapeMismatchError: A block cannot be applied to the tensor before it.
+    """
+    return _head_type(Builder(HEAD_OPSET), _head_input(dtype, sizes, layout), head)
 
 
-def _typed(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
+def _head_type(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
+    """Emit a head on a tensor and return its result type and cost."""
     result = emit_head(builder, tensor, head)
     return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest, len(builder.nodes))
 
 
-def _given(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
+def _head_input(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
+    """Return the input of a model that consists of a head alone, N×sizes."""
     return Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout)
 
 
 def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> CompiledPlan:
-    """The model of a head alone, on tensors N×sizes."""
+    """Compile a model that applies a head to a tensor of shape N×sizes.
+
+    Raises:
+        ShapeMismatchError: A block cannot be applied to the tensor before it.
+    """
     builder = Builder(HEAD_OPSET)
-    given = _given(dtype, sizes, layout)
+    given = _head_input(dtype, sizes, layout)
     result = emit_head(builder, given, head)
     output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
     input_ = given.info
@@ -113,10 +128,19 @@ def compile_plan(
     front: Normalization | None,
     image_size: tuple[int, int] | None,
 ) -> CompiledPlan:
-    """The model that computes the heads, each a layer and the blocks on it.
+    """Compile a model that computes heads, each given as a layer and the blocks that are applied to it.
 
-    With ``front`` it takes uint8 images of ``image_size``, without it the model's own input; and the model's other
-    inputs, as far as the layers need them.
+    Args:
+        graph: The graph of the whole model.
+        heads: Layer name and blocks of each head.
+        front: Normalization of uint8 images. With None the plan takes the model's own image input instead.
+        image_size: Height and width of the images in pixels.
+
+    Returns:
+        The compiled plan. It takes the model's other inputs too, as far as the layers need them.
+
+    Raises:
+        ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
@@ -126,7 +150,11 @@ def compile_plan(
 def compile_inspection(
     graph: ModelGraph, layers: Sequence[str], *, front: Normalization | None, image_size: tuple[int, int] | None
 ) -> CompiledPlan:
-    """The model that computes the statistics of layers: for each its summary and its channels, one after the other."""
+    """Compile a model that computes the statistics of layers.
+
+    Its outputs are the summary and the channel maxima of each layer, in the order of ``layers``; see `emit_inspection`.
+    ``front`` and ``image_size`` are as in `compile_plan`.
+    """
     builder = Builder(graph.opset)
     results: list[Tensor] = []
     for layer in layers:
@@ -135,7 +163,7 @@ def compile_inspection(
 
 
 def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
-    """The model with these tensors as its only outputs, whatever their types; on its own input."""
+    """Return the serialized model with these tensors as its only outputs, of any type. Its inputs stay as they are."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     del proto.graph.output[:]
@@ -145,7 +173,11 @@ def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
 
 
 def cost_of(graph: ModelGraph, layers: Collection[str]) -> tuple[int, int]:
-    """Multiply-accumulates of one image for so many layers and all that they need, as far as known, and the nodes."""
+    """Return the cost of computing layers for one image.
+
+    Returns:
+        The multiply-accumulates of all layers that are computed, as far as they are known, and the number of nodes.
+    """
     nodes, _ = needed_nodes(graph.proto.graph, layers)
     made = {name for node in nodes for name in node.output}
     return sum(layer.macs or 0 for layer in graph.layers if layer.name in made), len(nodes)
@@ -159,7 +191,7 @@ def _assembled(
     front: Normalization | None,
     image_size: tuple[int, int] | None,
 ) -> CompiledPlan:
-    """The front, the nodes that the layers need, and what the builder put on them."""
+    """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes."""
     nodes, needed = needed_nodes(graph.proto.graph, layers)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
     image = graph.image_input
@@ -167,8 +199,8 @@ def _assembled(
     others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != image.name)
     before = Builder(graph.opset, prefix="layertap/front")
     if front is not None and image_size is not None:
-        inputs = [front_input(graph.fixed_batch, image_size, len(front.mean))]
-        start = emit_front(before, front, image)
+        inputs = [images_input(graph.fixed_batch, image_size, len(front.mean))]
+        start = emit_preprocessing(before, front, image)
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:
         inputs = [value for value in graph.proto.graph.input if value.name == image.name]
@@ -201,7 +233,7 @@ def _assembled(
 
 
 def _unname_doubles(graph: onnx.GraphProto) -> None:
-    """Nodes of one name are valid ONNX, and onnxruntime refuses them."""
+    """Clear the names of nodes whose name is taken. ONNX allows duplicate names, onnxruntime rejects them."""
     seen: set[str] = set()
     for node in graph.node:
         if node.name in seen:
@@ -210,10 +242,12 @@ def _unname_doubles(graph: onnx.GraphProto) -> None:
 
 
 def _quantization(results: Iterable[Tensor]) -> Mapping[str, tuple[str, str]]:
+    """Return the names of scale and zero point of each quantized result, by the result's name."""
     return {result.name: result.quantization for result in results if result.quantization is not None}
 
 
 def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
+    """Return the outputs for scale and zero point of a quantized result; an empty list for any other result."""
     if result.quantization is None:
         return []
     scale, zero_point = result.quantization
@@ -224,6 +258,6 @@ def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
 
 
 def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:
-    # A graph's input is no result of it until a node hands it on.
+    """Return a result as a graph output. An input of the graph needs an Identity node to become an output."""
     name = builder.op("Identity", result.name) if is_input else result.name
     return value_info(name, result.dtype, result.shape)

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: recognized by their first bytes, so that an error can name what they are."""
+"""Detection of files that are not models or weights, by their first bytes, for clear error messages."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import re
 from pathlib import Path
 
 FIRST_BYTES = 512
+"""Number of bytes that are read from the start of a file."""
 _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
         re.compile(rb"version https://git-lfs\.github\.com/spec/"),
-        "a Git LFS pointer and not the file itself; run 'git lfs pull' where it was cloned",
+        "a Git LFS pointer and not the file itself; run 'git lfs pull' in the clone",
     ),
     (
         re.compile(rb"\s*<(!doctype html|html|head|body)", re.IGNORECASE),
         "a web page (HTML) and not the file itself; download the file, not the page that shows it",
     ),
 )
+"""Patterns of text files and their descriptions: tried on model files and on weights files."""
 _BINARIES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\s*<\?xml"), "an XML document; export the model to ONNX"),
     (re.compile(rb"PK\x03\x04"), "a zip archive, such as PyTorch's checkpoints are; export the model to ONNX"),
@@ -25,14 +27,14 @@ _BINARIES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb".{8}\{\"", re.DOTALL), "a safetensors file, which holds weights and no model"),
     (re.compile(rb"\s*\{\s*\""), "a JSON document and no ONNX model"),
 )
-"""Kinds that raw weights could look like by chance: tried on model files only."""
+"""Patterns of other files and their descriptions: tried on model files only, since raw weights can match by chance."""
 
 
 def mistaken_model(path: Path) -> str:
-    """Return what a model file is where its first bytes show that it is no ONNX model; else nothing.
+    """Return a description of a file that is not an ONNX model, such as "a zip archive", or "" if it may be one.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: The file cannot be read.
     """
     first = _first_bytes(path)
     if not first:
@@ -41,14 +43,20 @@ def mistaken_model(path: Path) -> str:
 
 
 def mistaken_text(path: Path) -> str:
-    """Return what a file of weights is where it is a text instead; errors as of `mistaken_model`."""
+    """Return a description of a weights file that is a text file instead, or "" if it may hold weights.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     return _kind(_first_bytes(path), _TEXTS)
 
 
 def _first_bytes(path: Path) -> bytes:
+    """Read the first `FIRST_BYTES` bytes of a file."""
     with path.open("rb") as file:
         return file.read(FIRST_BYTES)
 
 
 def _kind(first: bytes, kinds: tuple[tuple[re.Pattern[bytes], str], ...]) -> str:
+    """Return the description of the first pattern that matches, or ""."""
     return next((kind for pattern, kind in kinds if pattern.match(first)), "")

@@ -1,4 +1,4 @@
-"""Activation statistics as nodes: a few numbers a layer and image leave the session, and no map does."""
+"""Activation statistics as ONNX nodes, so that the session returns a few numbers per layer and image, and no maps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from layertap_server.blocks import Builder, Tensor
 from layertap_server.graph.saturation import Saturation
 
 COLUMNS = ("finite", "min", "max", "mean", "variance", "zeros", "saturated", "nan", "inf", "norm")
-"""Of the summary, N×10 float32: counts, and moments of the finite values."""
+"""Columns of the summary, N×10 float32: counts of values, and moments of the finite values."""
 
 
 def emit_inspection(builder: Builder, tensor: Tensor, saturation: Saturation) -> tuple[Tensor, Tensor]:
-    """The summary of a layer, N×10, and the largest absolute value of each channel, N×C (N×0 where it has none)."""
+    """Emit the statistics of a layer.
+
+    Returns:
+        The summary, N×10 float32 with the columns `COLUMNS`, and the largest absolute value of each channel, N×C
+        float32 (N×0 if the channel axis is not known).
+    """
     x = tensor.name if tensor.dtype == "float32" else builder.cast(tensor.name, "float32")
     real = replace(tensor, name=x, dtype="float32")
     columns = builder.op("Concat", *_columns(builder, real, saturation), axis=1)
@@ -25,7 +30,7 @@ def emit_inspection(builder: Builder, tensor: Tensor, saturation: Saturation) ->
 
 
 def _columns(builder: Builder, tensor: Tensor, saturation: Saturation) -> Iterator[str]:
-    """Each N×1."""
+    """Yield the columns of the summary in the order of `COLUMNS`, each N×1 float32."""
     flat = builder.op("Reshape", tensor.name, builder.constant([0, -1], "int64"))
     zero, infinity = (builder.constant(value, "float32") for value in (0.0, np.inf))
 
@@ -56,7 +61,7 @@ def _columns(builder: Builder, tensor: Tensor, saturation: Saturation) -> Iterat
 
 
 def _saturated(builder: Builder, tensor: Tensor, flat: str, is_finite: str, saturation: Saturation) -> str:
-    """Emit which values are saturated, as booleans of the shape of ``flat``; those that are not finite never are."""
+    """Emit a boolean mask of the saturated values, of the shape of ``flat``; non-finite values are never saturated."""
     judged = flat if saturation.axis is None else _largest_along(builder, tensor, saturation.axis)
     saturated = builder.op("And", is_finite, builder.constant(False, "bool"))
     for op_type, end in (("LessOrEqual", saturation.low), ("GreaterOrEqual", saturation.high)):
@@ -67,15 +72,16 @@ def _saturated(builder: Builder, tensor: Tensor, flat: str, is_finite: str, satu
 
 
 def _largest_along(builder: Builder, tensor: Tensor, axis: int) -> str:
-    """Emit for each value the largest along an axis, N×values."""
+    """Emit for each value the maximum along an axis at its position, flattened to N×values."""
     largest = builder.reduce("ReduceMax", tensor.name, [axis % tensor.rank], keepdims=True)
     spread = builder.op("Expand", largest, builder.op("Shape", tensor.name))
     return builder.op("Reshape", spread, builder.constant([0, -1], "int64"))
 
 
 def _channels(builder: Builder, tensor: Tensor) -> Tensor:
+    """Emit the largest absolute value of each channel, N×C, or N×0 if the channel axis is not known."""
     batch = tensor.shape[0]
-    if tensor.layout is Layout.OTHER:  # nobody knows which axis has the channels: none is called dead
+    if tensor.layout is Layout.OTHER:  # the channel axis is not known, so no channel can be reported as dead
         flat = builder.op("Reshape", tensor.name, builder.constant([0, -1], "int64"))
         return Tensor(builder.slice(flat, 1, 0, 0), "float32", (batch, 0), Layout.VECTOR)
     axes: Sequence[int] = tensor.spatial_axes

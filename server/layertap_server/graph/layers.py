@@ -1,4 +1,4 @@
-"""The layer catalogue: every tensor of a graph that changes with its inputs, in execution order."""
+"""Layers of a model: every tensor of the graph that depends on its inputs, in execution order."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from layertap_server.blocks import BLOCK, INNER, Tensor
 from layertap_server.graph import cost
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.receptive_field import receptive_fields
-from layertap_server.graph.walk import bodies, depends_on, told
+from layertap_server.graph.walk import bodies, depends_on, metadata_of
 
 INPUT = "Input"
-"""Stands for the operator of a layer that is an input of the model."""
+"""Operator name that is reported for layers that are inputs of the model."""
 _SENDABLE = frozenset(
     {"float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "bool"}
 )
+"""NumPy dtypes that the protocol can send."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a graph's tensors."""
+    """Facts about a graph's tensors: image input, types, weight shapes and receptive fields by name."""
 
     image: Tensor
     types: Mapping[str, Tensor]
@@ -31,12 +32,16 @@ class _Known:
     fields: Mapping[str, ReceptiveField]
 
     def macs(self, node: onnx.NodeProto, output: str) -> int | None:
+        """Return the multiply-accumulates of a node for one image, or None if they are not known."""
         read = {name: self.types[name].shape for name in node.input if name in self.types}
         return cost.macs(node, self.types.get(output), {**self.weights, **read})
 
 
 def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
-    """The inputs, the one that takes images first, then what each node computes."""
+    """Yield the layers of a graph: its inputs in the given order, then the outputs of each node.
+
+    ``inputs`` begins with the image input. ``types`` holds the tensors whose types are known.
+    """
     weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     known = _Known(types[inputs[0]], types, weights, receptive_fields(graph, types, inputs[0]))
     for number, name in enumerate(inputs):
@@ -48,11 +53,11 @@ def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[st
         for name in bodies(node):
             yield _hidden(name, node, ordinal)
             ordinal += 1
-        if told(node, INNER):
+        if metadata_of(node, INNER):
             inner.append(node)
             continue
         for index, name in enumerate(node.output):
-            # Constants and weights that are only rearranged are no layers: no image changes them.
+            # Tensors that do not depend on an input, such as reshaped weights, are not layers.
             if name and name in fed:
                 yield _computed(name, index, node, ordinal, inner, known)
                 ordinal += 1
@@ -62,24 +67,30 @@ def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[st
 def _computed(
     name: str, index: int, node: onnx.NodeProto, ordinal: int, inner: Sequence[onnx.NodeProto], known: _Known
 ) -> LayerInfo:
-    """A node's output; ``inner`` are the nodes of the same block before it, which are no layers of their own."""
+    """Return the layer of a node's output.
+
+    ``inner`` are the nodes of the same block before it. They have no layers; their costs count for this layer.
+    """
     layer = _layer(name, node, ordinal, known)
     is_mask = node.op_type == "Dropout" and index > 0
     return replace(
         layer,
         output_index=index,
-        not_tappable_reason="a Dropout's mask means nothing in inference" if is_mask else layer.not_tappable_reason,
+        not_tappable_reason="the mask of a Dropout has no meaning at inference"
+        if is_mask
+        else layer.not_tappable_reason,
         macs=_total(layer.macs, [known.macs(one, one.output[0]) for one in inner]),
         parameters=_total(layer.parameters, [cost.parameters(one, known.weights) for one in inner]),
     )
 
 
 def _total(own: int | None, inner: Sequence[int | None]) -> int | None:
+    """Return the sum of counts, or None if none is known."""
     return sum(count or 0 for count in (own, *inner)) or None
 
 
 def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
-    """A tensor inside the body of an If, Loop or Scan."""
+    """Return the layer of a tensor inside the body of an If, Loop or Scan; it cannot be tapped."""
     return LayerInfo(
         name=name,
         node="",
@@ -90,11 +101,12 @@ def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
         symbolic_shape=(),
         shape=(),
         layout=Layout.OTHER,
-        not_tappable_reason=f"it lies inside the body of {node.op_type} {node.name or node.output[0]}",
+        not_tappable_reason=f"it is computed inside the body of {node.op_type} {node.name or node.output[0]}",
     )
 
 
 def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) -> LayerInfo:
+    """Return the layer of a tensor that ``node`` computes, or that is an input of the model if ``node`` is None."""
     tensor, field = known.types.get(name), known.fields.get(name)
     return LayerInfo(
         name=name,
@@ -118,6 +130,7 @@ def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) 
 
 
 def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
+    """Return the grid of a token layer and its number of prefix tokens, or None if it has no grid."""
     if tensor is None or tensor.grid is None:
         return None
     height, width = tensor.grid
@@ -126,13 +139,14 @@ def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
 
 
 def _operator(node: onnx.NodeProto) -> str:
-    """The node's operator, or the block's name where the node is the last of several."""
-    return told(node, BLOCK) or node.op_type
+    """Return the name of the block that ends with this node, or the node's operator if it belongs to no block."""
+    return metadata_of(node, BLOCK) or node.op_type
 
 
 def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:
+    """Return the reason why a tensor cannot be tapped, or "" if it can."""
     if tensor is None:
-        return "it is no tensor, or its type is not known before it runs"
+        return "it is not a tensor, or its type is not known before the model runs"
     if tensor.dtype not in _SENDABLE:
         return f"it holds {tensor.dtype or 'no numbers'}, which cannot be sent"
     if not tensor.shape or tensor.shape[0] != image.shape[0]:

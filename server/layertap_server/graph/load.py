@@ -1,4 +1,4 @@
-"""A model's file -> its proto, with the weights that lie beside it; nothing of what it means."""
+"""Loading of a model file and its external weights, without any analysis."""
 
 from __future__ import annotations
 
@@ -18,18 +18,25 @@ from layertap_server.graph.walk import tensors_of
 
 log = logging.getLogger(__name__)
 LONGEST_QUOTED = 40
+"""Maximum number of bytes of an invalid name that an error message quotes."""
 
 MOST_BYTES = 8 * 2**30
-"""Of a model's constants, unless the operator says otherwise."""
+"""Default of the maximum size of a model's constants, in bytes."""
 
 
 class GraphError(Exception):
-    """The model cannot be used; the message says why and names no path of the server."""
+    """Error for a model that cannot be used. The message gives the reason and contains no path of the server."""
 
 
 @contextlib.contextmanager
 def explained(action: str) -> Iterator[None]:
-    """Turn an unexpected exception about a model into a `GraphError`; its traceback goes to the log at debug level."""
+    """Convert an unexpected exception about a model to a `GraphError` and log its traceback at debug level.
+
+    ``action`` is a noun phrase for the message, such as "reading it".
+
+    Raises:
+        GraphError: The body raised an exception other than `GraphError`, `LayertapError` and ``MemoryError``.
+    """
     try:
         yield
     except (GraphError, LayertapError, MemoryError):
@@ -40,7 +47,7 @@ def explained(action: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind of an exception and the first line of its message, without the path that an OSError names."""
+    """Return the class of an exception and the first line of its message; for an ``OSError`` only its reason."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).splitlines()
@@ -48,12 +55,16 @@ def first_line(error: Exception) -> str:
 
 
 def load(path: Path, most_bytes: int = MOST_BYTES, *, follow_links: bool = False) -> onnx.ModelProto:
-    """Load the model of a file with its external data, which must lie in the file's own folder.
+    """Load a model file and its external data, which must be in the same folder.
 
-    ``follow_links`` allows symbolic links to lead out of that folder.
+    Args:
+        path: The ONNX file.
+        most_bytes: Maximum size of the model's constants in bytes.
+        follow_links: Whether symbolic links may lead to files outside the folder.
 
     Raises:
-        GraphError: not an ONNX model, a larger one, or its external data lie elsewhere or are missing.
+        GraphError: The file is not an ONNX model, exceeds ``most_bytes``, or its external data are missing or
+            outside the folder.
     """
     try:
         check_size(path.stat().st_size, most_bytes)
@@ -74,31 +85,32 @@ def load(path: Path, most_bytes: int = MOST_BYTES, *, follow_links: bool = False
 
 
 def _check_texts(message: Message) -> None:
-    """Raise `GraphError` where a text is not UTF-8: Python reads such a name as bytes, which no tensor is called."""
+    """Raise `GraphError` if a string is not UTF-8, since protobuf returns it as bytes, which match no tensor name."""
     for field, value in message.ListFields():
         if field.type not in {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE}:
             continue
         for item in [value] if isinstance(value, (str, bytes, Message)) else value:
             if isinstance(item, bytes):
-                raise GraphError(f"the {field.name} {item[:LONGEST_QUOTED]!r} in it is not UTF-8 text")
+                raise GraphError(f"its {field.name} {item[:LONGEST_QUOTED]!r} is not UTF-8 text")
             if isinstance(item, Message):
                 _check_texts(item)
 
 
 def check_size(size: int, most_bytes: int) -> None:
-    """Raises `GraphError` where a model's constants take more than the operator allows."""
+    """Raise `GraphError` if a model's constants exceed the limit; both are in bytes."""
     if size > most_bytes:
         raise GraphError(f"its constants take {size} bytes and the limit is {most_bytes} (--max-model-bytes)")
 
 
 def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int, *, follow_links: bool) -> None:
+    """Read the external data of all tensors from files in ``folder`` into the model."""
     total = 0
     for tensor in tensors_of(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        place = {entry.key: entry.value for entry in tensor.external_data}
-        file = _external_file(tensor.name, place.get("location", ""), folder, follow_links=follow_links)
-        offset, length = _external_range(tensor.name, place, file.stat().st_size)
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        file = _external_file(tensor.name, entries.get("location", ""), folder, follow_links=follow_links)
+        offset, length = _external_range(tensor.name, entries, file.stat().st_size)
         total += length
         check_size(total, most_bytes)
         _read_external(tensor, file, offset, length)
@@ -107,15 +119,14 @@ def _load_external_data(proto: onnx.ModelProto, folder: Path, most_bytes: int, *
 def _external_file(name: str, location: str, folder: Path, *, follow_links: bool) -> Path:
     """Return the file of a tensor's external data.
 
-    A location may not leave the folder by itself. Links in the folder may lead out of it where that is allowed.
+    The location itself may never leave the folder, for example by "..". With ``follow_links`` a symbolic link in the
+    folder may lead out of it.
     """
     file = folder / location
     if not Path(os.path.normpath(file)).is_relative_to(os.path.normpath(folder)):
         raise GraphError(f"the weights of {name} lie outside the model's folder")
     if not follow_links and not file.resolve().is_relative_to(folder.resolve()):
-        raise GraphError(
-            f"the weights of {name} lie outside the model's folder, by a link; --follow-links allows links"
-        )
+        raise GraphError(f"the weights of {name} lie outside the model's folder, by a link; --follow-links allows it")
     if not file.is_file():
         raise GraphError(f"its external data cannot be read: there is no file {location!r}")
     if kind := mistaken_text(file):
@@ -123,19 +134,21 @@ def _external_file(name: str, location: str, folder: Path, *, follow_links: bool
     return file
 
 
-def _external_range(name: str, place: dict[str, str], size: int) -> tuple[int, int]:
-    """Return offset and length of the tensor's bytes: what the tensor says, or what is left of the file."""
+def _external_range(name: str, entries: dict[str, str], size: int) -> tuple[int, int]:
+    """Return the offset and length of a tensor's data in its file, in bytes; without a length, the rest of the file."""
     try:
-        offset = int(place.get("offset") or 0)
-        length = int(place.get("length") or 0) or size - offset
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or 0) or size - offset
     except ValueError:
-        raise GraphError(f"the weights of {name} say no number where their place is said") from None
+        raise GraphError(f"the offset or length of the weights of {name} is not a number") from None
     if offset < 0 or length < 0 or offset + length > size:
-        raise GraphError(f"the weights of {name} lie beyond the end of their file, which has {size} bytes")
+        reason = f"the weights of {name} extend beyond the end of their file, which has {size} bytes"
+        raise GraphError(f"its external data cannot be read: {reason}")
     return offset, length
 
 
 def _read_external(tensor: onnx.TensorProto, file: Path, offset: int, length: int) -> None:
+    """Read the bytes of an external tensor into the tensor itself."""
     try:
         with file.open("rb") as data:
             data.seek(offset)

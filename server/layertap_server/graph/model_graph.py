@@ -1,4 +1,4 @@
-"""A model's graph, read once and never changed: what plans are cut out of."""
+"""The analyzed graph of a model. Plans are extracted from it; it is never changed."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from layertap_server.graph.native import InProcess, Native
 
 @dataclass(frozen=True, slots=True)
 class ObservedType:
-    """What a run showed of a tensor."""
+    """Type of a tensor as seen in a run of the model."""
 
     dtype: str
     sizes: tuple[int | None, ...]
-    """None for what differs from run to run."""
+    """Sizes of the axes; None for a size that differs between runs."""
     is_batch: bool
-    """Whether the first axis is the batch."""
+    """Whether the size of the first axis equals the batch size."""
 
 
 @dataclass(frozen=True)
 class ModelGraph:
-    """The topology, whose large weights lie in a file of ``weights_folder``, and what was read off it."""
+    """A model in canonical form and its analysis. Its large weights are in a file in ``weights_folder``."""
 
     proto: onnx.ModelProto
     weights_folder: Path
@@ -35,63 +35,63 @@ class ModelGraph:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     image_input: TensorInfo
-    """The input that takes the images; its shape holds -1 where a size is free, in the file and in what was asked."""
+    """Input that takes the images. A size in its shape is -1 if neither the file nor the given image size fixes it."""
     layers: tuple[LayerInfo, ...]
     types: Mapping[str, Tensor]
-    """Of every layer whose type is known."""
+    """Types by name of all tensors whose type is known."""
     observed: Mapping[str, ObservedType] = field(default_factory=dict)
-    """Of those that a run had to show."""
+    """Types by name of tensors whose type is known only from a run."""
     native: Native = field(default_factory=InProcess)
-    """Where shapes for other topologies and image sizes are inferred."""
+    """Runner of shape inference, for changed graphs and other image sizes."""
 
     @property
     def fixed_batch(self) -> int | None:
-        """The batch size that the model insists on, if it does."""
+        """Batch size that the model requires, or None if it is free."""
         size = self.image_input.shape[0]
         return size if size > 0 else None
 
     @property
     def image_size(self) -> tuple[int, int] | None:
-        """Height and width of the images that the model takes, where the graph fixes both."""
+        """Height and width of the image input in pixels, or None if the graph does not fix both."""
         height, width = self.image_sides
         return (height, width) if height and width else None
 
     @property
     def image_sides(self) -> tuple[int | None, int | None]:
-        """Height and width, each where the graph fixes it."""
+        """Height and width of the image input in pixels, each None if the graph does not fix it."""
         height, width = (self.image_input.shape[axis] for axis in spatial_axes(self.image_input.layout))
         return height if height > 0 else None, width if width > 0 else None
 
     def image_shape(self, batch: int, size: tuple[int, int]) -> list[int]:
-        """The shape of so many images of this height and width, as the model's own input."""
+        """Return the shape of a batch of images of height and width ``size`` in the layout of the image input."""
         channels = max(self.image_channels, 1)
         return [batch, *size, channels] if self.image_input.layout is Layout.NHWC else [batch, channels, *size]
 
     @property
     def image_channels(self) -> int:
-        """Of the images that the model takes; -1 where the graph leaves them open."""
+        """Number of channels of the image input; -1 if the graph does not fix it."""
         return self.image_input.shape[3 if self.image_input.layout is Layout.NHWC else 1]
 
     @property
     def constant_bytes(self) -> int:
-        """What no image changes takes: weights, and constants that nodes make."""
+        """Size of the weights and of the tensors that depend on no input, in bytes."""
         layers = {layer.name for layer in self.layers}
         made = [tensor for name, tensor in self.types.items() if name not in layers and name not in self.weights]
         return sum(map(onnx_bytes, self.weights.values())) + sum(tensor.known_bytes for tensor in made)
 
     @cached_property
     def weights(self) -> Mapping[str, onnx.TensorProto]:
-        """The initializers by name."""
+        """Initializers by name."""
         return {tensor.name: tensor for tensor in self.proto.graph.initializer}
 
 
 def spatial_axes(layout: Layout) -> tuple[int, int]:
-    """Where an input of images has its height and width."""
+    """Return the axes of height and width of an image input."""
     return (1, 2) if layout is Layout.NHWC else (2, 3)
 
 
 def onnx_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of an initializer's values, wherever they lie."""
+    """Return the size of an initializer in bytes, whether it is stored in the model or in an external file."""
     size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     for dim in tensor.dims:
         size *= dim

@@ -1,4 +1,4 @@
-"""The module path of a node: which part of the network's source it came from."""
+"""The module path of a node: the module of the original network that it was exported from."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ import ast
 import onnx
 
 from layertap_server.blocks import PATH
-from layertap_server.graph.walk import told
+from layertap_server.graph.walk import metadata_of
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+"""Metadata key of the module scopes that torch's newer exporter writes."""
 
 
 def module_path_of(node: onnx.NodeProto) -> str:
-    """``layer1.0.conv1``; empty where neither metadata nor the node's name says one.
+    """Return the module path of a node, such as ``layer1.0.conv1``; "" if it is not known.
 
-    A configured model's layers say their own.
-
-    torch's newer exporter writes the scopes as metadata, the outermost first; the older one writes them into the
-    node's name, each with the whole path of its module: ``/layer1/layer1.0/conv1/Conv``.
+    Layers of a configured model have their path as metadata. torch's newer exporter writes the module scopes as
+    metadata, the outermost first. The older exporter writes them into the node's name, each with the whole path of its
+    module: ``/layer1/layer1.0/conv1/Conv``.
     """
-    if scopes := told(node, _SCOPES):
+    if scopes := metadata_of(node, _SCOPES):
         return _from_metadata(scopes)
     return path_of(node) or (_join(node.name.strip("/").split("/")[:-1]) if node.name.startswith("/") else "")
 
 
 def path_of(node: onnx.NodeProto) -> str:
-    """The path of a configured model's layer; empty for every other node."""
-    return told(node, PATH)
+    """Return the path of a layer of a configured model; "" for every other node."""
+    return metadata_of(node, PATH)
 
 
 def _from_metadata(text: str) -> str:
+    """Return the module path from a list of scopes written as a Python literal; "" if it has no module."""
     try:
         scopes = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -40,6 +41,7 @@ def _from_metadata(text: str) -> str:
 
 
 def _join(components: list[str]) -> str:
+    """Join the components of a node's name, where a component may repeat the path before it."""
     path: list[str] = []
     for component in components:
         if path and component.startswith(f"{path[-1]}."):

@@ -1,7 +1,7 @@
-"""The calls into onnx's C++ code: reading, checking, converting and shape inference.
+"""Calls to onnx's C++ code: reading, checking, converting and shape inference.
 
-A file can make this code abort the process, hang or take all memory. `Native` is the seam: a server runs these calls in
-a child process (see `layertap_server.sandbox`), and `InProcess` runs them here.
+A crafted file can make this code abort the process, hang or use all memory. `Native` is therefore an interface: a
+server runs the calls in a child process (see ``layertap_server.sandbox``), and `InProcess` runs them in this process.
 """
 
 from __future__ import annotations
@@ -18,27 +18,35 @@ from layertap_server.graph.load import GraphError, explained, load
 
 
 class Native(Protocol):
-    """Runs onnx's C++ code on models of unknown origin."""
+    """Runner of onnx's C++ code on untrusted models."""
 
     def read_file(self, path: Path, weights_folder: Path, most_bytes: int, *, follow_links: bool) -> onnx.ModelProto:
-        """Read a model file and return it in normal form; its large weights move into ``weights_folder``.
+        """Read a model file and return it in canonical form; its large weights move into ``weights_folder``.
 
         Raises:
-            GraphError: the model cannot be used.
+            GraphError: The model cannot be used.
         """
 
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """Check and convert a prepared model; errors as of `read_file`."""
+        """Check a prepared model and convert it to canonical form.
+
+        Raises:
+            GraphError: The model cannot be used.
+        """
 
     def infer_types(self, proto: onnx.ModelProto) -> Sequence[onnx.ValueInfoProto]:
-        """Infer the types of a model's tensors; errors as of `read_file`."""
+        """Return the types of a model's tensors, by shape inference.
+
+        Raises:
+            GraphError: The model cannot be used.
+        """
 
     def for_requests(self) -> Native:
-        """Return the same with the limits that apply while a caller waits."""
+        """Return a runner with the limits for calls that are made while a request waits."""
 
 
 class InProcess:
-    """Runs the calls in this process, which they may end."""
+    """Runner that makes the calls in this process. A crafted model can end the process."""
 
     def read_file(self, path: Path, weights_folder: Path, most_bytes: int, *, follow_links: bool) -> onnx.ModelProto:
         """See `Native`."""

@@ -1,6 +1,6 @@
-"""The front of an image plan: uint8 pixels -> the model's own input, as nodes.
+"""Preprocessing nodes of an image plan: they convert uint8 pixels to the model's own input.
 
-Bytes are four times smaller to move than floats, and the arithmetic costs the session next to nothing.
+Pixels as bytes take a quarter of the memory bandwidth of floats, and the arithmetic is cheap inside the session.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from layertap.types import Layout, TensorInfo
 from layertap_server.blocks import Builder
 
 IMAGES = "layertap/images"
-"""The plan's input: uint8 N×H×W×3, in RGB, or N×H×W×1."""
+"""Name of the plan's image input: uint8, N×H×W×3 in RGB order or N×H×W×1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """How bytes become the numbers that the model was trained on: ``(pixel - mean) / std`` for each channel."""
+    """Normalization of pixels to the value range of training: ``(pixel - mean) / std`` for each channel."""
 
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     bgr: bool = False
-    """The model takes blue first; mean and std are then in that order."""
+    """Whether the model takes channels in BGR order; ``mean`` and ``std`` are then in BGR order too."""
 
 
-def front_input(batch: int | None, size: tuple[int, int], channels: int) -> ValueInfoProto:
-    """What the plan takes: images of this height and width."""
+def images_input(batch: int | None, size: tuple[int, int], channels: int) -> ValueInfoProto:
+    """Return the image input of a plan for images of height and width ``size``; the batch is free if None."""
     return helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [batch or "N", *size, channels])
 
 
-def emit_front(builder: Builder, normalization: Normalization, image_input: TensorInfo) -> str:
-    """Appends the nodes; returns the tensor that stands for the model's input."""
+def emit_preprocessing(builder: Builder, normalization: Normalization, image_input: TensorInfo) -> str:
+    """Emit the preprocessing nodes and return the name of the tensor to use as the model's input."""
     name = IMAGES
     if normalization.bgr:
         name = builder.op("Gather", name, builder.constant([2, 1, 0], "int64"), axis=3)
-    # Turned while they are bytes: a quarter to move, and arithmetic is fast where a channel's values lie side by side.
+    # Transpose bytes, not floats: it moves a quarter of the data, and the arithmetic runs on contiguous channels.
     planes = image_input.layout is not Layout.NHWC
     if planes:
         name = builder.op("Transpose", name, perm=[0, 3, 1, 2])
-    # In float32 whatever the model takes: float16 has no room for a mean of large numbers.
+    # Compute in float32 for every input dtype: float16 would lose precision with a large mean.
     name = builder.op("Cast", name, to=TensorProto.FLOAT)
     if any(normalization.mean):
         name = builder.op("Sub", name, _channel_values(builder, normalization.mean, planes=planes))
@@ -53,6 +53,7 @@ def emit_front(builder: Builder, normalization: Normalization, image_input: Tens
 
 
 def _channel_values(builder: Builder, values: tuple[float, ...], *, planes: bool) -> str:
+    """Return a constant of one value per channel that broadcasts over C×H×W (``planes``) or H×W×C."""
     if len(set(values)) == 1:
         return builder.constant(values[0], "float32")
     return builder.constant(np.array(values).reshape(-1, 1, 1) if planes else values, "float32")

@@ -1,4 +1,4 @@
-"""What the model's own nodes cost for one image, in the operations of `blocks.operations`; one rule a family."""
+"""Price of the model's own nodes for one image, in the operations of ``blocks.operations``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.walk import attribute_of, needed_nodes
 
 _FREE = frozenset({"Constant", "Shape", "Size", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Operators that copy nothing, or little."""
+"""Operators that copy no data, or little."""
 BODY = 16
-"""Rounds of a Loop or Scan, where nothing tells how many there are."""
+"""Assumed number of iterations of a Loop or Scan."""
 
 
 class _Sizes:
     """Sizes of a graph's tensors for one image."""
 
     def __init__(self, graph: ModelGraph) -> None:
+        """Follow the batch axis through the graph, to know its share of each tensor."""
         self._graph = graph
         self._facts = facts_of(graph)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the sizes of one image's part; 1 for a size that is not known."""
+        """Return the shape of the part of a tensor that belongs to one image, with 1 for sizes that are not known."""
         if name in self._graph.weights:
             return tuple(self._graph.weights[name].dims)
         tensor, fact = self._graph.types.get(name), self._facts.get(name)
@@ -47,29 +48,36 @@ class _Sizes:
         return tuple(sizes)
 
     def values(self, name: str) -> int:
+        """Return the number of values of a tensor that belong to one image."""
         return math.prod(self.shape(name))
 
 
 Price: TypeAlias = Callable[[onnx.NodeProto, _Sizes], int]
+"""Rule that computes the price of a node for one image."""
 
 
 def prices_of(graph: ModelGraph) -> Mapping[str, int]:
-    """Return the operations of each node for one image, by the name of the first output that it has."""
+    """Return the operations of each node for one image, by the name of its first output that has a name."""
     sizes = _Sizes(graph)
     return {_key(node): _price(node, sizes) for node in graph.proto.graph.node}
 
 
 def price_of(graph: ModelGraph, prices: Mapping[str, int], layers: Collection[str]) -> int:
-    """Return the operations of all nodes that the layers need."""
+    """Return the operations for one image of all nodes that the layers need.
+
+    ``prices`` is the result of `prices_of` for the same graph.
+    """
     nodes, _ = needed_nodes(graph.proto.graph, layers)
     return sum(prices[_key(node)] for node in nodes)
 
 
 def _key(node: onnx.NodeProto) -> str:
+    """Return the name of a node's first named output."""
     return next((name for name in node.output if name), node.name)
 
 
 def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the operations of a node for one image, including its bodies (If, Loop, Scan)."""
     inner = [one for attribute in node.attribute for body in (attribute.g, *attribute.graphs) for one in body.node]
     rounds = 1 if node.op_type == "If" else BODY
     try:
@@ -79,21 +87,25 @@ def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return max(own, 0) + rounds * sum(_price(one, sizes) for one in inner)
 
 
-def _moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Return the values that the node reads or writes, whichever are more."""
+def _values_moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the number of values of the largest input or of all outputs, whichever is more."""
     read = max((sizes.values(name) for name in node.input if name), default=0)
     return max(read, sum(sizes.values(name) for name in node.output if name))
 
 
 def _elementwise(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return ELEMENT * _moved(node, sizes)
+    """Return the price of one pass over the values."""
+    return ELEMENT * _values_moved(node, sizes)
 
 
 def _each(operations: int) -> Price:
-    return lambda node, sizes: operations * _moved(node, sizes)
+    """Return a rule of a fixed price per value."""
+    return lambda node, sizes: operations * _values_moved(node, sizes)
 
 
 def _convolution(weight: int) -> Price:
+    """Return the rule of a convolution whose filters are the input of index ``weight``."""
+
     def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
         filters = sizes.shape(node.input[weight])
         groups = max(attribute_of(node, "group", 1), 1)
@@ -104,12 +116,15 @@ def _convolution(weight: int) -> Price:
 
 
 def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a ConvTranspose."""
     filters = sizes.shape(node.input[1])
     count = sizes.values(node.input[0]) * math.prod(filters[1:])
     return multiply(count, filters[1] if len(filters) > 1 else 1)
 
 
 def _product(left: int, right: int) -> Price:
+    """Return the rule of a matrix product of the inputs of index ``left`` and ``right``."""
+
     def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
         a, b = sizes.shape(node.input[left]), sizes.shape(node.input[right])
         made = sizes.shape(node.output[0])
@@ -121,6 +136,7 @@ def _product(left: int, right: int) -> Price:
 
 
 def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a Gemm."""
     shape = sizes.shape(node.input[1])
     length = shape[1 if attribute_of(node, "transB", 0) else 0] if len(shape) > 1 else 1
     made = sizes.shape(node.output[0])
@@ -128,6 +144,7 @@ def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of an Einsum: the product of all its axes."""
     terms = attribute_of(node, "equation", "").replace(" ", "").split("->")[0].split(",")
     lengths: dict[str, int] = {}
     for letters, name in zip(terms, node.input, strict=False):
@@ -137,33 +154,38 @@ def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a window pool."""
     kernel = list(attribute_of(node, "kernel_shape", [1]))
     return sizes.values(node.output[0]) * (window(kernel) + ELEMENT)
 
 
-def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _sort(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of sorting the first input along its largest axis."""
     shape = sizes.shape(node.input[0])
     return sorting(math.prod(shape), max(shape, default=1))
 
 
-def _resized(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return RESIZE.get(attribute_of(node, "mode", "nearest"), RESIZE["linear"]) * _moved(node, sizes)
+def _resize(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of an interpolation, by its mode."""
+    return RESIZE.get(attribute_of(node, "mode", "nearest"), RESIZE["linear"]) * _values_moved(node, sizes)
 
 
 def _softmax(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a softmax, which is lower along the last axis."""
     rank = len(sizes.shape(node.input[0]))
     is_last = attribute_of(node, "axis", -1) in {-1, rank - 1}
-    return (2 * ELEMENT if is_last else SOFTMAX) * _moved(node, sizes)
+    return (2 * ELEMENT if is_last else SOFTMAX) * _values_moved(node, sizes)
 
 
 def _recurrent(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a recurrent network: its weights, once for each step."""
     given = sizes.shape(node.input[0])
     steps = given[1 if attribute_of(node, "layout", 0) else 0] if len(given) > 1 else 1
     return VECTOR * steps * sum(sizes.values(name) for name in node.input[1:3])
 
 
 def _attention(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Projections of each token, and products of each token with each other."""
+    """Return the price of attention: the projections of all tokens, and the products of all pairs of tokens."""
     given = sizes.shape(node.input[0])
     tokens, width = given[-2:] if len(given) > 1 else (1, 1)
     weights = max((sizes.values(name) for name in node.input[1:3] if name), default=0)
@@ -181,14 +203,14 @@ _PRICES: Mapping[str, Price] = {
     "Gemm": _gemm,
     "Einsum": _einsum,
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool", "NhwcMaxPool", "QLinearAveragePool"), _pool),
-    **dict.fromkeys(("TopK", "Unique", "NonMaxSuppression"), _top),
-    **dict.fromkeys(("Resize", "Upsample"), _resized),
+    **dict.fromkeys(("TopK", "Unique", "NonMaxSuppression"), _sort),
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
     **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool", "AffineGrid"), _each(SAMPLE)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
     **dict.fromkeys(("Attention", "MultiHeadAttention", "QAttention"), _attention),
     **dict.fromkeys(("Pow", "LRN", "LpNormalization"), _each(POWER)),
     **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _each(4 * ELEMENT)),
-    **dict.fromkeys(("DFT", "STFT"), _top),
+    **dict.fromkeys(("DFT", "STFT"), _sort),
 }  # fmt: skip
-"""Operators -> their price; all others pass once over their values."""
+"""Price rules by operator; operators without a rule cost one pass over their values."""

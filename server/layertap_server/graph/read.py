@@ -1,4 +1,4 @@
-"""A model -> a `ModelGraph`: its inputs, outputs and layers, in execution order, with their shapes."""
+"""Analysis of a model: its inputs, outputs and layers with their shapes, as a `ModelGraph`."""
 
 from __future__ import annotations
 
@@ -23,36 +23,43 @@ from layertap_server.graph.tokens import with_grids
 from layertap_server.graph.walk import written_types
 
 BATCH = "N"
+"""Symbolic size of the batch axis."""
 LARGEST_NUMBER = 2**50
-"""Of a layer's sizes, bytes and multiply-accumulates."""
+"""Maximum of a layer's sizes, bytes and multiply-accumulates."""
 IMAGE_RANK = 4
+"""Number of axes of an image input."""
 MOST_INPUT_VALUES = 2**28
-"""Of one input, as far as the file fixes its sizes: 1 GiB of float32."""
+"""Maximum number of values of one input, over the sizes that the file fixes; 1 GiB of float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageInput:
-    """What is told of the input that takes images; the rest is read off the graph."""
+    """Configuration of the image input. Fields with their default are inferred from the graph."""
 
     name: str = ""
+    """Name of the input; empty to infer it."""
     layout: Layout | None = None
+    """Layout of the input, NCHW or NHWC; None to infer it."""
 
 
 def read(
     proto: onnx.ModelProto, weights_folder: Path, image: ImageInput | None = None, native: Native | None = None
 ) -> ModelGraph:
-    """Read a model: check it, and infer the shapes that the file alone gives.
+    """Check a model, convert it to canonical form and analyze it.
 
-    Takes ``proto`` over: its large weights move into a file in ``weights_folder``. ``image`` describes the
-    input that takes images.
+    Args:
+        proto: The model, with its weights loaded. It is changed and must not be used afterwards.
+        weights_folder: Folder of the file that the large weights are moved to.
+        image: Configuration of the image input; inferred from the graph if None.
+        native: Runner of onnx's C++ code; this process if None.
 
     Raises:
-        GraphError: the model is not valid, or has no input that could take images.
+        GraphError: The model is not valid, or has no input that can take images.
     """
     native = native or InProcess()
     with explained("reading it"):
         prepare(proto, weights_folder)
-    return _analysed(native.canonicalize(proto), weights_folder, image or ImageInput(), native)
+    return _analyze(native.canonicalize(proto), weights_folder, image or ImageInput(), native)
 
 
 def read_file(
@@ -64,75 +71,91 @@ def read_file(
     *,
     follow_links: bool = False,
 ) -> ModelGraph:
-    """Read a model file; as `read`, but no byte of the file is parsed in this process unless ``native`` does."""
+    """Read a model file and analyze it, as `read`. Only ``native`` parses the file.
+
+    Args:
+        path: The ONNX file.
+        weights_folder: Folder of the file that the large weights are moved to.
+        image: Configuration of the image input.
+        native: Runner of onnx's C++ code.
+        most_bytes: Maximum size of the model's constants in bytes.
+        follow_links: Whether symbolic links may lead to external data outside the model's folder.
+
+    Raises:
+        GraphError: The model is not valid, too large, or has no input that can take images.
+    """
     proto = native.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
-    return _analysed(proto, weights_folder, image, native)
+    return _analyze(proto, weights_folder, image, native)
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
-    """A changed topology of a model that was read before: the same weights, shapes and layers anew.
+    """Analyze a changed graph ``proto`` of the model ``graph``, which keeps its weights file and its image input.
 
     Raises:
-        GraphError: the change made it invalid.
+        GraphError: The changed graph is not valid.
     """
     made = {name for node in proto.graph.node for name in node.output}
     observed = {name: seen for name, seen in graph.observed.items() if name in made}
-    return _analysed(proto, graph.weights_folder, _told_before(graph), graph.native, observed=observed)
+    return _analyze(proto, graph.weights_folder, _image_input_of(graph), graph.native, observed=observed)
 
 
 def with_observed(graph: ModelGraph, types: Mapping[str, ObservedType]) -> ModelGraph:
-    """The same model, knowing the types that runs have shown."""
+    """Analyze a model again with types of tensors that were observed in runs, by name."""
     known = {**graph.observed, **types}
-    return _analysed(graph.proto, graph.weights_folder, _told_before(graph), graph.native, observed=known)
+    return _analyze(graph.proto, graph.weights_folder, _image_input_of(graph), graph.native, observed=known)
 
 
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
-    """The same model with shapes for images of this height and width; itself where the file fixes them.
+    """Analyze a model again for images of one height and width in pixels.
+
+    Returns:
+        The model with the shapes for this size, or ``graph`` itself if the file fixes height and width.
 
     Raises:
-        GraphError: images of this size do not go through the model.
+        GraphError: The model cannot compute images of this size.
     """
     if graph.image_size is not None:
         return graph
     for wanted, given in zip(graph.image_sides, image_size, strict=True):
         if wanted not in {None, given}:
-            raise GraphError(f"it takes {list(graph.image_input.shape)}")
+            raise GraphError(f"it takes {list(graph.image_input.shape)}, not images of {image_size[0]}×{image_size[1]}")
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return _analysed(proto, graph.weights_folder, _told_before(graph), graph.native, image_size, graph.observed)
+    return _analyze(proto, graph.weights_folder, _image_input_of(graph), graph.native, image_size, graph.observed)
 
 
-def _analysed(
+def _analyze(
     proto: onnx.ModelProto,
     weights_folder: Path,
-    told: ImageInput,
+    configured: ImageInput,
     native: Native,
     image_size: tuple[int, int] | None = None,
     observed: Mapping[str, ObservedType] = MappingProxyType({}),
 ) -> ModelGraph:
+    """Infer the types of a model in canonical form and return its graph with its layers."""
     with explained("its analysis"):
-        _fix_image_size(proto, _image_input(proto, told), image_size)
+        _fix_image_size(proto, _image_input(proto, configured), image_size)
         proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
         inferred = native.infer_types(proto)
-        return _described(proto, weights_folder, told, native, inferred, observed)
+        return _build_graph(proto, weights_folder, configured, native, inferred, observed)
 
 
-def _described(
+def _build_graph(
     proto: onnx.ModelProto,
     weights_folder: Path,
-    told: ImageInput,
+    configured: ImageInput,
     native: Native,
     inferred: Sequence[onnx.ValueInfoProto],
     observed: Mapping[str, ObservedType],
 ) -> ModelGraph:
-    """The graph with its layers, from the types that were inferred."""
-    image = _image_input(proto, told)
+    """Return the graph with its layers, from the inferred types."""
+    image = _image_input(proto, configured)
     _check_input_sizes(proto)
     types = with_grids(proto.graph, _types(proto, image, inferred))
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
-            raise GraphError(f"nothing is left of {name}, which would be {tensor.shape_text}")
+            raise GraphError(f"nothing is left of layer {name}: its shape would be {tensor.shape_text}")
     layers = tuple(list_layers(proto.graph, names, types))
     _check_layer_sizes(layers)
     return ModelGraph(
@@ -149,36 +172,42 @@ def _described(
     )
 
 
-def _told_before(graph: ModelGraph) -> ImageInput:
+def _image_input_of(graph: ModelGraph) -> ImageInput:
+    """Return the configuration that selects a graph's image input again."""
     return ImageInput(graph.image_input.name, graph.image_input.layout)
 
 
 def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
+    """Return an observed type as ONNX's value info."""
     sizes = [BATCH if axis == 0 and seen.is_batch else size for axis, size in enumerate(seen.sizes)]
     return value_info(name, seen.dtype, sizes)
 
 
 def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """The graph's inputs without its weights, which old files list among them."""
+    """Return the graph's inputs without its initializers, which old files list among the inputs."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     return [value for value in proto.graph.input if value.name not in weights]
 
 
 def _image_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
-    """The input that is named, else the first that looks like pictures, else the first of four axes."""
+    """Return the image input: the configured one, else the first with 1, 3 or 4 channels, else the first of rank 4.
+
+    Raises:
+        GraphError: The configured input does not exist or is not of rank 4, or no input is of rank 4.
+    """
     infos = [_tensor_info(value) for value in _inputs(proto)]
     numbers = [info for info in infos if len(info.shape) == IMAGE_RANK and info.dtype not in {"", "bool"}]
     named = [info for info in numbers if info.name == image.name]
     if image.name and not named:
-        raise GraphError(f"it has no input {image.name!r} of four dimensions; {_told(infos)}")
+        raise GraphError(f"it has no input {image.name!r} of four dimensions; {_describe(infos)}")
     like_pictures = [info for info in numbers if {info.shape[1], info.shape[3]} & {1, 3, 4}]
     for info in (*named, *like_pictures, *numbers):
         return info if image.layout is None else replace(info, layout=image.layout)
-    raise GraphError(f"no input takes images, which have four dimensions; {_told(infos)}")
+    raise GraphError(f"no input takes images, which have four dimensions; {_describe(infos)}")
 
 
 def _check_input_sizes(proto: onnx.ModelProto) -> None:
-    """Raise `GraphError` where an input is larger than any image or volume: requests would be filled up to it."""
+    """Raise `GraphError` if an input is larger than any image or volume, since requests would be padded to its size."""
     for info in map(_tensor_info, _inputs(proto)):
         size = math.prod(size for size in info.shape if size > 0)
         if size > MOST_INPUT_VALUES:
@@ -187,21 +216,25 @@ def _check_input_sizes(proto: onnx.ModelProto) -> None:
 
 
 def _check_layer_sizes(layers: Iterable[LayerInfo]) -> None:
-    """Raise `GraphError` where a layer is so large that sums over layers would leave 64 bits."""
+    """Raise `GraphError` if a layer is so large that sums over layers could exceed 64 bits."""
     for layer in layers:
         field = layer.receptive_field.size if layer.receptive_field else 0
         numbers = (layer.macs, layer.parameters, layer.bytes_per_image, layer.channels, field, *layer.shape)
         largest = max(number or 0 for number in numbers)
         if largest > LARGEST_NUMBER:
-            raise GraphError(f"{layer.name} is too large to be computed: one of its sizes or costs is {largest:.1e}")
+            raise GraphError(
+                f"layer {layer.name} is too large to be computed: one of its sizes or costs is {largest:.1e}"
+            )
 
 
-def _told(infos: list[TensorInfo]) -> str:
+def _describe(infos: list[TensorInfo]) -> str:
+    """Return a list of the inputs for an error message."""
     shapes = ", ".join(f"{info.name} {info.dtype} {list(info.shape)}" for info in infos)
     return f"the inputs are {shapes or 'none'}"
 
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    """Return name, dtype, shape (-1 for free sizes) and inferred layout of an input or output."""
     shape = tuple(
         dim.dim_value if dim.WhichOneof("value") == "dim_value" else -1 for dim in value.type.tensor_type.shape.dim
     )
@@ -209,6 +242,7 @@ def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def _input_layout(shape: tuple[int, ...]) -> Layout:
+    """Return the layout that an input of this shape is assumed to have."""
     if len(shape) != IMAGE_RANK:
         return {3: Layout.TOKENS, 2: Layout.VECTOR}.get(len(shape), Layout.OTHER)
     channels_last = shape[3] in {1, 3, 4} and shape[1] not in {1, 3, 4}
@@ -216,21 +250,21 @@ def _input_layout(shape: tuple[int, ...]) -> Layout:
 
 
 def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple[int, int] | None) -> None:
-    """Writes what is known of the input into the graph, so that shape inference can carry it to every layer."""
+    """Write the batch symbol and the image size into the inputs, for shape inference to propagate."""
     value = next(value for value in proto.graph.input if value.name == image.name)
     dims = value.type.tensor_type.shape.dim
     symbol = dims[0].dim_param
-    _free_the_batchs_name(proto, symbol)
+    _reserve_batch_symbol(proto, symbol)
     if image.shape[0] < 0:
         for first in (other.type.tensor_type.shape.dim[:1] for other in proto.graph.input):
-            # Other inputs have the same batch where they call it the same, or leave it open too.
+            # Another input has the same batch if its first size has the same symbol, or none.
             if first and not first[0].HasField("dim_value") and first[0].dim_param in {symbol, ""}:
                 first[0].dim_param = BATCH
     for axis, size in zip(spatial_axes(image.layout), image_size or (), strict=False):
         if image.shape[axis] < 0:
             dims[axis].dim_value = size
-    # Shapes that the exporter wrote down hold for its own symbols; they are inferred anew. Of a configured model's
-    # layers more is known than can be inferred: that their first axis is the batch.
+    # Shapes in the file use the exporter's own symbols, so they are dropped and inferred again. The shapes of a
+    # configured model's layers are kept: inference could not prove that their first axis is the batch.
     built = {name for node in proto.graph.node if path_of(node) for name in node.output}
     kept = [value for value in proto.graph.value_info if value.name in built]
     del proto.graph.value_info[:]
@@ -243,8 +277,8 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
                 dim.Clear()
 
 
-def _free_the_batchs_name(proto: onnx.ModelProto, symbol: str) -> None:
-    """Another size that the file happens to call as the batch is called here gets another name."""
+def _reserve_batch_symbol(proto: onnx.ModelProto, symbol: str) -> None:
+    """Rename sizes that are not the batch but have the symbol `BATCH` in the file."""
     if symbol == BATCH:
         return
     inputs = (value.type.tensor_type for value in proto.graph.input)
@@ -255,6 +289,7 @@ def _free_the_batchs_name(proto: onnx.ModelProto, symbol: str) -> None:
 
 
 def _types(proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.ValueInfoProto]) -> Mapping[str, Tensor]:
+    """Return the tensors whose shapes are known, with their layouts, by name."""
     known = {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
     shapes = {name: _shape(type_) for name, type_ in known.items()}
     inputs = {value.name: _tensor_info(value).layout for value in _inputs(proto)}
@@ -263,12 +298,13 @@ def _types(proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.Valu
 
 
 def _shape(type_: onnx.TypeProto) -> tuple[Dim, ...]:
+    """Return the sizes of a tensor type, each a number, a symbol, or "?" if it has neither."""
     dims = type_.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in dims)
 
 
 def _dtype(value: onnx.TypeProto) -> str:
-    """NumPy's name of a tensor's element type; empty for what is no tensor or has no NumPy type."""
+    """Return NumPy's name of a tensor's element type, or "" if it is not a tensor or has no NumPy type."""
     element = value.tensor_type.elem_type
     try:
         return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else ""

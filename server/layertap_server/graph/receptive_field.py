@@ -1,8 +1,8 @@
-"""Which part of the image each value of a layer sees, along the height (Araujo et al. 2019, eqs. 1 to 6).
+"""Receptive fields: the rows of the image that each value of a layer depends on (Araujo et al. 2019, eqs. 1 to 6).
 
-A layer is followed as one extent: the first and the last row that its first value sees, and how far the next value's
-are moved. Branches that meet see what both see; where they are moved differently, nothing can be said. A value that
-sees the whole image, whatever its size (a global mean, attention), has no field.
+The walk keeps one extent per layer: the first and the last image row that its first value depends on, and the step in
+rows to the next value. Where branches merge, the extent covers both; if their steps differ, the field is not known. A
+value that depends on the whole image, such as a global mean or attention, has no field. Only the height is followed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from layertap_server.blocks import Dim, Tensor
 from layertap_server.graph.walk import attribute_of, reads
 
 Shape: TypeAlias = tuple[Dim, ...]
+"""Sizes of a tensor's axes, each a number or a symbolic name."""
 Shapes: TypeAlias = Mapping[str, Shape]
+"""Shapes by tensor name."""
 _POINTWISE = frozenset({
     "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "BitShift",
     "Cast", "Ceil", "Celu", "Clip", "Cos", "Cosh", "DequantizeLinear", "Div", "Dropout", "Elu", "Equal", "Erf",
@@ -31,102 +33,118 @@ _POINTWISE = frozenset({
     "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where",
     "Xor", "QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu",
 })  # fmt: skip
-"""What one value becomes depends on no other place."""
+"""Operators that compute each value from values at the same spatial position."""
 _WINDOWED = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
-"""Convolutions -> which input holds the filters."""
+"""Index of the input that holds the filters, by convolution operator."""
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+"""Window pools."""
 HEIGHT = 2
-"""The axis of N×C×H×W, in which convolutions and pooling work."""
+"""Height axis of N×C×H×W, the layout of convolutions and pools."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """Rows of the image that the first value along ``axis`` sees, and the step to the next value's."""
+    """Image rows that the first value along ``axis`` depends on, and the step in rows to the next value."""
 
     first: float
     last: float
     step: float
     axis: int
 
-    def window(self, size: int, stride: int, before: int, dilation: int = 1) -> _Extent:
-        """Behind a sliding window that begins ``before`` values outside."""
+    def slide(self, size: int, stride: int, before: int, dilation: int = 1) -> _Extent:
+        """Return the extent after a sliding window of ``size`` elements with ``before`` values of padding."""
         start = self.first - before * self.step
         reach = (dilation * (size - 1) - before) * self.step
         return replace(self, first=start, last=self.last + reach, step=self.step * stride)
 
-    def moved(self, start: int, step: int = 1) -> _Extent:
-        """From another value on, and every ``step``-th of them."""
-        shift = start * self.step
-        return replace(self, first=self.first + shift, last=self.last + shift, step=self.step * step)
+    def shift(self, start: int, step: int = 1) -> _Extent:
+        """Return the extent after a slice that begins at ``start`` and takes every ``step``-th value."""
+        offset = start * self.step
+        return replace(self, first=self.first + offset, last=self.last + offset, step=self.step * step)
 
-    def upsampled(self, scale: float, taps: int, centre: float) -> _Extent:
-        """Behind an interpolation of ``taps`` values around ``centre``, which makes ``scale`` of one."""
+    def upsample(self, scale: float, taps: int, centre: float) -> _Extent:
+        """Return the extent after an upsampling by ``scale``.
+
+        Its first value is interpolated from ``taps`` values around the position ``centre``.
+        """
         half = (taps - 1) / 2
         first, last = (end + (centre + side * half) * self.step for end, side in ((self.first, -1), (self.last, 1)))
         return replace(self, first=first, last=last, step=self.step / scale)
 
     def as_field(self) -> ReceptiveField:
+        """Return the receptive field: size, stride and center of the first value, in pixels."""
         size = math.ceil(round(self.last - self.first, 6)) + 1
         return ReceptiveField(size, self.step, (self.first + self.last) / 2)
 
 
 def receptive_fields(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) -> Mapping[str, ReceptiveField]:
-    """Of every layer that sees a bounded part of the image; the others are not in it."""
+    """Return the receptive field of every layer that depends on a bounded part of the image, by name.
+
+    Args:
+        graph: The graph, its nodes in execution order.
+        types: Types of the graph's tensors by name.
+        image: Name of the image input.
+    """
     walk = _Walk({name: tensor.shape for name, tensor in types.items()}, graph, types[image])
     for node in graph.node:
-        walk.through(node)
+        walk.visit(node)
     return {name: extent.as_field() for name, extent in walk.extents.items() if extent is not None}
 
 
 class _Walk:
-    """Carries extents from the image through the nodes, in execution order."""
+    """Propagation of extents from the image through the nodes, in execution order."""
 
     def __init__(self, shapes: Shapes, graph: onnx.GraphProto, image: Tensor) -> None:
+        """Start at the image input, where each value depends on its own row."""
         self.extents: dict[str, _Extent | None] = {image.name: _Extent(0, 0, 1, image.spatial_axes[0])}
-        """Of all that depends on the image; None for what sees all of it, or nobody knows what."""
+        """Extents of all tensors that depend on the image; None if unbounded or not known."""
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
         self._shapes: Shapes = {**{name: tuple(tensor.dims) for name, tensor in self._weights.items()}, **shapes}
 
-    def through(self, node: onnx.NodeProto) -> None:
+    def visit(self, node: onnx.NodeProto) -> None:
+        """Set the extents of a node's outputs."""
         fed = [name for name in reads(node) if name in self.extents]
         if not fed:
             return
         for output in node.output:
-            self.extents[output] = self._behind(node, fed, output) if output else None
+            self.extents[output] = self._extent_of(node, fed, output) if output else None
 
-    def _behind(self, node: onnx.NodeProto, fed: Sequence[str], output: str) -> _Extent | None:
+    def _extent_of(self, node: onnx.NodeProto, fed: Sequence[str], output: str) -> _Extent | None:
+        """Return the extent of an output of a node; ``fed`` are its inputs that depend on the image."""
         shape = self._shapes.get(output)
         extent = self.extents[fed[0]]
         kind = node.op_type
         if shape is None or node.domain not in {"", "ai.onnx"}:
             return None
         if kind in _POINTWISE:
-            return self._merged(fed, shape)
+            return self._merge(fed, shape)
         if kind == "Concat":
-            merged = self._merged(fed, shape)
+            merged = self._merge(fed, shape)
             return merged and self.off_axis(node, merged, shape)
         if extent is None or fed != [node.input[0]]:
             return None
         rule = _RULES.get(kind)
         return rule(self, node, extent, shape) if rule else None
 
-    def _merged(self, fed: Sequence[str], shape: Shape) -> _Extent | None:
-        extents = [self._aligned(name, shape) for name in fed]
+    def _merge(self, fed: Sequence[str], shape: Shape) -> _Extent | None:
+        """Return the extent that covers all inputs of an elementwise operator; None if their steps or axes differ."""
+        extents = [self._align(name, shape) for name in fed]
         known = [extent for extent in extents if extent is not None]
         if len(known) < len(extents) or len({(extent.step, extent.axis) for extent in known}) > 1:
             return None
         first, last = min(extent.first for extent in known), max(extent.last for extent in known)
         return replace(known[0], first=first, last=last)
 
-    def _aligned(self, name: str, shape: Shape) -> _Extent | None:
-        """The layer's extent in a broadcast result of that shape."""
+    def _align(self, name: str, shape: Shape) -> _Extent | None:
+        """Return an input's extent with its axis in a broadcast result of that shape; None if it is broadcast."""
         extent, own = self.extents[name], self._shapes.get(name)
         if extent is None or own is None:
             return None
         axis = extent.axis + len(shape) - len(own)
         return replace(extent, axis=axis) if own[extent.axis] == shape[axis] else None
 
-    def windowed(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+    def slide(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent after a convolution, a transposed convolution or a pool."""
         if extent.axis != HEIGHT:
             return None
         size = self._window_size(node)
@@ -137,11 +155,12 @@ class _Walk:
         if before is None:
             return None
         if node.op_type != "ConvTranspose":
-            return extent.window(size, stride, before, dilation)
+            return extent.slide(size, stride, before, dilation)
         reach = dilation * (size - 1) + 1
-        return extent.upsampled(stride, math.ceil(reach / stride), (before - (reach - 1) / 2) / stride)
+        return extent.upsample(stride, math.ceil(reach / stride), (before - (reach - 1) / 2) / stride)
 
     def _window_size(self, node: onnx.NodeProto) -> int | None:
+        """Return the height of a node's kernel, from its attribute or its filters; None if not known."""
         if given := _along_height(node, "kernel_shape", 0):
             return given
         index = _WINDOWED.get(node.op_type, 1)
@@ -150,6 +169,7 @@ class _Walk:
         return size if isinstance(size, int) else None
 
     def _padding_before(self, node: onnx.NodeProto, reach: int, stride: int, shape: Shape) -> int | None:
+        """Return the rows of padding at the top; ``reach`` is the height of the dilated kernel."""
         mode = attribute_of(node, "auto_pad", "NOTSET")
         if mode == "NOTSET":
             return _along_height(node, "pads", 0)
@@ -162,23 +182,26 @@ class _Walk:
         total = max((small - 1) * stride + reach - large, 0)
         return total // 2 if mode == "SAME_UPPER" else total - total // 2
 
-    def matrix(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+    def multiply(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent after a matrix product with weights, which mixes values along the last axis only."""
         return extent if extent.axis < len(shape) - 1 and len(shape) == self._rank(node.input[0]) else None
 
     def off_axis(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
-        """Looks along one axis, or cuts along it."""
+        """Return the extent after an operator that computes or splits along one axis; None along the followed one."""
         default = 0 if node.op_type == "Split" else -1
         return None if attribute_of(node, "axis", default) % len(shape) == extent.axis else extent
 
     def before_axis(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent after an operator that computes over an axis and all axes after it."""
         return extent if extent.axis < attribute_of(node, "axis", -1) % len(shape) else None
 
-    def transposed(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent:
+    def transpose(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent:
+        """Return the extent with its axis after a Transpose."""
         order = attribute_of(node, "perm", list(range(len(shape)))[::-1])
         return replace(extent, axis=list(order).index(extent.axis))
 
-    def reshaped(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
-        """The same axis, where the sizes before it show that it is still there."""
+    def reshape(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent with its axis after a Reshape; None if the sizes do not show that the axis is kept."""
         own = self._shapes.get(node.input[0], ())
         if not own or not shape or own[0] != shape[0] or extent.axis == 0:
             return None
@@ -188,7 +211,8 @@ class _Walk:
                 return replace(extent, axis=axis)
         return None
 
-    def reduced(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+    def reduce(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+        """Return the extent after a reduction; None if it reduces the followed axis or its axes are not known."""
         axes = self._constants(node, "axes", 1)
         rank = self._rank(node.input[0])
         if not axes or not rank or extent.axis in {axis % rank for axis in axes}:
@@ -196,42 +220,46 @@ class _Walk:
         dropped = 0 if attribute_of(node, "keepdims", 1) else sum(axis % rank < extent.axis for axis in axes)
         return replace(extent, axis=extent.axis - dropped)
 
-    def padded(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+    def pad(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+        """Return the extent after a Pad of all axes; None if the padding is not known."""
         pads = self._constants(node, "pads", 1)
         if not pads or (len(node.input) > 3 and node.input[3]):  # noqa: PLR2004 - only some axes
             return None
-        return extent.moved(-pads[extent.axis])
+        return extent.shift(-pads[extent.axis])
 
-    def sliced(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+    def slice(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent after a Slice; None if its bounds are not known or it reverses the followed axis."""
         starts = self._constants(node, "starts", 1)
         axes = self._constants(node, "axes", 3)
         steps = self._constants(node, "steps", 4)
-        if len(node.input) - 1 > sum(map(bool, (starts, axes, steps))) + 1:  # one of them is made as it runs
+        if len(node.input) - 1 > sum(map(bool, (starts, axes, steps))) + 1:  # one of the inputs is not a constant
             return None
         axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
         for axis, start, step in zip(axes, starts, steps, strict=False):
             if axis % len(shape) == extent.axis:
-                return extent.moved(start, step) if start >= 0 and step > 0 else None
+                return extent.shift(start, step) if start >= 0 and step > 0 else None
         return extent if starts else None
 
-    def resized(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+    def resize(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
+        """Return the extent after an upsampling; None if a size is not known or the layer shrinks."""
         own, made = self._shapes[node.input[0]][extent.axis], shape[extent.axis]
         if not isinstance(own, int) or not isinstance(made, int) or made < own:
             return None
         mode = attribute_of(node, "mode", "nearest")
         taps = {"nearest": 1, "linear": 2, "cubic": 4}.get(mode, 1)
-        return extent.upsampled(made / own, taps, 0.5 * own / made - 0.5)
+        return extent.upsample(made / own, taps, 0.5 * own / made - 0.5)
 
-    def gathered(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
-        """Blocks of places that become channels."""
+    def space_to_depth(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+        """Return the extent after a SpaceToDepth, which moves blocks of spatial positions into channels."""
         size = attribute_of(node, "blocksize", 1)
-        return extent.window(size, size, 0) if extent.axis == HEIGHT else None
+        return extent.slide(size, size, 0) if extent.axis == HEIGHT else None
 
-    def spread(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
-        return extent.upsampled(attribute_of(node, "blocksize", 1), 1, 0) if extent.axis == HEIGHT else None
+    def depth_to_space(self, node: onnx.NodeProto, extent: _Extent, _shape: Shape) -> _Extent | None:
+        """Return the extent after a DepthToSpace, which moves channels into blocks of spatial positions."""
+        return extent.upsample(attribute_of(node, "blocksize", 1), 1, 0) if extent.axis == HEIGHT else None
 
     def _constants(self, node: onnx.NodeProto, name: str, index: int) -> list[int]:
-        """An attribute of old opsets that became an input; empty where it is not known."""
+        """Return integers that are an attribute in old opsets and an input in new ones; [] if they are not known."""
         for item in node.attribute:
             if item.name == name:
                 return list(item.ints)
@@ -241,30 +269,33 @@ class _Walk:
         return [int(value) for value in np.asarray(numpy_helper.to_array(weight)).reshape(-1)]
 
     def _rank(self, name: str) -> int:
+        """Return the number of axes of a tensor, or 0 if its shape is not known."""
         return len(self._shapes.get(name, ()))
 
 
 _RULES: Mapping[str, Callable[[_Walk, onnx.NodeProto, _Extent, Shape], _Extent | None]] = {
-    **dict.fromkeys((*_WINDOWED, "MaxPool", "AveragePool", "LpPool", "ConvTranspose"), _Walk.windowed),
+    **dict.fromkeys((*_WINDOWED, "MaxPool", "AveragePool", "LpPool", "ConvTranspose"), _Walk.slide),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "Split"), _Walk.off_axis),
-    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _Walk.reshaped),
-    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"), _Walk.reduced),
-    **dict.fromkeys(("Resize", "Upsample"), _Walk.resized),
+    **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _Walk.reshape),
+    **dict.fromkeys(("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2"), _Walk.reduce),
+    **dict.fromkeys(("Resize", "Upsample"), _Walk.resize),
     "LayerNormalization": _Walk.before_axis,
-    "MatMul": _Walk.matrix,
-    "Transpose": _Walk.transposed,
-    "Pad": _Walk.padded,
-    "Slice": _Walk.sliced,
-    "SpaceToDepth": _Walk.gathered,
-    "DepthToSpace": _Walk.spread,
+    "MatMul": _Walk.multiply,
+    "Transpose": _Walk.transpose,
+    "Pad": _Walk.pad,
+    "Slice": _Walk.slice,
+    "SpaceToDepth": _Walk.space_to_depth,
+    "DepthToSpace": _Walk.depth_to_space,
 }
-"""What becomes of an extent behind a node that reads one layer."""
+"""Rules for the extent after a node with one input that depends on the image, by operator."""
 
 
 def _along_height(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return the height's entry of an attribute such as ``strides``, or the default if the node does not have it."""
     return int((attribute_of(node, name, []) or [default])[0])
 
 
 def _product(sizes: Sequence[Dim]) -> int | None:
+    """Return the product of sizes, or None if one is symbolic."""
     known = [size for size in sizes if isinstance(size, int)]
     return math.prod(known) if len(known) == len(sizes) else None

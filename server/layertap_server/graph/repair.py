@@ -1,4 +1,4 @@
-"""Sizes that exporters write although no tensor has them: repaired before native code computes with them."""
+"""Repair of impossible sizes that exporters write, before native code computes with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from layertap_server.graph.walk import written_types
 
 
 def repair_sizes(graph: onnx.GraphProto) -> None:
-    """Make sizes symbolic that are negative, and sizes of 0 of the model's own inputs and outputs.
+    """Clear all negative sizes, and sizes of 0 in the model's inputs and outputs, so that they are free.
 
-    Some exporters write -1 or 0 for a size that is free. Inside a model a size of 0 can be meant, and stays.
+    Some exporters write -1 or 0 for a free size. Inside a model a size of 0 can be intended and is kept. Changes
+    ``graph`` in place.
     """
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in weights]
@@ -21,7 +22,7 @@ def repair_sizes(graph: onnx.GraphProto) -> None:
 
 
 def _free(type_: onnx.TypeProto.Tensor, most: int) -> None:
-    """Clear sizes up to ``most``; reading a type that is not there adds nothing to the message."""
+    """Clear sizes up to ``most``. Reading an unset type does not change the message."""
     for dim in type_.shape.dim:
         if dim.HasField("dim_value") and dim.dim_value <= most:
             dim.Clear()

@@ -1,15 +1,15 @@
-"""Which values of a layer count as saturated: near a bound of its activation, where the derivative vanishes.
+"""Saturation thresholds of layers. A value is saturated near a bound of its activation, where the derivative vanishes.
 
-Three rules, by the operator that produces the layer:
+There are three rules, by the operator that produces the layer:
 
-- A squashing function (sigmoid, hard sigmoid, tanh, softsign, erf): within `NEAR` of the range from either bound.
-- A clip (relu6, hard_tanh): the same, but not at a bound that is also its value for an input of 0. There a rectifier
-  is off, which the fraction of zeros reports. Of a clip with one bound, the values at that bound.
-- A softmax: every value of a distribution whose largest probability is at least ``1 - NEAR``. A small probability
-  alone is no saturation: most of 1,000 classes have one.
+- Squashing function (sigmoid, hard sigmoid, tanh, softsign, erf): values within `NEAR` of the range from either bound.
+- Clip (relu6, hard_tanh): the same, except at a bound that is also the value for an input of 0. There a rectifier is
+  off, which the fraction of zeros reports. With only one bound, values at that bound.
+- Softmax: all values of a distribution whose largest probability is at least ``1 - NEAR``. A small probability alone is
+  not saturated, since most of 1,000 classes have one.
 
-No other operator saturates. LogSoftmax keeps the gradient that softmax loses; gated activations (swish, gelu, mish) and
-one-sided ones (relu, elu, softplus) have one bound, which is where the unit is off; Hardmax has no derivative at all.
+No other operator saturates. LogSoftmax keeps the gradient that softmax loses. Gated activations (swish, gelu, mish) and
+one-sided ones (relu, elu, softplus) have one bound, where the unit is off. Hardmax has no derivative at all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.walk import attribute_of
 
 NEAR = 0.01
-"""Part of the range that counts as near its bound."""
+"""Distance from a bound that counts as saturated, as a fraction of the range."""
 _BLOCKS = {
     "Sigmoid": "sigmoid",
     "HardSigmoid": "hard_sigmoid",
@@ -34,28 +34,31 @@ _BLOCKS = {
     "Softsign": "softsign",
     "Erf": "erf",
 }
-"""Operator -> block of the catalogue that has its range."""
+"""Block of the catalogue that states the range, by ONNX operator."""
 _SOFTMAX = frozenset({"Softmax", "softmax", "softmin"})
+"""Operators and blocks that are a softmax."""
 _CLIPS = frozenset({"Clip", "clip", "relu6", "hard_tanh"})
+"""Operators and blocks that are emitted as a Clip."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """Thresholds of a layer; None where it cannot saturate on that side."""
+    """Saturation thresholds of a layer; None for a side where it cannot saturate."""
 
     low: float | None = None
-    """Values at or below it are saturated."""
+    """Threshold at or below which values are saturated."""
     high: float | None = None
-    """Values at or above it are saturated."""
+    """Threshold at or above which values are saturated."""
     axis: int | None = None
-    """Axis of a softmax: all values along it are saturated where one of them reaches ``high``."""
+    """Axis of a softmax. All values along it are saturated if one of them reaches ``high``."""
 
 
 NONE = Saturation()
+"""Thresholds of a layer that cannot saturate."""
 
 
 def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
-    """Return the thresholds of a layer by the operator or block that produces it."""
+    """Return the saturation thresholds of a layer, by the operator or block that produces it."""
     info = next((info for info in graph.layers if info.name == layer), None)
     if info is None:
         return NONE
@@ -68,7 +71,7 @@ def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
 
 
 def _squashing_range(block: str) -> tuple[float, float] | None:
-    """Return the range that the catalogue gives a block that saturates on both sides, else None."""
+    """Return the range of a block that saturates on both sides according to the catalogue, else None."""
     spec = blocks.find(block)
     if spec is None or spec.properties.get("saturates") != "both sides":
         return None
@@ -77,25 +80,28 @@ def _squashing_range(block: str) -> tuple[float, float] | None:
 
 
 def _near_both(low: float, high: float) -> Saturation:
+    """Return thresholds near both ends of a range."""
     near = NEAR * (high - low)
     return Saturation(low + near, high - near)
 
 
 def _of_clip(low: float | None, high: float | None) -> Saturation:
+    """Return the thresholds of a clip; a bound is None if it is absent."""
     if low is not None and high is not None and low >= high:
-        return NONE  # a constant
+        return NONE  # the clip's result is constant
     ends = Saturation(low, high) if low is None or high is None else _near_both(low, high)
     is_off_below, is_off_above = low is not None and low >= 0, high is not None and high <= 0
     return Saturation(None if is_off_below else ends.low, None if is_off_above else ends.high)
 
 
 def _clip_bounds(graph: ModelGraph, layer: str) -> tuple[float | None, float | None]:
-    """Return a Clip's bounds; None where it has none, or one that is no constant."""
+    """Return the bounds of a Clip, each None if it is absent or not a constant."""
     low, high = [*_producer(graph, layer).input[1:3], "", ""][:2]
     return _constant(graph, low), _constant(graph, high)
 
 
 def _constant(graph: ModelGraph, name: str) -> float | None:
+    """Return the value of a scalar constant, or None if there is none or it is no real bound (the largest float32)."""
     weight = graph.weights.get(name)
     if weight is None:
         return None
@@ -104,4 +110,5 @@ def _constant(graph: ModelGraph, name: str) -> float | None:
 
 
 def _producer(graph: ModelGraph, layer: str) -> onnx.NodeProto:
+    """Return the node that computes a layer."""
     return next(node for node in graph.proto.graph.node if layer in node.output)

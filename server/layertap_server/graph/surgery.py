@@ -1,7 +1,7 @@
-"""Replacing and inserting blocks in a finished model, when it is loaded.
+"""Replacement and insertion of blocks in a model when it is loaded.
 
-A replaced or inserted block keeps the layer's name for its result, so that selectors, stages and whatever reads the
-layer stay as they were.
+The result of a replaced or inserted block gets the name of the layer, so that selectors, stages and the nodes that read
+the layer need no change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from layertap.types import Block, Value
 from layertap_server.blocks import BLOCK, INNER, Builder, Tensor, emit_head
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.module_path import path_of
-from layertap_server.graph.walk import told
+from layertap_server.graph.walk import metadata_of
 
 _POOLS = {
     "kernel_shape": "kernel",
@@ -26,31 +26,42 @@ _POOLS = {
     "dilations": "dilation",
     "pads": "padding",
 }
-"""Attributes of ONNX's pools -> parameters of ours."""
+"""Parameters of pooling blocks by attribute of ONNX's pooling operators."""
 _AUTO_PADS = {b"SAME_UPPER": "same", b"SAME_LOWER": "same_lower", b"VALID": "valid"}
+"""Values of the parameter ``padding`` by value of ONNX's attribute ``auto_pad``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change: the head takes the place of what makes the layer, or comes behind it."""
+    """One change of a model: a head that replaces the node that computes a layer, or is inserted after it."""
 
     layer: str
+    """Name of the layer."""
     head: tuple[Block, ...]
+    """Blocks of the head."""
     replaces: bool
+    """Whether the head replaces the node; otherwise it is inserted after it."""
     text: str
-    """The head as it was written, for the report."""
+    """The head as text, for the report."""
 
 
 def operate(
     graph: ModelGraph, operations: Sequence[Operation], first_number: int
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The changed model, and a line for each change.
+    """Apply changes to a copy of a model.
 
-    ``first_number`` counts the changes that the model has behind it: the names of what is emitted hold the number.
+    Args:
+        graph: The model.
+        operations: The changes, each at a different layer.
+        first_number: Number of the first change. Names of emitted nodes contain it, so it must be new for the model.
+
+    Returns:
+        The changed model, and a line of text for each change.
 
     Raises:
-        ShapeMismatchError: a head does not fit, or would change the layer's shape or dtype.
-        BadParameterError, UnknownBlockError: what is wrong with a block.
+        ShapeMismatchError: A head cannot be applied, or would change the layer's shape or dtype.
+        BadParameterError: A parameter of a block is not valid.
+        UnknownBlockError: A block does not exist.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
@@ -61,15 +72,18 @@ def operate(
 
 
 def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, number: int) -> str:
+    """Apply one change to ``proto`` and return the line that reports it."""
     index = next(index for index, node in enumerate(proto.node) if operation.layer in node.output)
     node, layer = proto.node[index], graph.types[operation.layer]
-    made_of = told(node, BLOCK)
+    made_of = metadata_of(node, BLOCK)
     if operation.replaces and made_of:
-        message = f"{operation.layer!r} is a {made_of} of several nodes; write another block where model.yaml makes it"
+        message = (
+            f"{operation.layer!r} is a {made_of} of several nodes; change the block in the layers of model.yaml instead"
+        )
         raise ShapeMismatchError(message, layer=operation.layer)
     builder = Builder(graph.opset, prefix=f"layertap/surgery/{number}")
     if operation.replaces:
-        head = tuple(_alone(_like(node, block)) for block in operation.head)
+        head = tuple(_per_image(_like(node, block)) for block in operation.head)
         result = emit_head(builder, _data(graph, node, operation.layer), head)
         kept = list(proto.node[:index])
         done = f"{operation.layer}: {node.op_type} became {operation.text}"
@@ -81,13 +95,17 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         renamed.metadata_props.add(key=INNER, value=node.name)
         renamed.output[:] = [before if name == operation.layer else name for name in node.output]
         source = Tensor(before, layer.dtype, layer.shape, layer.layout)
-        result = emit_head(builder, source, tuple(_alone(blocks.bind(block)) for block in operation.head))
+        result = emit_head(builder, source, tuple(_per_image(blocks.bind(block)) for block in operation.head))
         kept = [*proto.node[:index], renamed]
-        done = f"{operation.layer}: {operation.text} inserted behind {node.op_type}"
+        done = f"{operation.layer}: {operation.text} inserted after {node.op_type}"
     if result.quantization is not None:
-        raise BadParameterError("quantize ends a head; it has no place inside a model", block="quantize")
+        raise BadParameterError(
+            "quantize must be the last block of a head; it cannot be used inside a model", block="quantize"
+        )
     if not _same_type(result, layer):
-        message = f"{operation.text} gives {result.shape_text} where {operation.layer!r} is {layer.shape_text}"
+        message = (
+            f"{operation.text} results in {result.shape_text}, but layer {operation.layer!r} has {layer.shape_text}"
+        )
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
     node_name = node.name or operation.layer
     builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name, path=path_of(node))
@@ -99,7 +117,7 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
 
 
 def _same_type(result: Tensor, layer: Tensor) -> bool:
-    """Whether one can stand for the other, as far as the sizes are known."""
+    """Return whether two tensors have the same rank, dtype and sizes; a symbolic size equals any size."""
     known = [
         (here, there)
         for here, there in zip(result.shape[1:], layer.shape[1:], strict=False)
@@ -110,28 +128,34 @@ def _same_type(result: Tensor, layer: Tensor) -> bool:
 
 
 def _data(graph: ModelGraph, node: onnx.NodeProto, layer: str) -> Tensor:
-    """The one tensor that the node computes from; its weights do not count.
+    """Return the only input of a node that is not a weight.
 
     Raises:
-        ShapeMismatchError: it joins several, or gives several.
+        ShapeMismatchError: The node has several such inputs, or several outputs.
     """
     inputs = [name for name in node.input if name in graph.types and name not in graph.weights]
     if len(inputs) != 1 or sum(map(bool, node.output)) > 1:
-        message = f"{node.op_type} makes {layer!r} of {len(inputs)} layers; a block takes the place of one that has one"
+        message = (
+            f"{node.op_type} computes {layer!r} from {len(inputs)} layers; a block can only replace a node with one"
+        )
         raise ShapeMismatchError(message, layer=layer, got=", ".join(inputs))
     return graph.types[inputs[0]]
 
 
-def _alone(block: BoundBlock) -> BoundBlock:
-    """The block, which must not look across images: inside a model it cannot know which belong to one request."""
+def _per_image(block: BoundBlock) -> BoundBlock:
+    """Return the block if it computes each image alone, since a batch can hold images of several requests.
+
+    Raises:
+        BadParameterError: The block combines the images of a request.
+    """
     if blocks.get(block.name).looks_across_images(block):
-        message = f"{block.name} looks across the images of a request; that works in a head, not inside a model"
+        message = f"{block.name} combines the images of a request; it can be used in a head, not inside a model"
         raise BadParameterError(message, block=block.name)
     return block
 
 
 def _like(node: onnx.NodeProto, block: Block) -> BoundBlock:
-    """The block, with kernel, stride, dilation and padding of the pool that it replaces where it says none itself."""
+    """Bind a block. Its missing kernel, stride, dilation and padding are those of the pool that it replaces."""
     spec = blocks.get(block.name)
     known = {parameter.name for parameter in spec.parameters}
     inherited: dict[str, Value] = {

@@ -1,4 +1,4 @@
-"""Walking a graph: what a node reads, what depends on a tensor, what a tensor depends on."""
+"""Graph traversal: what a node reads, which tensors depend on others, and which nodes a tensor needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onnx import helper
 
 
 def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The tensors that a node needs, those that its bodies (If, Loop, Scan) capture included."""
+    """Yield the names of the tensors that a node reads, including those that its bodies (If, Loop, Scan) capture."""
     yield from (name for name in node.input if name)
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
@@ -20,19 +20,22 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
             yield from (value.name for value in body.output if value.name not in own)
 
 
-def told(node: onnx.NodeProto, key: str) -> str:
-    """The node's metadata of this key; empty where it has none."""
+def metadata_of(node: onnx.NodeProto, key: str) -> str:
+    """Return the value of a key of a node's metadata, or "" if the node does not have it."""
     return next((entry.value for entry in node.metadata_props if entry.key == key), "")
 
 
 def attribute_of(node: onnx.NodeProto, name: str, default: Any) -> Any:
-    """The node's attribute, a text as text; the default where it has none."""
+    """Return an attribute of a node, with bytes decoded to text, or the default if the node does not have it."""
     value = next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)
     return value.decode() if isinstance(value, bytes) else value
 
 
 def depends_on(graph: onnx.GraphProto, sources: Collection[str]) -> frozenset[str]:
-    """Every tensor that changes with one of ``sources``, themselves included. The nodes are in execution order."""
+    """Return every tensor that depends on one of ``sources``, including the sources.
+
+    The nodes of the graph must be in execution order.
+    """
     changed = set(sources)
     for node in graph.node:
         if any(name in changed for name in reads(node)):
@@ -41,7 +44,11 @@ def depends_on(graph: onnx.GraphProto, sources: Collection[str]) -> frozenset[st
 
 
 def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list[onnx.NodeProto], frozenset[str]]:
-    """The nodes that the targets need, in execution order, and every tensor that those read."""
+    """Return the nodes that are needed to compute the targets, in execution order.
+
+    Returns:
+        The nodes, and the names of the targets and of all tensors that the nodes read.
+    """
     needed = set(targets)
     kept = []
     for node in reversed(graph.node):
@@ -52,7 +59,10 @@ def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list
 
 
 def written_types(graph: onnx.GraphProto) -> Iterator[onnx.TypeProto.Tensor]:
-    """The tensor types that a graph and its bodies write down, those inside sequences too; not those of its inputs."""
+    """Yield the tensor types that a graph and its bodies declare, including those inside sequences.
+
+    The types of the graph's own inputs are left out.
+    """
     for value in (*graph.value_info, *graph.output):
         type_ = value.type
         while type_.WhichOneof("value") in {"sequence_type", "optional_type"}:
@@ -67,7 +77,7 @@ def written_types(graph: onnx.GraphProto) -> Iterator[onnx.TypeProto.Tensor]:
 
 
 def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every constant of a graph and its bodies: initializers, and what nodes carry as attributes."""
+    """Yield every constant of a graph and its bodies: initializers and tensor attributes of nodes."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -77,7 +87,7 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def bodies(node: onnx.NodeProto) -> Iterator[str]:
-    """What is computed inside the bodies of a node (If, Loop, Scan), in order; bodies in bodies too."""
+    """Yield the names of the tensors computed inside the bodies of a node (If, Loop, Scan), nested bodies included."""
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):
             for inner in body.node:

@@ -1,4 +1,4 @@
-"""Adding a block touches one entry of the catalogue and one emitter."""
+"""Tests that a block is added with one entry in the catalogue and one emitter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every block, run by onnxruntime, against its float64 reference."""
+"""Tests of every block, run by onnxruntime, against its float64 reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests import references
 from tests.running import apply_head
 
 FLOAT32 = 1e-5
-"""Of the largest value."""
+"""Tolerance as a fraction of the largest value."""
 
 numbers = st.floats(-100, 100, width=32) | st.sampled_from([0.0, -0.0, 1.0, 1e4, -1e4])
 maps = hnp.arrays(
@@ -30,6 +30,7 @@ vectors = hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 6))
 
 
 def assert_close(actual: Array, expected: Array) -> None:
+    """Assert that arrays agree within the tolerance, relative to the largest finite value."""
     assert actual.shape == expected.shape
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(float(finite.max(initial=0.0)), 1e-30)
@@ -37,6 +38,7 @@ def assert_close(actual: Array, expected: Array) -> None:
 
 
 def check(head: str, x: Array, expected: Array, **options: Any) -> None:
+    """Assert that a head gives the expected result of the promised shape and dtype."""
     actual, promised = apply_head(head, x, **options)
     assert_close(actual, expected)
     assert promised.dtype == actual.dtype.name
@@ -95,8 +97,8 @@ def test_channels_last_is_the_same_block(head: str) -> None:
 
 
 @pytest.mark.parametrize("head", ["gap", "gmp", "gem", "l2", "softmax", "z_score", "z_score(channel)"])
-def test_tokens_are_places(head: str) -> None:
-    """N×T×C is N×C×T×1 with the channels last."""
+def test_tokens_are_spatial_positions(head: str) -> None:
+    """Check that a block on tokens N×T×C equals the block on maps N×C×T×1."""
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     as_maps = x.transpose(0, 2, 1)[..., None]
     expected, _ = apply_head(head, np.ascontiguousarray(as_maps))
@@ -111,12 +113,13 @@ def test_tokens_are_places(head: str) -> None:
 def test_z_score(scope: str, ddof: int, symbolic: str, seed: int, shape: tuple[int, ...]) -> None:
     x = np.random.default_rng(seed).normal(3, 2, size=shape).astype(np.float32)
     expected = references.z_score(x.astype(np.float64), scope, ddof)
-    # A deviation that is rounding alone has no meaning in float32; such columns are the constants' test.
+    # A deviation of the size of rounding errors has no meaning in float32; another test covers constant columns.
     assume(np.isfinite(expected).all() and not _has_rounding_deviation(x, scope))
     check(f"z_score({scope}, ddof={ddof})", x, expected, symbolic=symbolic)
 
 
 def _has_rounding_deviation(x: Array, scope: str) -> bool:
+    """Return whether a standard deviation is so small that rounding dominates it."""
     axes = {"sample": (1, 2, 3), "channel": (2, 3), "batch": (0, 2, 3), "column": (0,)}[scope]
     deviation = x.astype(np.float64).std(axis=axes)
     many = np.prod([x.shape[axis] for axis in axes]) > 1
@@ -135,6 +138,7 @@ def test_z_score_of_a_constant_is_zero(scope: str, value: float) -> None:
 
 @st.composite
 def window_cases(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
+    """Draw a map and the parameters of a window pool."""
     x = draw(maps)
     window: dict[str, Any] = {"kernel": draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))}
     if draw(st.booleans()):
@@ -147,10 +151,12 @@ def window_cases(draw: st.DrawFn) -> tuple[Array, dict[str, Any]]:
 
 
 def fits(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether the windows fit the map."""
     return _reaches(x, window) and _holds_something(x, window)
 
 
 def _holds_something(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether no window contains only padding."""
     try:
         references.average_pool(x[:1, :1].astype(np.float64), **window)
     except ZeroDivisionError:
@@ -159,6 +165,7 @@ def _holds_something(x: Array, window: dict[str, Any]) -> bool:
 
 
 def _reaches(x: Array, window: dict[str, Any]) -> bool:
+    """Return whether no window is larger than the padded map."""
     if not isinstance(window["padding"], tuple) and window["padding"] != "valid":
         return True
     pads = window["padding"] if isinstance(window["padding"], tuple) else (0, 0, 0, 0)
@@ -197,7 +204,7 @@ def test_a_window_that_does_not_fit_is_refused(case: tuple[Array, dict[str, Any]
 
 @pytest.mark.parametrize("head", ["max_pool(1, stride=1, padding=1)", "average_pool(2, stride=1, padding=2)"])
 def test_a_window_of_nothing_but_padding_is_refused(head: str) -> None:
-    with pytest.raises(ShapeMismatchError, match="nothing but padding"):
+    with pytest.raises(ShapeMismatchError, match="only padding"):
         apply_head(head, np.zeros((1, 1, 4, 4), np.float32))
 
 
@@ -214,7 +221,7 @@ def test_window_pools_channels_last_and_of_unknown_size(name: str) -> None:
     "head", [*SIMPLE, "max_pool(2)", "average_pool(2)", "average_pool(2, dilation=2, stride=1)", "z_score"]
 )
 def test_nan_in_gives_nan_out(head: str) -> None:
-    """Wherever it lies: an operator may keep a NaN in one place and lose it in another."""
+    """Check NaN at every position, since an operator can keep it at one and lose it at another."""
     clean = np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(np.float32)
     for row, column in np.ndindex(4, 4):
         x = clean.copy()
@@ -236,7 +243,7 @@ def test_what_needs_a_size_says_so(head: str) -> None:
 
 
 def test_padding_that_fills_a_window_is_refused() -> None:
-    with pytest.raises(ShapeMismatchError, match="nothing but padding"):
+    with pytest.raises(ShapeMismatchError, match="only padding"):
         apply_head("average_pool(2, padding=2)", np.zeros((1, 1, 4, 4), np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Every block in every form of `tests.cases`, run by onnxruntime, against its float64 reference."""
+"""Tests of every block in every form of ``tests.cases``, run by onnxruntime, against its float64 reference."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from tests.cases import CASES, Case
 from tests.running import apply_head
 
 FLOAT32 = 1e-5
+"""Tolerance in float32 as a fraction of the largest value."""
 FLOAT16 = 1e-2
-"""Of the largest value."""
+"""Tolerance in float16 as a fraction of the largest value."""
 
 
 def ids(case: Case) -> str:
+    """Return the id of a parametrized case."""
     return case.head
 
 
 def images(seed: int, count: int, height: int, width: int, kind: str) -> Array:
+    """Return random maps N×4×H×W of a distribution."""
     random = np.random.default_rng(seed)
     shape = (count, 4, height, width)
     if kind == "normal":
@@ -34,6 +37,7 @@ def images(seed: int, count: int, height: int, width: int, kind: str) -> Array:
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float) -> None:
+    """Assert that arrays agree within the tolerance, relative to the largest value."""
     assert actual.shape == expected.shape
     scale = max(float(np.abs(expected).max(initial=0.0)), 1e-30)
     error = float(np.abs(actual.astype(np.float64) - expected).max(initial=0.0))
@@ -41,7 +45,7 @@ def assert_close(actual: Array, expected: Array, tolerance: float) -> None:
 
 
 def test_every_block_has_a_case() -> None:
-    """quantize has tests of its own: what it rounds is not within the others' tolerance."""
+    """Check that all blocks have cases, except quantize, whose rounding error exceeds the tolerance."""
     assert {case.block for case in CASES} | {"quantize"} == {spec.name for spec in blocks.CATALOGUE}
 
 
@@ -55,7 +59,7 @@ def test_every_block_has_a_case() -> None:
     st.sampled_from(["normal", "negative", "large", "ties"]),
 )
 def test_float32(case: Case, seed: int, count: int, height: int, width: int, kind: str) -> None:
-    # A deviation of rounding alone has no meaning in float32, so maps that are normalized have more than one place.
+    # A deviation of rounding errors alone has no meaning in float32, so normalized maps have several positions.
     x = images(seed, count, case.smallest + height, case.smallest + width, kind)
     actual, promised = apply_head(case.head, x)
     assert_close(actual, case.reference(x.astype(np.float64)), FLOAT32)
@@ -94,12 +98,12 @@ def test_channels_last_is_the_same_block(case: Case) -> None:
 
 
 NO_NAN = ("select", "top_channels(1", "crop", "resize(3", "transpose([0, 2, 3, 1]) | reshape")
-"""Heads that may leave the place out where the NaN lies."""
+"""Beginnings of heads that can leave out the position of the NaN."""
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if not case.head.startswith(NO_NAN)], ids=ids)
 def test_nan_in_gives_nan_out(case: Case) -> None:
-    """Wherever it lies: an operator may keep a NaN in one place and lose it in another."""
+    """Check NaN at every position, since an operator can keep it at one and lose it at another."""
     clean = np.abs(np.random.default_rng(0).normal(0, 1, (2, 4, 4, 4))).astype(np.float32)
     for row, column in np.ndindex(4, 4):
         x = clean.copy()
@@ -118,7 +122,7 @@ def test_a_constant_input_never_divides_by_zero(case: Case, value: float) -> Non
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.smallest == 1], ids=ids)
-def test_maps_of_one_place(case: Case) -> None:
+def test_maps_of_one_position(case: Case) -> None:
     x = np.abs(np.random.default_rng(0).normal(1, 0.1, (2, 4, 1, 1))).astype(np.float32)
     assert np.isfinite(apply_head(case.head, x)[0]).all()
 
@@ -127,8 +131,8 @@ def test_maps_of_one_place(case: Case) -> None:
     "head", ["z_score", "z_score(column)", "z_score(channel)", "layer_norm", "lcn", "group_norm(2)"]
 )
 @pytest.mark.parametrize("value", [0.1, 7.0, 12345.678])
-def test_rounding_is_no_deviation(head: str, value: float) -> None:
-    """A constant is one, however its mean rounds."""
+def test_rounding_does_not_count_as_deviation(head: str, value: float) -> None:
+    """Check that a constant is normalized to 0, however its mean is rounded."""
     x = np.full((7, 4, 25, 31), value, np.float32)
     np.testing.assert_allclose(apply_head(head, x)[0], 0, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Blocks that draw: reproducible by seed, the same whatever the batch, and distributed as they should be."""
+"""Tests of random blocks: reproducible by seed, independent of the batch, and of the right distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.running import apply_head
 
 
 def leaks(seed: int, *, images: int = 1) -> Array:
-    """What rrelu multiplies by, brought back to [0, 1]."""
+    """Return the slopes that rrelu draws, scaled to [0, 1]."""
     x = np.full((images, 8, 64, 64), -1, np.float32)
     drawn, _ = apply_head(f"rrelu(0.25, upper=0.75, mode=sample, seed={seed})", x)
     return (-drawn.astype(np.float64) - 0.25) / 0.5
@@ -32,7 +32,7 @@ def test_the_draw_is_uniform(seed: int) -> None:
     values = np.sort(leaks(seed).ravel())
     assert values[0] >= -1e-6
     assert values[-1] <= 1 + 1e-6
-    # Kolmogorov and Smirnov: 1.95 / sqrt(n) is passed by one uniform sample in a thousand.
+    # Kolmogorov-Smirnov test: one uniform sample in a thousand exceeds 1.95 / sqrt(n).
     ranks = (np.arange(len(values)) + 0.5) / len(values)
     assert np.abs(values - ranks).max() < 1.95 / np.sqrt(len(values))
 
@@ -48,7 +48,7 @@ def test_two_seeds_are_independent() -> None:
 
 
 def test_stochastic_pooling_draws_in_proportion() -> None:
-    """The window (1, 2, 3, 4): each value with a tenth of itself as its probability."""
+    """Check that a window (1, 2, 3, 4) gives each value with a tenth of it as probability."""
     x = np.tile(np.array([[1, 2], [3, 4]], np.float32), (1, 4, 64, 64))
     drawn, _ = apply_head("stochastic_pool(2, mode=sample, seed=5)", x)
     count = drawn.size

@@ -1,4 +1,4 @@
-"""ONNX's own operator test cases, wherever a head can say them."""
+"""Tests with ONNX's own operator test cases that can be expressed as heads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.running import apply_head
 CASES = list(onnx_cases())
 SAID = [case for case in CASES if case.head]
 ROUNDED = {"test_averagepool_2d_ceil_last_window_starts_on_pad"}
-"""Their expected values are written with four digits."""
+"""Cases whose expected values have four digits."""
 MAPS = {4: Layout.NCHW, 2: Layout.VECTOR}
 
 

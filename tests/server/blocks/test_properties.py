@@ -1,4 +1,4 @@
-"""The properties that the catalogue states of activations, checked numerically."""
+"""Tests of the properties that the catalogue states of activations, checked numerically."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ X = np.arange(-40000, 40001) / 4000
 
 
 def run(spec: BlockSpec, x: Array) -> Array:
+    """Apply a block to a row of values."""
     return apply_head(spec.name, x.astype(np.float32).reshape(1, 1, 1, -1))[0].ravel().astype(np.float64)
 
 
 def ids(spec: BlockSpec) -> str:
+    """Return the id of a parametrized block."""
     return spec.name
 
 
@@ -43,7 +45,7 @@ def test_monotonic(spec: BlockSpec) -> None:
 
 @pytest.mark.parametrize("spec", ELEMENTWISE, ids=ids)
 def test_differentiable(spec: BlockSpec) -> None:
-    """At a corner or a jump the slope changes at once, elsewhere in proportion to the step."""
+    """Check differentiability: at a corner or jump the slope changes abruptly, elsewhere in proportion to the step."""
     x = X[::10]
     slope = np.diff(run(spec, x)) / np.diff(x)
     assert (np.abs(np.diff(slope)).max() < 0.02) == (spec.properties["differentiable"] == "yes")

@@ -1,4 +1,4 @@
-"""What a block refuses: parameters and shapes that do not fit, each with the reason."""
+"""Tests of the errors for parameters and shapes that a block does not accept."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ TOKENS = ("N", 7, 5)
 
 
 def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Tensor:
+    """Emit a head on a tensor of a shape."""
     layout = {2: Layout.VECTOR, 3: Layout.TOKENS}.get(len(shape), Layout.NCHW)
     bound = [blocks.bind(block) for block in parse_head(head)]
     return emit_head(Builder(17), Tensor("x", dtype, shape, layout), bound)
@@ -34,17 +35,17 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("sort_pool(2, scores=[1, 2])", MAPS, "2 scores for a kernel of 4"),
         ("sort_pool(40, scores=[1, 2])", ("N", 1, 64, 64), "2 scores"),
         ("max_unpool", MAPS, "max_unpool needs a max_pool before it"),
-        ("max_pool(2) | crop(2, width=2) | max_unpool", MAPS, "the max_pool before it gave"),
+        ("max_pool(2) | crop(2, width=2) | max_unpool", MAPS, "the result of the max_pool before it has shape"),
         ("adaptive_average_pool(2)", ANY_SIZE, "it needs a known height and width"),
         ("average_pool(2, dilation=2)", ANY_CHANNELS, "dilation needs a known number of channels"),
         ("dynamic_k_max(1, depth=2, layer=3)", MAPS, "layer 3 of 2"),
-        ("dynamic_k_max(1, depth=2, layer=1, axis=2)", ANY_SIZE, "is not known"),
+        ("dynamic_k_max(1, depth=2, layer=1, axis=2)", ANY_SIZE, "it needs a known size along the axis"),
         ("k_max(9, axis=2)", MAPS, "9 of 8 values"),
         ("k_max(1, axis=5)", MAPS, "axis 5 does not exist"),
         ("k_max(1, axis=0)", MAPS, "axis 0 is the batch"),
         ("mean_variance(axes=[5])", MAPS, "axis 5 does not exist"),
         ("mean_variance(axes=[2, 3])", ("N", 4), "none of the axes"),
-        ("transpose([1, 0, 2, 3])", MAPS, "is no order of its axes with the batch in front"),
+        ("transpose([1, 0, 2, 3])", MAPS, "is not a permutation of its axes with the batch first"),
         ("reshape([7])", MAPS, "do not make"),
         ("reshape([-1, -1])", MAPS, "do not make"),
         ("select([4])", MAPS, "there is no channel 4"),
@@ -62,7 +63,7 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("tokens(cls)", MAPS, "tokens"),
         ("tokens(cls, prefix=0)", TOKENS, "a prefix of 0 in 7 tokens"),
         ("tokens(all, prefix=7)", TOKENS, "a prefix of 7 in 7 tokens"),
-        ("tokens(grid, prefix=0)", TOKENS, "7 tokens make no square grid"),
+        ("tokens(grid, prefix=0)", TOKENS, "7 tokens do not make a square grid"),
         ("quantize | relu", MAPS, "nothing can follow quantize"),
     ],
 )
@@ -74,8 +75,8 @@ def test_a_shape_that_does_not_fit(head: str, shape: tuple[int | str, ...], word
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        ("clip(2, high=1)", "low is at most high, not 2 over 1"),
-        ("rrelu(0.5, upper=0.1)", "lower is at most upper"),
+        ("clip(2, high=1)", "expected low at most high, got low 2 and high 1"),
+        ("rrelu(0.5, upper=0.1)", "expected lower at most upper"),
     ],
 )
 def test_parameters_that_contradict_each_other(head: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""torch as a second opinion, where it is installed (the extra ``reference``) and has the block."""
+"""Tests of blocks against torch, if it is installed (the extra ``reference``) and has the block."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ LINEAR = np.random.default_rng(3).normal(size=(5, 4)).round(1)
 
 
 def given(array: Any) -> Any:
+    """Return an array as a torch tensor."""
     return torch.tensor(array, dtype=torch.float32)
 
 

@@ -1,4 +1,4 @@
-"""Which layers mix the images of a batch, against running images together and apart."""
+"""Tests of the batch axis analysis, against runs of images in one batch and one by one."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ INPUT = "g (float[batch, 3, 4, 6] image) => ({output}) {{\n"
 def model_of(
     body: str, weights: Mapping[str, Array] = MappingProxyType({}), output: str = "float[batch, m] out", opset: int = 17
 ) -> onnx.ModelProto:
+    """Return a model of ONNX text, with initializers."""
     text = HEAD.format(opset=opset) + INPUT.format(output=output) + body + "\n}"
     model = parser.parse_model(text)
     model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in weights.items())
@@ -37,6 +38,7 @@ def model_of(
 
 
 def graph_of(model: onnx.ModelProto, folder: Path) -> ModelGraph:
+    """Read a model and fix its image size if it is free."""
     graph = read(model, folder)
     if graph.image_size is None:
         height, width = graph.image_sides
@@ -45,14 +47,17 @@ def graph_of(model: onnx.ModelProto, folder: Path) -> ModelGraph:
 
 
 def verdict_of(model: onnx.ModelProto, folder: Path, layer: str = "out") -> Verdict:
+    """Return the verdict of one layer."""
     return mixing_of(graph_of(model, folder)).get(layer, APART)
 
 
 def ints(*values: int) -> Array:
+    """Return an int64 array."""
     return np.array(values, np.int64)
 
 
 def floats(*shape: int) -> Array:
+    """Return normal float32 numbers of a shape."""
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
@@ -198,7 +203,7 @@ def test_flattening_softmax_of_old_models_is_not_taken_for_one_axis(tmp_path: Pa
 
 
 def light(name: str) -> onnx.ModelProto:
-    """Return one of onnx's own models, whose batch is made free."""
+    """Return one of the models of the onnx package, with a free batch."""
     model = onnx.load(LIGHT / f"light_{name}.onnx")
     for value in (*model.graph.input[:1], *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -227,11 +232,13 @@ def test_ordinary_models_are_joined_everywhere(name: str, tmp_path: Path) -> Non
 
 
 def images(count: int) -> Array:
+    """Return random images whose scale differs between images."""
     random = np.random.default_rng(3)
     return (random.normal(size=(count, 3, 4, 6)) * np.arange(1, count + 1)[:, None, None, None]).astype(np.float32)
 
 
 def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open a model with the output ``out``."""
     free = onnx.ModelProto()
     free.CopyFrom(model)
     del free.graph.output[:]
@@ -242,16 +249,18 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def together(model: onnx.ModelProto, batch: Array) -> Array:
+    """Run images in one batch."""
     return np.asarray(session_of(model).run(["out"], {"image": batch})[0])
 
 
 def apart(model: onnx.ModelProto, batch: Array) -> Array:
+    """Run images one by one."""
     session = session_of(model)
     return np.concatenate([session.run(["out"], {"image": batch[index : index + 1]})[0] for index in range(len(batch))])
 
 
-# What follows draws chains of operators, some of which move the batch axis or compute along it, and ends them with a
-# Reshape to the batch: where the verdict is "joined", images together must be the images apart.
+# The next tests draw chains of operators, some of which move the batch axis or compute along it, and end them with a
+# Reshape to the batch. If the verdict is that images are independent, a batch must give the results of single images.
 STEPS = (
     "Relu({x})", "Softmax<axis={a}>({x})", "Transpose<perm={perm}>({x})", "ReduceMean<axes=[{a}]>({x})",
     "CumSum({x}, i{a})", "Reshape({x}, free)", "Reshape({x}, split)", "Reshape({x}, merged)", "Add({x}, row)",
@@ -269,6 +278,7 @@ WEIGHTS: Mapping[str, Array] = {
 
 @st.composite
 def chains(draw: st.DrawFn) -> str:
+    """Draw a chain of operators as ONNX text."""
     name, lines = "image", []
     for number in range(draw(st.integers(1, 6))):
         step = draw(st.sampled_from(STEPS))
@@ -285,6 +295,7 @@ def test_joined_layers_give_together_what_they_give_apart(tmp_path_factory: pyte
 
 
 def check_chain(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
+    """Assert that a chain with independent images gives equal results in a batch and one by one."""
     model = model_of(body, WEIGHTS, "float out")
     model.graph.output[0].type.tensor_type.ClearField("shape")
     runnable = onnx.ModelProto()

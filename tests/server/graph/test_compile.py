@@ -1,4 +1,4 @@
-"""Plans: what is cut out, grafted on, and gives the same numbers as the whole."""
+"""Tests of compiled plans: they contain only what they need, and give the same numbers as the whole model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ LAYERS = ["image", "conv", "act", "down", "left", "right", "joined", "mean", "ve
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    """Return the graph of the branching test model."""
     return read(branching(), tmp_path_factory.mktemp("weights"))
 
 
 def run(graph: ModelGraph, plan: CompiledPlan, images: Array) -> list[Array]:
+    """Run a plan and return its outputs."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.weights_folder))
     session = onnxruntime.InferenceSession(plan.model, options, providers=["CPUExecutionProvider"])
@@ -33,7 +35,7 @@ def run(graph: ModelGraph, plan: CompiledPlan, images: Array) -> list[Array]:
 
 
 def whole(images: Array) -> dict[str, Array]:
-    """Every layer from one session of the whole model."""
+    """Return the values of all layers, from one session of the whole model."""
     model = branching()
     for name in LAYERS[1:-1]:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
@@ -43,6 +45,7 @@ def whole(images: Array) -> dict[str, Array]:
 
 
 def head(text: str) -> tuple[blocks.BoundBlock, ...]:
+    """Parse and bind a head."""
     return tuple(blocks.bind(block) for block in parse_head(text)) if text else ()
 
 

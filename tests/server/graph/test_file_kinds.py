@@ -1,4 +1,4 @@
-"""Files that are not what their name says."""
+"""Tests of the detection of files that are not models or weights."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 
 
 
 def zipped() -> bytes:
+    """Return the bytes of a zip archive."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("archive/data.pkl", b"x")

@@ -1,4 +1,4 @@
-"""Statistics of layers, computed inside the graph, against NumPy."""
+"""Tests of layer statistics computed inside the graph, against NumPy."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ WEIGHTS = {"low": np.float32(-1), "high": np.float32(1), "sizes": np.array([0, 2
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
+    """Return the graph of the test model."""
     model = parser.parse_model(MODEL)
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in WEIGHTS.items())
     return read(model, tmp_path_factory.mktemp("weights"))
 
 
 def statistics(graph: ModelGraph, layer: str, images: Array) -> LayerStatistics:
+    """Run the statistics of one layer."""
     plan = compile_inspection(graph, [layer], front=None, image_size=None)
     session = onnxruntime.InferenceSession(plan.model, providers=["CPUExecutionProvider"])
     summary, channels = session.run(list(plan.output_names), {plan.input_name: images})

@@ -1,4 +1,4 @@
-"""What the axes of a layer mean, in networks that turn and fold them."""
+"""Tests of the inferred layouts, in networks that permute, split and merge axes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.odd_models import OPSET, channels_last, of_text
 
 
 def shuffle() -> onnx.ModelProto:
-    """A ShuffleNet's: channels become groups, change places, and are channels again."""
+    """Follow a ShuffleNet, which splits channels into groups, transposes them and merges them again."""
     text = f"""{OPSET}
     shuffle (float[batch, 3, 8, 8] image) => (float[batch, 4, 8, 8] out) {{
         conv = Conv <pads = [1, 1, 1, 1]> (image, w)
@@ -29,7 +29,7 @@ def shuffle() -> onnx.ModelProto:
 
 
 def attention() -> onnx.ModelProto:
-    """Heads of attention are no maps, though they have four axes; the tokens behind them are tokens again."""
+    """Follow attention heads, which have four axes but are not maps; the layer after them has tokens again."""
     text = f"""{OPSET}
     heads (float[batch, 3, 16, 16] image) => (float[batch, 8, 4, 4] map) {{
         patches = Conv <strides = [4, 4]> (image, w)
@@ -48,7 +48,7 @@ def attention() -> onnx.ModelProto:
 
 
 def group_norm() -> onnx.ModelProto:
-    """As an exporter writes it: folded into groups, normalized, and unfolded."""
+    """Follow a group normalization as an exporter writes it: a reshape to groups, a normalization, a reshape back."""
     text = f"""{OPSET}
     group (float[batch, 3, 8, 8] image) => (float[batch, 4, 8, 8] scaled) {{
         conv = Conv <pads = [1, 1, 1, 1]> (image, w)
@@ -62,7 +62,7 @@ def group_norm() -> onnx.ModelProto:
 
 
 def dynamically_quantized() -> onnx.ModelProto:
-    """As ONNX Runtime quantizes: scales without axes, one of them a weight, are multiplied."""
+    """Follow a quantization by onnxruntime, which multiplies scalar scales, one of them a weight."""
     text = f"""{OPSET}
     quantized (float[batch, 3, 8, 8] image) => (float[batch, 64, 4] out) {{
         row = Reshape (image, in_row)

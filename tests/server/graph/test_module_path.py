@@ -1,4 +1,4 @@
-"""Module paths, as both of torch's exporters write them."""
+"""Tests of module paths, as both of torch's exporters write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Control flow, sequences, other inputs and missing files, as far as reading a model goes."""
+"""Tests of reading models with control flow, sequences, several inputs or missing files."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ odd (float[n, 3, 8, 8] image) => (float[n, 3, 8, 8] y) {
 
 
 def layers(text: str, folder: Path) -> dict[str, str]:
+    """Return the reasons why layers cannot be tapped, by name."""
     return {layer.name: layer.not_tappable_reason for layer in read(parser.parse_model(text), folder).layers}
 
 
 def test_layers_inside_a_body_are_listed_and_cannot_be_tapped(tmp_path: Path) -> None:
     reasons = layers(BODIES, tmp_path)
-    assert reasons["a"] == reasons["b"] == "it lies inside the body of If y"
+    assert reasons["a"] == reasons["b"] == "it is computed inside the body of If y"
     assert reasons["y"] == ""
 
 
 def test_sequences_and_masks_cannot_be_tapped(tmp_path: Path) -> None:
     reasons = layers(SEQUENCE, tmp_path)
-    assert reasons["parts"].startswith("it is no tensor")
-    assert reasons["mask"] == "a Dropout's mask means nothing in inference"
+    assert reasons["parts"].startswith("it is not a tensor")
+    assert reasons["mask"] == "the mask of a Dropout has no meaning at inference"
 
 
 def test_tokens_that_do_not_come_from_a_map_have_no_grid(tmp_path: Path) -> None:
@@ -79,6 +80,7 @@ def test_a_size_that_the_model_does_not_take(tmp_path: Path) -> None:
 
 
 def write_external(folder: Path, **entries: str) -> Path:
+    """Write a model whose weight has these external data entries."""
     model = branching()
     weight = numpy_helper.from_array(np.ones((6, 3, 3, 3), np.float32), "w0")
     weight.ClearField("raw_data")
@@ -95,8 +97,8 @@ def write_external(folder: Path, **entries: str) -> Path:
     [
         ({"location": "../outside.bin"}, "lie outside the model's folder"),
         ({"location": "missing.bin"}, "there is no file 'missing.bin'"),
-        ({"location": "w.bin", "length": "many"}, "say no number"),
-        ({"location": "w.bin", "offset": "-4"}, "lie beyond the end of their file"),
+        ({"location": "w.bin", "length": "many"}, "is not a number"),
+        ({"location": "w.bin", "offset": "-4"}, "beyond the end of"),
     ],
 )
 def test_external_weights_that_cannot_be_read(entries: dict[str, str], words: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prices of plans: every block and every operator has one, and it grows with the work."""
+"""Tests of the prices of plans: every block and every operator has one, and it grows with the work."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ CASES = [
 
 
 def priced(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType:
+    """Return type and price of a head on a tensor."""
     return tensor_type("float32", sizes, layout, [blocks.bind(block) for block in parse_head(head)])
 
 
@@ -46,7 +47,7 @@ def test_a_price_is_at_least_that_of_the_windows(kernel: int, stride: int, side:
 
 
 def test_large_windows_cost_more_an_element() -> None:
-    """onnxruntime takes them element by element."""
+    """Check the higher price of large windows, which onnxruntime computes without vector instructions."""
     small, large = (priced(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
     assert small >= 32**2 * WINDOW
     assert large - small >= 33**2 * LARGE_WINDOW - 32**2 * WINDOW

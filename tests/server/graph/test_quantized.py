@@ -1,4 +1,4 @@
-"""Which taps change what a quantized model computes."""
+"""Tests of the detection of taps that change the results of a quantized model."""
 
 from __future__ import annotations
 

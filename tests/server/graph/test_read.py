@@ -1,4 +1,4 @@
-"""Reading a model's layers."""
+"""Tests of reading a model's layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receptive fields, against what really changes: every row of the image is moved once, and the layer is looked at."""
+"""Tests of receptive fields, against the rows of a layer that change when one row of the image is changed."""
 
 from __future__ import annotations
 
@@ -18,31 +18,37 @@ from layertap_server.graph import read
 from tests.models import vision_transformer
 
 SIDE = 40
+"""Height and width of the image in pixels."""
 BORDER = 8
-"""Nearer to an end, what was cut off or padded on the way is missing."""
+"""Distance from the border below which cropping and padding can shrink a field, in pixels."""
 
 
 class Net:
-    """A network of nodes with positive weights, so that every change goes through."""
+    """Builder of a network with positive weights, so that every change of the image reaches the result."""
 
     def __init__(self) -> None:
+        """Start without nodes."""
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
 
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
         return name
 
     def weight(self, value: Array) -> str:
+        """Add an initializer and return its name."""
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
     def filters(self, *shape: int) -> str:
+        """Add filters of ones and return their name."""
         return self.weight(np.ones(shape, np.float32))
 
     def model(self, output: str) -> onnx.ModelProto:
+        """Return the network as a model."""
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 2, SIDE, SIDE])
         result = helper.make_tensor_value_info(output, TensorProto.FLOAT, None)
         graph = helper.make_graph(self.nodes, "net", [image], [result], self.weights)
@@ -50,11 +56,13 @@ class Net:
 
 
 def conv(net: Net, x: str, size: int, **attributes: object) -> str:
+    """Add a convolution of height ``size``."""
     return net.add("Conv", x, net.filters(2, 2, size, 3), kernel_shape=[size, 3], **attributes)
 
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[Net, str]:
+    """Draw a network and the name of its output."""
     net, x, rows = Net(), "image", SIDE
     for _ in range(draw(st.integers(1, 5))):
         kind = draw(st.sampled_from(["conv", "same", "pool", "residual", "inception", "pad", "slice", "shuffle"]))
@@ -93,9 +101,9 @@ def networks(draw: st.DrawFn) -> tuple[Net, str]:
 
 
 def rows_seen(model: onnx.ModelProto) -> list[set[int]]:
-    """For each row of the result the rows of the image that move it."""
+    """Return for each row of the result the rows of the image that change it."""
     options = onnxruntime.SessionOptions()
-    # onnxruntime 1.31 fuses a padding into a pooling that then refuses it.
+    # onnxruntime 1.31 fuses a Pad into a pool that then rejects the padding.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     images = np.ones((SIDE + 1, 2, SIDE, SIDE), np.float32)
@@ -116,10 +124,11 @@ def test_the_field_is_what_moves_the_layer(tmp_path_factory: pytest.TempPathFact
         inside = range(int(centre - (field.size - 1) / 2), int(centre + (field.size - 1) / 2) + 1)
         assert rows <= set(inside)
         if inside[0] >= BORDER and inside[-1] < SIDE - BORDER:
-            assert {inside[0], inside[-1]} <= rows  # and no row less at either end
+            assert {inside[0], inside[-1]} <= rows  # the field is exact at both ends
 
 
 def field_of(net: Net, output: str, folder: Path) -> ReceptiveField | None:
+    """Return the receptive field of a network's output."""
     return next(layer for layer in read(net.model(output), folder).layers if layer.name == output).receptive_field
 
 
@@ -127,7 +136,7 @@ def field_of(net: Net, output: str, folder: Path) -> ReceptiveField | None:
     ("op_type", "attributes"),
     [("ConvTranspose", {"strides": [2, 2], "pads": [1, 1, 1, 1]}), ("ConvTranspose", {"strides": [2, 2]})],
 )
-def test_behind_an_upsampling_the_field_holds_what_moves_it(
+def test_after_an_upsampling_the_field_holds_what_moves_it(
     op_type: str, attributes: dict[str, object], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     net = Net()
@@ -158,7 +167,7 @@ def test_what_sees_the_whole_image_has_no_field(kind: str, tmp_path_factory: pyt
 
 
 def test_the_fields_of_a_known_network(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """VGG's five stages, whose fields Araujo et al. give: 212 behind the last pooling of VGG-16."""
+    """Check the fields of VGG's five stages against Araujo et al.: 212 after the last pool of VGG-16."""
     net, x = Net(), "image"
     for convolutions in (2, 2, 3, 3, 3):
         for _ in range(convolutions):

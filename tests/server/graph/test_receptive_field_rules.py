@@ -1,4 +1,4 @@
-"""Single rules of receptive fields: layers that keep a field, and layers after which none is known."""
+"""Tests of single rules of receptive fields: operators that keep a field, and operators after which none is known."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ WEIGHTS = {
 
 
 def field_of(body: str, shape: str, folder: Path, *, size: int = 8) -> ReceptiveField | None:
+    """Return the receptive field of ``y`` in a model of ONNX text."""
     text = (
         f'<ir_version: 8, opset_import: ["" : 18]> g (float[n, 3, {size}, {size}] x) => (float{shape} y) {{ {body} }}'
     )

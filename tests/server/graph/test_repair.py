@@ -1,4 +1,4 @@
-"""Sizes that no tensor has."""
+"""Tests of the repair of impossible sizes."""
 
 from __future__ import annotations
 

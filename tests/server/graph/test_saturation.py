@@ -1,4 +1,4 @@
-"""Saturation of every operator that has bounds, against its definition in float64."""
+"""Tests of the saturation of every operator that has bounds, against its definition in float64."""
 
 from __future__ import annotations
 
@@ -48,25 +48,29 @@ NEAR = 0.01
 
 
 def softmax(x: Array, axis: int) -> Array:
+    """Return the softmax along an axis."""
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
     return np.asarray(powers / powers.sum(axis=axis, keepdims=True))
 
 
 def near(low: float, high: float) -> Callable[[Array], Array]:
+    """Return a function that marks values near either end of a range."""
     edge = NEAR * (high - low)
     return lambda y: (y <= low + edge) | (y >= high - edge)
 
 
 def rows(axis: int) -> Callable[[Array], Array]:
+    """Return a function that marks all values along an axis if one is near 1."""
     return lambda y: np.broadcast_to(y.max(axis=axis, keepdims=True) >= 1 - NEAR, y.shape)
 
 
 def never(y: Array) -> Array:
+    """Mark no value."""
     return np.zeros(y.shape, bool)
 
 
 def erf(x: Array) -> Array:
-    """Integrate the density numerically, since NumPy has no error function."""
+    """Return the error function, integrated numerically since NumPy does not have it."""
     steps = (np.arange(2000) + 0.5) / 2000
     return np.asarray(2 / np.sqrt(np.pi) * x * np.exp(-((x[..., None] * steps) ** 2)).mean(axis=-1))
 
@@ -97,6 +101,7 @@ EXPECTED: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] =
 
 
 def inspected(tmp_path: Path, model: onnx.ModelProto, images: Array, layers: list[str]) -> list[LayerStatistics]:
+    """Run the statistics of layers of a model."""
     folder = model_folder(tmp_path, "bounded", model).parent
     graph = open_repository(folder).get("bounded").graph
     plan = compile_inspection(graph, layers, front=None, image_size=None)
@@ -118,7 +123,7 @@ def test_each_operator(tmp_path: Path, scale: float) -> None:
 
 def test_small_probabilities_are_not_saturated_and_decided_rows_are(tmp_path: Path) -> None:
     images = np.zeros((1, 3, 8, 8), np.float32)
-    images[0, 0, :4, 2] = 30  # four of 24 rows decide for one place
+    images[0, 0, :4, 2] = 30  # four of 24 rows saturate at one position
     found, along_channels = inspected(tmp_path, parser.parse_model(MODEL), images, ["softmax", "softmax_of_channels"])
     assert found.saturated_fraction == pytest.approx(4 / 24)
     assert along_channels.saturated_fraction == pytest.approx(4 / 64)

@@ -1,4 +1,4 @@
-"""Walking a graph, bodies included."""
+"""Tests of graph traversal, including bodies."""
 
 from __future__ import annotations
 

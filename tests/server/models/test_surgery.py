@@ -49,7 +49,7 @@ def test_a_block_is_inserted_behind_a_layer(tmp_path: Path) -> None:
     expected = np.tanh(references.lrn(pooled, 3))
     assert_close(down, expected)
     assert_close(right, references.sigmoid(expected))
-    assert model.info.surgery == ("down: lrn(3) | tanh inserted behind MaxPool",)
+    assert model.info.surgery == ("down: lrn(3) | tanh inserted after MaxPool",)
 
 
 def test_rules_follow_each_other(tmp_path: Path) -> None:
@@ -81,15 +81,15 @@ def test_every_block_that_keeps_the_shape(tmp_path: Path, case: Case) -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        ("match: act, with: crelu", "line 2: surgery of 'act': crelu gives"),
-        ("match: act, insert: gap", "line 2: surgery of 'act': gap gives"),
+        ("match: act, with: crelu", "line 2: surgery of 'act': crelu results in"),
+        ("match: act, insert: gap", "line 2: surgery of 'act': gap results in"),
         ("match: acct, with: abs", "did you mean act"),
         ("match: act, with: abss", "did you mean abs"),
         ("match: act, with: max_pool", "max_pool needs kernel"),
         ("match: act", "either with or insert"),
-        ("match: joined, with: relu", "makes 'joined' of 2 layers"),
+        ("match: joined, with: relu", "computes 'joined' from 2 layers"),
         ("match: image, insert: relu", "surgery of 'image': that is an input"),
-        ('match: act, insert: "z_score(batch)"', "looks across the images"),
+        ('match: act, insert: "z_score(batch)"', "combines the images"),
         ("match: act, with: abs, insert: abs", "either with or insert"),
         ("match: act, wiht: abs", "unknown key 'wiht'"),
     ],
@@ -150,5 +150,5 @@ def test_the_readme_s_example(tmp_path: Path) -> None:
     assert model.info.surgery == (
         "act: Relu became leaky_relu(0.1)",
         "down: MaxPool became average_pool",
-        "act: lrn(5) inserted behind LeakyRelu",
+        "act: lrn(5) inserted after LeakyRelu",
     )

@@ -1,4 +1,4 @@
-"""Operators that leave the axes where they are: elementwise ones, windows, reductions and normalizations."""
+"""Rules for operators that keep the order of axes: elementwise ones, windows, reductions and normalizations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Ve
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 
-def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
-    """Elementwise with broadcasting: axes are counted from the last."""
+def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
+    """Follow the batch axis through an elementwise operator with broadcasting, where axes are counted from the last.
+
+    Args:
+        node: The node.
+        inputs: Indices of the inputs that are broadcast; all if None.
+        rank: Minimum rank of the result.
+    """
     which = range(len(node.proto.input)) if inputs is None else inputs
     used = [index for index in which if node.name(index)]
     ranks = {index: node.rank(index) for index in used}
@@ -36,20 +42,23 @@ def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = 
 
 
 def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
-    """Return what a constant does that is laid beside the images: one row of its own for each would tell them apart."""
+    """Return the verdict on a constant that is broadcast to a tensor of images.
+
+    A constant whose size along the batch axis is not 1 gives each position in the batch values of its own.
+    """
     shape = node.shape(index) or ()
-    place = axis.index - (rank - len(shape))
-    if place < 0 or shape[place] == 1:
+    position = axis.index - (rank - len(shape))
+    if position < 0 or shape[position] == 1:
         return APART
-    if not isinstance(shape[place], int):
+    if not isinstance(shape[position], int):
         return node.doubt
-    if shape[place] == axis.multiple:
+    if shape[position] == axis.multiple:
         return node.pinned
-    return Verdict(Mixing.REQUEST, f"{node.title} has values of its own for each place of the batch")
+    return Verdict(Mixing.REQUEST, f"{node.title} has different values for each position in the batch")
 
 
 def first(node: Node) -> Fact:
-    """The first input's axes stay; the others are settings."""
+    """Keep the axes of the first input; the other inputs must not depend on the images."""
     fact = node.fact(0)
     if fact is None or fact.axis is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
@@ -57,60 +66,68 @@ def first(node: Node) -> Fact:
 
 
 def others_fed(node: Node, but: set[int]) -> bool:
+    """Return whether an input other than those of index ``but`` depends on the images or on their number."""
     facts = (fact for index, fact in enumerate(node.facts) if index not in but)
     return any(fact is not None and (fact.sizes is None or any(fact.sizes)) for fact in facts)
 
 
 def _rows(node: Node) -> Fact:
-    """Window operators and the like: axis 0 of all that depends on images is the images, and stays."""
+    """Require the batch on axis 0 of all inputs that depend on the images, as in window operators, and keep it."""
     axes = {fact.axis for fact in node.fed if fact.sizes is None}
     if len(axes) != 1 or None in axes or node.fact(0) is None:
         return node.unsure(Fact(node.axis))
     axis = next(iter(axes))
-    assert axis is not None  # noqa: S101 - for the type checker: None left above
+    assert axis is not None  # noqa: S101 - for the type checker: None was excluded above
     return Fact(axis) if axis.index == 0 else node.along()
 
 
 def _batch_norm(node: Node) -> Fact | list[Fact]:
+    """Follow a BatchNormalization, which mixes images in training mode only."""
     made = _rows(node)
     if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
         return made
-    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the run's own statistics")
+    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the statistics of the batch")
     return [made.worse(verdict), *[Fact(None, verdict)] * (len(node.proto.output) - 1)]
 
 
 def _max_pool(node: Node) -> list[Fact]:
-    indices = Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")
+    """Follow a MaxPool, whose indices count through the whole batch."""
+    indices = Verdict(Mixing.RUN, f"{node.title} counts its indices through the whole batch")
     return [_rows(node), Fact(node.axis, indices)]
 
 
 def _max_unpool(node: Node) -> Fact:
-    """The places that MaxPool counted lead back to the image that they came from."""
+    """Follow a MaxUnpool. The indices of its MaxPool lead back to the image that they came from."""
     fact = node.fact(0)
     return _rows(node) if fact is None else Fact(fact.axis)
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
-    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    """Follow a DynamicQuantizeLinear, whose scale is computed over the whole batch."""
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
     return [Fact(node.axis, verdict), Fact(None, verdict), Fact(None, verdict)]
 
 
 def _dynamic_other(node: Node) -> Fact:
-    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")))
+    """Mark an operator with a dynamic scale whose batch axis is not followed."""
+    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")))
 
 
 def _reduction(node: Node) -> Fact:
+    """Follow a reduction over the axes of an attribute or input."""
     axes = node.integers(1, "axes")
     if axes is None and node.name(1):
         return node.unsure()
-    return _without(node, axes, keep=bool(node.attribute("keepdims", 1)))
+    return _reduce(node, axes, keep=bool(node.attribute("keepdims", 1)))
 
 
 def _arg(node: Node) -> Fact:
-    return _without(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
+    """Follow an ArgMax or ArgMin."""
+    return _reduce(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
 
 
-def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
+def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
+    """Follow a reduction over ``axes``, which keep size 1 with ``keep``."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -124,27 +141,28 @@ def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
 
 
 def _softmax(node: Node) -> Fact:
-    """One axis since opset 13, and before it all from that axis on, flattened."""
+    """Follow a softmax: over one axis since opset 13, over that axis and all after it before."""
     old = node.known.opset < 13 and not node.proto.domain  # noqa: PLR2004
     axis = node.along_axis(node.attribute("axis", 1 if old else -1))
-    return _beside(node, axis, all_after=old)
+    return _along_one_axis(node, axis, all_after=old)
 
 
 def _last_axes(node: Node) -> Fact:
-    """Normalization over an axis and all that follow it."""
-    return _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True)
+    """Follow a normalization over an axis and all axes after it."""
+    return _along_one_axis(node, node.along_axis(node.attribute("axis", -1)), all_after=True)
 
 
 def _on_axis(default: int) -> Rule:
-    """What works along the axis of an attribute and leaves every axis where it is."""
+    """Return the rule of an operator that computes along the axis of its attribute and keeps the order of axes."""
 
     def rule(node: Node) -> Fact:
-        return _beside(node, node.along_axis(node.attribute("axis", default)), all_after=False)
+        return _along_one_axis(node, node.along_axis(node.attribute("axis", default)), all_after=False)
 
     return rule
 
 
-def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
+def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
+    """Follow an operator that computes along ``axis``, and with ``all_after`` along all axes after it."""
     fact = node.fact(0)
     if axis is None or fact is None or fact.axis is None:
         return node.unsure(Fact(node.axis))
@@ -154,19 +172,23 @@ def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
 
 
 def _cumulative(node: Node) -> Fact:
+    """Follow a CumSum."""
     axis = node.constant(1)
-    return _beside(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
+    return _along_one_axis(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
 
 
 def _mean_variance(node: Node) -> Fact:
-    return _without(node, node.attribute("axes", [0, 2, 3]), keep=True)
+    """Follow a MeanVarianceNormalization."""
+    return _reduce(node, node.attribute("axes", [0, 2, 3]), keep=True)
 
 
 def _reverse_sequence(node: Node) -> Fact:
-    return _beside(node, node.attribute("time_axis", 0), all_after=False)
+    """Follow a ReverseSequence."""
+    return _along_one_axis(node, node.attribute("time_axis", 0), all_after=False)
 
 
 def _trilu(node: Node) -> Fact:
+    """Follow a Trilu, which works on the last two axes."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -181,24 +203,28 @@ _ELEMENTWISE = (
     *("Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"),
 )
+"""Operators that compute each value from the values at the same position of their inputs."""
 _ROWS = (
     *("Attention", "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "DepthToSpace", "GridSample"),
     *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN"),
     *("LpPool", "QLinearConv", "SpaceToDepth"),
 )
+"""Operators that require the batch on axis 0 and compute each image alone."""
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
+"""Reductions over given axes."""
 _OF_ONNXRUNTIME = {
-    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), aligned),
-    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), aligned),
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), elementwise),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), elementwise),
     **dict.fromkeys(("Attention", "FusedConv", "MultiHeadAttention", "NhwcConv", "NhwcFusedConv"), _rows),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"), _rows),
     "DynamicQuantizeLSTM": _dynamic_other,
 }
+"""Rules of onnxruntime's own operators, by name."""
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{("", name): aligned for name in _ELEMENTWISE},
+    **{("", name): elementwise for name in _ELEMENTWISE},
     **{("", name): _rows for name in _ROWS},
     **{("", name): _reduction for name in _REDUCTIONS},
     **{("", name): _arg for name in ("ArgMax", "ArgMin")},
@@ -216,3 +242,4 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Trilu"): _trilu,
     **{("com.microsoft", name): rule for name, rule in _OF_ONNXRUNTIME.items()},
 }
+"""Rules by domain and name of the operator."""

@@ -1,4 +1,4 @@
-"""Products of matrices, and recurrent networks."""
+"""Rules for matrix products and recurrent networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
+    """Follow the batch axis through a matrix product of the inputs of index ``left`` and ``right``."""
     ranks = node.rank(left), node.rank(right)
     if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2:  # noqa: PLR2004 - vectors
         return node.unsure(Fact(node.axis))
@@ -18,13 +19,13 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
         return node.unsure(Fact(node.axis))
     rank = max(ranks[0], ranks[1])
     if a is not None and a.index == ranks[0] - 1:
-        return _contracted(node, a, right, -2)
+        return _contract(node, a, right, -2)
     if b is not None and b.index == ranks[1] - 2:
-        return _contracted(node, b, left, -1)
-    found = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
-    if len(found) != 1:
+        return _contract(node, b, left, -1)
+    axes = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
+    if len(axes) != 1:
         return node.mixes("multiplies each image with every other")
-    axis = found.pop()
+    axis = axes.pop()
     other = right if b is None else left if a is None else None
     if other is None or axis.index >= rank - 2:
         return Fact(axis)
@@ -32,37 +33,44 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
 
 
 def _axis_of(node: Node, index: int) -> Axis | None:
+    """Return the batch axis of an input, or None."""
     fact = node.fact(index)
     return None if fact is None else fact.axis
 
 
-def _contracted(node: Node, axis: Axis, other: int, place: int) -> Fact:
-    """A sum over the batch axis; weights of a fixed size beside it may fit one image only."""
+def _contract(node: Node, axis: Axis, other: int, position: int) -> Fact:
+    """Return the fact about a sum over the batch axis.
+
+    If the other factor is a constant that fits one image only, the product requires a batch of one image. Otherwise it
+    mixes images. ``position`` is the axis of the other factor that is summed over.
+    """
     shape = node.shape(other)
-    if node.fact(other) is None and shape is not None and shape[place] == axis.multiple:
+    if node.fact(other) is None and shape is not None and shape[position] == axis.multiple:
         return Fact(None, node.pinned)
     return node.along()
 
 
 def _gemm(node: Node) -> Fact:
+    """Follow a Gemm."""
     a, b = _axis_of(node, 0), _axis_of(node, 1)
     if (a is None and node.fact(0)) or (b is None and node.fact(1)):
         return node.unsure()
     rows, columns = node.attribute("transA", 0), 1 - node.attribute("transB", 0)
     if a is not None and a.index != rows:
-        return _contracted(node, a, 1, 1 - columns)
+        return _contract(node, a, 1, 1 - columns)
     if b is not None and b.index != columns:
-        return _contracted(node, b, 0, 1 - rows)
-    found = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
-    if len(found) != 1:
-        return node.mixes("multiplies each image with every other") if found else node.unsure()
+        return _contract(node, b, 0, 1 - rows)
+    axes = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
+    if len(axes) != 1:
+        return node.mixes("multiplies each image with every other") if axes else node.unsure()
     bias = node.fact(2)
     if bias is not None:
-        return Fact(found[0]) if bias.axis == found[0] and node.rank(2) == 2 else node.unsure(Fact(found[0]))  # noqa: PLR2004
-    return Fact(found[0], broadcast(node, 2, found[0], 2) if node.name(2) else APART)
+        return Fact(axes[0]) if bias.axis == axes[0] and node.rank(2) == 2 else node.unsure(Fact(axes[0]))  # noqa: PLR2004
+    return Fact(axes[0], broadcast(node, 2, axes[0], 2) if node.name(2) else APART)
 
 
 def _einsum(node: Node) -> Fact:
+    """Follow an Einsum, by the letter of the batch axis in its equation."""
     equation = node.attribute("equation", "").replace(" ", "")
     if "." in equation or "->" not in equation:
         return node.unsure()
@@ -83,6 +91,7 @@ def _einsum(node: Node) -> Fact:
 
 
 def _recurrent(node: Node) -> Fact | list[Fact]:
+    """Follow a recurrent network; the batch axis depends on its attribute ``layout``."""
     fact, first = node.fact(0), node.attribute("layout", 0)
     if fact is None or fact.axis is None:
         return node.unsure()
@@ -97,7 +106,8 @@ def _recurrent(node: Node) -> Fact | list[Fact]:
 
 
 def _dynamic_matmul(node: Node) -> Fact:
-    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run"))
+    """Follow a DynamicQuantizeMatMul, whose scale is computed over the whole batch."""
+    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch"))
 
 
 RULES: Mapping[tuple[str, str], Rule] = {
@@ -110,3 +120,4 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("com.microsoft", "MatMulIntegerToFloat"): matmul,
     ("com.microsoft", "DynamicQuantizeMatMul"): _dynamic_matmul,
 }
+"""Rules by domain and name of the operator."""

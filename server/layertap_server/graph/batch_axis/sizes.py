@@ -1,4 +1,4 @@
-"""Sizes as values: which of them depend on the number of images."""
+"""Rules for tensors that are lists of sizes: which of the sizes depend on the number of images."""
 
 from __future__ import annotations
 
@@ -11,27 +11,35 @@ from layertap_server.graph.batch_axis.node import LARGEST_READ, Node, Rule
 
 
 def _shape(node: Node) -> Fact:
+    """Mark the batch size among the sizes that a Shape returns."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or rank is None:
         return node.unsure()
     start, end = node.attribute("start", 0), node.attribute("end", rank)
-    flags = [fact.axis is None or place == fact.axis.index for place in range(rank)][start:end]
+    flags = [fact.axis is None or position == fact.axis.index for position in range(rank)][start:end]
     return Fact(sizes=tuple(flags), verdict=fact.verdict if fact.axis is None else APART)
 
 
-def _all_sizes(_node: Node) -> Fact:
+def _size(_node: Node) -> Fact:
+    """Mark the number of values that a Size returns."""
     return Fact(sizes=(True,))
 
 
-def _gathered_sizes(node: Node) -> Fact:
+def _gather(node: Node) -> Fact:
+    """Select the sizes at constant indices."""
     sizes, indices = node.fact(0), node.constant(1)
     if sizes is None or sizes.sizes is None or indices is None:
         return _any_size(node)
-    flags = [sizes.sizes[int(place)] for place in indices.reshape(-1) if -len(sizes.sizes) <= place < len(sizes.sizes)]
+    flags = [
+        sizes.sizes[int(position)]
+        for position in indices.reshape(-1)
+        if -len(sizes.sizes) <= position < len(sizes.sizes)
+    ]
     return Fact(sizes=tuple(flags))
 
 
-def _sliced_sizes(node: Node) -> Fact:
+def _slice(node: Node) -> Fact:
+    """Select a slice of the sizes with constant bounds."""
     sizes = node.fact(0)
     bounds = [node.constant(index) for index in (1, 2)]
     steps = node.constant(4) if node.name(4) else np.ones(1, int)
@@ -41,7 +49,8 @@ def _sliced_sizes(node: Node) -> Fact:
     return Fact(sizes=sizes.sizes[start : end : int(steps.reshape(-1)[0])])
 
 
-def _joined_sizes(node: Node) -> Fact:
+def _concat(node: Node) -> Fact:
+    """Join lists of sizes; sizes in constants do not depend on the number of images."""
     flags: list[bool] = []
     for index in range(len(node.proto.input)):
         fact, shape = node.fact(index), node.shape(index)
@@ -54,12 +63,13 @@ def _joined_sizes(node: Node) -> Fact:
     return Fact(sizes=tuple(flags))
 
 
-def _same_sizes(node: Node) -> Fact:
+def _keep(node: Node) -> Fact:
+    """Keep the sizes of the first input that depends on the images."""
     return Fact(sizes=next(fact.sizes for fact in node.fed))
 
 
-def _combined_sizes(node: Node) -> Fact:
-    """Arithmetic, item by item; single numbers go with every item."""
+def _combine(node: Node) -> Fact:
+    """Combine lists of sizes by elementwise arithmetic; a single size is broadcast."""
     flags = [fact.sizes for fact in node.fed if fact.sizes is not None]
     longest = max(map(len, flags))
     if any(len(item) not in {1, longest} for item in flags):
@@ -69,19 +79,20 @@ def _combined_sizes(node: Node) -> Fact:
 
 
 def _any_size(node: Node) -> Fact:
-    """Sizes of which is known only whether any depends on the number of images."""
+    """Mark all sizes of the result if any size of the inputs depends on the number of images."""
     shape = node.output_shape
     count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
     return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * min(max(count, 1), LARGEST_READ))
 
 
-RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
+RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _size}
+"""Rules by domain and name of the operators that return sizes."""
 OF_SIZES: Mapping[str, Rule] = {
-    "Gather": _gathered_sizes,
-    "Slice": _sliced_sizes,
-    "Concat": _joined_sizes,
-    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _same_sizes),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combined_sizes),
+    "Gather": _gather,
+    "Slice": _slice,
+    "Concat": _concat,
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _keep),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combine),
     **dict.fromkeys(("ReduceProd", "ReduceSum", "Sqrt", "Greater", "Less", "Round"), _any_size),
 }
-"""Operators on sizes alone."""
+"""Rules by name of operators whose inputs are lists of sizes."""

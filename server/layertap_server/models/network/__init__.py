@@ -1,7 +1,7 @@
-"""``source.layers`` of ``model.yaml`` -> an ONNX model: networks that are written as blocks.
+"""Configured models: networks that are written as blocks in ``source.layers`` of ``model.yaml``.
 
-`read_network` makes a `Network` of the file, which says what is wrong with it by line; `build` emits it with the same
-emitters that serve heads. A composite block is no more than layers that are written for the user.
+`read_network` parses the file to a `Network` and reports errors with their line. `build` compiles a `Network` to an
+ONNX model, with the emitters that heads use too. A composite block stands for several layers.
 """
 
 from layertap_server.models.network.emit import build

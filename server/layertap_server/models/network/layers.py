@@ -1,4 +1,4 @@
-"""What a configured network is made of: layers, which may hold layers."""
+"""Types of a configured network: layers, which can contain layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from layertap.types import Block, Value
 
 INPUT = "input"
-"""The network's input, as ``from`` names it."""
+"""Name of the network's input in ``from``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +21,14 @@ class One:
 
 @dataclass(frozen=True, slots=True)
 class Sequential:
-    """Layers, each on the one before it unless it says otherwise."""
+    """A list of layers, each applied to the one before it unless it names other inputs."""
 
     layers: tuple[Layer, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """The sum of what the layers make of the input and of the input itself, or of what the shortcut makes of it."""
+    """The sum of a chain of layers and of the input itself, or of a shortcut applied to the input."""
 
     layers: tuple[Layer, ...]
     shortcut: tuple[Layer, ...] = ()
@@ -36,13 +36,15 @@ class Residual:
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """Branches on one input, joined."""
+    """Branches with the same input, whose results are joined."""
 
     branches: tuple[Layer, ...]
     join: str
+    """How the results are joined: add or concat."""
 
 
 Work: TypeAlias = One | Sequential | Residual | Parallel
+"""What a layer computes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +52,34 @@ class Layer:
     """One entry of a list of layers."""
 
     name: str
+    """Name of the layer, unique in its list."""
     work: Work
+    """What the layer computes."""
     where: str
-    """The file and the line."""
+    """File and line, for messages."""
     inputs: tuple[str, ...] = ()
-    """Layers of the same list, or `INPUT`; empty for the layer before it."""
+    """Names of inputs, which are layers of the same list or `INPUT`; empty for the layer before it."""
     join: str = ""
-    """How several inputs become one: add or concat."""
+    """How several inputs are joined: add or concat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network as it is written in ``model.yaml``."""
+    """A network as configured in ``model.yaml``."""
 
     layers: tuple[Layer, ...]
+    """Layers of the network."""
     outputs: tuple[str, ...]
+    """Names of the layers that are outputs of the model."""
     where: str
+    """File and line, for messages."""
     placeholders: Mapping[str, str] = field(default_factory=dict)
-    """``$name`` -> the head that it stands for."""
+    """Heads that placeholders such as ``$norm`` stand for, by name without the ``$``."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
-    """Parameter -> its value in convolutions and pools that do not give it."""
+    """Default parameters of convolutions and pools."""
     weights: str = ""
-    """The safetensors file."""
+    """Name of the safetensors file; empty for none."""
     channels: int = 3
+    """Number of channels of the input."""
     precision: str = "float32"
+    """Dtype of the network: float32 or float16."""

@@ -1,4 +1,4 @@
-"""``source`` in ``model.yaml`` -> `Network`: layers in layers, each with its name, its place and its work."""
+"""Parsing of ``source`` in ``model.yaml`` to a `Network`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from layertap_server.models.network.composites import COMPOSITES
 from layertap_server.models.network.layers import INPUT, Layer, Network, One, Parallel, Residual, Sequential, Work
 
 NETWORK_KEYS = ("defaults", "layers", "outputs", "weights", "channels", "precision")
+"""Keys of ``source`` that configure a network."""
 PLACEHOLDERS = ("activation", "norm", "pool")
-"""Defaults that layers name with a ``$``; the others are values for parameters of that name."""
+"""Defaults that layers refer to with a ``$``. All other defaults are values of the parameter with the same name."""
 _PLACEHOLDERS = {f"${name}" for name in PLACEHOLDERS}
+"""Placeholders as they are written in layers."""
 DEEPEST = 16
-"""Layers within layers."""
+"""Maximum depth of nested layers."""
 
 
 def read_network(source: Section) -> Network:
-    """The network of the section.
+    """Parse the section ``source`` of a ``model.yaml``.
 
     Raises:
-        ManifestError: what is wrong, with the line and the layer.
+        ManifestError: The section is not valid; the message gives the line and the layer.
     """
     if "onnx" in source.values:
-        raise source.error("onnx", "source has either onnx or layers")
+        raise source.error("onnx", "source must have either onnx or layers, got both")
     weights = source.text("weights")
     if weights and Path(weights).name != weights:
         raise source.error("weights", f"weights must name a file in the model's own folder, not {weights!r}")
@@ -58,20 +60,21 @@ def read_network(source: Section) -> Network:
 
 
 def spec_of(name: str) -> BlockSpec:
-    """The entry of a block that a layer can be: of the catalogue, or a composite.
+    """Return the specification of a block of the catalogue or of a composite block.
 
     Raises:
-        UnknownBlockError: there is none.
+        UnknownBlockError: The block does not exist.
     """
     return COMPOSITES[name].spec if name in COMPOSITES else blocks.get(name)
 
 
 def takes_defaults(spec: BlockSpec) -> bool:
-    """Whether defaults such as ``padding: same`` are for this block."""
+    """Return whether defaults such as ``padding: same`` apply to a block: to convolutions and pools."""
     return spec.kind in {BlockKind.CONVOLUTION, BlockKind.POOLING}
 
 
 def _defaults(section: Section) -> tuple[dict[str, str], dict[str, Value]]:
+    """Return the placeholders and the default parameters of ``defaults``."""
     known = {
         parameter.name: parameter
         for spec in (*blocks.CATALOGUE, *(composite.spec for composite in COMPOSITES.values()))
@@ -85,12 +88,12 @@ def _defaults(section: Section) -> tuple[dict[str, str], dict[str, Value]]:
         try:
             known[name].check(value)
         except ValueError as error:
-            raise section.error(name, f"{name} is {error}, not {value!r}") from None
+            raise section.error(name, f"{name} must be {error}, got {value!r}") from None
     return placeholders, parameters
 
 
 def _value(section: Section, key: str) -> Value:
-    """A parameter's value as YAML writes it: lists are tuples."""
+    """Return the value of a parameter, with YAML's lists as tuples."""
     try:
         return Block("", {key: section.values[key]}).parameters[key]
     except TypeError as error:
@@ -98,10 +101,10 @@ def _value(section: Section, key: str) -> Value:
 
 
 def chain(text: str, where: str) -> Work:
-    """A head as it is written: one block, or several as layers that are called by their blocks, ``$norm`` by norm.
+    """Parse a head: one block, or several blocks as layers with the names of their blocks, for ``$norm`` norm.
 
     Raises:
-        ManifestError: the text does not follow the grammar, or names a block that there is not.
+        ManifestError: The text does not follow the grammar, or names a block that does not exist.
     """
     try:
         parsed = parse_layers(text, spec_of)
@@ -111,14 +114,15 @@ def chain(text: str, where: str) -> Work:
     if len(parsed) == 1:
         return One(parsed[0])
     return Sequential(
-        tuple(_numbered(Layer(name, One(block), where) for name, block in zip(names, parsed, strict=True)))
+        tuple(_name_layers(Layer(name, One(block), where) for name, block in zip(names, parsed, strict=True)))
     )
 
 
 class _Reader:
-    """Reads lists of layers, which may hold lists of layers."""
+    """Parser of lists of layers, which can contain lists of layers."""
 
     def __init__(self, file: str) -> None:
+        """Parse layers of ``file``, whose name is part of messages."""
         self._file = file
         self._works: Mapping[str, Callable[[Section, str, int], Work]] = {
             "residual": self._residual,
@@ -128,46 +132,51 @@ class _Reader:
         }
 
     def layers(self, section: Section, key: str, depth: int = 0) -> tuple[Layer, ...]:
-        """The layers of a list, or a single one."""
-        return self._listed(section.values.get(key), section.where(key), depth)
+        """Return the layers of a key's list, or of its single layer."""
+        return self._layer_list(section.values.get(key), section.where(key), depth)
 
-    def _listed(self, value: object, where: str, depth: int) -> tuple[Layer, ...]:
+    def _layer_list(self, value: object, where: str, depth: int) -> tuple[Layer, ...]:
+        """Parse a list of layers; raise `ManifestError` if it is empty, nested too deep, or a name is not unique."""
         if depth > DEEPEST:
-            raise ManifestError(f"{where}: layers go at most {DEEPEST} deep")
+            raise ManifestError(f"{where}: layers can be nested at most {DEEPEST} levels deep")
         items = items_of(value, where) if value else []
         layers = [self._layer(item, place, depth + 1) for item, place in items]
         if not layers:
-            raise ManifestError(f"{where}: this needs at least one layer")
+            raise ManifestError(f"{where}: expected at least one layer, got none")
         taken = {INPUT}
         for layer in layers:
             if layer.name in taken:
-                raise ManifestError(f"{layer.where}: the name {layer.name!r} is taken; every layer has its own")
+                raise ManifestError(f"{layer.where}: the name {layer.name!r} is taken; layer names must be unique")
             taken |= {layer.name} - {""}
-        return tuple(_numbered(layers))
+        return tuple(_name_layers(layers))
 
     def _layer(self, item: object, where: str, depth: int) -> Layer:
+        """Parse one layer: a head, a list of layers, or a mapping of a name to either or to details."""
         if isinstance(item, str):
             return Layer("", chain(item, where), where)
         if isinstance(item, list):
-            return Layer("", Sequential(self._listed(item, where, depth)), where)
+            return Layer("", Sequential(self._layer_list(item, where, depth)), where)
         if not isinstance(item, dict) or len(item) != 1:
-            raise ManifestError(f"{where}: a layer is 'name: what it does', not {item!r}")
+            raise ManifestError(f"{where}: expected a layer as 'name: head', got {item!r}")
         section = Section(self._file, item)
         ((name, value),) = item.items()
         where = section.where(name)
         if isinstance(value, str):
             return Layer(name, chain(value, where), where)
         if isinstance(value, list):
-            return Layer(name, Sequential(self._listed(value, where, depth)), where)
+            return Layer(name, Sequential(self._layer_list(value, where, depth)), where)
         if name in self._works:
             return Layer("", self._works[name](section, name, depth), where)
-        return self._described(name, section, depth)
+        return self._detailed_layer(name, section, depth)
 
-    def _described(self, name: str, outer: Section, depth: int) -> Layer:
-        """``name: {from: …, join: …, head: …}``; a composite may stand for ``head``, and a join needs neither."""
+    def _detailed_layer(self, name: str, outer: Section, depth: int) -> Layer:
+        """Parse a layer of the form ``name: {from: …, join: …, head: …}``.
+
+        A composite can take the place of ``head``. A layer with ``from`` needs neither.
+        """
         section = outer.section(name)
         if section is None:
-            raise outer.error(name, f"the layer {name!r} says nothing of what it does")
+            raise outer.error(name, f"the layer {name!r} is empty; give it a head")
         section.known("from", "join", "head", *self._works)
         inputs = tuple(str(item) for item, _ in items_of(section.values.get("from"), section.where("from")))
         join = section.choice("join", ("add", "concat"), "add")
@@ -181,33 +190,38 @@ class _Reader:
         return Layer(name, work, outer.where(name), inputs, join)
 
     def _sequential(self, section: Section, key: str, depth: int) -> Work:
+        """Parse a list of layers as one layer."""
         return Sequential(self.layers(section, key, depth))
 
     def _residual(self, section: Section, key: str, depth: int) -> Work:
+        """Parse a residual with ``layers`` and ``shortcut``."""
         inner = _inside(section, key, "layers")
         inner.known("layers", "shortcut")
         shortcut = self.layers(inner, "shortcut", depth) if "shortcut" in inner.values else ()
         return Residual(self.layers(inner, "layers", depth), shortcut)
 
     def _parallel(self, section: Section, key: str, depth: int) -> Work:
+        """Parse a parallel with ``branches`` and ``join``."""
         inner = _inside(section, key, "branches")
         inner.known("branches", "join")
         return Parallel(self.layers(inner, "branches", depth), inner.choice("join", ("concat", "add"), "concat"))
 
     def _composite(self, section: Section, key: str, _depth: int) -> Work:
+        """Parse the parameters of a composite block."""
         inner = section.section(key)
         return One(Block(key, {name: _value(inner, name) for name in inner.values} if inner else {}))
 
 
 def _inside(section: Section, key: str, needed: str) -> Section:
+    """Return the section of a key; raise `ManifestError` if it is empty."""
     inner = section.section(key)
     if inner is None:
         raise section.error(key, f"{key} needs {needed}")
     return inner
 
 
-def _numbered(layers: Iterable[Layer]) -> Iterator[Layer]:
-    """Layers without a name are called by what they are; where that is taken, with a number behind it."""
+def _name_layers(layers: Iterable[Layer]) -> Iterator[Layer]:
+    """Name the layers without a name by their block, with a number from 2 on if the name is taken."""
     taken: set[str] = set()
     for layer in layers:
         base = layer.name or _kind(layer.work)
@@ -220,6 +234,7 @@ def _numbered(layers: Iterable[Layer]) -> Iterator[Layer]:
 
 
 def _kind(work: Work) -> str:
+    """Return the name of a layer without a name: its block, or its kind."""
     if not isinstance(work, One):
         return type(work).__name__.lower()
     return work.block.name.removeprefix("$") if work.block.name in _PLACEHOLDERS else spec_of(work.block.name).name

