@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layertap._decoding import ORIENTATION, decode
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage  # noqa: TID251 - for the annotation only
 
 CHANNELS = (1, 3, 4)
 """Channel counts of a picture: luminance, RGB, RGB with transparency."""
-ORIENTATION = 0x0112
-"""EXIF's tag of the orientation."""
 PICTURE_SHAPES = "H×W or H×W×C with C in {1, 3, 4}"
 _PLAIN_MODES = {"RGB", "RGBA", "L"}
 _UNKNOWN_RANGE = {"I", "F"}
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """EXIF orientation -> Pillow's number of the transposition that turns the image upright."""
-_SCALE_OF_BITS = {"L;2": 85, "L;4": 17}
-"""Factor from a sample of fewer than 8 bits to the 8 bits that Pillow decodes it to."""
 _COLOR, _BATCH = 3, 4
 """Axes of H×W×C and of N×H×W×C."""
 
@@ -48,13 +46,10 @@ def upright(image: PillowImage) -> PillowImage:
 
     Raises:
         UnknownRangeError: samples of 32 bits.
+        AmbiguousPixelsError: the image was decoded before, and its right pixels cannot be known any more.
         OSError: the file behind the image is damaged.
     """
-    hidden = _rescaled_transparency(image)
-    image.load()
-    if hidden is not None:
-        image = image.copy()
-        image.info["transparency"] = hidden
+    image = decode(image)
     return turned(_in_eight_bits(image), orientation_of(image))
 
 
@@ -70,21 +65,6 @@ def orientation_of(image: PillowImage) -> int:
 def turned(image: PillowImage, orientation: int) -> PillowImage:
     """Return the image turned upright."""
     return image if orientation == 1 else image.transpose(_TURNS[orientation])  # type: ignore[arg-type]
-
-
-def _rescaled_transparency(image: PillowImage) -> int | tuple[int, ...] | None:
-    """Return the transparent value of a PNG (tRNS) in 8 bits, or None where Pillow has it right.
-
-    Pillow scales the pixels of 2, 4 and 3×16 bits and leaves the value as stored. How they are stored is known until
-    the image is loaded.
-    """
-    value, tiles = image.info.get("transparency"), getattr(image, "tile", None)
-    stored_as = tiles[0][3] if tiles else ""
-    if isinstance(value, tuple) and (stored_as == "RGB;16B" or max(value, default=0) > 255):  # noqa: PLR2004 - a byte
-        return tuple(part >> 8 for part in value)
-    if isinstance(value, int) and stored_as in _SCALE_OF_BITS:
-        return value * _SCALE_OF_BITS[stored_as]
-    return None
 
 
 def _in_eight_bits(image: PillowImage) -> PillowImage:
