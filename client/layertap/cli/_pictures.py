@@ -16,13 +16,24 @@ if TYPE_CHECKING:
 FIGURE_NAMES = ".png, .pdf or .svg"
 
 
+_STREAMS = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
+"""Folders of devices and of this process's open files."""
+
+
 def figure_path(text: str) -> Path:
     """An argument that names a figure's file: wrong ones are told before anything is computed."""
-    if text == "-":
-        raise argparse.ArgumentTypeError(f"a figure is a file whose name ends in {FIGURE_NAMES}, not standard output")
+    if text == "-" or _is_no_plain_file(Path(text)):
+        raise argparse.ArgumentTypeError(
+            f"a figure is a file whose name ends in {FIGURE_NAMES}, not standard output, a device or a pipe ({text})"
+        )
     if Path(text).suffix.lower() not in {"", ".png", ".pdf", ".svg"}:
         raise argparse.ArgumentTypeError(f"a figure's name ends in {FIGURE_NAMES}, not {Path(text).suffix}")
     return Path(text)
+
+
+def _is_no_plain_file(path: Path) -> bool:
+    """Return whether the path names what is neither a file nor a folder, such as /dev/stdout."""
+    return path.parent in _STREAMS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def import_viz(command: str) -> ModuleType:

@@ -122,6 +122,7 @@ def test_every_command_that_asks_a_server_can_wait_for_it(name: str) -> None:
     [
         (["extract", "cat.jpg", "-m", "vit", "-o", "-"], "standard output cannot take it; name a file"),
         (["show", "cat.jpg", "-m", "vit", "-o", "-"], "not standard output"),
+        (["show", "cat.jpg", "-m", "vit", "-o", "/dev/stdout"], "not standard output, a device or a pipe"),
         (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
         (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
         (["models", "--wait", "-1"], "from 0 on, got -1"),
