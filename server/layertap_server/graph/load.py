@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from layertap_server.graph.walk import tensors_of
 
 log = logging.getLogger(__name__)
 LONGEST_QUOTED = 40
+_SHORTAGES = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
 
 MOST_BYTES = 8 * 2**30
 """Of a model's constants, unless the operator says otherwise."""
@@ -29,12 +31,17 @@ class GraphError(Exception):
 
 @contextlib.contextmanager
 def explained(action: str) -> Iterator[None]:
-    """Turn an unexpected exception about a model into a `GraphError`; its traceback goes to the log at debug level."""
+    """Turn an unexpected exception about a model into a `GraphError`; its traceback goes to the log at debug level.
+
+    What the system lacks (memory, disk space, file descriptors) is not the model's fault and passes as it is.
+    """
     try:
         yield
     except (GraphError, LayertapError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            raise
         log.debug("%s failed", action, exc_info=True)
         raise GraphError(f"{action} failed: {first_line(error)}") from error
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import onnx  # noqa: TID251 - protos cross the pipe
 
 from layertap_server.graph import GraphError, Native
+from layertap_server.runtime.shortage import Resource, out_of
 from layertap_server.sandbox.trial import Runs, Trial, to_data
 from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
 
@@ -188,7 +189,12 @@ class _Pool:
 
 
 def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seconds: float, memory: int) -> Answer:
-    """Have a job done; whatever goes wrong is a `GraphError`."""
+    """Have a job done.
+
+    Raises:
+        OutOfResourcesError: the system has no threads, file descriptors or disk space left.
+        GraphError: anything else went wrong.
+    """
     try:
         answer, data = pool.call({**header, "memory_bytes": memory}, body, seconds)
     except WorkerDiedError as error:
@@ -206,6 +212,8 @@ def _raise_error(action: str, answer: Mapping[str, Any], memory: int) -> None:
             raise GraphError(answer["message"])
         case "memory":
             raise SandboxError(f"{action} needs more than {memory // MIB} MiB of memory (--load-memory-bytes)")
+        case "shortage":
+            raise out_of(Resource(answer["resource"]))
         case "session":
             raise FirstSessionError(f"onnxruntime does not take it: {answer['message']}")
         case _:
