@@ -47,7 +47,7 @@ def decode(image: PillowImage) -> PillowImage:
     return image
 
 
-def _load(image: Any) -> PillowImage:
+def _load(image: Any) -> Any:
     """Load the pixels; for a TIFF, without mapping its file into memory where that mixes up the pixels.
 
     Pillow maps an uncompressed TIFF that it opened by path, and takes the width of the turned image for the length of
@@ -68,7 +68,7 @@ def _load(image: Any) -> PillowImage:
     return image
 
 
-def _decode_mapped_again(image: Any) -> PillowImage:
+def _decode_mapped_again(image: Any) -> Any:
     """Return a loaded TIFF, decoded again from its mapped file if Pillow mixed up its pixels."""
     image.load()  # raises if the image is closed
     mapped = getattr(image, "map", None)
@@ -103,7 +103,8 @@ def _stored_bits(image: Any) -> int | None:
 
 def _bits_in_header(image: Any) -> int | None:
     """Read the bits per sample from the PNG that the image came from, if that can still be read."""
-    file, path = getattr(image, "_fp", None), getattr(image, "filename", "")
+    file: Any = getattr(image, "_fp", None)
+    path = getattr(image, "filename", "")
     try:
         if path:
             with Path(os.fsdecode(path)).open("rb") as opened:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from layertap._address import parse_address
@@ -41,7 +42,7 @@ def find_listener(address: str) -> Listener:
     return Listener.NOTHING
 
 
-def _resolve(address: str) -> list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]]:
+def _resolve(address: str) -> Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]]:
     """Return the addresses that a name stands for; none for one that is not a host and a port."""
     try:
         parsed = parse_address(address)

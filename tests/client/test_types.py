@@ -78,6 +78,6 @@ def test_taps_that_are_none(taps: Any, name: str) -> None:
         as_sequence(taps)
 
 
-def test_taps_of_any_iterable() -> None:
+def test_one_tap_or_several() -> None:
     assert as_sequence("a") == ("a",)
-    assert as_sequence(tap for tap in ("a", Tap("b"))) == ("a", Tap("b"))
+    assert as_sequence(["a", Tap("b")]) == ("a", Tap("b"))
