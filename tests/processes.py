@@ -88,6 +88,12 @@ def resident_bytes(server: ServerProcess) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def mapped_regions() -> set[Path]:
+    """Return the regions of shared memory that this process has mapped, whether or not their files are still there."""
+    maps = Path("/proc/self/maps").read_text()
+    return {Path(path) for path in re.findall(r"/dev/shm/layertap-[0-9a-f]{32}", maps)}
+
+
 @contextlib.contextmanager
 def running_server(*flags: str, models: Path = MODELS, status: int = 0) -> Iterator[ServerProcess]:
     """Run a server on free ports; stop it at the end, and check that it exits with this status."""

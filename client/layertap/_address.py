@@ -95,6 +95,8 @@ def _parse_url(text: str, *, is_encrypted: bool) -> Address:
 def _parse_host_and_port(text: str, given: str) -> Address:
     """Parse ``host`` or ``host:port``; error messages quote ``given``."""
     host, port = _split(text, given)
+    if port is None and host.isdecimal():
+        raise _malformed(given, f"a number alone is a port; write localhost:{host}")
     if not host or _NO_HOST.search(host):
         raise _malformed(given, "the host is missing" if not host else f"{host!r} is not a valid host name")
     if port is not None and not (port.isdecimal() and port.isascii() and 0 < int(port) <= HIGHEST_PORT):

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layertap._decoding import ORIENTATION, decode
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage  # noqa: TID251 - for the annotation only
 
 CHANNELS = (1, 3, 4)
 """Channel counts of a picture: luminance, RGB, RGBA."""
-ORIENTATION = 0x0112
-"""EXIF tag of the orientation."""
 PICTURE_SHAPES = "H×W or H×W×C with C in {1, 3, 4}"
 """Shapes of a picture's uint8 array, for messages."""
 _PLAIN_MODES = {"RGB", "RGBA", "L"}
@@ -25,8 +25,6 @@ _UNKNOWN_RANGE = {"I", "F"}
 """Pillow's modes of 32-bit samples, whose black and white values are unknown."""
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 """Pillow's transposition that turns an image upright, by EXIF orientation."""
-_SCALE_OF_BITS = {"L;2": 85, "L;4": 17}
-"""Factor by which Pillow scales samples of 2 or 4 bits to 8 bits, by Pillow's name of the storage format."""
 _COLOR, _BATCH = 3, 4
 """Number of axes of H×W×C and of N×H×W×C."""
 
@@ -53,13 +51,10 @@ def upright(image: PillowImage) -> PillowImage:
 
     Raises:
         UnknownRangeError: the image has 32-bit samples.
+        AmbiguousPixelsError: the image was decoded before, and its correct pixels cannot be determined any more.
         OSError: the image's file is damaged.
     """
-    hidden = _rescaled_transparency(image)
-    image.load()
-    if hidden is not None:
-        image = image.copy()
-        image.info["transparency"] = hidden
+    image = decode(image)
     return turned(_in_eight_bits(image), orientation_of(image))
 
 
@@ -75,21 +70,6 @@ def orientation_of(image: PillowImage) -> int:
 def turned(image: PillowImage, orientation: int) -> PillowImage:
     """Rotate an image of the given EXIF orientation upright."""
     return image if orientation == 1 else image.transpose(_TURNS[orientation])  # type: ignore[arg-type]
-
-
-def _rescaled_transparency(image: PillowImage) -> int | tuple[int, ...] | None:
-    """Return a PNG's transparent value (tRNS) scaled to 8 bits, or None if Pillow handles it correctly.
-
-    Pillow scales pixels of 2, 4 and 3×16 bits to 8 bits but leaves the transparent value unscaled. The storage format
-    is known only until the image is loaded.
-    """
-    value, tiles = image.info.get("transparency"), getattr(image, "tile", None)
-    stored_as = tiles[0][3] if tiles else ""
-    if isinstance(value, tuple) and (stored_as == "RGB;16B" or max(value, default=0) > 255):  # noqa: PLR2004 - 8 bits
-        return tuple(part >> 8 for part in value)
-    if isinstance(value, int) and stored_as in _SCALE_OF_BITS:
-        return value * _SCALE_OF_BITS[stored_as]
-    return None
 
 
 def _in_eight_bits(image: PillowImage) -> PillowImage:

@@ -9,6 +9,7 @@ import os
 import re
 
 from layertap._address import parse_address
+from layertap._probe import Listener, find_listener
 from layertap.errors import DeadlineError, LayertapError, UnavailableError, WrongServerError
 
 _NO_TLS = "the server at {address} does not speak TLS; connect without it (no tls=, --tls or https://)"
@@ -47,6 +48,11 @@ _RULES: tuple[tuple[str, str, type[LayertapError], str], ...] = (
     ("DEADLINE_EXCEEDED", r"^(Stream removed \()?Deadline Exceeded\)?$", DeadlineError, _LATE),
 )
 """gRPC status, pattern of its text, and the error class and message for both; the first match applies."""
+_OF_LISTENER: dict[Listener, tuple[type[LayertapError], str]] = {
+    Listener.OTHER: (WrongServerError, _NO_GRPC),
+    Listener.CLOSING: (UnavailableError, _CLOSES),
+}
+"""Error class and message if one address of a host name refused the connection and another one has a listener."""
 _PREAMBLE = re.compile(
     r"^.*last error: (?:[A-Z_]+: )?(?:(?:ipv4|ipv6|unix)\S*: )?(?:Failed to connect to remote host: )?"
 )
@@ -60,7 +66,12 @@ def explain(status: str, details: str, address: str) -> LayertapError | None:
     for of_status, pattern, error, message in _RULES:
         if status == of_status and re.search(pattern, details):
             last = _PREAMBLE.sub("", details)
-            return error(message.format(address=address, details=details, last=last, proxy=_proxy_note(address)))
+            proxy = _proxy_note(address)
+            if message == _NOBODY and "refused" in last and not proxy:
+                kind, text = _OF_LISTENER.get(find_listener(address), (error, message))
+            else:
+                kind, text = error, message
+            return kind(text.format(address=address, details=details, last=last, proxy=proxy))
     return None
 
 

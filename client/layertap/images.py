@@ -6,6 +6,7 @@ arrays (uint8 N×H×W×C), an array of paths or of images, or any ordered iterab
 
 from __future__ import annotations
 
+import array as arrays
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 import numpy as np
 
 from layertap import _pixels
+from layertap._decoding import AmbiguousPixelsError
 from layertap.errors import BadTensorError, ImageDecodeError
 from layertap.types import Array, EncodedImage, ImagePayload, PixelImage
 
@@ -129,14 +131,16 @@ def as_array(given: Any, index: int) -> Array:
     """
     if isinstance(given, np.ndarray):
         return given
-    on_host = given.detach().cpu() if hasattr(given, "detach") and hasattr(given, "cpu") else given  # a PyTorch tensor
     try:
+        on_host = given.detach().cpu() if hasattr(given, "detach") and hasattr(given, "cpu") else given  # PyTorch's
         by_dlpack = hasattr(on_host, "__dlpack__") and not _has_array(on_host)
         return np.from_dlpack(on_host) if by_dlpack else np.asarray(on_host)
-    except Exception as error:  # libraries raise errors of any class
+    except Exception as error:  # noqa: BLE001 - libraries raise errors of any class
         name = f"{type(given).__module__}.{type(given).__name__}"
-        message = f"images[{index}]: the {name} cannot be converted to a NumPy array: {error}; pass a NumPy array"
-        raise BadTensorError(message, field=f"images[{index}]", index=index, got=name) from error
+        message = (
+            f"images[{index}]: the {name} cannot be converted to a NumPy array: {_reason(error)}; pass a NumPy array"
+        )
+        raise BadTensorError(message, field=f"images[{index}]", index=index, got=name) from None
 
 
 def _is_array(image: object) -> bool:
@@ -155,6 +159,8 @@ def _has_array(image: object) -> bool:
 
 def _is_bytes(image: object) -> bool:
     """Return whether an object is the bytes of a file."""
+    if isinstance(image, arrays.array):
+        return image.typecode == "B"
     return isinstance(image, bytes | bytearray) or (isinstance(image, memoryview) and image.ndim <= 1)
 
 
@@ -198,11 +204,13 @@ def _pixels_of(image: PillowImage, index: int) -> Array:
             f"{field} is a Pillow image of mode {image.mode}: {error}; convert it to 8 bits, or send a float array in "
             "the model's own layout"
         )
-        raise BadTensorError(message, field=field, index=index, expected="8 or 16 bits", got=image.mode) from error
-    except Exception as error:  # Pillow decodes lazily and raises errors of any class
+        raise BadTensorError(message, field=field, index=index, expected="8 or 16 bits", got=image.mode) from None
+    except AmbiguousPixelsError as error:
+        raise BadTensorError(f"{field}: {error}", field=field, index=index, got=image.mode) from None
+    except Exception as error:  # noqa: BLE001 - Pillow decodes lazily and raises errors of any class
         name = getattr(image, "filename", "") or "the Pillow image"
-        message = f"{field}: {name} cannot be decoded: {error}"
-        raise ImageDecodeError(message, field=field, index=index, cause="damaged") from error
+        message = f"{field}: {name} cannot be decoded: {_reason(error)}"
+        raise ImageDecodeError(message, field=field, index=index, cause="damaged") from None
 
 
 def _read_path(path: str | os.PathLike[str], index: int) -> bytes:
@@ -230,8 +238,9 @@ def _read_file(file: Any, index: int) -> bytes:
     field, name = f"images[{index}]", type(file).__name__
     try:
         data = file.read() if _is_file(file) else file.content
-    except (OSError, ValueError) as error:  # ValueError: the file is closed
-        raise ImageDecodeError(f"{field}: the {name} cannot be read: {error}", field=field, index=index) from error
+    except Exception as error:  # noqa: BLE001 - a closed file, a cut archive, whatever read() raises
+        message = f"{field}: the {name} cannot be read: {_reason(error)}"
+        raise ImageDecodeError(message, field=field, index=index) from None
     if not _is_bytes(data):
         got = type(data).__name__
         message = f"{field}: read() of the {name} gives {got}, expected bytes; open a file with mode 'rb'"
@@ -240,6 +249,11 @@ def _read_file(file: Any, index: int) -> bytes:
         message = f"{field}: the {name} gives no bytes from its current position on; rewind it with seek(0)"
         raise ImageDecodeError(message, field=field, index=index, cause="no_image")
     return bytes(data)
+
+
+def _reason(error: Exception) -> str:
+    """Return the error's text, or its class if it has none."""
+    return str(error) or type(error).__name__
 
 
 def _check_array(array: Array, index: int) -> Array:

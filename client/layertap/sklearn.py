@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from layertap._assumptions import Assumptions
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap.images import as_array, as_images, is_image_like, is_one_image
@@ -77,6 +78,7 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
             ValueError: a result is not a vector, or ``X`` is not images.
             LayertapError: the server's error.
         """
+        self._assumptions = Assumptions()
         images = self._images(X, fitting=True)[:1]
         with _at_its_position(*images):
             (first,) = self._vectors(images)
@@ -129,6 +131,7 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
     def _vectors(self, images: list[Any]) -> Iterator[dict[str, Array]]:
         """Yield each image's results by name, all of them vectors."""
         with Client(self.address, tls=self.tls, token=self.token) as client:
+            client._assumptions = self._assumptions  # noqa: SLF001 - what `fit` has warned of is not repeated
             for item in client.extract_many(images, model=self.model, taps=self.taps, version=self.version):
                 if item.error is not None:
                     item.error.add_note(f"the image is {item.id}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from layertap.errors import LayertapError
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -575,5 +575,25 @@ class ModelInfo:
 
 
 def as_sequence(taps: Tap | str | Sequence[Tap | str]) -> tuple[Tap | str, ...]:
-    """Return one tap or several as a tuple."""
-    return (taps,) if isinstance(taps, Tap | str) else tuple(taps)
+    """Return one tap or several as a tuple.
+
+    Raises:
+        TypeError: ``taps`` or an item of it is neither an expression nor a `Tap`.
+    """
+    if isinstance(taps, Tap | str):
+        return (taps,)
+    if not isinstance(taps, Iterable):
+        raise _no_taps("taps", taps)
+    several = tuple(taps)
+    for number, tap in enumerate(several):
+        if not isinstance(tap, Tap | str):
+            raise _no_taps(f"taps[{number}]", tap)
+    return several
+
+
+def _no_taps(name: str, given: object) -> TypeError:
+    """Return the error for a value that is no tap."""
+    return TypeError(
+        f"{name} is {given!r:.50}; expected a tap expression such as 'stage:4 | gap', a Tap, or a sequence of these; "
+        "leave taps out for the model's default taps"
+    )

@@ -14,14 +14,20 @@ const protoLoader = require('@grpc/proto-loader');
 const PROTOS = path.join(__dirname, '..', '..', 'protos');
 const LARGEST_MESSAGE = 512 * 1024 * 1024;
 
-// Element types that a Float32Array and its siblings can hold; float16 has none in Node.js 20.
+// Element types and the arrays that hold them. Node.js 20 has none for float16, which becomes float32.
 const ARRAYS = {
   DATA_TYPE_FLOAT32: Float32Array,
+  DATA_TYPE_FLOAT16: Uint16Array,
   DATA_TYPE_FLOAT64: Float64Array,
   DATA_TYPE_UINT8: Uint8Array,
   DATA_TYPE_INT8: Int8Array,
+  DATA_TYPE_UINT16: Uint16Array,
+  DATA_TYPE_INT16: Int16Array,
+  DATA_TYPE_UINT32: Uint32Array,
   DATA_TYPE_INT32: Int32Array,
+  DATA_TYPE_UINT64: BigUint64Array,
   DATA_TYPE_INT64: BigInt64Array,
+  DATA_TYPE_BOOL: Uint8Array,
 };
 
 function connect(address) {
@@ -42,42 +48,53 @@ function connect(address) {
 // A feature map's array is little-endian and in C order; it is copied so that it begins at an aligned address.
 function toFeature(map, data) {
   const { name, dtype, shape } = map.tensor;
+  if (!(dtype in ARRAYS)) throw new Error(`${name} has elements of ${dtype}, which this program does not read`);
   const values = new ARRAYS[dtype](Uint8Array.from(data).buffer);
-  return { name, layer: map.layer, dtype, shape, values: Array.from(values, Number) };
+  const convert = dtype === 'DATA_TYPE_FLOAT16' ? fromFloat16 : Number;
+  return { name, layer: map.layer, dtype, shape, values: Array.from(values, convert) };
 }
 
-function extract(client, request) {
-  return new Promise((resolve, reject) => {
-    client.Extract(request, (error, response) => {
-      if (error) reject(error);
-      else resolve(response.features.map((map) => toFeature(map, map.tensor.data)));
-    });
+// The number that 16 bits stand for: a sign, 5 bits of exponent and 10 of fraction (IEEE 754).
+function fromFloat16(bits) {
+  const sign = bits >> 15 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+async function extract(client, request) {
+  const response = await new Promise((resolve, reject) => {
+    client.Extract(request, (error, answer) => (error ? reject(error) : resolve(answer)));
   });
+  return response.features.map((map) => toFeature(map, map.tensor.data));
 }
 
 // Small answers come as one result; of larger ones each feature has a header and its data in chunks.
-function extractStream(client, { model, taps, images }) {
-  return new Promise((resolve, reject) => {
+async function extractStream(client, { model, taps, images }) {
+  const received = await new Promise((resolve, reject) => {
     const stream = client.ExtractStream();
-    let features = [];
+    let results = [];
     const headers = [];
     stream.on('data', (answer) => {
       if (answer.message === 'error') reject(new Error(answer.error.message));
-      if (answer.message === 'result') features = answer.result.features.map((map) => toFeature(map, map.tensor.data));
+      if (answer.message === 'result') results = answer.result.features.map((map) => ({ map, data: map.tensor.data }));
       if (answer.message === 'header') {
         headers.push({ map: answer.header.feature, data: Buffer.alloc(answer.header.total_bytes) });
       }
       if (answer.message === 'chunk') {
         answer.chunk.data.copy(headers[answer.chunk.feature_index].data, answer.chunk.offset);
       }
-      if (answer.message === 'done') features = headers.map(({ map, data }) => toFeature(map, data));
+      if (answer.message === 'done') results = headers;
     });
     stream.on('error', reject);
-    stream.on('end', () => resolve(features));
+    stream.on('end', () => resolve(results));
     stream.write({ open: { model, taps } });
     stream.write({ image: { id: 'picture', image: images[0] } });
     stream.end();
   });
+  return received.map(({ map, data }) => toFeature(map, data));
 }
 
 async function main([address, model, picture, ...expressions]) {

@@ -45,6 +45,7 @@ def test_what_is_taken(text: str, target: str, tls: bool | None) -> None:
     [
         ("", "the host is missing"),
         (":8001", "the host is missing"),
+        ("9301", "a number alone is a port; write localhost:9301"),
         ("box:", "from 1 to 65535, got ''"),
         ("box:port", "from 1 to 65535, got 'port'"),
         ("box:0", "from 1 to 65535"),

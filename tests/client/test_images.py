@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import gzip
 import io
 import mmap
 import os
@@ -17,9 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from layertap._bulk import Bulk
 from layertap.errors import BadTensorError, ImageDecodeError
 from layertap.images import as_images, describe, to_payloads
-from layertap.types import Array, EncodedImage, PixelImage
+from layertap.types import Array, EncodedImage, ExtractRequest, PixelImage
 
 DATA = b"line one\nline two\n\xff"
 
@@ -73,7 +75,12 @@ class Response:
     "make",
     [
         *(lambda: io.BytesIO(DATA), lambda: io.BufferedReader(io.BytesIO(DATA)), in_a_zip, mapped, Response),
-        *(lambda: bytearray(DATA), lambda: memoryview(DATA), lambda: memoryview(b"-" + DATA + b"-")[1:-1]),
+        *(
+            lambda: bytearray(DATA),
+            lambda: array.array("B", DATA),
+            lambda: memoryview(DATA),
+            lambda: memoryview(b"-" + DATA + b"-")[1:-1],
+        ),
     ],
 )
 def test_files_and_buffers_are_one_image(make: Callable[[], Any]) -> None:
@@ -110,6 +117,28 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         pass
     with pytest.raises(ImageDecodeError, match="closed"):
         to_payloads(file)
+
+
+class Broken:
+    """A file of another library that raises errors of its own."""
+
+    def read(self) -> bytes:
+        raise RuntimeError
+
+
+def cut_gzip() -> Any:
+    return gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(DATA * 99)[:-20]))
+
+
+@pytest.mark.parametrize(("make", "reason"), [(cut_gzip, "ended before"), (Broken, "RuntimeError")])
+def test_a_file_that_raises_is_one_images_error(make: Callable[[], Any], reason: str) -> None:
+    """Whatever read() raises, and without that error's traceback, which says nothing more."""
+    with pytest.raises(ImageDecodeError, match=rf"images\[1\]: the .* cannot be read: .*{reason}") as caught:
+        to_payloads([b"x", make()])
+    assert caught.value.__suppress_context__
+    bulk = Bulk(ExtractRequest("m", (), ("a",)))
+    assert bulk.add(make()) is None
+    assert bulk.add(b"x") is not None
 
 
 def test_several_images_keep_their_order(tmp_path: Path) -> None:
@@ -196,6 +225,8 @@ def test_pytorch() -> None:
     assert got.shape == (1, 3, 4, 6)
     with pytest.raises(BadTensorError, match=r"images\[1\]: the torch\.Tensor cannot be converted .*BFloat16"):
         to_payloads([b"x", learned.bfloat16()])
+    with pytest.raises(BadTensorError, match=r"images\[0\] is a torch\.Tensor .*meta"):
+        to_payloads([torch.zeros(4, 6, 3, device="meta")])
 
 
 def test_arrays_of_images() -> None:
@@ -326,7 +357,7 @@ def test_what_is_no_images(images: Any) -> None:
 def test_numbers_are_no_image() -> None:
     """Check that arrays of other dtypes are rejected."""
     with pytest.raises(BadTensorError, match=r"images\[0\] is a int"):
-        to_payloads(array.array("B", DATA))  # type: ignore[arg-type]
+        to_payloads(array.array("i", [1, 2]))  # type: ignore[arg-type]
 
 
 def test_a_generator_is_read_as_it_is_needed() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,19 +11,11 @@ from PIL import Image
 
 from layertap._pixels import UnknownRangeError, is_batch, is_picture, upright
 from layertap.types import Array
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """Return a chunk of a PNG."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+from tests import pixels as pixel_files
 
 
 def png(depth: int, color: int, width: int, row: bytes, transparent: tuple[int, ...]) -> Image.Image:
-    """Return a PNG of one row with any bit depth and one transparent colour, as programs other than Pillow write it."""
-    header = struct.pack(">IIBBBBB", width, 1, depth, color, 0, 0, 0)
-    hidden = struct.pack(f">{len(transparent)}H", *transparent)
-    chunks = [(b"IHDR", header), (b"tRNS", hidden), (b"IDAT", zlib.compress(b"\0" + row)), (b"IEND", b"")]
-    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)))
+    return Image.open(io.BytesIO(pixel_files.png(depth, color, width, row, transparent)))
 
 
 def pixels(image: Image.Image) -> Array:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 
-from layertap.types import Block, FeatureMap, Features, Tap
+from layertap.types import Block, FeatureMap, Features, Tap, as_sequence
 
 
 def features() -> Features:
@@ -74,3 +75,17 @@ def test_taps_can_be_pickled_and_copied() -> None:
     for other in (pickle.loads(pickle.dumps(tap)), copy.deepcopy(tap)):
         assert other == tap
         assert hash(other) == hash(tap)
+
+
+@pytest.mark.parametrize(
+    ("taps", "name"),
+    [(3, "taps is 3"), (None, "taps is None"), (["a", 3], r"taps\[1\] is 3"), (b"a", r"taps\[0\] is 97")],
+)
+def test_taps_that_are_none(taps: Any, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name}; expected a tap expression"):
+        as_sequence(taps)
+
+
+def test_one_tap_or_several() -> None:
+    assert as_sequence("a") == ("a",)
+    assert as_sequence(["a", Tap("b")]) == ("a", Tap("b"))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,29 @@ def test_the_first_call_warns_where_it_was_made(guessing: ServerProcess, name: s
     assert str(warning.message).endswith(LINE)
     assert warning.filename == __file__
     assert not second
+
+
+def test_a_transformer_warns_once_at_the_program_s_line(guessing: ServerProcess) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is in the extra 'sklearn'")
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - which may be missing
+
+    from layertap.sklearn import LayertapTransformer  # noqa: PLC0415
+
+    alone = LayertapTransformer("scores", "bare", guessing.address)
+    piped = make_pipeline(LayertapTransformer("scores", "bare", guessing.address))
+    for fit_transform, transform in ((alone.fit_transform, alone.transform), (piped.fit_transform, piped.transform)):
+        first = warnings_of(partial(fit_transform, [PICTURE] * 2))
+        assert [(warning.category, warning.filename) for warning in first] == [(PreprocessingAssumedWarning, __file__)]
+        assert not warnings_of(partial(transform, [PICTURE]))
+
+
+def test_gathered_calls_warn_at_the_program_s_line(guessing: ServerProcess) -> None:
+    async def calls() -> None:
+        async with AsyncClient(guessing.address) as client:
+            await asyncio.gather(*(client.extract(PICTURE, model="bare", taps="scores") for _ in range(3)))
+
+    (warning,) = warnings_of(lambda: asyncio.run(calls()))
+    assert warning.filename == __file__
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from layertap import Client
+from tests.odd_models import MODELS
 from tests.paths import EXAMPLE_PHOTO, MODEL, ROOT
-from tests.processes import ServerProcess
+from tests.processes import ServerProcess, running_server
 
 EXAMPLE = ROOT / "examples" / "node"
 BUILD = ROOT / "build" / "node"
@@ -33,9 +34,9 @@ def node() -> str:
     return program
 
 
-def run(node: str, address: str, taps: list[str]) -> dict[str, Any]:
+def run(node: str, address: str, taps: list[str], model: str = MODEL) -> dict[str, Any]:
     """Run the example and return the features that it reads."""
-    command = [node, str(EXAMPLE / "extract.js"), address, MODEL, str(EXAMPLE_PHOTO), *taps]
+    command = [node, str(EXAMPLE / "extract.js"), address, model, str(EXAMPLE_PHOTO), *taps]
     environment = {**os.environ, "NODE_PATH": str(BUILD / "node_modules")}
     ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -53,3 +54,16 @@ def test_names_shapes_and_values(node: str, server: ServerProcess, client: Clien
         assert feature["dtype"] == "DATA_TYPE_FLOAT32"
         assert (feature["layer"], tuple(feature["shape"])) == (wanted.layer, wanted.array.shape)
         np.testing.assert_array_equal(np.array(feature["values"], np.float32), wanted.array.ravel())
+
+
+def test_half_precision(node: str, tmp_path: Path) -> None:
+    """Node.js has no array of float16."""
+    MODELS["half"].write(tmp_path, "half")
+    with running_server(models=tmp_path) as server, Client(server.address) as client:
+        expected = client.extract(Path(EXAMPLE_PHOTO), model="half", taps="act")["act"]
+        read = run(node, server.address, ["act"], "half")
+    assert expected.dtype == np.float16
+    for way in ("unary", "stream"):
+        (feature,) = read[way]
+        assert feature["dtype"] == "DATA_TYPE_FLOAT16"
+        np.testing.assert_array_equal(np.array(feature["values"], np.float16), expected.ravel())

@@ -17,13 +17,24 @@ FIGURE_NAMES = ".png, .pdf or .svg"
 """Suffixes of figure files, as text."""
 
 
+_STREAMS = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
+"""Folders of devices and of this process's open files."""
+
+
 def figure_path(text: str) -> Path:
     """Parse the name of a figure's file, for argparse, so that a wrong suffix fails before any work."""
-    if text == "-":
-        raise argparse.ArgumentTypeError(f"expected a file name that ends in {FIGURE_NAMES}, got - (standard output)")
+    if text == "-" or _is_no_plain_file(Path(text)):
+        raise argparse.ArgumentTypeError(
+            f"a figure is a file whose name ends in {FIGURE_NAMES}, not standard output, a device or a pipe ({text})"
+        )
     if Path(text).suffix.lower() not in {"", ".png", ".pdf", ".svg"}:
         raise argparse.ArgumentTypeError(f"expected a file name that ends in {FIGURE_NAMES}, got {text}")
     return Path(text)
+
+
+def _is_no_plain_file(path: Path) -> bool:
+    """Return whether the path names what is neither a file nor a folder, such as /dev/stdout."""
+    return path.parent in _STREAMS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def import_viz(command: str) -> ModuleType:

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
+from layertap import _pixels
 from layertap.types import Array, Features, ModelInfo
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result, results_of
@@ -138,7 +139,7 @@ def draw_maps(
         ValueError: there are no results.
     """
     with Image.open(image) as opened:
-        pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+        pixels = np.asarray(_pixels.upright(opened).convert("RGB"))
     picture = Picture(Path(image).name, pixels, results_of(features, {}, model))
     save(maps_figure([picture], channels=channels), out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from layertap_server.graph.walk import tensors_of
 log = logging.getLogger(__name__)
 LONGEST_QUOTED = 40
 """Maximum number of bytes of an invalid name that an error message quotes."""
+_SHORTAGES = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
+"""Error numbers of a resource that the system lacks."""
 
 MOST_BYTES = 8 * 2**30
 """Default of the maximum size of a model's constants, in bytes."""
@@ -32,16 +35,19 @@ class GraphError(Exception):
 def explained(action: str) -> Iterator[None]:
     """Convert an unexpected exception about a model to a `GraphError` and log its traceback at debug level.
 
-    ``action`` is a noun phrase for the message, such as "reading it".
+    ``action`` is a noun phrase for the message, such as "reading it". Errors about resources that the system lacks
+    (memory, disk space, file descriptors) pass unchanged.
 
     Raises:
-        GraphError: The body raised an exception other than `GraphError`, `LayertapError` and ``MemoryError``.
+        GraphError: The body raised another exception.
     """
     try:
         yield
     except (GraphError, LayertapError, MemoryError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _SHORTAGES:
+            raise
         log.debug("%s failed", action, exc_info=True)
         raise GraphError(f"{action} failed: {first_line(error)}") from error
 

@@ -21,6 +21,7 @@ import onnx  # noqa: TID251 - this process isolates native code
 from layertap.errors import DeviceMemoryError, OutOfResourcesError
 from layertap_server.graph import GraphError, InProcess, first_line
 from layertap_server.runtime import Runtime, SessionError
+from layertap_server.runtime.shortage import Resource, shortage_in
 from layertap_server.sandbox import trial
 from layertap_server.sandbox.messages import read_message, write_message
 
@@ -76,12 +77,22 @@ def _answer(header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], byt
             return JOBS[header["job"]](header, body)
     except GraphError as error:
         return {"error": "graph", "message": str(error)}, b""
-    except (MemoryError, DeviceMemoryError, OutOfResourcesError):  # the job's limit, not the system's
+    except (MemoryError, DeviceMemoryError):  # the job's limit, not the system's
         return {"error": "memory"}, b""
+    except OutOfResourcesError as error:
+        return _shortage(error), b""
     except SessionError as error:
         return {"error": "session", "message": str(error).splitlines()[0]}, b""
     except Exception as error:  # noqa: BLE001 - the server interprets it
+        if (shortage := shortage_in(error)) is not None:
+            return _shortage(shortage), b""
         return {"error": "unexpected", "message": first_line(error), "traceback": traceback.format_exc()}, b""
+
+
+def _shortage(error: OutOfResourcesError) -> dict[str, Any]:
+    """Return the header for what the system lacks; memory is limited by the job, so that is the job's limit."""
+    resource = error.metadata["resource"]
+    return {"error": "memory"} if resource == Resource.MEMORY else {"error": "shortage", "resource": resource}
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import onnx  # noqa: TID251 - models are sent through the pipe as protos
 
 from layertap_server.graph import GraphError, Native
+from layertap_server.runtime.shortage import Resource, out_of
 from layertap_server.sandbox.trial import Runs, Trial, to_data
 from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
 
@@ -213,6 +214,7 @@ def _call(pool: _Pool, action: str, header: Mapping[str, Any], body: bytes, seco
     """Run a job and return its result.
 
     Raises:
+        OutOfResourcesError: the system has no threads, file descriptors or disk space left.
         GraphError: the job failed; ``action`` describes it in the message.
     """
     try:
@@ -233,6 +235,8 @@ def _raise_error(action: str, answer: Mapping[str, Any], memory: int) -> None:
             raise GraphError(answer["message"])
         case "memory":
             raise SandboxError(f"{action} needs more than {memory // MIB} MiB of memory (--load-memory-bytes)")
+        case "shortage":
+            raise out_of(Resource(answer["resource"]))
         case "session":
             raise FirstSessionError(f"onnxruntime rejects the model: {answer['message']}")
         case _:

@@ -125,9 +125,10 @@ def test_every_command_that_asks_a_server_can_wait_for_it(name: str) -> None:
     ("words", "message"),
     [
         (["extract", "cat.jpg", "-m", "vit", "-o", "-"], "an output cannot be written to standard output; name a file"),
-        (["show", "cat.jpg", "-m", "vit", "-o", "-"], "got - (standard output)"),
-        (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "got - (standard output)"),
-        (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "got - (standard output)"),
+        (["show", "cat.jpg", "-m", "vit", "-o", "-"], "not standard output"),
+        (["show", "cat.jpg", "-m", "vit", "-o", "/dev/stdout"], "not standard output, a device or a pipe"),
+        (["inspect", "cat.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
+        (["compare", "a.jpg", "b.jpg", "-m", "vit", "--figure", "-"], "not standard output"),
         (["models", "--wait", "-1"], "of 0 or more, got -1"),
         (["models", "--wait", "nan"], "of 0 or more, got nan"),
         (["models", "--wait", "soon"], "invalid"),

@@ -18,11 +18,12 @@ def models(tmp_path: Path) -> Path:
     model_folder(tmp_path, "versions/1", branching())
     named = model_folder(tmp_path, "named", branching(), "source: {onnx: other.onnx}")
     (named / "model.onnx").rename(named / "other.onnx")
-    for file in ("flat.onnx", "face/1/inswapper.onnx", "nested/onnx/model.onnx", "good/second.onnx", "good/model.yml"):
+    for file in WHY:
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    (tmp_path / "good" / "notes.txt").write_text("x")
+    for file in ("good/notes.txt", "good/weights.safetensors", "versions/1/trained.pt", "named/old.h5"):
+        (tmp_path / file).write_text("x")
     return tmp_path
 
 
@@ -32,6 +33,16 @@ WHY = {
     "nested/onnx/model.onnx": "move it to nested/model.onnx or nested/1/model.onnx",
     "good/second.onnx": "the model's file is called model.onnx",
     "good/model.yml": "the file's name must be model.yaml",
+    "loud/Model.ONNX": "the model's file is called model.onnx; rename it",
+    "LOUD.ONNX": "move it to LOUD/model.onnx",
+    "loud/Model.YAML": "the file's name must be model.yaml",
+    "torch.PT": "a PyTorch checkpoint; export the model to ONNX, as torch/model.onnx",
+    "torch/model.pt": "a PyTorch checkpoint; export the model to ONNX, as torch/model.onnx",
+    "torch/2/model.pth": "a PyTorch checkpoint; export the model to ONNX, as torch/model.onnx",
+    "lite/model.tflite": "a TensorFlow Lite model",
+    "keras/model.h5": "a Keras model",
+    "saved/saved_model.pb": "a TensorFlow graph",
+    "weights/weights.safetensors": "a file of weights without a model",
 }
 
 
