@@ -47,7 +47,7 @@ def test_it_brings_no_onnx_and_no_onnxruntime(plain: Path) -> None:
 def test_its_command_line_says_what_is_missing(plain: Path) -> None:
     command = plain.parent / "layertap"
     listed = subprocess.run([command, "blocks", "gem"], capture_output=True, text=True, check=True)
-    assert "Generalized mean" in listed.stdout
+    assert "generalized mean" in listed.stdout
     for arguments in (["serve"], ["models", "--local"]):
         done = subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 1

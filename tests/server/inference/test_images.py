@@ -233,7 +233,7 @@ def test_too_many_pixels_are_refused_before_decoding() -> None:
 
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_samples_of_32_bits_have_no_known_range(mode: str) -> None:
-    with pytest.raises(ImageDecodeError, match="32 bits"):
+    with pytest.raises(ImageDecodeError, match="32-bit samples"):
         decode(encoded(Image.new(mode, (4, 4)), "TIFF"))
 
 
