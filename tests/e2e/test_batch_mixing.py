@@ -191,7 +191,7 @@ def test_the_command_line_shows_it_and_the_price(tmp_path: Path, capsys: pytest.
 
 
 def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:
-    """An operator of onnxruntime's own that no rule knows: the trial decides."""
+    """An operator of onnxruntime's own that no rule knows leaves the layer undecided."""
     text = """
     <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
     g (float[batch, 3, 4, 4] image) => (float[batch, 3, 4, 4] out, float[batch, 3, 4, 4] other) {
@@ -204,6 +204,6 @@ def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -
     model_folder(tmp_path, "custom", parser.parse_model(text))
     with running_server(models=tmp_path) as server, Client(server.address) as opened:
         listed = {layer.name: layer.batching for layer in opened.layers("custom")}
-    assert listed["out"] is Batching.JOINED
+    assert listed["out"] is Batching.ONE_REQUEST
     assert listed["other"] is Batching.ONE_REQUEST
     shutil.rmtree(tmp_path / "custom")

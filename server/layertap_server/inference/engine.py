@@ -58,7 +58,7 @@ from layertap_server.inference.model_inputs import (
     too_many_images,
 )
 from layertap_server.inference.statistics import summarized
-from layertap_server.models.batch_trial import learn_batching
+from layertap_server.models.batch_report import report_batching
 from layertap_server.models.loader import LoadedModel
 from layertap_server.models.preprocessing import COLOR
 from layertap_server.models.repository import TryOutError
@@ -218,7 +218,7 @@ class Engine:
         """
         if self._runtime.device != "CPU":  # for a CPU the loader's first session was enough
             self.try_out(model)
-        learn_batching(model, self._runtime)
+        report_batching(model)
         size = model.preprocessing.output_size
         if size is None or not model.info.default_taps:
             return

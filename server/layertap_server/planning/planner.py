@@ -19,6 +19,7 @@ from layertap.errors import (
     TapSyntaxError,
     TooFewImagesError,
     TooManyTapsError,
+    UnavailableError,
 )
 from layertap.expression import LONGEST, format_block, format_tap, parse_tap
 from layertap.types import Batching, Block, LayerInfo, SkippedLayer, Tap
@@ -30,6 +31,7 @@ from layertap_server.graph import (
     HeadType,
     Mixing,
     ModelGraph,
+    NativeLostError,
     Verdict,
     at_size,
     cost_of,
@@ -53,6 +55,8 @@ INSPECTION = 40 * ELEMENT
 MOST_TAPS = 1024
 MOST_RESULTS = 4096
 KEPT_RESOLUTIONS = 1024
+RETRY_AFTER_MS = 500
+"""Time after which a request whose child process was killed may be sent again: a new child starts in it."""
 KEPT_SIZES = 16
 BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
 """How the layers of a plan mix images -> which images run together."""
@@ -202,7 +206,6 @@ class Planner:
         self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
         self._mixing: _Recent[Mapping[str, Verdict]] = _Recent(KEPT_SIZES)
         self._prices: _Recent[Mapping[str, int]] = _Recent(KEPT_SIZES)
-        self._tried: Mapping[str, Verdict] = {}
         self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
             check_name(name)
@@ -214,12 +217,16 @@ class Planner:
 
         Raises:
             ShapeMismatchError: images of this size do not go through the model.
+            UnavailableError: the process that infers the shapes was killed from outside or could not be started.
         """
         size = input_.size
         if size is None:
             return self._graph
         try:
             return self._graphs.get(str(size), lambda: at_size(self._graph, size))
+        except NativeLostError as error:
+            message = f"the shapes for images of this size were not inferred: {error}; send the request again"
+            raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
         except GraphError as error:
             height, width = size
             message = f"images of {width}×{height} do not go through the model: {error}"
@@ -254,13 +261,13 @@ class Planner:
         return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
 
     def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
-        """Return how the layers mix the images of a run: read off the graph, else as a trial showed.
+        """Return how the layers mix the images of a run, as the graph tells.
 
-        A layer of which neither tells counts as one that computes across the images.
+        A layer of which the graph does not tell counts as one that computes across the images.
         """
         graph = self.graph_for(input_)
         found = self._mixing.get(str(input_.size), lambda: mixing_of(graph))
-        return worst(self._decided(layer, found.get(layer, APART)) for layer in layers)
+        return worst(_decided(found.get(layer, APART)) for layer in layers)
 
     def undecided(self, input_: PlanInput) -> list[str]:
         """Return the tappable layers of which the graph does not tell whether they mix images."""
@@ -268,16 +275,9 @@ class Planner:
         names = (layer.name for layer in self._layers if layer.tappable)
         return [name for name in names if found.get(name, APART).mixing is Mixing.UNKNOWN]
 
-    def learn(self, tried: Mapping[str, Verdict], input_: PlanInput) -> None:
-        """Take over what a trial with images of this size showed; call it before the model takes requests."""
-        self._tried = dict(tried)
+    def list_at(self, input_: PlanInput) -> None:
+        """List the layers' batching for images of this size; call it before the model takes requests."""
         self._listed_at = input_
-        self._resolutions = _Recent(KEPT_RESOLUTIONS)
-
-    def _decided(self, layer: str, verdict: Verdict) -> Verdict:
-        if verdict.mixing in {Mixing.NONE, Mixing.UNKNOWN} and layer in self._tried:
-            return self._tried[layer]
-        return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
     def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
         """The layers that the selectors name, each once; without selectors those right after an activation.
@@ -392,6 +392,11 @@ def check_several(across: str, images: int) -> None:
             "images together in one request (in bulk and in streams each image is a request of its own)"
         )
         raise TooFewImagesError(message, field="images", block=across, images=images)
+
+
+def _decided(verdict: Verdict) -> Verdict:
+    """Return the verdict, where the graph does not tell the one that keeps each request whole and alone."""
+    return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
 
 Value = TypeVar("Value")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import onnx  # noqa: TID251 - protos cross the pipe
 
-from layertap_server.graph import GraphError, Native
+from layertap_server.graph import GraphError, Native, NativeLostError
 from layertap_server.sandbox.trial import Runs, Trial, to_data
 from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
 
@@ -39,7 +39,7 @@ class SandboxTimeoutError(SandboxError):
     """A model took longer than the limit."""
 
 
-class SandboxLostError(SandboxError):
+class SandboxLostError(SandboxError, NativeLostError):
     """The process could not be started or was killed by someone else: the model need not be the cause."""
 
 

@@ -56,18 +56,37 @@ def first(node: Node) -> Fact:
     return Fact(fact.axis)
 
 
+def _dropout(node: Node) -> Fact:
+    """Follow the images through Dropout, which draws at random where ``training_mode`` may be true."""
+    return node.mixes("draws at random", Fact(node.axis)) if node.is_random else first(node)
+
+
+def _quantize(node: Node) -> Fact:
+    """Follow the images through a quantization with one scale, or with one for each place of another axis."""
+    made, shape = first(node), node.shape(1)
+    if made.axis is None or shape is None or len(shape) > 1:
+        return node.unsure(made)
+    is_one = shape in {(), (1,)}
+    return made if is_one or node.along_axis(node.attribute("axis", 1)) != made.axis.index else node.unsure(made)
+
+
 def others_fed(node: Node, but: set[int]) -> bool:
     facts = (fact for index, fact in enumerate(node.facts) if index not in but)
     return any(fact is not None and (fact.sizes is None or any(fact.sizes)) for fact in facts)
 
 
 def _rows(node: Node) -> Fact:
-    """Window operators and the like: axis 0 of all that depends on images is the images, and stays."""
-    axes = {fact.axis for fact in node.fed if fact.sizes is None}
-    if len(axes) != 1 or None in axes or node.fact(0) is None:
+    """Follow the images through window operators: axis 0 of each input in ``_IMAGE_INPUTS`` holds the images.
+
+    Every other input is a setting. A filter that is computed from the images, or a constant in place of one of the
+    inputs that hold images, leaves the operator undecided.
+    """
+    used = [index for index in _IMAGE_INPUTS.get(node.key, (0,)) if node.name(index)]
+    axes = [fact.axis if (fact := node.fact(index)) is not None else None for index in used]
+    axis = axes[0] if axes else None
+    has_masks = any(node.name(index) for index in _MASKS.get(node.key, ()))
+    if axis is None or set(axes) != {axis} or others_fed(node, set(used)) or has_masks:
         return node.unsure(Fact(node.axis))
-    axis = next(iter(axes))
-    assert axis is not None  # noqa: S101 - for the type checker: None left above
     return Fact(axis) if axis.index == 0 else node.along()
 
 
@@ -85,9 +104,8 @@ def _max_pool(node: Node) -> list[Fact]:
 
 
 def _max_unpool(node: Node) -> Fact:
-    """The places that MaxPool counted lead back to the image that they came from."""
-    fact = node.fact(0)
-    return _rows(node) if fact is None else Fact(fact.axis)
+    """Run one image at a time: the places count through the whole batch, and lead from any image to any other."""
+    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")))
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
@@ -132,7 +150,10 @@ def _softmax(node: Node) -> Fact:
 
 def _last_axes(node: Node) -> Fact:
     """Normalization over an axis and all that follow it."""
-    return _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True)
+    made, rank = _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True), node.rank(0)
+    if made.axis is None or rank is None:
+        return node.unsure(made)
+    return made.worse(*(broadcast(node, index, made.axis, rank) for index in (1, 2) if node.name(index)))
 
 
 def _on_axis(default: int) -> Rule:
@@ -163,12 +184,15 @@ def _mean_variance(node: Node) -> Fact:
 
 
 def _reverse_sequence(node: Node) -> Fact:
-    return _beside(node, node.attribute("time_axis", 0), all_after=False)
+    made = _beside(node, node.attribute("time_axis", 0), all_after=False)
+    # Each place of its batch axis has a length of its own.
+    is_by_image = made.axis is not None and made.axis.index == node.attribute("batch_axis", 1)
+    return node.unsure(made) if is_by_image else made
 
 
 def _trilu(node: Node) -> Fact:
     fact, rank = node.fact(0), node.rank(0)
-    if fact is None or fact.axis is None or rank is None:
+    if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
     return Fact(fact.axis) if fact.axis.index < rank - 2 else node.along()
 
@@ -186,6 +210,21 @@ _ROWS = (
     *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN"),
     *("LpPool", "QLinearConv", "SpaceToDepth"),
 )
+_IMAGE_INPUTS: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("", "Attention"): (0, 1, 2, 4, 5),
+    ("", "DeformConv"): (0, 2, 4),
+    ("", "GridSample"): (0, 1),
+    ("com.microsoft", "FusedConv"): (0, 3),
+    ("com.microsoft", "MultiHeadAttention"): (0, 1, 2),
+    ("com.microsoft", "NhwcFusedConv"): (0, 3),
+}
+"""Indices of the inputs of ``_rows`` whose first axis is the batch; the first input alone where nothing is listed."""
+_MASKS: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("", "Attention"): (6,),
+    ("com.microsoft", "Attention"): (3, 4, 5, 6),
+    ("com.microsoft", "MultiHeadAttention"): (4, 5, 6, 7, 8, 9),
+}
+"""Indices of inputs that have values of their own for each place of the batch, in several layouts: no rule for them."""
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
@@ -205,7 +244,8 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): _softmax for name in ("Softmax", "LogSoftmax", "Hardmax")},
     **{("", name): _last_axes for name in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")},
     **{("", name): _on_axis(-1) for name in ("TopK", "LpNormalization")},
-    **{("", name): first for name in ("Dropout", "QuantizeLinear", "DequantizeLinear")},
+    **{("", name): _quantize for name in ("QuantizeLinear", "DequantizeLinear")},
+    ("", "Dropout"): _dropout,
     ("", "BatchNormalization"): _batch_norm,
     ("", "MaxPool"): _max_pool,
     ("", "MaxUnpool"): _max_unpool,

@@ -20,7 +20,6 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **sizes.RULES,
 }
 """Operators by domain and name -> the rule that follows the batch axis through them."""
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
 
 def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
@@ -66,11 +65,11 @@ def _go_through(known: Known, proto: onnx.NodeProto) -> None:
 
 def _made(node: Node) -> Fact | list[Fact] | None:
     """Return what the node makes; None for what does not depend on the images."""
-    if node.op in _RANDOM:
+    if node.is_random:
         return node.mixes("draws at random", Fact(node.axis))
     if not node.fed:
         return None
-    if node.has_bodies or node.key not in RULES:
+    if node.has_bodies or node.is_function or node.key not in RULES:
         return node.unsure(Fact(node.axis))
     rule = sizes.OF_SIZES.get(node.op) if node.is_of_sizes else None
     try:

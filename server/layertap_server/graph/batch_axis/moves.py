@@ -43,7 +43,7 @@ def _elements(node: Node) -> Fact:
 def _slice(node: Node) -> Fact:
     data = node.fact(0)
     starts, ends = node.constant(1), node.constant(2)
-    if data is None or data.axis is None:
+    if data is None or data.axis is None or others_fed(node, {0}):
         return node.unsure()
     count = (node.shape(1) or ["?"])[0]
     axes = node.integers(3, "axes") if node.name(3) else list(range(count)) if isinstance(count, int) else None
@@ -64,7 +64,7 @@ def _slice(node: Node) -> Fact:
 
 def _split(node: Node) -> Fact:
     data, axis = node.fact(0), node.along_axis(node.attribute("axis", 0))
-    if data is None or data.axis is None or axis is None:
+    if data is None or data.axis is None or axis is None or others_fed(node, {0}):
         return node.unsure()
     if data.axis.index != axis:
         return Fact(data.axis)
@@ -102,7 +102,9 @@ def _has_one_row(node: Node, index: int, axis: Axis) -> bool:
 
 
 def _quantized_concat(node: Node) -> Fact:
-    return _concat(node, range(2, len(node.proto.input), 3))
+    tensors = range(2, len(node.proto.input), 3)
+    made = _concat(node, tensors)
+    return node.unsure(made) if others_fed(node, set(tensors)) else made
 
 
 def _transpose(node: Node) -> Fact:
@@ -137,18 +139,29 @@ def _expand(node: Node) -> Fact:
     if fact is None:
         return _filled(node)
     rank = node.rank(0)
-    if fact.axis is None or rank is None or made is None:
+    if fact.axis is None or rank is None or made is None or node.is_of_values:
         return node.unsure()
     axis = fact.axis.moved(fact.axis.index + len(made) - rank)
     sizes = node.fact(1)
-    if sizes is None or sizes.sizes is None or not any(sizes.sizes):
-        return Fact(axis)
+    if sizes is None or sizes.sizes is None:
+        return Fact(axis) if _keeps_batch(node, axis, made) else node.unsure(Fact(axis))
     depends = {place + len(made) - len(sizes.sizes) for place, size in enumerate(sizes.sizes) if size}
     return Fact(axis) if depends == {axis.index} else node.unsure(Fact(axis))
 
 
+def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
+    """Return whether an Expand to sizes that do not depend on the batch leaves the batch axis as it is."""
+    given = node.constant(1)
+    if given is None:
+        return made[axis.index] == node.known.symbol and axis.multiple == 1
+    place = axis.index - (len(made) - given.size)
+    return place < 0 or given.reshape(-1)[place] == 1 or node.known.symbol is None
+
+
 def _filled(node: Node) -> Fact:
     """A constant laid out as often as there are images; each image gets the same."""
+    if any(fact.sizes is None for fact in node.fed):
+        return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
     places = [place for place, size in enumerate(made or ()) if size == symbol and symbol is not None]
     known = [size for size in made or () if isinstance(size, int)]
@@ -166,7 +179,7 @@ def _tile(node: Node) -> Fact:
 
 def _pad(node: Node) -> Fact:
     fact, pads, rank = node.fact(0), node.integers(1, "pads"), node.rank(0)
-    if fact is None or fact.axis is None or pads is None or rank is None:
+    if fact is None or fact.axis is None or pads is None or rank is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
     axes = node.integers(3, "axes") if node.name(3) else list(range(rank))
     if axes is None:
@@ -180,19 +193,27 @@ def _pad(node: Node) -> Fact:
 
 
 def _resize(node: Node) -> Fact:
-    fact = node.fact(0)
-    if fact is None or fact.axis is None:
+    fact, rank = node.fact(0), node.rank(0)
+    if fact is None or fact.axis is None or rank is None or not _is_resized_alike(node, fact.axis):
         return node.unsure()
     made = node.output_shape
     scales = node.constant(1 if node.op == "Upsample" or len(node.proto.input) == 2 else 2)  # noqa: PLR2004
     axes = node.attribute("axes", None)
     place = fact.axis.index
-    if axes is not None and place not in axes:
+    if axes is not None and place not in {axis % rank for axis in axes}:
         return Fact(fact.axis)
     if axes is None and scales is not None and scales.size > place:
         return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
     same = made is not None and made[place] == node.known.symbol and fact.axis.multiple == 1
     return Fact(fact.axis) if same else node.unsure(Fact(fact.axis))
+
+
+def _is_resized_alike(node: Node, axis: Axis) -> bool:
+    """Return whether neither the images' values nor their number decide how an image is resized."""
+    if node.is_of_values or node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        return False
+    flags = [fact.sizes for fact in node.facts[1:] if fact is not None and fact.sizes is not None]
+    return all(not flag or place == axis.index for sizes in flags for place, flag in enumerate(sizes))
 
 
 def _one_hot(node: Node) -> Fact:

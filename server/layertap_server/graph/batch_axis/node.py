@@ -23,6 +23,10 @@ class Known:
 
     def __init__(self, graph: ModelGraph) -> None:
         self.opset = graph.opset
+        self.functions = {
+            ("" if function.domain in {"", "ai.onnx"} else function.domain, function.name)
+            for function in graph.proto.functions
+        }
         self.facts: dict[str, Fact] = {}
         self._types = graph.types
         self._weights = graph.weights
@@ -68,6 +72,26 @@ class Node:
     def is_of_sizes(self) -> bool:
         """Whether it computes from sizes alone."""
         return all(fact.sizes is not None for fact in self.fed)
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it, or a node in one of its bodies, draws at random."""
+        return draws_at_random(self.proto) or (self.op == "Dropout" and self._may_train)
+
+    @property
+    def _may_train(self) -> bool:
+        mode = self.constant(2)
+        return bool(self.name(2)) and (mode is None or bool(mode.any()))
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the model defines it itself, perhaps under the name of an operator of ONNX."""
+        return self.key in self.known.functions
+
+    @property
+    def is_of_values(self) -> bool:
+        """Whether an input after the first is computed from the values of the images, not from their sizes."""
+        return any(fact is not None and fact.sizes is None for fact in self.facts[1:])
 
     @property
     def title(self) -> str:
@@ -132,6 +156,15 @@ class Node:
         if rank is None:
             return axis if axis >= 0 else None
         return axis % rank if -rank <= axis < rank else None
+
+
+RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def draws_at_random(proto: onnx.NodeProto) -> bool:
+    """Return whether a node, or one in its bodies, is an operator that draws at random."""
+    bodies = (body for attribute in proto.attribute for body in (attribute.g, *attribute.graphs))
+    return proto.op_type in RANDOM or any(draws_at_random(node) for body in bodies for node in body.node)
 
 
 def product(sizes: Sequence[int | str]) -> int | None:

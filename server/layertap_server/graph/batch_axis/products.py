@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from layertap_server.graph.batch_axis.beside import broadcast
+from layertap_server.graph.batch_axis.beside import broadcast, others_fed
 from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Verdict
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
     ranks = node.rank(left), node.rank(right)
-    if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2:  # noqa: PLR2004 - vectors
+    if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2 or others_fed(node, {left, right}):  # noqa: PLR2004 - vectors
         return node.unsure(Fact(node.axis))
     a, b = (_axis_of(node, index) for index in (left, right))
     if (a is None and node.fact(left)) or (b is None and node.fact(right)):
@@ -70,7 +70,7 @@ def _einsum(node: Node) -> Fact:
     letters = set()
     for terms, fact in zip(inputs.split(","), node.facts, strict=False):
         if fact is not None:
-            if fact.axis is None or fact.axis.index >= len(terms):
+            if fact.axis is None or fact.axis.index >= len(terms) or len(set(terms)) < len(terms):
                 return node.unsure()
             letters.add((terms[fact.axis.index], fact.axis.moved(0)))
     if len(letters) != 1:
@@ -88,9 +88,9 @@ def _recurrent(node: Node) -> Fact | list[Fact]:
         return node.unsure()
     if fact.axis.index != (0 if first else 1):
         return node.along()
-    if any(
-        other is not None and (other.axis is None or other.axis.index != (0 if first else 1)) for other in node.facts
-    ):
+    # Weights are settings, and a length for each image has no rule; a first state belongs to its image.
+    states = [index for index in (5, 6) if node.name(index)]
+    if others_fed(node, {0, *states}) or node.name(4) or any(_axis_of(node, index) != fact.axis for index in states):
         return node.unsure()
     whole, last = fact.axis.moved(0 if first else 2), fact.axis.moved(0 if first else 1)
     return [Fact(whole), Fact(last), Fact(last)]

@@ -22,7 +22,7 @@ def _flatten(node: Node) -> Fact:
 
 def _reshape(node: Node) -> Fact:
     fact, shape = node.fact(0), node.shape(0)
-    target = _target(node, shape)
+    target = None if node.is_of_values else _target(node, shape)
     if fact is None or fact.axis is None or shape is None or target is None:
         return node.unsure()
     axis = fact.axis

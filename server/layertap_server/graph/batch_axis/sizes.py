@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from layertap_server.graph.batch_axis.facts import APART, Fact
+from layertap_server.graph.batch_axis.facts import APART, Fact, Mixing
 from layertap_server.graph.batch_axis.node import LARGEST_READ, Node, Rule
 
 
@@ -15,8 +15,10 @@ def _shape(node: Node) -> Fact:
     if fact is None or rank is None:
         return node.unsure()
     start, end = node.attribute("start", 0), node.attribute("end", rank)
-    flags = [fact.axis is None or place == fact.axis.index for place in range(rank)][start:end]
-    return Fact(sizes=tuple(flags), verdict=fact.verdict if fact.axis is None else APART)
+    # Where images mix, or may, any size may depend on the values of all of them.
+    is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
+    flags = [is_any or place == getattr(fact.axis, "index", None) for place in range(rank)][start:end]
+    return Fact(sizes=tuple(flags), verdict=fact.verdict if is_any else APART)
 
 
 def _all_sizes(_node: Node) -> Fact:
