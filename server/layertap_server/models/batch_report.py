@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
 """Heights and widths, in pixels, for a model that takes images of any size and whose model.yaml names none."""
-UNDECIDED = "model %s: the graph does not tell whether %d layers keep images apart, such as %s; their requests run alone"
+UNDECIDED = "model %s: the graph does not tell whether %d layers keep images apart, as %s; their requests run alone"
 MOST_NAMED = 5
 """Number of undecided layers that the log line names."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -189,6 +190,102 @@ def test_what_the_graph_does_not_tell_is_unknown(body: str, tmp_path: Path) -> N
     if "Blur" in body:
         body = body.replace("Blur", "com.microsoft.Inverse")
     assert verdict_of(model_of(body), tmp_path).mixing is Mixing.UNKNOWN
+
+
+VALUES = "flat = Reshape(image, minus)\nv = Cast<to=7>(flat)\n"
+"""``v``: integers that are computed from the values of the images."""
+OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
+    "Gather indices": ("out = Gather<axis=2>(image, v)", {}),
+    "Pad amounts": ("out = Pad(image, v)", {}),
+    "Pad value": ("f = Cast<to=1>(v)\nout = Pad(image, none, f)", {"none": ints(*[0] * 8)}),
+    "Reshape sizes": ("out = Reshape(image, v)", {}),
+    "Expand sizes": ("out = Expand(image, v)", {}),
+    "Expand of a constant": ("out = Expand(one, v)", {"one": floats(1)}),
+    "ConstantOfShape": ("out = ConstantOfShape(v)", {}),
+    "Resize sizes": ("out = Resize(image, , , v)", {}),
+    "Resize scales": ("f = Cast<to=1>(v)\nout = Resize(image, , f)", {}),
+    "Slice bounds": ("out = Slice(image, v, ends, axis)", {"ends": ints(4), "axis": ints(2)}),
+    "Slice ends": ("out = Slice(image, starts, v, axis)", {"starts": ints(0), "axis": ints(2)}),
+    "Split sizes": ("out, other = Split<axis=1>(image, v)", {}),
+    "Tile repeats": ("out = Tile(image, v)", {}),
+    "TopK k": ("out, places = TopK(image, v)", {}),
+    "OneHot depth": ("i = Cast<to=7>(image)\nout = OneHot(i, v, off_on)", {"off_on": ints(0, 1)}),
+    "Trilu k": ("out = Trilu(image, v)", {}),
+    "CumSum axis": ("out = CumSum(image, v)", {}),
+    "ReduceSum axes": ("out = ReduceSum(image, v)", {}),
+    "Where condition": ("c = Cast<to=9>(v)\nout = Where(c, image, image)", {}),
+    "Conv filters": ("f = Reshape(image, filters)\nout = Conv(image, f)", {"filters": ints(-1, 3, 2, 2)}),
+    "Conv filters of the images' axes": ("out = Conv(image, image)", {}),
+    "ConvTranspose filters": ("out = ConvTranspose(image, image)", {}),
+    "BatchNormalization mean": ("out = BatchNormalization(image, s, s, flat, s)", {"s": np.ones(3, np.float32)}),
+    "InstanceNormalization scale": ("out = InstanceNormalization(image, flat, s)", {"s": np.ones(3, np.float32)}),
+    "LayerNormalization scale": ("out = LayerNormalization(image, flat)", {}),
+    "GRU weights": (
+        ("r = Reshape(image, s)\nt = Transpose<perm=[1,0,2]>(r)\nout, h = GRU<hidden_size=2>(t, t, t)"),
+        {"s": ints(0, 3, 24)},
+    ),
+    "MatMul of both": ("t = Transpose<perm=[1,0,2,3]>(image)\nout = MatMul(image, t)", {}),
+    "Einsum of a repeated letter": ('out = Einsum<equation="nnhw->nhw">(image)', {}),
+    "GridSample of a constant grid": ("out = GridSample(image, g)", {"g": floats(2, 4, 6, 2)}),
+    "DeformConv weights": ("out = DeformConv(image, image, o)", {"o": floats(1, 8, 3, 5)}),
+    "MaxUnpool places": ("i = Cast<to=7>(image)\nout = MaxUnpool<kernel_shape=[2,2]>(image, i)", {}),
+    "RoiAlign": ("out = RoiAlign(image, rois, v)", {"rois": floats(1, 4)}),
+    "ReverseSequence lengths": ("out = ReverseSequence<batch_axis=0,time_axis=1>(image, l)", {"l": ints(1, 2)}),
+    "one scale an image": ("out = QuantizeLinear<axis=0>(image, s)", {"s": np.ones(2, np.float32)}),
+    "sizes after NonZero": (
+        "b = Greater(image, ten)\nz = NonZero(b)\ns = Shape(z)\nf = Cast<to=1>(s)\nm = ReduceMax(f)\nout = Sub(image, m)",
+        {"ten": np.float32(10).reshape(())},
+    ),
+    "Resize along the batch axis": (
+        "out = Resize<axes=[-4]>(image, , twice)", {"twice": np.full(1, 2, np.float32)},
+    ),
+    "the whole run's random numbers": (
+        "out = Dropout(image, half, yes)", {"half": np.float32(0.5).reshape(()), "yes": np.array(True)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_VALUES)
+def test_settings_that_are_computed_from_the_images_are_not_joined(name: str, tmp_path: Path) -> None:
+    body, weights = OF_VALUES[name]
+    graph = graph_of(model_of("out = Relu(image)"), tmp_path)
+    model = model_of(VALUES + body, {"minus": ints(-1)} | weights, opset=19)
+    del graph.proto.graph.node[:]  # not read: such nodes need not fit together
+    graph.proto.graph.node.extend(model.graph.node)
+    graph.weights.update({weight.name: weight for weight in model.graph.initializer})
+    graph.types["v"] = graph.types["flat"] = replace(graph.types["image"], shape=("?",))
+    assert mixing_of(graph)["out"].mixing is not Mixing.NONE
+
+
+FUNCTION = """
+<ir_version: 8, opset_import: ["" : 18, "{domain}" : 1]>
+g (float[batch, 3, 4, 6] image) => (float[batch, 3, 4, 6] out) {{ out = {domain}.Relu(image) }}
+<domain: "{domain}", opset_import: ["" : 18]>
+Relu (x) => (y) {{ m = ReduceMax<keepdims=0>(x)  y = Sub(x, m) }}
+"""
+
+
+def test_a_function_of_the_model_is_not_taken_for_the_operator_of_its_name(tmp_path: Path) -> None:
+    model = parser.parse_model(FUNCTION.format(domain="local"))
+    assert verdict_of(model, tmp_path).mixing is Mixing.UNKNOWN
+    model.functions[0].domain = model.graph.node[0].domain = ""
+    graph = graph_of(model_of("out = Relu(image)"), tmp_path)
+    graph.proto.functions.extend(model.functions)
+    assert mixing_of(graph)["out"].mixing is Mixing.UNKNOWN
+
+
+def test_random_numbers_in_a_body_are_random(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 18]>
+    g (float[batch, 3, 4, 6] image) => (float[batch, 3, 4, 6] out) <bool yes = {1}> {
+        r = If (yes) <
+            then_branch = a () => (float[1] x) { x = RandomNormal<shape=[1]>() },
+            else_branch = b () => (float[1] y) { y = RandomUniform<shape=[1]>() }
+        >
+        out = Add(image, r)
+    }
+    """
+    assert verdict_of(parser.parse_model(text), tmp_path).mixing is Mixing.REQUEST
 
 
 def test_flattening_softmax_of_old_models_is_not_taken_for_one_axis(tmp_path: Path) -> None:
