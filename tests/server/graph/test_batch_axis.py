@@ -106,6 +106,10 @@ IMAGE_BY_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
         {"two": np.array(2)},
     ),
     "einsum": ('out = Einsum<equation="nchw,cd->ndhw">(image, w)', {"w": floats(3, 5)}),
+    "resized to sizes of its own": (
+        "n = Shape<start=0,end=2>(image)\ns = Concat<axis=0>(n, twice)\nout = Resize(image, , , s)",
+        {"twice": ints(8, 12)},
+    ),
     "slice of rows": ("out = Slice(image, a, b, c)", {"a": ints(1), "b": ints(3), "c": ints(2)}),
 }  # fmt: skip
 REQUEST: Mapping[str, tuple[str, dict[str, Array]]] = {
@@ -233,11 +237,22 @@ OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
     "ReverseSequence lengths": ("out = ReverseSequence<batch_axis=0,time_axis=1>(image, l)", {"l": ints(1, 2)}),
     "one scale an image": ("out = QuantizeLinear<axis=0>(image, s)", {"s": np.ones(2, np.float32)}),
     "sizes after NonZero": (
-        "b = Greater(image, ten)\nz = NonZero(b)\ns = Shape(z)\nf = Cast<to=1>(s)\nm = ReduceMax(f)\nout = Sub(image, m)",
+        ("b = Greater(image, ten)\nz = NonZero(b)\ns = Shape(z)\nf = Cast<to=1>(s)\nm = ReduceMax(f)\n"
+        "out = Sub(image, m)"),
         {"ten": np.float32(10).reshape(())},
     ),
     "Resize along the batch axis": (
         "out = Resize<axes=[-4]>(image, , twice)", {"twice": np.full(1, 2, np.float32)},
+    ),
+    "Resize to twice as many": (
+        "s = Shape(image)\nd = Mul(s, twice)\nout = Resize(image, , , d)", {"twice": ints(2, 1, 1, 1)},
+    ),
+    "Reshape that moves the images": (
+        ("n = Shape<start=0,end=1>(image)\ns = Concat<axis=0>(three, n, rest)\nout = Reshape(image, s)"),
+        {"three": ints(3), "rest": ints(4, 6)},
+    ),
+    "Expand of rows of their own": (
+        "s = Shape(image)\nout = Expand(rows, s)", {"rows": floats(4, 3, 4, 6)},
     ),
     "the whole run's random numbers": (
         "out = Dropout(image, half, yes)", {"half": np.float32(0.5).reshape(()), "yes": np.array(True)},

@@ -63,6 +63,8 @@ class Fact:
     verdict: Verdict = APART
     sizes: tuple[bool, ...] | None = None
     """Of a list of sizes: which of them depend on the number of images."""
+    computed: bool = False
+    """Whether such a size may be another number than that of the images, such as twice as many."""
 
     def worse(self, *verdicts: Verdict) -> Fact:
         return replace(self, verdict=worst([self.verdict, *verdicts]))

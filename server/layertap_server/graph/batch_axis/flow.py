@@ -60,7 +60,8 @@ def _go_through(known: Known, proto: onnx.NodeProto) -> None:
     for name, fact in zip(proto.output, facts, strict=False):
         # Sizes that do not depend on the number of images are as good as constants.
         if name and (fact.sizes is None or any(fact.sizes)):
-            known.facts[name] = _checked(node, name, fact.worse(came))
+            computed = fact.sizes is not None and (fact.computed or any(fed.computed for fed in node.fed))
+            known.facts[name] = _checked(node, name, replace(fact.worse(came), computed=computed))
 
 
 def _made(node: Node) -> Fact | list[Fact] | None:

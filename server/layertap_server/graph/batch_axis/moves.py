@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from layertap_server.graph.batch_axis.beside import broadcast, others_fed
-from layertap_server.graph.batch_axis.facts import Axis, Fact, worst
+from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, worst
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 ENDLESS = 2**31 - 1
@@ -167,7 +167,8 @@ def _filled(node: Node) -> Fact:
     known = [size for size in made or () if isinstance(size, int)]
     if made is None or len(places) != 1 or len(known) != len(made) - 1:
         return node.unsure(Fact(Axis(places[0]) if places else None))
-    return Fact(Axis(places[0]))
+    axis = Axis(places[0])
+    return Fact(axis, broadcast(node, 0, axis, len(made)) if node.op == "Expand" else APART)
 
 
 def _tile(node: Node) -> Fact:
@@ -194,26 +195,30 @@ def _pad(node: Node) -> Fact:
 
 def _resize(node: Node) -> Fact:
     fact, rank = node.fact(0), node.rank(0)
-    if fact is None or fact.axis is None or rank is None or not _is_resized_alike(node, fact.axis):
+    if fact is None or fact.axis is None or rank is None or node.is_of_values:
         return node.unsure()
-    made = node.output_shape
+    if node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        return node.unsure(Fact(fact.axis))
+    places = [axis % rank for axis in node.attribute("axes", range(rank))]
+    if fact.axis.index not in places:
+        return Fact(fact.axis) if not others_fed(node, {0}) else node.unsure(Fact(fact.axis))
+    place = places.index(fact.axis.index)
+    if node.name(3):
+        return Fact(fact.axis) if _is_own_size(node, fact.axis, place) else node.unsure(Fact(fact.axis))
     scales = node.constant(1 if node.op == "Upsample" or len(node.proto.input) == 2 else 2)  # noqa: PLR2004
-    axes = node.attribute("axes", None)
-    place = fact.axis.index
-    if axes is not None and place not in {axis % rank for axis in axes}:
-        return Fact(fact.axis)
-    if axes is None and scales is not None and scales.size > place:
-        return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
-    same = made is not None and made[place] == node.known.symbol and fact.axis.multiple == 1
-    return Fact(fact.axis) if same else node.unsure(Fact(fact.axis))
+    if scales is None:
+        return node.unsure(Fact(fact.axis))
+    return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
 
 
-def _is_resized_alike(node: Node, axis: Axis) -> bool:
-    """Return whether neither the images' values nor their number decide how an image is resized."""
-    if node.is_of_values or node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+def _is_own_size(node: Node, axis: Axis, place: int) -> bool:
+    """Return whether the sizes of a Resize have the number of images at this place, and nowhere else."""
+    given, shape, sizes = node.constant(3), node.shape(0), node.fact(3)
+    if given is not None and shape is not None:
+        return bool(given.reshape(-1)[place] == shape[axis.index])
+    if sizes is None or sizes.sizes is None or sizes.computed or axis.multiple != 1:
         return False
-    flags = [fact.sizes for fact in node.facts[1:] if fact is not None and fact.sizes is not None]
-    return all(not flag or place == axis.index for sizes in flags for place, flag in enumerate(sizes))
+    return [index for index, flag in enumerate(sizes.sizes) if flag] == [place]
 
 
 def _one_hot(node: Node) -> Fact:

@@ -27,11 +27,20 @@ def _reshape(node: Node) -> Fact:
         return node.unsure()
     axis = fact.axis
     if _leaves(node, axis, shape, target):
-        return Fact(axis)
+        return _confirmed(node, Fact(axis))
     major, minor = product(shape[: axis.index]), product(shape[axis.index + 1 :])
     if major is None or minor is None:
         return node.unsure()
-    return _regrouped(node, major * axis.outer, axis.inner * minor, target)
+    return _confirmed(node, _regrouped(node, major * axis.outer, axis.inner * minor, target))
+
+
+def _confirmed(node: Node, made: Fact) -> Fact:
+    """Compare the place of the images with the given sizes; a shape that the file writes down may be wrong."""
+    sizes = node.fact(1)
+    if sizes is None or sizes.sizes is None or made.axis is None:
+        return made
+    places = [place for place, flag in enumerate(sizes.sizes) if flag]
+    return made if places == [made.axis.index] else node.unsure(made)
 
 
 def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] | None:

@@ -18,11 +18,12 @@ def _shape(node: Node) -> Fact:
     # Where images mix, or may, any size may depend on the values of all of them.
     is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
     flags = [is_any or place == getattr(fact.axis, "index", None) for place in range(rank)][start:end]
-    return Fact(sizes=tuple(flags), verdict=fact.verdict if is_any else APART)
+    computed = fact.axis is None or fact.axis.multiple != 1
+    return Fact(sizes=tuple(flags), verdict=fact.verdict if is_any else APART, computed=computed)
 
 
 def _all_sizes(_node: Node) -> Fact:
-    return Fact(sizes=(True,))
+    return Fact(sizes=(True,), computed=True)
 
 
 def _gathered_sizes(node: Node) -> Fact:
@@ -67,14 +68,15 @@ def _combined_sizes(node: Node) -> Fact:
     if any(len(item) not in {1, longest} for item in flags):
         return _any_size(node)
     spread = [item * longest if len(item) == 1 else item for item in flags]
-    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))))
+    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))), computed=True)
 
 
 def _any_size(node: Node) -> Fact:
     """Sizes of which is known only whether any depends on the number of images."""
     shape = node.output_shape
     count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
-    return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * min(max(count, 1), LARGEST_READ))
+    flag = any(any(fact.sizes or ()) for fact in node.fed)
+    return Fact(sizes=(flag,) * min(max(count, 1), LARGEST_READ), computed=True)
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
