@@ -420,7 +420,7 @@ def _check_together(resolution: Resolution, count: int) -> None:
     """
     across = resolution.across
     check_several(across, count)
-    if across and resolution.mixing.mixing is Mixing.RUN:
+    if across and resolution.mixing.mixing in {Mixing.RUN, Mixing.ONE}:
         why = resolution.mixing.why
         message = (
             f"{across} needs all images in one run, and these layers run one image at a time ({why}); extract them "

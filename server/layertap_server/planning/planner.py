@@ -58,7 +58,13 @@ KEPT_RESOLUTIONS = 1024
 RETRY_AFTER_MS = 500
 """Time after which a request whose child process was killed may be sent again: a new child starts in it."""
 KEPT_SIZES = 16
-BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
+BATCHING = {
+    Mixing.NONE: Batching.JOINED,
+    Mixing.RUN: Batching.ONE_IMAGE,
+    Mixing.ONE: Batching.ONE_IMAGE,
+    Mixing.UNKNOWN: Batching.ONE_REQUEST,
+    Mixing.REQUEST: Batching.ONE_REQUEST,
+}
 """How the layers of a plan mix images -> which images run together."""
 LONGEST_KEPT_KEY = 16_384
 """Characters: with the counts above, what the caches may take is bounded."""

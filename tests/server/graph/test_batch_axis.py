@@ -179,7 +179,14 @@ def test_what_computes_along_the_batch_axis_keeps_a_request_whole(name: str, tmp
 @pytest.mark.parametrize("name", ONE_IMAGE)
 def test_what_takes_a_number_from_the_run_runs_one_image(name: str, tmp_path: Path) -> None:
     body, weights = ONE_IMAGE[name]
-    assert verdict_of(model_of(body, weights), tmp_path).mixing is Mixing.RUN
+    assert verdict_of(model_of(body, weights), tmp_path).mixing in {Mixing.RUN, Mixing.ONE}
+
+
+def test_what_the_graph_does_not_tell_is_not_split_after_a_dynamic_scale(tmp_path: Path) -> None:
+    body = "q, s, z = DynamicQuantizeLinear(image)\nd = DequantizeLinear(q, s, z)\nout = com.microsoft.Inverse(d)"
+    found = mixing_of(graph_of(model_of(body), tmp_path))
+    assert found["d"].mixing is Mixing.RUN
+    assert found["out"].mixing is Mixing.UNKNOWN
 
 
 def test_layers_before_the_mixing_node_stay_joined(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def _batch_norm(node: Node) -> Fact | list[Fact]:
     if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
         return made
     verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the run's own statistics")
-    return [made.worse(verdict), *[Fact(None, verdict)] * (len(node.proto.output) - 1)]
+    return [made.worse(verdict), *[Fact(None, verdict, of_run=True)] * (len(node.proto.output) - 1)]
 
 
 def _max_pool(node: Node) -> list[Fact]:
@@ -105,16 +105,15 @@ def _max_pool(node: Node) -> list[Fact]:
 
 def _max_unpool(node: Node) -> Fact:
     """Run one image at a time: the places count through the whole batch, and lead from any image to any other."""
-    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")))
+    data, places = node.fact(0), node.fact(1)
+    if data is None or places is None or places.axis != data.axis or places.verdict.mixing is not Mixing.RUN:
+        return node.unsure(Fact(node.axis))
+    return Fact(data.axis)
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
     verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
-    return [Fact(node.axis, verdict), Fact(None, verdict), Fact(None, verdict)]
-
-
-def _dynamic_other(node: Node) -> Fact:
-    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")))
+    return [Fact(node.axis, verdict), *[Fact(None, verdict, of_run=True)] * 2]
 
 
 def _reduction(node: Node) -> Fact:
@@ -234,7 +233,6 @@ _OF_ONNXRUNTIME = {
     **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), aligned),
     **dict.fromkeys(("Attention", "FusedConv", "MultiHeadAttention", "NhwcConv", "NhwcFusedConv"), _rows),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"), _rows),
-    "DynamicQuantizeLSTM": _dynamic_other,
 }
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): aligned for name in _ELEMENTWISE},

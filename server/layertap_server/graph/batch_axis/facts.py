@@ -12,11 +12,13 @@ class Mixing(IntEnum):
 
     NONE = 0
     """Each image is computed by itself, whatever it runs with."""
-    UNKNOWN = 1
-    """The graph does not tell."""
-    RUN = 2
+    RUN = 1
     """A number of the whole run goes into each image (a dynamic scale): one image a run gives each its own result."""
-    REQUEST = 3
+    UNKNOWN = 2
+    """The graph does not tell."""
+    ONE = 3
+    """A node takes one image only, so that whatever follows has one image a run too."""
+    REQUEST = 4
     """Images are computed from each other on purpose: what a request sends together belongs together."""
 
 
@@ -63,6 +65,8 @@ class Fact:
     verdict: Verdict = APART
     sizes: tuple[bool, ...] | None = None
     """Of a list of sizes: which of them depend on the number of images."""
+    of_run: bool = False
+    """Whether it is one value for the whole run, such as a dynamic scale, and has no place for each image."""
     computed: bool = False
     """Whether such a size may be another number than that of the images, such as twice as many."""
 

@@ -26,7 +26,7 @@ def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
     """Return the verdict of every tensor that depends on the images or on their number."""
     facts = facts_of(graph)
     if graph.fixed_batch == 1:
-        return dict.fromkeys(facts, Verdict(Mixing.RUN, "the model takes one image at a time"))
+        return dict.fromkeys(facts, Verdict(Mixing.ONE, "the model takes one image at a time"))
     return {name: _of_layer(fact) for name, fact in facts.items()}
 
 
@@ -45,7 +45,7 @@ def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
 
 def _of_layer(fact: Fact) -> Verdict:
     """Return the verdict of a tensor whose first axis is to be the images."""
-    if fact.axis == BATCH_FIRST or fact.sizes is not None:
+    if fact.axis == BATCH_FIRST or fact.sizes is not None or fact.of_run:
         return fact.verdict
     return worst([fact.verdict, Verdict(Mixing.UNKNOWN, "the images cannot be followed to its first axis")])
 
@@ -70,6 +70,8 @@ def _made(node: Node) -> Fact | list[Fact] | None:
         return node.mixes("draws at random", Fact(node.axis))
     if not node.fed:
         return None
+    if all(fact.of_run for fact in node.fed) and not node.has_bodies:
+        return Fact(of_run=True)
     if node.has_bodies or node.is_function or node.key not in RULES:
         return node.unsure(Fact(node.axis))
     rule = sizes.OF_SIZES.get(node.op) if node.is_of_sizes else None

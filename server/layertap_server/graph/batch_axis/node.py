@@ -55,7 +55,9 @@ class Node:
         self.known = known
         self.proto = proto
         self.op = proto.op_type
-        self.facts = [known.facts.get(name) if name else None for name in proto.input]
+        facts = [known.facts.get(name) if name else None for name in proto.input]
+        self.facts = [None if fact is not None and fact.of_run else fact for fact in facts]
+        """Of each input; None for a constant, and for one value of the whole run, which goes into every image alike."""
         names = dict.fromkeys(reads(proto))
         self.fed = [known.facts[name] for name in names if name in known.facts]
 
@@ -103,7 +105,7 @@ class Node:
 
     @property
     def pinned(self) -> Verdict:
-        return Verdict(Mixing.RUN, f"{self.title} takes one image only")
+        return Verdict(Mixing.ONE, f"{self.title} takes one image only")
 
     @property
     def axis(self) -> Axis | None:

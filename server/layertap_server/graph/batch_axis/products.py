@@ -100,6 +100,12 @@ def _dynamic_matmul(node: Node) -> Fact:
     return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run"))
 
 
+def _dynamic_recurrent(node: Node) -> Fact | list[Fact]:
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    made = _recurrent(node)
+    return [fact.worse(verdict) for fact in made] if isinstance(made, list) else made.worse(verdict)
+
+
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): _recurrent for name in ("LSTM", "GRU", "RNN")},
     ("", "MatMul"): matmul,
@@ -108,5 +114,6 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Gemm"): _gemm,
     ("", "Einsum"): _einsum,
     ("com.microsoft", "MatMulIntegerToFloat"): matmul,
+    ("com.microsoft", "DynamicQuantizeLSTM"): _dynamic_recurrent,
     ("com.microsoft", "DynamicQuantizeMatMul"): _dynamic_matmul,
 }
