@@ -246,7 +246,7 @@ OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
     "sizes after NonZero": (
         ("b = Greater(image, ten)\nz = NonZero(b)\ns = Shape(z)\nf = Cast<to=1>(s)\nm = ReduceMax(f)\n"
         "out = Sub(image, m)"),
-        {"ten": np.float32(10).reshape(())},
+        {"ten": np.array(10, np.float32)},
     ),
     "Resize along the batch axis": (
         "out = Resize<axes=[-4]>(image, , twice)", {"twice": np.full(1, 2, np.float32)},
@@ -262,7 +262,7 @@ OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
         "s = Shape(image)\nout = Expand(rows, s)", {"rows": floats(4, 3, 4, 6)},
     ),
     "the whole run's random numbers": (
-        "out = Dropout(image, half, yes)", {"half": np.float32(0.5).reshape(()), "yes": np.array(True)},
+        "out = Dropout(image, half, yes)", {"half": np.array(0.5, np.float32), "yes": np.array(True)},
     ),
 }  # fmt: skip
 
@@ -274,8 +274,9 @@ def test_settings_that_are_computed_from_the_images_are_not_joined(name: str, tm
     model = model_of(VALUES + body, {"minus": ints(-1)} | weights, opset=19)
     del graph.proto.graph.node[:]  # not read: such nodes need not fit together
     graph.proto.graph.node.extend(model.graph.node)
-    graph.weights.update({weight.name: weight for weight in model.graph.initializer})
-    graph.types["v"] = graph.types["flat"] = replace(graph.types["image"], shape=("?",))
+    graph.proto.graph.initializer.extend(model.graph.initializer)
+    flat = replace(graph.types["image"], shape=("?",))
+    graph = replace(graph, types={**graph.types, "v": flat, "flat": flat})
     assert mixing_of(graph)["out"].mixing is not Mixing.NONE
 
 
