@@ -193,8 +193,69 @@ def test_the_command_line_shows_it_and_the_price(tmp_path: Path, capsys: pytest.
     assert "price: " in capsys.readouterr().out
 
 
+VALUE_DEPENDENT = {
+    "branch": """
+    <ir_version: 8, opset_import: ["" : 18]>
+    g (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out) <bool yes = {1}, float ten = {10.0}> {
+        out = If (yes) <
+            then_branch = a () => (float[batch, 3, 8, 8] x) {
+                m = ReduceMax <keepdims = 0> (image)
+                d = Sub(m, ten)
+                r = Relu(d)
+                x = Sub(image, r)
+            },
+            else_branch = b () => (float[batch, 3, 8, 8] y) { y = Identity(image) }
+        >
+    }
+    """,
+    "function": """
+    <ir_version: 8, opset_import: ["" : 18, "local" : 1]>
+    g (float[batch, 3, 8, 8] image) => (float[batch, 3, 8, 8] out) { out = local.Norm(image) }
+    <domain: "local", opset_import: ["" : 18]>
+    Norm (x) => (y) {
+        ten = Constant <value = float {10.0}> ()
+        m = ReduceMax <keepdims = 0> (x)
+        d = Sub(m, ten)
+        r = Relu(d)
+        y = Sub(x, r)
+    }
+    """,
+    "filters": """
+    <ir_version: 8, opset_import: ["" : 18]>
+    g (float[batch, 3, 8, 8] image) => (float[batch, m, 1, 1] out) <int64[1] places = {1}> {
+        k = Conv(image, image)
+        out = ReduceMax(k, places)
+    }
+    """,
+}
+"""Models that mix images on values that noise does not reach, or through weights computed from the images."""
+
+
+@pytest.fixture(scope="module")
+def value_dependent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    models = tmp_path_factory.mktemp("value_dependent")
+    for name, text in VALUE_DEPENDENT.items():
+        model_folder(models, name, parser.parse_model(text), PATIENT)
+    with running_server(models=models) as server, Client(server.address) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", VALUE_DEPENDENT)
+def test_mixing_that_depends_on_values_does_not_reach_another_caller(value_dependent: Client, name: str) -> None:
+    batches = [pictures(1, seed) * 20 for seed in range(4)]
+
+    def ask(images: Array) -> Array:
+        return value_dependent.extract(images, model=name, taps="out")["out"]
+
+    alone = [ask(images) for images in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for mine, expected in zip(pool.map(ask, batches), alone, strict=True):
+            np.testing.assert_array_equal(mine, expected)
+    assert {layer.name: layer.batching for layer in value_dependent.layers(name)}["out"] is Batching.ONE_REQUEST
+
+
 def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -> None:
-    """Use an operator of onnxruntime that no rule covers, so that the batch trial decides."""
+    """Use an operator of onnxruntime that no rule covers, so that the layer stays undecided."""
     text = """
     <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
     g (float[batch, 3, 4, 4] image) => (float[batch, 3, 4, 4] out, float[batch, 3, 4, 4] other) {
@@ -207,6 +268,6 @@ def test_a_custom_model_that_nothing_tells_of_runs_one_request(tmp_path: Path) -
     model_folder(tmp_path, "custom", parser.parse_model(text))
     with running_server(models=tmp_path) as server, Client(server.address) as opened:
         listed = {layer.name: layer.batching for layer in opened.layers("custom")}
-    assert listed["out"] is Batching.JOINED
+    assert listed["out"] is Batching.ONE_REQUEST
     assert listed["other"] is Batching.ONE_REQUEST
     shutil.rmtree(tmp_path / "custom")

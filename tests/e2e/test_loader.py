@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import parser
 
 from layertap import Client, errors
 from layertap.types import ModelState
@@ -23,6 +24,19 @@ from tests.native_models import endless_loop, greedy, hanging, negative_slice, t
 from tests.processes import ServerProcess, running_server, serve_command, until
 
 IMAGE = np.zeros((1, 3, 8, 8), np.float32)
+ENDS_ON_LARGE_VALUES = """
+<ir_version: 8, opset_import: ["" : 18]>
+g (float[N, 3, 8, 8] image) => (float[N, 1, 1, 1] out)
+<int64[3] places = {1, 2, 3}, int32 one = {1}, int32 two = {2}, int32 least = {-2147483648}> {
+    largest = ReduceMax <keepdims = 1> (image, places)
+    whole = Cast <to = 6> (largest)
+    bit = Min(whole, one)
+    twice = Mul(bit, two)
+    divisor = Sub(one, twice)
+    rest = Mod(least, divisor)
+    out = Cast <to = 1> (rest)
+}
+"""
 BUSY_SECONDS = 2.0
 """CPU seconds after which a child process counts as busy with its job."""
 FUZZED = 60
@@ -169,8 +183,23 @@ def test_the_child_is_killed_while_a_request_waits_for_sizes(
     for child in stopped:
         os.kill(child, signal.SIGKILL)
     asking.join(timeout=60)
-    assert isinstance(failures[0], errors.ShapeMismatchError)
+    assert isinstance(failures[0], errors.UnavailableError)
+    assert failures[0].retry_after
+    assert "SIGKILL" in failures[0].message
     assert client.extract(np.zeros((31, 31, 3), np.uint8), model="wide", taps="out")["out"].shape == (1, 4, 6, 25)
+
+
+def test_a_model_that_would_end_the_process_on_large_values_does_not_run_in_the_server(
+    models: Path, served: tuple[ServerProcess, Client]
+) -> None:
+    """The model divides the least integer by -1, which ends the process, where an image has a value of 1 or more."""
+    server, client = served
+    write(models, "bad", parser.parse_model(ENDS_ON_LARGE_VALUES))
+    client.load_model("bad")
+    assert server.process.poll() is None
+    dark = np.full((1, 3, 8, 8), 0.5, np.float32)
+    assert client.extract(dark, model="bad", taps="out")["out"].shape == (1, 1, 1, 1)
+    assert answers(client)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

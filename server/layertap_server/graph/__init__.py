@@ -22,7 +22,7 @@ from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
-from layertap_server.graph.native import InProcess, Native
+from layertap_server.graph.native import InProcess, Native, NativeLostError
 from layertap_server.graph.preprocessing_nodes import Normalization
 from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
@@ -46,6 +46,7 @@ __all__ = [
     "Mixing",
     "ModelGraph",
     "Native",
+    "NativeLostError",
     "Normalization",
     "ObservedType",
     "Operation",

@@ -17,6 +17,13 @@ from layertap_server.graph.canonicalize import canonicalize, prepare
 from layertap_server.graph.load import GraphError, explained, load
 
 
+class NativeLostError(GraphError):
+    """The process of the native code could not be started or was killed from outside; the model need not be at fault.
+
+    The same call may succeed when it is repeated.
+    """
+
+
 class Native(Protocol):
     """Runner of onnx's C++ code on untrusted models."""
 

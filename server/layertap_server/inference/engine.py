@@ -58,7 +58,7 @@ from layertap_server.inference.model_inputs import (
     too_many_images,
 )
 from layertap_server.inference.statistics import summarize
-from layertap_server.models.batch_trial import learn_batching
+from layertap_server.models.batch_report import report_batching
 from layertap_server.models.loader import LoadedModel
 from layertap_server.models.preprocessing import COLOR
 from layertap_server.models.repository import TryOutError
@@ -221,7 +221,7 @@ class Engine:
         """
         if self._runtime.device != "CPU":  # the shape probe has opened it on the CPU already
             self.try_out(model)
-        learn_batching(model, self._runtime)
+        report_batching(model)
         size = model.preprocessing.output_size
         if size is None or not model.info.default_taps:
             return
@@ -451,7 +451,7 @@ def _check_together(resolution: Resolution, count: int) -> None:
     """
     across = resolution.across
     check_several(across, count)
-    if across and resolution.mixing.mixing is Mixing.RUN:
+    if across and resolution.mixing.mixing in {Mixing.RUN, Mixing.ONE}:
         why = resolution.mixing.why
         message = (
             f"{across} needs all images in one run, and these layers run one image at a time ({why}); extract them "

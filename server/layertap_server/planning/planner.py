@@ -19,6 +19,7 @@ from layertap.errors import (
     TapSyntaxError,
     TooFewImagesError,
     TooManyTapsError,
+    UnavailableError,
 )
 from layertap.expression import LONGEST, format_block, format_tap, parse_tap
 from layertap.types import Batching, Block, LayerInfo, SkippedLayer, Tap
@@ -30,6 +31,7 @@ from layertap_server.graph import (
     HeadType,
     Mixing,
     ModelGraph,
+    NativeLostError,
     Verdict,
     at_size,
     cost_of,
@@ -56,9 +58,17 @@ MOST_RESULTS = 4096
 """Maximum results of one request, and maximum layers of one inspection."""
 KEPT_RESOLUTIONS = 1024
 """Number of recent resolutions that a planner caches."""
+RETRY_AFTER_MS = 500
+"""Milliseconds after which a caller may retry a request whose child process was killed."""
 KEPT_SIZES = 16
 """Number of recent image sizes for which a planner caches the graph, the mixing and the prices."""
-BATCHING = {Mixing.NONE: Batching.JOINED, Mixing.RUN: Batching.ONE_IMAGE, Mixing.REQUEST: Batching.ONE_REQUEST}
+BATCHING = {
+    Mixing.NONE: Batching.JOINED,
+    Mixing.RUN: Batching.ONE_IMAGE,
+    Mixing.ONE: Batching.ONE_IMAGE,
+    Mixing.UNKNOWN: Batching.ONE_REQUEST,
+    Mixing.REQUEST: Batching.ONE_REQUEST,
+}
 """Images that run together, by how the layers of a plan mix images."""
 LONGEST_KEPT_KEY = 16_384
 """Maximum characters of a cached key; with the numbers above, it bounds the memory of the caches."""
@@ -220,7 +230,6 @@ class Planner:
         self._graphs: _Recent[ModelGraph] = _Recent(KEPT_SIZES)
         self._mixing: _Recent[Mapping[str, Verdict]] = _Recent(KEPT_SIZES)
         self._prices: _Recent[Mapping[str, int]] = _Recent(KEPT_SIZES)
-        self._tried: Mapping[str, Verdict] = {}
         self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
             check_name(name)
@@ -232,12 +241,16 @@ class Planner:
 
         Raises:
             ShapeMismatchError: images of this size do not go through the model.
+            UnavailableError: the process that infers the shapes was killed from outside or could not be started.
         """
         size = input_.size
         if size is None:
             return self._graph
         try:
             return self._graphs.get(str(size), lambda: at_size(self._graph, size))
+        except NativeLostError as error:
+            message = f"the shapes for images of this size were not inferred: {error}; send the request again"
+            raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
         except GraphError as error:
             height, width = size
             message = f"images of {width}×{height} do not go through the model: {error}"
@@ -272,13 +285,13 @@ class Planner:
         return not inexact_layers(self.graph_for(plan.input).proto.graph, {layer for layer, _ in plan.heads})
 
     def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
-        """Return how the layers mix the images of a run, from the graph or else from the trial at loading.
+        """Return how the layers mix the images of a run, derived from the graph.
 
-        A layer that neither the graph nor the trial decides counts as computing across images.
+        A layer that the graph does not decide counts as computing across images.
         """
         graph = self.graph_for(input_)
         found = self._mixing.get(str(input_.size), lambda: mixing_of(graph))
-        return worst(self._decide(layer, found.get(layer, APART)) for layer in layers)
+        return worst(_decided(found.get(layer, APART)) for layer in layers)
 
     def undecided(self, input_: PlanInput) -> list[str]:
         """Return the tappable layers for which the graph does not show whether they mix images."""
@@ -286,17 +299,9 @@ class Planner:
         names = (layer.name for layer in self._layers if layer.tappable)
         return [name for name in names if found.get(name, APART).mixing is Mixing.UNKNOWN]
 
-    def learn(self, tried: Mapping[str, Verdict], input_: PlanInput) -> None:
-        """Store the verdicts of a trial with images of this size; call it before the model receives requests."""
-        self._tried = dict(tried)
+    def list_at(self, input_: PlanInput) -> None:
+        """Set the image size at which layers are listed; call it before the model receives requests."""
         self._listed_at = input_
-        self._resolutions = _Recent(KEPT_RESOLUTIONS)
-
-    def _decide(self, layer: str, verdict: Verdict) -> Verdict:
-        """Return the verdict of the trial if the graph's verdict leaves it open; an open verdict becomes "request"."""
-        if verdict.mixing in {Mixing.NONE, Mixing.UNKNOWN} and layer in self._tried:
-            return self._tried[layer]
-        return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
     def inspection(self, selectors: Sequence[str], input_: PlanInput) -> Inspection:
         """Resolve selectors to layers for statistics, each layer once; without selectors, to all activations.
@@ -417,6 +422,11 @@ def check_several(across: str, images: int) -> None:
             "images together in one request (in bulk and in streams each image is a request of its own)"
         )
         raise TooFewImagesError(message, field="images", block=across, images=images)
+
+
+def _decided(verdict: Verdict) -> Verdict:
+    """Return the verdict, where the graph does not tell the one that keeps each request whole and alone."""
+    return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict
 
 
 Value = TypeVar("Value")

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import onnx  # noqa: TID251 - models are sent through the pipe as protos
 
-from layertap_server.graph import GraphError, Native
+from layertap_server.graph import GraphError, Native, NativeLostError
 from layertap_server.runtime.shortage import Resource, out_of
 from layertap_server.sandbox.trial import Runs, Trial, to_data
 from layertap_server.sandbox.worker import Worker, WorkerDiedError, WorkerLostError, WorkerTimeoutError
@@ -44,7 +44,7 @@ class SandboxTimeoutError(SandboxError):
     """A job on a model exceeded its time limit."""
 
 
-class SandboxLostError(SandboxError):
+class SandboxLostError(SandboxError, NativeLostError):
     """The process could not be started, or was killed from outside; the model need not be the cause."""
 
 

@@ -1,4 +1,4 @@
-"""Rules for operators that keep the order of axes: elementwise ones, windows, reductions and normalizations."""
+"""Operators that leave the axes where they are: elementwise ones, windows, reductions and normalizations."""
 
 from __future__ import annotations
 
@@ -8,14 +8,8 @@ from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Ve
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 
-def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
-    """Follow the batch axis through an elementwise operator with broadcasting, where axes are counted from the last.
-
-    Args:
-        node: The node.
-        inputs: Indices of the inputs that are broadcast; all if None.
-        rank: Minimum rank of the result.
-    """
+def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
+    """Elementwise with broadcasting: axes are counted from the last."""
     which = range(len(node.proto.input)) if inputs is None else inputs
     used = [index for index in which if node.name(index)]
     ranks = {index: node.rank(index) for index in used}
@@ -42,92 +36,98 @@ def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | Non
 
 
 def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
-    """Return the verdict on a constant that is broadcast to a tensor of images.
-
-    A constant whose size along the batch axis is not 1 gives each position in the batch values of its own.
-    """
+    """Return what a constant does that is laid beside the images: one row of its own for each would tell them apart."""
     shape = node.shape(index) or ()
-    position = axis.index - (rank - len(shape))
-    if position < 0 or shape[position] == 1:
+    place = axis.index - (rank - len(shape))
+    if place < 0 or shape[place] == 1:
         return APART
-    if not isinstance(shape[position], int):
+    if not isinstance(shape[place], int):
         return node.doubt
-    if shape[position] == axis.multiple:
+    if shape[place] == axis.multiple:
         return node.pinned
-    return Verdict(Mixing.REQUEST, f"{node.title} has different values for each position in the batch")
+    return Verdict(Mixing.REQUEST, f"{node.title} has values of its own for each place of the batch")
 
 
 def first(node: Node) -> Fact:
-    """Keep the axes of the first input; the other inputs must not depend on the images."""
+    """The first input's axes stay; the others are settings."""
     fact = node.fact(0)
     if fact is None or fact.axis is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
     return Fact(fact.axis)
 
 
+def _dropout(node: Node) -> Fact:
+    """Follow the images through Dropout, which draws at random where ``training_mode`` may be true."""
+    return node.mixes("draws at random", Fact(node.axis)) if node.is_random else first(node)
+
+
+def _quantize(node: Node) -> Fact:
+    """Follow the images through a quantization with one scale, or with one for each place of another axis."""
+    made, shape = first(node), node.shape(1)
+    if made.axis is None or shape is None or len(shape) > 1:
+        return node.unsure(made)
+    is_one = shape in {(), (1,)}
+    return made if is_one or node.along_axis(node.attribute("axis", 1)) != made.axis.index else node.unsure(made)
+
+
 def others_fed(node: Node, but: set[int]) -> bool:
-    """Return whether an input other than those of index ``but`` depends on the images or on their number."""
     facts = (fact for index, fact in enumerate(node.facts) if index not in but)
     return any(fact is not None and (fact.sizes is None or any(fact.sizes)) for fact in facts)
 
 
 def _rows(node: Node) -> Fact:
-    """Require the batch on axis 0 of all inputs that depend on the images, as in window operators, and keep it."""
-    axes = {fact.axis for fact in node.fed if fact.sizes is None}
-    if len(axes) != 1 or None in axes or node.fact(0) is None:
+    """Follow the images through window operators: axis 0 of each input in ``_IMAGE_INPUTS`` holds the images.
+
+    Every other input is a setting. A filter that is computed from the images, or a constant in place of one of the
+    inputs that hold images, leaves the operator undecided.
+    """
+    used = [index for index in _IMAGE_INPUTS.get(node.key, (0,)) if node.name(index)]
+    axes = [fact.axis if (fact := node.fact(index)) is not None else None for index in used]
+    axis = axes[0] if axes else None
+    has_masks = any(node.name(index) for index in _MASKS.get(node.key, ()))
+    if axis is None or set(axes) != {axis} or others_fed(node, set(used)) or has_masks:
         return node.unsure(Fact(node.axis))
-    axis = next(iter(axes))
-    assert axis is not None  # noqa: S101 - for the type checker: None was excluded above
     return Fact(axis) if axis.index == 0 else node.along()
 
 
 def _batch_norm(node: Node) -> Fact | list[Fact]:
-    """Follow a BatchNormalization, which mixes images in training mode only."""
     made = _rows(node)
     if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
         return made
-    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the statistics of the batch")
-    return [made.worse(verdict), *[Fact(None, verdict)] * (len(node.proto.output) - 1)]
+    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the run's own statistics")
+    return [made.worse(verdict), *[Fact(None, verdict, of_run=True)] * (len(node.proto.output) - 1)]
 
 
 def _max_pool(node: Node) -> list[Fact]:
-    """Follow a MaxPool, whose indices count through the whole batch."""
-    indices = Verdict(Mixing.RUN, f"{node.title} counts its indices through the whole batch")
+    indices = Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")
     return [_rows(node), Fact(node.axis, indices)]
 
 
 def _max_unpool(node: Node) -> Fact:
-    """Follow a MaxUnpool. The indices of its MaxPool lead back to the image that they came from."""
-    fact = node.fact(0)
-    return _rows(node) if fact is None else Fact(fact.axis)
+    """Run one image at a time: the places count through the whole batch, and lead from any image to any other."""
+    data, places = node.fact(0), node.fact(1)
+    if data is None or places is None or places.axis != data.axis or places.verdict.mixing is not Mixing.RUN:
+        return node.unsure(Fact(node.axis))
+    return Fact(data.axis)
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
-    """Follow a DynamicQuantizeLinear, whose scale is computed over the whole batch."""
-    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
-    return [Fact(node.axis, verdict), Fact(None, verdict), Fact(None, verdict)]
-
-
-def _dynamic_other(node: Node) -> Fact:
-    """Mark an operator with a dynamic scale whose batch axis is not followed."""
-    return node.unsure(Fact(node.axis, Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")))
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    return [Fact(node.axis, verdict), *[Fact(None, verdict, of_run=True)] * 2]
 
 
 def _reduction(node: Node) -> Fact:
-    """Follow a reduction over the axes of an attribute or input."""
     axes = node.integers(1, "axes")
     if axes is None and node.name(1):
         return node.unsure()
-    return _reduce(node, axes, keep=bool(node.attribute("keepdims", 1)))
+    return _without(node, axes, keep=bool(node.attribute("keepdims", 1)))
 
 
 def _arg(node: Node) -> Fact:
-    """Follow an ArgMax or ArgMin."""
-    return _reduce(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
+    return _without(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
 
 
-def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
-    """Follow a reduction over ``axes``, which keep size 1 with ``keep``."""
+def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -141,28 +141,30 @@ def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
 
 
 def _softmax(node: Node) -> Fact:
-    """Follow a softmax: over one axis since opset 13, over that axis and all after it before."""
+    """One axis since opset 13, and before it all from that axis on, flattened."""
     old = node.known.opset < 13 and not node.proto.domain  # noqa: PLR2004
     axis = node.along_axis(node.attribute("axis", 1 if old else -1))
-    return _along_one_axis(node, axis, all_after=old)
+    return _beside(node, axis, all_after=old)
 
 
 def _last_axes(node: Node) -> Fact:
-    """Follow a normalization over an axis and all axes after it."""
-    return _along_one_axis(node, node.along_axis(node.attribute("axis", -1)), all_after=True)
+    """Normalization over an axis and all that follow it."""
+    made, rank = _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True), node.rank(0)
+    if made.axis is None or rank is None:
+        return node.unsure(made)
+    return made.worse(*(broadcast(node, index, made.axis, rank) for index in (1, 2) if node.name(index)))
 
 
 def _on_axis(default: int) -> Rule:
-    """Return the rule of an operator that computes along the axis of its attribute and keeps the order of axes."""
+    """What works along the axis of an attribute and leaves every axis where it is."""
 
     def rule(node: Node) -> Fact:
-        return _along_one_axis(node, node.along_axis(node.attribute("axis", default)), all_after=False)
+        return _beside(node, node.along_axis(node.attribute("axis", default)), all_after=False)
 
     return rule
 
 
-def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
-    """Follow an operator that computes along ``axis``, and with ``all_after`` along all axes after it."""
+def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
     fact = node.fact(0)
     if axis is None or fact is None or fact.axis is None:
         return node.unsure(Fact(node.axis))
@@ -172,25 +174,24 @@ def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
 
 
 def _cumulative(node: Node) -> Fact:
-    """Follow a CumSum."""
     axis = node.constant(1)
-    return _along_one_axis(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
+    return _beside(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
 
 
 def _mean_variance(node: Node) -> Fact:
-    """Follow a MeanVarianceNormalization."""
-    return _reduce(node, node.attribute("axes", [0, 2, 3]), keep=True)
+    return _without(node, node.attribute("axes", [0, 2, 3]), keep=True)
 
 
 def _reverse_sequence(node: Node) -> Fact:
-    """Follow a ReverseSequence."""
-    return _along_one_axis(node, node.attribute("time_axis", 0), all_after=False)
+    made = _beside(node, node.attribute("time_axis", 0), all_after=False)
+    # Each place of its batch axis has a length of its own.
+    is_by_image = made.axis is not None and made.axis.index == node.attribute("batch_axis", 1)
+    return node.unsure(made) if is_by_image else made
 
 
 def _trilu(node: Node) -> Fact:
-    """Follow a Trilu, which works on the last two axes."""
     fact, rank = node.fact(0), node.rank(0)
-    if fact is None or fact.axis is None or rank is None:
+    if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
     return Fact(fact.axis) if fact.axis.index < rank - 2 else node.along()
 
@@ -203,35 +204,46 @@ _ELEMENTWISE = (
     *("Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"),
 )
-"""Operators that compute each value from the values at the same position of their inputs."""
 _ROWS = (
     *("Attention", "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "DepthToSpace", "GridSample"),
     *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN"),
     *("LpPool", "QLinearConv", "SpaceToDepth"),
 )
-"""Operators that require the batch on axis 0 and compute each image alone."""
+_IMAGE_INPUTS: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("", "Attention"): (0, 1, 2, 4, 5),
+    ("", "DeformConv"): (0, 2, 4),
+    ("", "GridSample"): (0, 1),
+    ("com.microsoft", "FusedConv"): (0, 3),
+    ("com.microsoft", "MultiHeadAttention"): (0, 1, 2),
+    ("com.microsoft", "NhwcFusedConv"): (0, 3),
+}
+"""Indices of the inputs of ``_rows`` whose first axis is the batch; the first input alone where nothing is listed."""
+_MASKS: Mapping[tuple[str, str], tuple[int, ...]] = {
+    ("", "Attention"): (6,),
+    ("com.microsoft", "Attention"): (3, 4, 5, 6),
+    ("com.microsoft", "MultiHeadAttention"): (4, 5, 6, 7, 8, 9),
+}
+"""Indices of inputs that have values of their own for each place of the batch, in several layouts: no rule for them."""
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
-"""Reductions over given axes."""
 _OF_ONNXRUNTIME = {
-    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), elementwise),
-    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), elementwise),
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), aligned),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), aligned),
     **dict.fromkeys(("Attention", "FusedConv", "MultiHeadAttention", "NhwcConv", "NhwcFusedConv"), _rows),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"), _rows),
-    "DynamicQuantizeLSTM": _dynamic_other,
 }
-"""Rules of onnxruntime's own operators, by name."""
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{("", name): elementwise for name in _ELEMENTWISE},
+    **{("", name): aligned for name in _ELEMENTWISE},
     **{("", name): _rows for name in _ROWS},
     **{("", name): _reduction for name in _REDUCTIONS},
     **{("", name): _arg for name in ("ArgMax", "ArgMin")},
     **{("", name): _softmax for name in ("Softmax", "LogSoftmax", "Hardmax")},
     **{("", name): _last_axes for name in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")},
     **{("", name): _on_axis(-1) for name in ("TopK", "LpNormalization")},
-    **{("", name): first for name in ("Dropout", "QuantizeLinear", "DequantizeLinear")},
+    **{("", name): _quantize for name in ("QuantizeLinear", "DequantizeLinear")},
+    ("", "Dropout"): _dropout,
     ("", "BatchNormalization"): _batch_norm,
     ("", "MaxPool"): _max_pool,
     ("", "MaxUnpool"): _max_unpool,
@@ -242,4 +254,3 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Trilu"): _trilu,
     **{("com.microsoft", name): rule for name, rule in _OF_ONNXRUNTIME.items()},
 }
-"""Rules by domain and name of the operator."""

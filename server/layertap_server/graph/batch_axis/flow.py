@@ -1,4 +1,4 @@
-"""The walk, which propagates facts from the inputs through the nodes in execution order."""
+"""The walk: carries facts from the inputs through the nodes, in execution order."""
 
 from __future__ import annotations
 
@@ -19,21 +19,19 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **reshape.RULES,
     **sizes.RULES,
 }
-"""Rules that follow the batch axis through an operator, by its domain and name."""
-_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-"""Operators that draw random numbers."""
+"""Operators by domain and name -> the rule that follows the batch axis through them."""
 
 
 def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
-    """Return the verdict of every tensor that depends on the images or on their number, by name."""
+    """Return the verdict of every tensor that depends on the images or on their number."""
     facts = facts_of(graph)
     if graph.fixed_batch == 1:
-        return dict.fromkeys(facts, Verdict(Mixing.RUN, "the model takes one image at a time"))
+        return dict.fromkeys(facts, Verdict(Mixing.ONE, "the model takes one image at a time"))
     return {name: _of_layer(fact) for name, fact in facts.items()}
 
 
 def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
-    """Return the facts about every tensor that depends on the images or on their number, by name."""
+    """Return what is known of every tensor that depends on the images or on their number."""
     known = Known(graph)
     size = graph.types[graph.image_input.name].shape[0]
     for info in graph.inputs:
@@ -41,38 +39,40 @@ def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
         if tensor is not None and tensor.shape[:1] == (size,):
             known.facts[info.name] = Fact(BATCH_FIRST)
     for proto in graph.proto.graph.node:
-        _visit(known, proto)
+        _go_through(known, proto)
     return known.facts
 
 
 def _of_layer(fact: Fact) -> Verdict:
-    """Return the verdict of a tensor whose first axis must be the batch."""
-    if fact.axis == BATCH_FIRST or fact.sizes is not None:
+    """Return the verdict of a tensor whose first axis is to be the images."""
+    if fact.axis == BATCH_FIRST or fact.sizes is not None or fact.of_run:
         return fact.verdict
     return worst([fact.verdict, Verdict(Mixing.UNKNOWN, "the images cannot be followed to its first axis")])
 
 
-def _visit(known: Known, proto: onnx.NodeProto) -> None:
-    """Set the facts about the outputs of a node."""
+def _go_through(known: Known, proto: onnx.NodeProto) -> None:
     node = Node(known, proto)
-    made = _apply_rule(node)
+    made = _made(node)
     if made is None:
         return
     facts = made if isinstance(made, list) else [made] * len(proto.output)
     came = worst(fact.verdict for fact in node.fed)
     for name, fact in zip(proto.output, facts, strict=False):
-        # Sizes that do not depend on the number of images are treated as constants.
+        # Sizes that do not depend on the number of images are as good as constants.
         if name and (fact.sizes is None or any(fact.sizes)):
-            known.facts[name] = _check(node, name, fact.worse(came))
+            computed = fact.sizes is not None and (fact.computed or any(fed.computed for fed in node.fed))
+            known.facts[name] = _checked(node, name, replace(fact.worse(came), computed=computed))
 
 
-def _apply_rule(node: Node) -> Fact | list[Fact] | None:
-    """Return the fact about all outputs of a node, or one for each; None if they do not depend on the images."""
-    if node.op in _RANDOM:
+def _made(node: Node) -> Fact | list[Fact] | None:
+    """Return what the node makes; None for what does not depend on the images."""
+    if node.is_random:
         return node.mixes("draws at random", Fact(node.axis))
     if not node.fed:
         return None
-    if node.has_bodies or node.key not in RULES:
+    if all(fact.of_run for fact in node.fed) and not node.has_bodies:
+        return Fact(of_run=True)
+    if node.has_bodies or node.is_function or node.key not in RULES:
         return node.unsure(Fact(node.axis))
     rule = sizes.OF_SIZES.get(node.op) if node.is_of_sizes else None
     try:
@@ -81,11 +81,8 @@ def _apply_rule(node: Node) -> Fact | list[Fact] | None:
         return node.unsure()
 
 
-def _check(node: Node, name: str, fact: Fact) -> Fact:
-    """Return the fact after a comparison of its axis with the inferred shape.
-
-    A fixed size on the batch axis of a model with a free batch fixes the number of images.
-    """
+def _checked(node: Node, name: str, fact: Fact) -> Fact:
+    """Compare the axis with the shape that inference gives; a number there fixes how many images there are."""
     shape = node.known.shape(name)
     if fact.axis is None or shape is None:
         return fact

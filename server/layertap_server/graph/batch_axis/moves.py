@@ -1,4 +1,4 @@
-"""Rules for operators that select, join, repeat or move values along axes."""
+"""Operators that pick, join, repeat or move along axes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from layertap_server.graph.batch_axis.beside import broadcast, others_fed
-from layertap_server.graph.batch_axis.facts import Axis, Fact, worst
+from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, worst
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 ENDLESS = 2**31 - 1
-"""Smallest end of a Slice that means the end of the axis."""
+"""From here on, the end of a Slice means the end of the axis."""
 
 
 def _gather(node: Node) -> Fact:
-    """Follow a Gather, by its data or by its indices."""
     data, indices = node.fact(0), node.fact(1)
     axis, rank = node.along_axis(node.attribute("axis", 0)), node.rank(1)
     if axis is None or rank is None:
@@ -27,13 +26,13 @@ def _gather(node: Node) -> Fact:
         return node.unsure()
     if data.axis.index == axis:
         is_picked = indices is None and data.axis.multiple == 1
-        return node.mixes("selects images by their positions in the batch") if is_picked else node.unsure()
+        return node.mixes("picks images by their places in the batch") if is_picked else node.unsure()
     moved = Fact(data.axis.moved(data.axis.index + (rank - 1 if data.axis.index > axis else 0)))
     return moved if not others_fed(node, {0}) else node.unsure(moved)
 
 
 def _elements(node: Node) -> Fact:
-    """Follow a GatherElements or ScatterElements, whose inputs must all have the same batch axis."""
+    """GatherElements and ScatterElements: every input has the batch axis at the same place."""
     axis = node.along_axis(node.attribute("axis", 0))
     axes = {fact.axis if fact else None for fact in node.facts}
     if axis is None or len(axes) != 1 or None in axes:
@@ -42,77 +41,73 @@ def _elements(node: Node) -> Fact:
 
 
 def _slice(node: Node) -> Fact:
-    """Follow a Slice."""
     data = node.fact(0)
     starts, ends = node.constant(1), node.constant(2)
-    if data is None or data.axis is None:
+    if data is None or data.axis is None or others_fed(node, {0}):
         return node.unsure()
     count = (node.shape(1) or ["?"])[0]
     axes = node.integers(3, "axes") if node.name(3) else list(range(count)) if isinstance(count, int) else None
     rank = node.rank(0)
     if axes is None or rank is None:
         return node.unsure(Fact(data.axis))
-    positions = [axis % rank for axis in axes]
-    if data.axis.index not in positions:
+    places = [axis % rank for axis in axes]
+    if data.axis.index not in places:
         return Fact(data.axis)
-    position = positions.index(data.axis.index)
-    steps = node.constant(4) if node.name(4) else np.ones(len(positions), int)
+    place = places.index(data.axis.index)
+    steps = node.constant(4) if node.name(4) else np.ones(len(places), int)
     if starts is None or ends is None or steps is None:
         return node.unsure(Fact(data.axis))
-    if starts[position] == 0 and steps[position] == 1 and ends[position] >= ENDLESS:
+    if starts[place] == 0 and steps[place] == 1 and ends[place] >= ENDLESS:
         return Fact(data.axis)
-    return node.mixes("selects images by their positions in the batch")
+    return node.mixes("takes images by their places in the batch")
 
 
 def _split(node: Node) -> Fact:
-    """Follow a Split."""
     data, axis = node.fact(0), node.along_axis(node.attribute("axis", 0))
-    if data is None or data.axis is None or axis is None:
+    if data is None or data.axis is None or axis is None or others_fed(node, {0}):
         return node.unsure()
     if data.axis.index != axis:
         return Fact(data.axis)
     parts, equal = len(node.proto.output), not node.name(1) and node.attribute("split", None) is None
     if equal and data.axis.inner == 1 and data.axis.outer % parts == 0:
         return Fact(replace(data.axis, outer=data.axis.outer // parts))
-    return node.mixes("selects images by their positions in the batch")
+    return node.mixes("takes images by their places in the batch")
 
 
 def _concat(node: Node, inputs: Sequence[int] | None = None) -> Fact:
-    """Follow a Concat of the inputs with these indices; of all if None."""
     used = list(range(len(node.proto.input)) if inputs is None else inputs)
     axis = node.along_axis(node.attribute("axis", 0), used[0])
     axes = [fact.axis for index in used if (fact := node.fact(index)) is not None]
     if axis is None or None in axes or not axes:
         return node.unsure(Fact(node.axis))
-    known = [item for item in axes if item is not None]
-    if len({item.index for item in known}) > 1:
+    found = [item for item in axes if item is not None]
+    if len({item.index for item in found}) > 1:
         return node.mixes("combines each image with every other")
-    if known[0].index == axis:
-        if len(known) < len(used) or any(item.inner != 1 for item in known):
+    if found[0].index == axis:
+        if len(found) < len(used) or any(item.inner != 1 for item in found):
             return node.unsure()
-        return Fact(Axis(axis, outer=sum(item.outer for item in known)))
-    if len(set(known)) > 1:
-        return node.unsure(Fact(known[0]))
+        return Fact(Axis(axis, outer=sum(item.outer for item in found)))
+    if len(set(found)) > 1:
+        return node.unsure(Fact(found[0]))
     rank = node.rank(used[0]) or 0
-    beside = [broadcast(node, index, known[0], rank) for index in used if node.fact(index) is None]
-    # Concat does not broadcast: a constant of size 1 along the batch axis requires a batch of 1.
-    one = [node.pinned for index in used if node.fact(index) is None and _has_one_row(node, index, known[0])]
-    return Fact(known[0], worst([*beside, *one]))
+    beside = [broadcast(node, index, found[0], rank) for index in used if node.fact(index) is None]
+    # A constant of one row is not repeated by Concat: it fits a batch of one alone.
+    one = [node.pinned for index in used if node.fact(index) is None and _has_one_row(node, index, found[0])]
+    return Fact(found[0], worst([*beside, *one]))
 
 
 def _has_one_row(node: Node, index: int, axis: Axis) -> bool:
-    """Return whether an input has size 1 along the batch axis."""
     shape = node.shape(index)
     return shape is not None and axis.index < len(shape) and shape[axis.index] == 1 and axis.multiple == 1
 
 
 def _quantized_concat(node: Node) -> Fact:
-    """Follow a QLinearConcat, whose inputs each come with scale and zero point."""
-    return _concat(node, range(2, len(node.proto.input), 3))
+    tensors = range(2, len(node.proto.input), 3)
+    made = _concat(node, tensors)
+    return node.unsure(made) if others_fed(node, set(tensors)) else made
 
 
 def _transpose(node: Node) -> Fact:
-    """Follow a Transpose."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -121,7 +116,6 @@ def _transpose(node: Node) -> Fact:
 
 
 def _squeeze(node: Node) -> Fact:
-    """Follow a Squeeze of given axes."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -132,43 +126,52 @@ def _squeeze(node: Node) -> Fact:
 
 
 def _unsqueeze(node: Node) -> Fact:
-    """Follow an Unsqueeze of given axes."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
     new = {axis % (rank + len(axes)) for axis in axes}
-    kept = [position for position in range(rank + len(axes)) if position not in new]
+    kept = [place for place in range(rank + len(axes)) if place not in new]
     return Fact(fact.axis.moved(kept[fact.axis.index]))
 
 
 def _expand(node: Node) -> Fact:
-    """Follow an Expand, of images or of a constant."""
     fact, made = node.fact(0), node.output_shape
     if fact is None:
         return _filled(node)
     rank = node.rank(0)
-    if fact.axis is None or rank is None or made is None:
+    if fact.axis is None or rank is None or made is None or node.is_of_values:
         return node.unsure()
     axis = fact.axis.moved(fact.axis.index + len(made) - rank)
     sizes = node.fact(1)
-    if sizes is None or sizes.sizes is None or not any(sizes.sizes):
-        return Fact(axis)
-    depends = {position + len(made) - len(sizes.sizes) for position, size in enumerate(sizes.sizes) if size}
+    if sizes is None or sizes.sizes is None:
+        return Fact(axis) if _keeps_batch(node, axis, made) else node.unsure(Fact(axis))
+    depends = {place + len(made) - len(sizes.sizes) for place, size in enumerate(sizes.sizes) if size}
     return Fact(axis) if depends == {axis.index} else node.unsure(Fact(axis))
 
 
+def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
+    """Return whether an Expand to sizes that do not depend on the batch leaves the batch axis as it is."""
+    given = node.constant(1)
+    if given is None:
+        return made[axis.index] == node.known.symbol and axis.multiple == 1
+    place = axis.index - (len(made) - given.size)
+    return place < 0 or given.reshape(-1)[place] == 1 or node.known.symbol is None
+
+
 def _filled(node: Node) -> Fact:
-    """Follow a constant that is repeated once per image, so that each image gets the same values."""
+    """A constant laid out as often as there are images; each image gets the same."""
+    if any(fact.sizes is None for fact in node.fed):
+        return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
-    positions = [position for position, size in enumerate(made or ()) if size == symbol and symbol is not None]
+    places = [place for place, size in enumerate(made or ()) if size == symbol and symbol is not None]
     known = [size for size in made or () if isinstance(size, int)]
-    if made is None or len(positions) != 1 or len(known) != len(made) - 1:
-        return node.unsure(Fact(Axis(positions[0]) if positions else None))
-    return Fact(Axis(positions[0]))
+    if made is None or len(places) != 1 or len(known) != len(made) - 1:
+        return node.unsure(Fact(Axis(places[0]) if places else None))
+    axis = Axis(places[0])
+    return Fact(axis, broadcast(node, 0, axis, len(made)) if node.op == "Expand" else APART)
 
 
 def _tile(node: Node) -> Fact:
-    """Follow a Tile with constant repeats."""
     fact, repeats = node.fact(0), node.constant(1)
     if fact is None or fact.axis is None or repeats is None:
         return node.unsure()
@@ -176,40 +179,49 @@ def _tile(node: Node) -> Fact:
 
 
 def _pad(node: Node) -> Fact:
-    """Follow a Pad with constant padding."""
     fact, pads, rank = node.fact(0), node.integers(1, "pads"), node.rank(0)
-    if fact is None or fact.axis is None or pads is None or rank is None:
+    if fact is None or fact.axis is None or pads is None or rank is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
     axes = node.integers(3, "axes") if node.name(3) else list(range(rank))
     if axes is None:
         return node.unsure(Fact(fact.axis))
-    positions = [axis % rank for axis in axes]
-    if fact.axis.index not in positions:
+    places = [axis % rank for axis in axes]
+    if fact.axis.index not in places:
         return Fact(fact.axis)
-    position = positions.index(fact.axis.index)
-    is_left = pads[position] == pads[position + len(positions)] == 0
+    place = places.index(fact.axis.index)
+    is_left = pads[place] == pads[place + len(places)] == 0
     return Fact(fact.axis) if is_left else node.mixes("adds rows to the batch")
 
 
 def _resize(node: Node) -> Fact:
-    """Follow a Resize, which must not scale the batch axis."""
-    fact = node.fact(0)
-    if fact is None or fact.axis is None:
+    fact, rank = node.fact(0), node.rank(0)
+    if fact is None or fact.axis is None or rank is None or node.is_of_values:
         return node.unsure()
-    made = node.output_shape
+    if node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
+        return node.unsure(Fact(fact.axis))
+    places = [axis % rank for axis in node.attribute("axes", range(rank))]
+    if fact.axis.index not in places:
+        return Fact(fact.axis) if not others_fed(node, {0}) else node.unsure(Fact(fact.axis))
+    place = places.index(fact.axis.index)
+    if node.name(3):
+        return Fact(fact.axis) if _is_own_size(node, fact.axis, place) else node.unsure(Fact(fact.axis))
     scales = node.constant(1 if node.op == "Upsample" or len(node.proto.input) == 2 else 2)  # noqa: PLR2004
-    axes = node.attribute("axes", None)
-    position = fact.axis.index
-    if axes is not None and position not in axes:
-        return Fact(fact.axis)
-    if axes is None and scales is not None and scales.size > position:
-        return Fact(fact.axis) if scales.reshape(-1)[position] == 1 else node.along()
-    same = made is not None and made[position] == node.known.symbol and fact.axis.multiple == 1
-    return Fact(fact.axis) if same else node.unsure(Fact(fact.axis))
+    if scales is None:
+        return node.unsure(Fact(fact.axis))
+    return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
+
+
+def _is_own_size(node: Node, axis: Axis, place: int) -> bool:
+    """Return whether the sizes of a Resize have the number of images at this place, and nowhere else."""
+    given, shape, sizes = node.constant(3), node.shape(0), node.fact(3)
+    if given is not None and shape is not None:
+        return bool(given.reshape(-1)[place] == shape[axis.index])
+    if sizes is None or sizes.sizes is None or sizes.computed or axis.multiple != 1:
+        return False
+    return [index for index, flag in enumerate(sizes.sizes) if flag] == [place]
 
 
 def _one_hot(node: Node) -> Fact:
-    """Follow a OneHot, which inserts an axis."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
@@ -234,4 +246,3 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Pad"): _pad,
     ("", "OneHot"): _one_hot,
 }
-"""Rules by domain and name of the operator."""

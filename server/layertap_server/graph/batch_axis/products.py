@@ -1,31 +1,30 @@
-"""Rules for matrix products and recurrent networks."""
+"""Products of matrices, and recurrent networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from layertap_server.graph.batch_axis.beside import broadcast
+from layertap_server.graph.batch_axis.beside import broadcast, others_fed
 from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Verdict
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
-    """Follow the batch axis through a matrix product of the inputs of index ``left`` and ``right``."""
     ranks = node.rank(left), node.rank(right)
-    if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2:  # noqa: PLR2004 - vectors
+    if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2 or others_fed(node, {left, right}):  # noqa: PLR2004 - vectors
         return node.unsure(Fact(node.axis))
     a, b = (_axis_of(node, index) for index in (left, right))
     if (a is None and node.fact(left)) or (b is None and node.fact(right)):
         return node.unsure(Fact(node.axis))
     rank = max(ranks[0], ranks[1])
     if a is not None and a.index == ranks[0] - 1:
-        return _contract(node, a, right, -2)
+        return _contracted(node, a, right, -2)
     if b is not None and b.index == ranks[1] - 2:
-        return _contract(node, b, left, -1)
-    axes = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
-    if len(axes) != 1:
+        return _contracted(node, b, left, -1)
+    found = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
+    if len(found) != 1:
         return node.mixes("multiplies each image with every other")
-    axis = axes.pop()
+    axis = found.pop()
     other = right if b is None else left if a is None else None
     if other is None or axis.index >= rank - 2:
         return Fact(axis)
@@ -33,44 +32,37 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
 
 
 def _axis_of(node: Node, index: int) -> Axis | None:
-    """Return the batch axis of an input, or None."""
     fact = node.fact(index)
     return None if fact is None else fact.axis
 
 
-def _contract(node: Node, axis: Axis, other: int, position: int) -> Fact:
-    """Return the fact about a sum over the batch axis.
-
-    If the other factor is a constant that fits one image only, the product requires a batch of one image. Otherwise it
-    mixes images. ``position`` is the axis of the other factor that is summed over.
-    """
+def _contracted(node: Node, axis: Axis, other: int, place: int) -> Fact:
+    """A sum over the batch axis; weights of a fixed size beside it may fit one image only."""
     shape = node.shape(other)
-    if node.fact(other) is None and shape is not None and shape[position] == axis.multiple:
+    if node.fact(other) is None and shape is not None and shape[place] == axis.multiple:
         return Fact(None, node.pinned)
     return node.along()
 
 
 def _gemm(node: Node) -> Fact:
-    """Follow a Gemm."""
     a, b = _axis_of(node, 0), _axis_of(node, 1)
     if (a is None and node.fact(0)) or (b is None and node.fact(1)):
         return node.unsure()
     rows, columns = node.attribute("transA", 0), 1 - node.attribute("transB", 0)
     if a is not None and a.index != rows:
-        return _contract(node, a, 1, 1 - columns)
+        return _contracted(node, a, 1, 1 - columns)
     if b is not None and b.index != columns:
-        return _contract(node, b, 0, 1 - rows)
-    axes = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
-    if len(axes) != 1:
-        return node.mixes("multiplies each image with every other") if axes else node.unsure()
+        return _contracted(node, b, 0, 1 - rows)
+    found = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
+    if len(found) != 1:
+        return node.mixes("multiplies each image with every other") if found else node.unsure()
     bias = node.fact(2)
     if bias is not None:
-        return Fact(axes[0]) if bias.axis == axes[0] and node.rank(2) == 2 else node.unsure(Fact(axes[0]))  # noqa: PLR2004
-    return Fact(axes[0], broadcast(node, 2, axes[0], 2) if node.name(2) else APART)
+        return Fact(found[0]) if bias.axis == found[0] and node.rank(2) == 2 else node.unsure(Fact(found[0]))  # noqa: PLR2004
+    return Fact(found[0], broadcast(node, 2, found[0], 2) if node.name(2) else APART)
 
 
 def _einsum(node: Node) -> Fact:
-    """Follow an Einsum, by the letter of the batch axis in its equation."""
     equation = node.attribute("equation", "").replace(" ", "")
     if "." in equation or "->" not in equation:
         return node.unsure()
@@ -78,7 +70,7 @@ def _einsum(node: Node) -> Fact:
     letters = set()
     for terms, fact in zip(inputs.split(","), node.facts, strict=False):
         if fact is not None:
-            if fact.axis is None or fact.axis.index >= len(terms):
+            if fact.axis is None or fact.axis.index >= len(terms) or len(set(terms)) < len(terms):
                 return node.unsure()
             letters.add((terms[fact.axis.index], fact.axis.moved(0)))
     if len(letters) != 1:
@@ -91,23 +83,27 @@ def _einsum(node: Node) -> Fact:
 
 
 def _recurrent(node: Node) -> Fact | list[Fact]:
-    """Follow a recurrent network; the batch axis depends on its attribute ``layout``."""
     fact, first = node.fact(0), node.attribute("layout", 0)
     if fact is None or fact.axis is None:
         return node.unsure()
     if fact.axis.index != (0 if first else 1):
         return node.along()
-    if any(
-        other is not None and (other.axis is None or other.axis.index != (0 if first else 1)) for other in node.facts
-    ):
+    # Weights are settings, and a length for each image has no rule; a first state belongs to its image.
+    states = [index for index in (5, 6) if node.name(index)]
+    if others_fed(node, {0, *states}) or node.name(4) or any(_axis_of(node, index) != fact.axis for index in states):
         return node.unsure()
     whole, last = fact.axis.moved(0 if first else 2), fact.axis.moved(0 if first else 1)
     return [Fact(whole), Fact(last), Fact(last)]
 
 
 def _dynamic_matmul(node: Node) -> Fact:
-    """Follow a DynamicQuantizeMatMul, whose scale is computed over the whole batch."""
-    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch"))
+    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run"))
+
+
+def _dynamic_recurrent(node: Node) -> Fact | list[Fact]:
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    made = _recurrent(node)
+    return [fact.worse(verdict) for fact in made] if isinstance(made, list) else made.worse(verdict)
 
 
 RULES: Mapping[tuple[str, str], Rule] = {
@@ -118,6 +114,6 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Gemm"): _gemm,
     ("", "Einsum"): _einsum,
     ("com.microsoft", "MatMulIntegerToFloat"): matmul,
+    ("com.microsoft", "DynamicQuantizeLSTM"): _dynamic_recurrent,
     ("com.microsoft", "DynamicQuantizeMatMul"): _dynamic_matmul,
 }
-"""Rules by domain and name of the operator."""

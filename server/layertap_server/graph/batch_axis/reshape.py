@@ -1,4 +1,4 @@
-"""Rules for Reshape and Flatten, which merge and split axes."""
+"""Reshape and Flatten: where the images are after sizes were merged and parted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from layertap_server.graph.batch_axis.node import Node, Rule, product
 
 
 def _flatten(node: Node) -> Fact:
-    """Follow a Flatten."""
     fact, shape = node.fact(0), node.shape(0)
     axis = node.along_axis(node.attribute("axis", 1))
     if fact is None or fact.axis is None or shape is None or axis is None:
@@ -22,38 +21,46 @@ def _flatten(node: Node) -> Fact:
 
 
 def _reshape(node: Node) -> Fact:
-    """Follow a Reshape."""
     fact, shape = node.fact(0), node.shape(0)
-    target = _target(node, shape)
+    target = None if node.is_of_values else _target(node, shape)
     if fact is None or fact.axis is None or shape is None or target is None:
         return node.unsure()
     axis = fact.axis
     if _leaves(node, axis, shape, target):
-        return Fact(axis)
+        return _confirmed(node, Fact(axis))
     major, minor = product(shape[: axis.index]), product(shape[axis.index + 1 :])
     if major is None or minor is None:
         return node.unsure()
-    return _regroup(node, major * axis.outer, axis.inner * minor, target)
+    return _confirmed(node, _regrouped(node, major * axis.outer, axis.inner * minor, target))
+
+
+def _confirmed(node: Node, made: Fact) -> Fact:
+    """Compare the place of the images with the given sizes; a shape that the file writes down may be wrong."""
+    sizes = node.fact(1)
+    if sizes is None or sizes.sizes is None or made.axis is None:
+        return made
+    places = [place for place, flag in enumerate(sizes.sizes) if flag]
+    return made if places == [made.axis.index] else node.unsure(made)
 
 
 def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] | None:
-    """Return the sizes after a Reshape, each a number or a symbol; None if they are not known."""
+    """Return the sizes after a Reshape; a text where one is not a plain number."""
     given = node.constant(1)
     if given is None:
         made = node.output_shape
         return None if made is None else list(made)
     copies = not node.attribute("allowzero", 0)
     sizes: list[int | str] = [int(size) for size in given.reshape(-1)]
-    for position, size in enumerate(sizes):
+    for place, size in enumerate(sizes):
         if size == 0 and copies:
-            sizes[position] = shape[position] if shape is not None and position < len(shape) else "?"
+            sizes[place] = shape[place] if shape is not None and place < len(shape) else "?"
         elif size == -1:
-            sizes[position] = "?"
+            sizes[place] = "?"
     return sizes
 
 
 def _leaves(node: Node, axis: Axis, shape: tuple[int | str, ...], target: Sequence[int | str]) -> bool:
-    """Return whether a Reshape keeps the batch axis and all axes before it."""
+    """Whether the batch axis and all before it stay as they are."""
     symbol = node.known.symbol
     if axis.index >= len(target) or list(shape[: axis.index]) != list(target[: axis.index]):
         return False
@@ -64,22 +71,21 @@ def _leaves(node: Node, axis: Axis, shape: tuple[int | str, ...], target: Sequen
     return bool(copied and not node.attribute("allowzero", 0)) or (axis.multiple == 1 and target[axis.index] == symbol)
 
 
-def _regroup(node: Node, major: int, minor: int, target: Sequence[int | str]) -> Fact:
-    """Find the batch axis among the sizes after a Reshape of major × N × minor values, with N the batch."""
-    free = [position for position, size in enumerate(target) if not isinstance(size, int)]
+def _regrouped(node: Node, major: int, minor: int, target: Sequence[int | str]) -> Fact:
+    """Find the images among the sizes after a Reshape: major × N × minor values, the image's number in the middle."""
+    free = [place for place, size in enumerate(target) if not isinstance(size, int)]
     if not free and node.known.symbol is not None:
         is_one = product(target) == major * minor
         return Fact(None, node.pinned) if is_one else node.unsure()
     if len(free) > 1:
         return node.unsure()
-    for position in free or range(len(target)):
-        before, after = product(target[:position]), product(target[position + 1 :])
+    for place in free or range(len(target)):
+        before, after = product(target[:place]), product(target[place + 1 :])
         if before and after and major % before == 0 and minor % after == 0:
-            return Fact(Axis(position, major // before, minor // after))
-    if target[0] == 1 and major == 1:  # exported for a batch of 1: a larger batch would mix images
+            return Fact(Axis(place, major // before, minor // after))
+    if target[0] == 1 and major == 1:  # written for a batch of one: more images would run into each other
         return Fact(None, node.pinned)
     return node.unsure()
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Reshape"): _reshape, ("", "Flatten"): _flatten}
-"""Rules by domain and name of the operator."""

@@ -1,4 +1,4 @@
-"""Rules for tensors that are lists of sizes: which of the sizes depend on the number of images."""
+"""Sizes as values: which of them depend on the number of images."""
 
 from __future__ import annotations
 
@@ -6,40 +6,35 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from layertap_server.graph.batch_axis.facts import APART, Fact
+from layertap_server.graph.batch_axis.facts import APART, Fact, Mixing
 from layertap_server.graph.batch_axis.node import LARGEST_READ, Node, Rule
 
 
 def _shape(node: Node) -> Fact:
-    """Mark the batch size among the sizes that a Shape returns."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or rank is None:
         return node.unsure()
     start, end = node.attribute("start", 0), node.attribute("end", rank)
-    flags = [fact.axis is None or position == fact.axis.index for position in range(rank)][start:end]
-    return Fact(sizes=tuple(flags), verdict=fact.verdict if fact.axis is None else APART)
+    # Where images mix, or may, any size may depend on the values of all of them.
+    is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
+    flags = [is_any or place == getattr(fact.axis, "index", None) for place in range(rank)][start:end]
+    computed = fact.axis is None or fact.axis.multiple != 1
+    return Fact(sizes=tuple(flags), verdict=fact.verdict if is_any else APART, computed=computed)
 
 
-def _size(_node: Node) -> Fact:
-    """Mark the number of values that a Size returns."""
-    return Fact(sizes=(True,))
+def _all_sizes(_node: Node) -> Fact:
+    return Fact(sizes=(True,), computed=True)
 
 
-def _gather(node: Node) -> Fact:
-    """Select the sizes at constant indices."""
+def _gathered_sizes(node: Node) -> Fact:
     sizes, indices = node.fact(0), node.constant(1)
     if sizes is None or sizes.sizes is None or indices is None:
         return _any_size(node)
-    flags = [
-        sizes.sizes[int(position)]
-        for position in indices.reshape(-1)
-        if -len(sizes.sizes) <= position < len(sizes.sizes)
-    ]
+    flags = [sizes.sizes[int(place)] for place in indices.reshape(-1) if -len(sizes.sizes) <= place < len(sizes.sizes)]
     return Fact(sizes=tuple(flags))
 
 
-def _slice(node: Node) -> Fact:
-    """Select a slice of the sizes with constant bounds."""
+def _sliced_sizes(node: Node) -> Fact:
     sizes = node.fact(0)
     bounds = [node.constant(index) for index in (1, 2)]
     steps = node.constant(4) if node.name(4) else np.ones(1, int)
@@ -49,8 +44,7 @@ def _slice(node: Node) -> Fact:
     return Fact(sizes=sizes.sizes[start : end : int(steps.reshape(-1)[0])])
 
 
-def _concat(node: Node) -> Fact:
-    """Join lists of sizes; sizes in constants do not depend on the number of images."""
+def _joined_sizes(node: Node) -> Fact:
     flags: list[bool] = []
     for index in range(len(node.proto.input)):
         fact, shape = node.fact(index), node.shape(index)
@@ -63,36 +57,35 @@ def _concat(node: Node) -> Fact:
     return Fact(sizes=tuple(flags))
 
 
-def _keep(node: Node) -> Fact:
-    """Keep the sizes of the first input that depends on the images."""
+def _same_sizes(node: Node) -> Fact:
     return Fact(sizes=next(fact.sizes for fact in node.fed))
 
 
-def _combine(node: Node) -> Fact:
-    """Combine lists of sizes by elementwise arithmetic; a single size is broadcast."""
+def _combined_sizes(node: Node) -> Fact:
+    """Arithmetic, item by item; single numbers go with every item."""
     flags = [fact.sizes for fact in node.fed if fact.sizes is not None]
     longest = max(map(len, flags))
     if any(len(item) not in {1, longest} for item in flags):
         return _any_size(node)
     spread = [item * longest if len(item) == 1 else item for item in flags]
-    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))))
+    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))), computed=True)
 
 
 def _any_size(node: Node) -> Fact:
-    """Mark all sizes of the result if any size of the inputs depends on the number of images."""
+    """Sizes of which is known only whether any depends on the number of images."""
     shape = node.output_shape
     count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
-    return Fact(sizes=(any(any(fact.sizes or ()) for fact in node.fed),) * min(max(count, 1), LARGEST_READ))
+    flag = any(any(fact.sizes or ()) for fact in node.fed)
+    return Fact(sizes=(flag,) * min(max(count, 1), LARGEST_READ), computed=True)
 
 
-RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _size}
-"""Rules by domain and name of the operators that return sizes."""
+RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
 OF_SIZES: Mapping[str, Rule] = {
-    "Gather": _gather,
-    "Slice": _slice,
-    "Concat": _concat,
-    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _keep),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combine),
+    "Gather": _gathered_sizes,
+    "Slice": _sliced_sizes,
+    "Concat": _joined_sizes,
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _same_sizes),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combined_sizes),
     **dict.fromkeys(("ReduceProd", "ReduceSum", "Sqrt", "Greater", "Less", "Round"), _any_size),
 }
-"""Rules by name of operators whose inputs are lists of sizes."""
+"""Operators on sizes alone."""
