@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import re
 import reprlib
@@ -26,6 +25,14 @@ NOT_SETTINGS = {"LAYERTAP_CONFIG", "LAYERTAP_TOKEN"}
 """The file's own name, and the client's token."""
 MIB = 2**20
 HIGHEST_PORT = 65535
+MOST_SECONDS = 2 * 10**6
+"""Largest time of a setting, 23 days: gRPC counts milliseconds in 32 bits."""
+MOST_THREADS = 1024
+"""Largest number of threads of a setting."""
+MOST_COUNT = 2**31 - 1
+"""Largest number of things that a setting counts."""
+MOST_BYTES = 2**60
+"""Largest number of bytes, or of operations, of a setting: they are added up in signed 64 bits."""
 ALIKE = 0.85
 """How near a variable's name is to a setting's where it was meant for it: MAX_IMAGE is, SERVICE_PORT is not."""
 
@@ -34,9 +41,9 @@ class SettingsError(Exception):
     """A setting that does not exist or cannot have its value; the message names it and where it was set."""
 
 
-def _setting(default: Any, doc: str, *, least: float | None = None) -> Any:
-    """A field; a number says the least that it may be."""
-    return field(default=default, metadata={"doc": doc, "least": least})
+def _setting(default: Any, doc: str, *, least: float | None = None, most: float = MOST_BYTES) -> Any:
+    """A field; a number says the least and the most that it may be."""
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +52,11 @@ class Settings:
 
     models: str = _setting("models", "folder of models, one folder a model")
     watch: bool = _setting(default=False, doc="load models anew when their files change")
-    watch_seconds: float = _setting(2.0, "how often the files are looked at", least=0.1)
+    watch_seconds: float = _setting(2.0, "how often the files are looked at", least=0.1, most=MOST_SECONDS)
     control: bool = _setting(default=False, doc="allow callers LoadModel and UnloadModel")
     max_model_bytes: int = _setting(8192 * MIB, "bytes of a model's weights and constants", least=1)
     load_seconds: float = _setting(
-        60.0, "longest time of each step of reading a model, which a child process does", least=0.1
+        60.0, "longest time of each step of reading a model, which a child process does", least=0.1, most=MOST_SECONDS
     )
     load_memory_bytes: int = _setting(
         1024 * MIB, "memory that such a step may take beside four times the size of the model's files", least=MIB
@@ -58,26 +65,34 @@ class Settings:
         default=False, doc="let symbolic links lead out of the models folder, as those of Hugging Face's cache do"
     )
     host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8001, "port of the service; 0 takes any free one", least=0)
-    metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none", least=-1)
+    port: int = _setting(8001, "port of the service; 0 takes any free one", least=0, most=HIGHEST_PORT)
+    metrics_port: int = _setting(
+        8002, "port of the Prometheus endpoint; 0 takes any free one, -1 has none", least=-1, most=HIGHEST_PORT
+    )
     device: str = _setting("auto", "auto, cpu, cuda, cuda:N, or several as cuda:0,1")
     device_memory_bytes: int = _setting(
         0, "memory of a GPU that the sessions of one plan may take; 0 for all there is", least=0
     )
     tf32: bool = _setting(default=False, doc="let a GPU round the factors of float32 products: faster, less exact")
-    threads: int = _setting(0, "threads of one run, 0 for all cores; one where each core has a request", least=0)
-    workers: int = _setting(
-        0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four", least=0
+    threads: int = _setting(
+        0, "threads of one run, 0 for all cores; one where each core has a request", least=0, most=MOST_THREADS
     )
-    runs: int = _setting(0, "runs of models in flight; 0 for as many as cores", least=0)
-    max_waiting: int = _setting(256, "requests that may wait for a worker; more are refused as OVERLOADED", least=0)
+    workers: int = _setting(
+        0, "requests worked on at once, decoding included; 0 for one a core, on a GPU four", least=0, most=MOST_THREADS
+    )
+    runs: int = _setting(0, "runs of models in flight; 0 for as many as cores", least=0, most=MOST_THREADS)
+    max_waiting: int = _setting(
+        256, "requests that may wait for a worker; more are refused as OVERLOADED", least=0, most=MOST_COUNT
+    )
     max_waiting_bytes: int = _setting(
         1024 * MIB, "bytes of requests that wait or run; more are refused as OVERLOADED", least=1
     )
-    max_streams: int = _setting(1024, "streams that may be open at once; more are refused as OVERLOADED", least=1)
-    max_images: int = _setting(64, "images a request", least=1)
+    max_streams: int = _setting(
+        1024, "streams that may be open at once; more are refused as OVERLOADED", least=1, most=MOST_COUNT
+    )
+    max_images: int = _setting(64, "images a request", least=1, most=MOST_COUNT)
     max_image_pixels: int = _setting(64 * MIB, "pixels an image", least=1)
-    max_request_bytes: int = _setting(64 * MIB, "bytes a request", least=1024)
+    max_request_bytes: int = _setting(64 * MIB, "bytes a request", least=1024, most=MOST_COUNT)
     max_computed_bytes: int = _setting(8192 * MIB, "bytes that the heads of a request may compute on the way", least=1)
     max_operations: int = _setting(
         8 * 10**12,
@@ -87,7 +102,10 @@ class Settings:
     max_response_bytes: int = _setting(256 * MIB, "bytes of features an answer", least=1)
     plan_cache_bytes: int = _setting(1024 * MIB, "memory that compiled plans may take", least=0)
     plan_cache_threads: int = _setting(
-        0, "threads that compiled plans may keep; 0 for half of what the system allows, 2048 at most", least=0
+        0,
+        "threads that compiled plans may keep; 0 for half of what the system allows, 2048 at most",
+        least=0,
+        most=2**20,
     )
     response_cache_bytes: int = _setting(0, "memory for answers that are asked for again; 0 keeps none", least=0)
     tls_certificate: str = _setting("", "PEM file of the server's certificate chain; with it connections are encrypted")
@@ -100,11 +118,14 @@ class Settings:
         1800,
         "age at which a connection is closed when its calls end, so that callers find new servers; 0 for never",
         least=0,
+        most=MOST_SECONDS,
     )
     drain_seconds: float = _setting(
-        1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes", least=0
+        1.0, "how long new requests are told UNAVAILABLE on SIGTERM before the port closes", least=0, most=MOST_SECONDS
     )
-    graceful_stop_seconds: float = _setting(25.0, "how long requests under way may take to end on SIGTERM", least=0)
+    graceful_stop_seconds: float = _setting(
+        25.0, "how long requests under way may take to end on SIGTERM", least=0, most=MOST_SECONDS
+    )
     log_level: str = _setting("info", "debug, info, warning or error")
     log_format: str = _setting("console", "console for people, json for machines")
     otlp_endpoint: str = _setting("", "where traces are sent (OTLP), such as http://localhost:4317; empty for none")
@@ -240,8 +261,6 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"otlp_endpoint begins with http:// or https://, not {settings.otlp_endpoint!r}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", settings.device):
         raise SettingsError(f"device is auto, cpu, cuda, cuda:N or cuda:0,1, not {settings.device!r}")
-    if max(settings.port, settings.metrics_port) > HIGHEST_PORT:
-        raise SettingsError(f"ports are at most {HIGHEST_PORT}, not {settings.port} and {settings.metrics_port}")
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise SettingsError("tls_certificate and tls_key belong together: give both, or neither")
     if settings.tls_client_authorities and not settings.tls_certificate:
@@ -253,6 +272,6 @@ def _check(settings: Settings) -> None:
 
 def _check_numbers(settings: Settings) -> None:
     for item in dataclasses.fields(Settings):
-        value, least = getattr(settings, item.name), item.metadata["least"]
-        if least is not None and not least <= value < math.inf:
-            raise SettingsError(f"{item.name} is at least {least} and finite, not {value}")
+        value, least, most = getattr(settings, item.name), item.metadata["least"], item.metadata["most"]
+        if least is not None and not least <= value <= most:
+            raise SettingsError(f"{item.name} is at least {least} and at most {most}, not {reprlib.repr(value)}")

@@ -44,8 +44,8 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--otlp-endpoint", "collector:4317"), {}, "begins with http:// or https://"),
         (("--max-images", "0"), {}, "max_images is at least 1"),
         (("--watch-seconds", "0"), {}, "watch_seconds is at least 0.1"),
-        (("--watch-seconds", "nan"), {}, "watch_seconds is at least 0.1 and finite, not nan"),
-        (("--graceful-stop-seconds", "inf"), {}, "finite, not inf"),
+        (("--watch-seconds", "nan"), {}, "watch_seconds is at least 0.1 and at most 2000000, not nan"),
+        (("--graceful-stop-seconds", "inf"), {}, "graceful_stop_seconds is at least 0 and at most 2000000, not inf"),
         (("--drain-seconds", "26"), {}, "drain_seconds is at most graceful_stop_seconds, not 26.0 of 25.0"),
         (("--max-request-bytes", "1023"), {}, "max_request_bytes is at least 1024"),
         (("--port", "-1"), {}, "port is at least 0"),
@@ -67,13 +67,27 @@ def test_what_cannot_be_says_where_it_was_set(
         settings(*flags, environment=environment)
 
 
-def test_every_number_says_the_least_that_it_may_be() -> None:
+def test_every_number_says_the_least_and_the_most_that_it_may_be() -> None:
     for item in dataclasses.fields(Settings):
         is_number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
         assert (item.metadata["least"] is not None) == is_number, item.name
         if is_number:
             with pytest.raises(SettingsError, match=f"^{item.name} is at least"):
                 dataclasses.replace(Settings(), **{item.name: item.metadata["least"] - 1})
+            for too_much in (item.metadata["most"] + 1, 10**30, 1e29, float("inf")):
+                with pytest.raises(SettingsError, match=f"^{item.name} is at least .* and at most"):
+                    dataclasses.replace(Settings(), **{item.name: too_much})
+
+
+@pytest.mark.parametrize(
+    "line", ["load_seconds: 1e29", f"load_memory_bytes: {'9' * 23}", "drain_seconds: 1e+29", "workers: 100000"]
+)
+def test_a_value_that_is_too_large_is_one_line_with_the_range(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text(f"{line}\ngraceful_stop_seconds: 100\n")
+    with pytest.raises(SettingsError, match=f"{line.split(':', maxsplit=1)[0]} is at least .* and at most") as caught:
+        settings("--config", str(file))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_empty_variable_is_none() -> None:
@@ -117,7 +131,7 @@ def test_null_in_a_file_is_the_default_and_a_whole_float_an_integer(tmp_path: Pa
         ("drain_seconds: false", "drain_seconds is a float, not False"),
         ("max_images: 1.5", "max_images is a int, not 1.5"),
         ("max_images: .inf", "max_images is a int, not inf"),
-        ("drain_seconds: .nan", "finite, not nan"),
+        ("drain_seconds: .nan", "at most 2000000, not nan"),
         (f"drain_seconds: 1{'0' * 400}", "line 1, column 16: a number has more than 100 characters"),
         (f"drain_seconds: {'{a: ' * 40}1{'}' * 40}", "drain_seconds is a float, not {'a': {'a'"),
         ("max_images: [1]", "max_images is a int"),
@@ -140,7 +154,7 @@ def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -
         ("[]", "the file must be a mapping, not \\[\\]"),
         ("a: b: c", "cannot be read"),
         ("tokens: t.yaml\nport: 1\ntokens:\n", "layertap.yaml, line 3, column 1: a key is there twice"),
-        ("port: 0x10000", "^ports are at most 65535"),
+        ("port: 0x10000", "line 1: port is at least 0 and at most 65535, not 65536"),
         ("max_images: 0", "layertap.yaml, line 1: max_images is at least 1"),
     ],
 )
