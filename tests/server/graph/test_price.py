@@ -13,7 +13,7 @@ from onnx import parser
 from layertap import blocks
 from layertap.expression import parse_head
 from layertap.types import Layout
-from layertap_server.blocks.operations import ELEMENT, LARGE_WINDOW, WINDOW
+from layertap_server.blocks.operations import COLUMN, ELEMENT, LARGE_WINDOW, NARROW, SCALAR_WINDOW, WINDOW
 from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
 from tests import cases
 from tests.models import branching, vision_transformer
@@ -50,6 +50,34 @@ def test_large_windows_cost_more_an_element() -> None:
     small, large = (priced(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
     assert small >= 32**2 * WINDOW
     assert large - small >= 33**2 * LARGE_WINDOW - 32**2 * WINDOW
+
+
+@pytest.mark.parametrize(
+    ("head", "elements"),
+    [
+        ("max_pool(32, stride=1, dilation=3)", 7**2 * 32**2),
+        ("max_pool(7, stride=1, dilation=2)", 88**2 * 7**2),
+        ("min_pool(5, stride=1, dilation=[1, 2])", 96 * 92 * 5**2),
+        ("mixed_pool(3, stride=1, dilation=2)", 96**2 * 3**2),
+        ("max_pool(31, stride=1) | max_unpool", 70**2 * 31**2),
+    ],
+)
+def test_windows_without_vector_code_cost_more_an_element(head: str, elements: int) -> None:
+    assert priced(head, 4, 100, 100).operations >= 4 * elements * SCALAR_WINDOW
+
+
+@pytest.mark.parametrize(("filters", "groups"), [(1, 1), (4, 1), (8, 2), (16, 8), (64, 8), (64, 1)])
+def test_a_convolution_lays_out_its_values_once_for_all_filters_of_a_group(filters: int, groups: int) -> None:
+    products = 90**2 * filters * 8 // groups * 11**2
+    price = priced(f"conv({filters}, 11, groups={groups}, weight=he)", 8, 100, 100).operations
+    dearest = max(products, products * NARROW // (filters // groups))
+    assert dearest <= price <= dearest + 10 * ELEMENT * 64 * 100**2
+
+
+def test_a_transposed_convolution_costs_what_it_adds_and_makes() -> None:
+    assert priced("transposed_conv(8, 31, weight=he)", 8, 20, 20).operations >= COLUMN * 20**2 * 8 * 31**2
+    strided = priced("transposed_conv(8, 1, stride=9, weight=he)", 8, 20, 20).operations
+    assert strided >= 3 * ELEMENT * 8 * 172**2
 
 
 @given(st.lists(st.integers(1, 65536), min_size=2, max_size=2))
