@@ -55,8 +55,10 @@ TEXT = 14_000
 """One value as text, or text as a value."""
 PAIR = 100
 """One comparison of two boxes."""
-UNKNOWN_VALUES = 2**24
-"""Values of one image that a tensor is taken to have where only the run tells a size."""
+PARTLY_UNKNOWN = 2**20
+"""Values of one image that a tensor is taken to have where only the run tells some of its sizes, as of many tokens."""
+WHOLLY_UNKNOWN = 2**24
+"""The same, where only the run tells all of its sizes."""
 UNKNOWN_SIDE = 4096
 """Largest size, and number of rounds of a Loop, that is taken where only the run tells it."""
 NODE = 50_000
@@ -103,8 +105,9 @@ class _Sizes:
         """Return what each of the unknown sizes is taken to be, next to the known ones."""
         if not (self._is_sized and unknown):
             return 1
-        room = UNKNOWN_VALUES / max(math.prod(sizes), 1)
-        return min(max(math.ceil(room ** (1 / unknown)), 1), UNKNOWN_SIDE)
+        known = max(math.prod(sizes), 1)
+        room = WHOLLY_UNKNOWN if known == 1 else PARTLY_UNKNOWN / known
+        return min(max(math.ceil(math.pow(room, 1 / unknown)), 1), UNKNOWN_SIDE)
 
     def values(self, name: str) -> int:
         return math.prod(self.shape(name))
@@ -173,7 +176,8 @@ def _rounds(node: onnx.NodeProto, sizes: _Sizes) -> int:
         count = attribute_of(node, "num_scan_inputs", 1)
         axes = attribute_of(node, "scan_input_axes", [0] * count)
         shapes = [sizes.shape(name) for name in node.input[-count:]]
-        return max(1, *(shape[axis] for shape, axis in zip(shapes, axes, strict=False) if len(shape) > axis))
+        lengths = [shape[axis] for shape, axis in zip(shapes, axes, strict=False) if len(shape) > axis]
+        return max(lengths, default=1)
     if node.op_type == "Loop":
         trips = sizes.constant(node.input[0])
         return UNKNOWN_SIDE if trips is None else max(trips, 1)
@@ -214,7 +218,7 @@ def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
 def _deformed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
     """Each value under a filter is looked up between four others, once for all filters of a group."""
     filters, made = sizes.shape(node.input[1]), sizes.shape(node.output[0])
-    samples = math.prod(made) // max(made[1], 1) * math.prod(filters[1:]) * attribute_of(node, "group", 1)
+    samples = math.prod(made) // max(made[1], 1) * math.prod(filters[1:]) * int(attribute_of(node, "group", 1))
     return _convolution(1)(node, sizes) + 3 * SAMPLE * samples
 
 
@@ -245,7 +249,7 @@ def _distances(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _packed_product(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return VECTOR * sizes.values(node.output[0]) * attribute_of(node, "K", 1)
+    return VECTOR * sizes.values(node.output[0]) * int(attribute_of(node, "K", 1))
 
 
 def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
@@ -275,7 +279,8 @@ def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _power_pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return 3 * POWER * sizes.values(node.output[0]) * math.prod(attribute_of(node, "kernel_shape", [1]))
+    kernel: Sequence[int] = attribute_of(node, "kernel_shape", [1])
+    return 3 * POWER * sizes.values(node.output[0]) * math.prod(kernel)
 
 
 def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:

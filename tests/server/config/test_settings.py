@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,7 +75,8 @@ def test_every_number_says_the_least_and_the_most_that_it_may_be() -> None:
         if is_number:
             with pytest.raises(SettingsError, match=f"^{item.name} is at least"):
                 dataclasses.replace(Settings(), **{item.name: item.metadata["least"] - 1})
-            for too_much in (item.metadata["most"] + 1, 10**30, 1e29, float("inf")):
+            values: tuple[Any, ...] = (item.metadata["most"] + 1, 10**30, 1e29, float("inf"))
+            for too_much in values:
                 with pytest.raises(SettingsError, match=f"^{item.name} is at least .* and at most"):
                     dataclasses.replace(Settings(), **{item.name: too_much})
 
