@@ -12,7 +12,7 @@ from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Array, Layout
 from layertap_server.blocks.builder import Builder, Dim, Emitter, Tensor, as_nchw, back_to, misfit
 from layertap_server.blocks.filters import FilterShape, initial_weights
-from layertap_server.blocks.operations import VECTOR, multiply
+from layertap_server.blocks.operations import VECTOR, multiply, multiply_transposed
 from layertap_server.blocks.windows import Side, side_of
 
 
@@ -107,7 +107,6 @@ def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Ten
     out, groups = block.integer("out"), block.integer("groups")
     shape = _filter_shape(maps, block, out, groups)
     channels = shape.inputs * groups
-    builder.count_operations(multiply(maps.values * (out // groups) * shape.height * shape.width, out // groups))
     turned = FilterShape(channels, groups, out // groups, shape.height, shape.width)
     weight = _weight(builder, maps, block, turned, (channels, turned.inputs, shape.height, shape.width))
     crops = [_crop(block, side) for side in range(2)]
@@ -130,7 +129,11 @@ def _transposed_conv(builder: Builder, tensor: Tensor, block: BoundBlock) -> Ten
         if isinstance(full, int) and full < 1:
             raise misfit(block, maps, "the padding removes the whole result", "less padding")
         sizes.append(full)
-    return back_to(tensor.layout, builder, replace(maps, name=name, shape=(maps.shape[0], out, *sizes)))
+    made = replace(maps, name=name, shape=(maps.shape[0], out, *sizes))
+    area = shape.height * shape.width
+    columns = maps.with_axis("", 1, out).values * area
+    builder.count_operations(multiply_transposed(maps.values * (out // groups) * area, columns, made.values))
+    return back_to(tensor.layout, builder, made)
 
 
 def _span(block: BoundBlock, side: int) -> int:

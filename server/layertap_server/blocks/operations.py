@@ -11,7 +11,9 @@ import math
 from collections.abc import Sequence
 
 NARROW = 26
-"""Price of a multiply-accumulate where few filters share their inputs, as in depthwise convolutions."""
+"""Price of preparing one value for a convolution, in multiply-accumulates; all filters of a group share it."""
+COLUMN = 64
+"""Price of one value that a transposed convolution adds: one for each input position, filter and kernel element."""
 VECTOR = 16
 """Price of a multiply-accumulate of a matrix and one vector, where each weight is read from memory."""
 WINDOW = 2
@@ -19,7 +21,9 @@ WINDOW = 2
 SMALL_WINDOW = 32
 """Maximum height and width of a window that onnxruntime computes with vector instructions."""
 LARGE_WINDOW = 80
-"""Price of one element of a larger window."""
+"""Price of one element of a larger window, which onnxruntime computes without vector code."""
+SCALAR_WINDOW = 200
+"""Price of one element of a window with dilation, or of a maximum whose index is an output: no vector code at all."""
 ELEMENT = 32
 """Price of one value that an elementwise operator or a reduction reads, computes and writes."""
 POWER = 360
@@ -33,20 +37,26 @@ RESIZE = {"nearest": 40, "linear": 120, "cubic": 4000}
 SAMPLE = 400
 """Price of one value that is interpolated between four others at a computed position."""
 
-MANY_FILTERS = 4
-"""Minimum number of filters with the same inputs for a convolution to count as dense."""
+BRANCH = 150
+"""Price of one value of an activation that takes one of two paths."""
+SOFTPLUS = 800
+"""Price of one value through two transcendental functions that have no vector code."""
 MOST_PASSES = 48
 """Maximum number of nodes of a block that count as a pass over its values; in longer blocks each works on a part."""
 SLOW = {
     **dict.fromkeys(("softmax", "log_softmax", "softmin"), SOFTMAX),
+    **dict.fromkeys(("softplus", "log_sigmoid", "mish"), SOFTPLUS),
+    **dict.fromkeys(("elu", "selu", "celu", "prelu"), BRANCH),
     **dict.fromkeys(("lp_pool", "gem", "global_lp"), 2 * POWER),
     "lrn": POWER,
 }
 """Operations per value in addition to the passes, by block with a slow operator."""
 
 
-def window(kernel: Sequence[int]) -> int:
-    """Return the price of reading each element of a pool's window."""
+def window(kernel: Sequence[int], *, is_scalar: bool = False) -> int:
+    """Return the price of reading each element of a pool's window; ``is_scalar`` means without vector code."""
+    if is_scalar:
+        return math.prod(kernel) * SCALAR_WINDOW
     return math.prod(kernel) * (WINDOW if max(kernel, default=1) <= SMALL_WINDOW else LARGE_WINDOW)
 
 
@@ -57,4 +67,9 @@ def sorting(values: int, length: int) -> int:
 
 def multiply(count: int, filters: int) -> int:
     """Return the price of ``count`` multiply-accumulates of a convolution; ``filters`` filters share their inputs."""
-    return count * (1 if filters >= MANY_FILTERS else NARROW)
+    return max(count, NARROW * count // max(filters, 1))
+
+
+def multiply_transposed(count: int, columns: int, made: int) -> int:
+    """Return the price of a transposed convolution, which adds ``columns`` values to the ``made`` ones."""
+    return count + COLUMN * columns + 2 * ELEMENT * made

@@ -71,18 +71,18 @@ class Windows:
 
     def pool(self, builder: Builder, op_type: str, name: str, maps: Tensor) -> str:
         """Emit a window operator of ONNX on a map that is already padded."""
-        self._count(builder, maps)
+        self._count(builder, maps, is_scalar=self.height.dilation > 1 or self.width.dilation > 1)
         return builder.op(op_type, name, **self._geometry)
 
     def pool_indices(self, builder: Builder, name: str, maps: Tensor) -> str:
         """Emit the index of each window's maximum in the flattened padded tensor."""
-        self._count(builder, maps)
+        self._count(builder, maps, is_scalar=True)
         return builder.outputs("MaxPool", name, count=2, **self._geometry)[1]
 
-    def _count(self, builder: Builder, maps: Tensor) -> None:
+    def _count(self, builder: Builder, maps: Tensor, *, is_scalar: bool) -> None:
         """Add the price of reading each element of each window."""
         kernel = (self.height.kernel, self.width.kernel)
-        builder.count_operations(self.pooled(maps, "").values * window(kernel))
+        builder.count_operations(self.pooled(maps, "").values * window(kernel, is_scalar=is_scalar))
 
     @property
     def _geometry(self) -> dict[str, list[int] | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import os
 import re
 import reprlib
@@ -30,6 +29,14 @@ MIB = 2**20
 """Bytes of a mebibyte."""
 HIGHEST_PORT = 65535
 """Highest TCP port."""
+MAX_SECONDS = 2 * 10**6
+"""Maximum seconds of a setting (23 days), since gRPC counts milliseconds in 32 bits."""
+MAX_THREADS = 1024
+"""Maximum number of threads of a setting."""
+MAX_COUNT = 2**31 - 1
+"""Maximum of a setting that counts requests, streams or images."""
+MAX_BYTES = 2**60
+"""Maximum of a setting in bytes or operations, since sums of them must fit signed 64 bits."""
 MIN_SIMILARITY = 0.85
 """Minimum similarity, 0 to 1, at which an unknown variable counts as a misspelled setting.
 
@@ -41,15 +48,16 @@ class SettingsError(Exception):
     """An unknown setting or an invalid value; the message names the setting and where it was set."""
 
 
-def _setting(default: Any, doc: str, *, least: float | None = None) -> Any:
+def _setting(default: Any, doc: str, *, least: float | None = None, most: float = MAX_BYTES) -> Any:
     """Declare a setting.
 
     Args:
         default: the default value, whose type is the type of the setting.
         doc: help text of the command line.
         least: smallest permitted value of a numeric setting.
+        most: largest permitted value of a numeric setting.
     """
-    return field(default=default, metadata={"doc": doc, "least": least})
+    return field(default=default, metadata={"doc": doc, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +70,16 @@ class Settings:
 
     models: str = _setting("models", "folder of the models, with one subfolder per model")
     watch: bool = _setting(default=False, doc="reload models when their files change")
-    watch_seconds: float = _setting(2.0, "interval in seconds between checks of the models' files", least=0.1)
+    watch_seconds: float = _setting(
+        2.0, "interval in seconds between checks of the models' files", least=0.1, most=MAX_SECONDS
+    )
     control: bool = _setting(default=False, doc="permit callers to load and unload models")
     max_model_bytes: int = _setting(8192 * MIB, "maximum bytes of a model's weights and constants", least=1)
     load_seconds: float = _setting(
-        60.0, "time limit in seconds of each step of reading a model, which runs in a child process", least=0.1
+        60.0,
+        "time limit in seconds of each step of reading a model, which runs in a child process",
+        least=0.1,
+        most=MAX_SECONDS,
     )
     load_memory_bytes: int = _setting(
         1024 * MIB,
@@ -77,8 +90,10 @@ class Settings:
         default=False, doc="permit symbolic links that lead out of the models folder, as in the Hugging Face cache"
     )
     host: str = _setting("127.0.0.1", "address to listen on")
-    port: int = _setting(8001, "port of the service; 0 for any free port", least=0)
-    metrics_port: int = _setting(8002, "port of the Prometheus endpoint; 0 for any free port, -1 for none", least=-1)
+    port: int = _setting(8001, "port of the service; 0 for any free port", least=0, most=HIGHEST_PORT)
+    metrics_port: int = _setting(
+        8002, "port of the Prometheus endpoint; 0 for any free port, -1 for none", least=-1, most=HIGHEST_PORT
+    )
     device: str = _setting("auto", "device that runs the models: auto, cpu, cuda, cuda:N, or several as cuda:0,1")
     device_memory_bytes: int = _setting(
         0, "maximum GPU memory in bytes of the sessions of one plan; 0 for no limit", least=0
@@ -86,19 +101,26 @@ class Settings:
     tf32: bool = _setting(
         default=False, doc="let the GPU round the factors of float32 products to TF32: faster, less exact"
     )
-    threads: int = _setting(0, "threads of one run; 0 for all cores, or one if every core has a request", least=0)
-    workers: int = _setting(
-        0, "requests processed at a time, decoding included; 0 for one per core, or four per core on a GPU", least=0
+    threads: int = _setting(
+        0, "threads of one run; 0 for all cores, or one if every core has a request", least=0, most=MAX_THREADS
     )
-    runs: int = _setting(0, "runs of models at a time; 0 for one per core, or two per GPU", least=0)
-    max_waiting: int = _setting(256, "maximum requests that wait for a worker; others are refused: OVERLOADED", least=0)
+    workers: int = _setting(
+        0,
+        "requests processed at a time, decoding included; 0 for one per core, or four per core on a GPU",
+        least=0,
+        most=MAX_THREADS,
+    )
+    runs: int = _setting(0, "runs of models at a time; 0 for one per core, or two per GPU", least=0, most=MAX_THREADS)
+    max_waiting: int = _setting(
+        256, "maximum requests that wait for a worker; others are refused: OVERLOADED", least=0, most=MAX_COUNT
+    )
     max_waiting_bytes: int = _setting(
         1024 * MIB, "maximum bytes of requests that wait or run; others are refused: OVERLOADED", least=1
     )
-    max_streams: int = _setting(1024, "maximum open streams; others are refused: OVERLOADED", least=1)
-    max_images: int = _setting(64, "maximum images per request", least=1)
+    max_streams: int = _setting(1024, "maximum open streams; others are refused: OVERLOADED", least=1, most=MAX_COUNT)
+    max_images: int = _setting(64, "maximum images per request", least=1, most=MAX_COUNT)
     max_image_pixels: int = _setting(64 * MIB, "maximum pixels per image", least=1)
-    max_request_bytes: int = _setting(64 * MIB, "maximum bytes per request", least=1024)
+    max_request_bytes: int = _setting(64 * MIB, "maximum bytes per request", least=1024, most=MAX_COUNT)
     max_computed_bytes: int = _setting(
         8192 * MIB, "maximum bytes of intermediate results of the heads of a request", least=1
     )
@@ -111,7 +133,10 @@ class Settings:
     max_response_bytes: int = _setting(256 * MIB, "maximum bytes of features per response", least=1)
     plan_cache_bytes: int = _setting(1024 * MIB, "maximum memory in bytes of compiled plans", least=0)
     plan_cache_threads: int = _setting(
-        0, "maximum threads of compiled plans; 0 for half of the system's limit, at most 2048", least=0
+        0,
+        "maximum threads of compiled plans; 0 for half of the system's limit, at most 2048",
+        least=0,
+        most=2**20,
     )
     response_cache_bytes: int = _setting(
         0, "maximum memory in bytes of cached responses; 0 disables the cache", least=0
@@ -128,14 +153,19 @@ class Settings:
         1800,
         "age in seconds at which a connection is closed after its calls, so that callers find new servers; 0 for never",
         least=0,
+        most=MAX_SECONDS,
     )
     drain_seconds: float = _setting(
         1.0,
         "seconds after SIGTERM during which new requests are refused as UNAVAILABLE before the port closes",
         least=0,
+        most=MAX_SECONDS,
     )
     graceful_stop_seconds: float = _setting(
-        25.0, "maximum seconds that requests in progress may take after SIGTERM", least=0
+        25.0,
+        "maximum seconds that requests in progress may take after SIGTERM",
+        least=0,
+        most=MAX_SECONDS,
     )
     log_level: str = _setting("info", "minimum level of log lines: debug, info, warning or error")
     log_format: str = _setting("console", "format of log lines: console (text) or json")
@@ -286,8 +316,6 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"otlp_endpoint must begin with http:// or https://, got {settings.otlp_endpoint!r}")
     if not re.fullmatch(r"auto|cpu|cuda(:\d+(,\d+)*)?", settings.device):
         raise SettingsError(f"device must be auto, cpu, cuda, cuda:N or cuda:0,1, got {settings.device!r}")
-    if max(settings.port, settings.metrics_port) > HIGHEST_PORT:
-        raise SettingsError(f"ports must be at most {HIGHEST_PORT}, got {settings.port} and {settings.metrics_port}")
     if bool(settings.tls_certificate) != bool(settings.tls_key):
         raise SettingsError("tls_certificate and tls_key belong together: give both, or neither")
     if settings.tls_client_authorities and not settings.tls_certificate:
@@ -300,6 +328,6 @@ def _check(settings: Settings) -> None:
 def _check_numbers(settings: Settings) -> None:
     """Raise `SettingsError` for a number that is below the minimum of its setting or not finite."""
     for item in dataclasses.fields(Settings):
-        value, least = getattr(settings, item.name), item.metadata["least"]
-        if least is not None and not least <= value < math.inf:
-            raise SettingsError(f"{item.name} must be at least {least} and finite, got {value}")
+        value, least, most = getattr(settings, item.name), item.metadata["least"], item.metadata["most"]
+        if least is not None and not least <= value <= most:
+            raise SettingsError(f"{item.name} must be from {least} to {most}, got {reprlib.repr(value)}")

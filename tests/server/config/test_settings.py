@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,20 +44,20 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
         (("--log-level", "loud"), {}, "debug, info, warning or error"),
         (("--log-format", "xml"), {}, "log_format must be console or json"),
         (("--otlp-endpoint", "collector:4317"), {}, "must begin with http:// or https://"),
-        (("--max-images", "0"), {}, "max_images must be at least 1"),
-        (("--watch-seconds", "0"), {}, "watch_seconds must be at least 0.1"),
-        (("--watch-seconds", "nan"), {}, "watch_seconds must be at least 0.1 and finite, got nan"),
-        (("--graceful-stop-seconds", "inf"), {}, "finite, got inf"),
+        (("--max-images", "0"), {}, "max_images must be from 1 to 2147483647, got 0"),
+        (("--watch-seconds", "0"), {}, "watch_seconds must be from 0.1 to 2000000, got 0.0"),
+        (("--watch-seconds", "nan"), {}, "watch_seconds must be from 0.1 to 2000000, got nan"),
+        (("--graceful-stop-seconds", "inf"), {}, "must be from 0 to 2000000, got inf"),
         (("--drain-seconds", "26"), {}, "drain_seconds must be at most graceful_stop_seconds, got 26.0 and 25.0"),
-        (("--max-request-bytes", "1023"), {}, "max_request_bytes must be at least 1024"),
-        (("--port", "-1"), {}, "port must be at least 0"),
-        (("--metrics-port", "65536"), {}, "at most 65535"),
+        (("--max-request-bytes", "1023"), {}, "max_request_bytes must be from 1024"),
+        (("--port", "-1"), {}, "port must be from 0 to 65535, got -1"),
+        (("--metrics-port", "65536"), {}, "metrics_port must be from -1 to 65535, got 65536"),
         (("--config", "/nowhere"), {}, "cannot read"),
         ((), {"LAYERTAP_MAX_IMAGE": "3"}, "has LAYERTAP_MAX_IMAGE, .*did you mean LAYERTAP_MAX_IMAGES"),
         ((), {"LAYERTAP_TOKENS_FILE": "/x"}, "has LAYERTAP_TOKENS_FILE, .*did you mean LAYERTAP_TOKENS"),
         ((), {"LAYERTAP_TLS_CERT": "/x"}, "has LAYERTAP_TLS_CERT, .*did you mean LAYERTAP_TLS_CERTIFICATE"),
         ((), {"LAYERTAP_CONFIGURATION": "/x"}, "has LAYERTAP_CONFIGURATION, .*did you mean LAYERTAP_CONFIG"),
-        ((), {"LAYERTAP_MAX_IMAGES": "0"}, "^LAYERTAP_MAX_IMAGES: max_images must be at least 1"),
+        ((), {"LAYERTAP_MAX_IMAGES": "0"}, "^LAYERTAP_MAX_IMAGES: max_images must be from 1 to 2147483647, got 0"),
         (("--tls-key", "k.pem"), {}, "tls_certificate and tls_key belong together"),
         (("--tls-client-authorities", "c.pem"), {}, "needs tls_certificate"),
     ],
@@ -66,13 +67,32 @@ def test_an_invalid_value_names_its_origin(flags: tuple[str, ...], environment: 
         settings(*flags, environment=environment)
 
 
-def test_every_number_has_a_minimum() -> None:
+def test_every_number_has_a_minimum_and_a_maximum() -> None:
     for item in dataclasses.fields(Settings):
         is_number = isinstance(item.default, int | float) and not isinstance(item.default, bool)
         assert (item.metadata["least"] is not None) == is_number, item.name
         if is_number:
-            with pytest.raises(SettingsError, match=f"^{item.name} must be at least"):
-                dataclasses.replace(Settings(), **{item.name: item.metadata["least"] - 1})
+            values: tuple[Any, ...] = (
+                item.metadata["least"] - 1,
+                item.metadata["most"] + 1,
+                10**30,
+                1e29,
+                float("inf"),
+            )
+            for value in values:
+                with pytest.raises(SettingsError, match=f"^{item.name} must be from"):
+                    dataclasses.replace(Settings(), **{item.name: value})
+
+
+@pytest.mark.parametrize(
+    "line", ["load_seconds: 1e29", f"load_memory_bytes: {'9' * 23}", "drain_seconds: 1e+29", "workers: 100000"]
+)
+def test_a_value_above_its_maximum_is_one_line_with_the_range(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "layertap.yaml"
+    file.write_text(f"{line}\ngraceful_stop_seconds: 100\n")
+    with pytest.raises(SettingsError, match=f"{line.split(':', maxsplit=1)[0]} must be from") as caught:
+        settings("--config", str(file))
+    assert "\n" not in str(caught.value)
 
 
 def test_an_empty_variable_is_unset() -> None:
@@ -116,7 +136,7 @@ def test_null_in_a_file_is_the_default_and_a_whole_float_an_integer(tmp_path: Pa
         ("drain_seconds: false", "drain_seconds must be of type float, got False"),
         ("max_images: 1.5", "max_images must be of type int, got 1.5"),
         ("max_images: .inf", "max_images must be of type int, got inf"),
-        ("drain_seconds: .nan", "finite, got nan"),
+        ("drain_seconds: .nan", "to 2000000, got nan"),
         (f"drain_seconds: 1{'0' * 400}", "line 1, column 16: this number has more than 100 characters"),
         (f"drain_seconds: {'{a: ' * 40}1{'}' * 40}", "drain_seconds must be of type float, got {'a': {'a'"),
         ("max_images: [1]", "max_images must be of type int"),
@@ -139,8 +159,8 @@ def test_a_value_in_a_file_has_its_type(tmp_path: Path, text: str, words: str) -
         ("[]", "the file must be a mapping, got \\[\\]"),
         ("a: b: c", "cannot read"),
         ("tokens: t.yaml\nport: 1\ntokens:\n", "layertap.yaml, line 3, column 1: this key occurs twice"),
-        ("port: 0x10000", "^ports must be at most 65535"),
-        ("max_images: 0", "layertap.yaml, line 1: max_images must be at least 1"),
+        ("port: 0x10000", "line 1: port must be from 0 to 65535, got 65536"),
+        ("max_images: 0", "layertap.yaml, line 1: max_images must be from 1 to 2147483647, got 0"),
     ],
 )
 def test_an_invalid_config_file_is_refused(tmp_path: Path, text: str, words: str) -> None:

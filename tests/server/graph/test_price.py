@@ -13,8 +13,19 @@ from onnx import parser
 from layertap import blocks
 from layertap.expression import parse_head
 from layertap.types import Layout
-from layertap_server.blocks.operations import ELEMENT, LARGE_WINDOW, WINDOW
+from layertap_server.blocks.operations import (
+    COLUMN,
+    ELEMENT,
+    LARGE_WINDOW,
+    NARROW,
+    POWER,
+    SCALAR_WINDOW,
+    SOFTPLUS,
+    SORT,
+    WINDOW,
+)
 from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
+from layertap_server.graph.price import NODE, PAIR, TEXT, UNKNOWN_SIDE
 from tests import cases
 from tests.models import branching, vision_transformer
 
@@ -51,6 +62,34 @@ def test_large_windows_cost_more_an_element() -> None:
     small, large = (priced(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
     assert small >= 32**2 * WINDOW
     assert large - small >= 33**2 * LARGE_WINDOW - 32**2 * WINDOW
+
+
+@pytest.mark.parametrize(
+    ("head", "elements"),
+    [
+        ("max_pool(32, stride=1, dilation=3)", 7**2 * 32**2),
+        ("max_pool(7, stride=1, dilation=2)", 88**2 * 7**2),
+        ("min_pool(5, stride=1, dilation=[1, 2])", 96 * 92 * 5**2),
+        ("mixed_pool(3, stride=1, dilation=2)", 96**2 * 3**2),
+        ("max_pool(31, stride=1) | max_unpool", 70**2 * 31**2),
+    ],
+)
+def test_windows_without_vector_code_cost_more_an_element(head: str, elements: int) -> None:
+    assert priced(head, 4, 100, 100).operations >= 4 * elements * SCALAR_WINDOW
+
+
+@pytest.mark.parametrize(("filters", "groups"), [(1, 1), (4, 1), (8, 2), (16, 8), (64, 8), (64, 1)])
+def test_a_convolution_lays_out_its_values_once_for_all_filters_of_a_group(filters: int, groups: int) -> None:
+    products = 90**2 * filters * 8 // groups * 11**2
+    price = priced(f"conv({filters}, 11, groups={groups}, weight=he)", 8, 100, 100).operations
+    dearest = max(products, products * NARROW // (filters // groups))
+    assert dearest <= price <= dearest + 10 * ELEMENT * 64 * 100**2
+
+
+def test_a_transposed_convolution_costs_what_it_adds_and_makes() -> None:
+    assert priced("transposed_conv(8, 31, weight=he)", 8, 20, 20).operations >= COLUMN * 20**2 * 8 * 31**2
+    strided = priced("transposed_conv(8, 1, stride=9, weight=he)", 8, 20, 20).operations
+    assert strided >= 3 * ELEMENT * 8 * 172**2
 
 
 @given(st.lists(st.integers(1, 65536), min_size=2, max_size=2))
@@ -106,3 +145,100 @@ def test_attention_is_priced(tmp_path: Path) -> None:
     graph = read(vision_transformer(), tmp_path)
     assert prices_of(graph)["products"] >= 13 * 13 * 16
     assert math.prod((13, 16, 16)) <= prices_of(graph)["query"]
+
+
+def priced_model(tmp_path: Path, body: str, opset: int = 19, sides: tuple[int, int] = (64, 64)) -> int:
+    """Return the price of a graph's nodes from a map ``image`` of three channels to ``out``."""
+    text = f"""
+    <ir_version: 9, opset_import: ["" : {opset}, "com.microsoft" : 1]>
+    g (float[batch, 3, height, width] image) => (float[p, q, r, s] out) {{ {body} }}
+    """
+    graph = at_size(read(parser.parse_model(text), tmp_path), sides)
+    return sum(prices_of(graph).values())
+
+
+@pytest.mark.parametrize(
+    ("body", "least"),
+    [
+        ("out = LpPool<kernel_shape = [8, 8]>(image)", 3 * 57**2 * 64 * POWER),
+        ("out = MaxPool<kernel_shape = [8, 8], dilations = [2, 2]>(image)", 3 * 50**2 * 64 * SCALAR_WINDOW),
+        ("out = AveragePool<kernel_shape = [8, 8], dilations = [2, 2]>(image)", 3 * 50**2 * 64 * SCALAR_WINDOW),
+        ("out, places = MaxPool<kernel_shape = [8, 8]>(image)", 3 * 57**2 * 64 * SCALAR_WINDOW),
+        ("text = Cast<to = 8>(image) out = Cast<to = 1>(text)", 2 * 3 * 64**2 * TEXT),
+        ("out = Softplus(image)", 3 * 64**2 * SOFTPLUS),
+        ("out = com.microsoft.Inverse(image)", 3 * 64**3),
+        ('out = Einsum<equation = "...ij,...kj->...ik">(image, image)', 3 * 64**3),
+        ("i = Cast<to = 6>(image) m = MatMul(i, i) out = Cast<to = 1>(m)", 8 * 3 * 64**3),
+        ("values, a, b, c = Unique(image) out = Identity(image)", 3 * 64**2 * SORT * 13),
+    ],
+)
+def test_operators_without_vector_code_are_priced_by_their_time(tmp_path: Path, body: str, least: int) -> None:
+    assert priced_model(tmp_path, body) >= least
+
+
+def test_boxes_are_compared_each_with_each(tmp_path: Path) -> None:
+    body = """
+        boxes = Constant<value = float[1, 1, 4] {0.0, 0.0, 1.0, 1.0}>()
+        shape = Constant<value_ints = [1, 4096, 4]>() many = Expand(boxes, shape)
+        flat = Constant<value_ints = [1, 3, 4096]>() scores = Reshape(image, flat)
+        kept = NonMaxSuppression(many, scores) out = Identity(image)
+    """
+    assert priced_model(tmp_path, body) >= 3 * 4096**2 * PAIR
+
+
+@pytest.mark.parametrize(
+    ("body", "power"),
+    [
+        ("m = Expand(one, sides) out = MatMul(m, m)", 3),
+        ("m = ConstantOfShape(sides) out = MatMul(m, m)", 3),
+        ("m = Tile(square, sides) out = MatMul(m, m)", 3),
+        ("m = Expand(one, sides) out = com.microsoft.Inverse(m)", 3),
+        ("m = Expand(one, sides) out = Sin(m)", 2),
+    ],
+)
+def test_a_size_that_only_the_run_tells_is_no_size_of_one(tmp_path: Path, body: str, power: int) -> None:
+    sizes = """
+        largest = ReduceMax<keepdims = 0>(image) whole = Cast<to = 7>(largest) none = Constant<value_ints = [1]>()
+        side = Reshape(whole, none) sides = Concat<axis = 0>(side, side)
+        one = Constant<value_float = 1.0>() ones = Constant<value_ints = [1, 1]>() square = Reshape(one, ones)
+    """
+    assert priced_model(tmp_path, f"{sizes} {body}") >= UNKNOWN_SIDE**power
+
+
+def test_a_preview_without_a_size_counts_only_what_is_known(tmp_path: Path) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    g (float[batch, 3, height, width] image) => (float[batch, 3, height, width] out) { out = Relu(image) }
+    """
+    assert prices_of(read(parser.parse_model(text), tmp_path))["out"] == 3 * ELEMENT
+
+
+def loop(trips: str) -> str:
+    return f"""
+        {trips} go = Constant<value = bool {{1}}>()
+        out = Loop(count, go, image) <body = b (int64 i, bool c, float[p, q] x) => (bool d, float[p, q] y) {{
+            d = Identity(c) y = Sin(x)
+        }}>
+    """
+
+
+def test_the_rounds_of_a_loop_are_counted(tmp_path: Path) -> None:
+    known = [priced_model(tmp_path, loop(f"count = Constant<value_int = {n}>()")) for n in (1_000, 1_000_000)]
+    assert known[0] >= 1_000 * 3 * 64**2 * ELEMENT
+    assert known[1] >= 700 * known[0]
+    unknown = "m = ReduceMax<keepdims = 0>(image) count = Cast<to = 7>(m)"
+    assert priced_model(tmp_path, loop(unknown)) >= UNKNOWN_SIDE * (NODE + 3 * 64**2 * ELEMENT)
+
+
+def test_the_steps_of_a_scan_are_counted(tmp_path: Path) -> None:
+    body = """
+        axis = Constant<value_ints = [0]>() rows = Constant<value_ints = [-1, 4]>() steps = Reshape(image, rows)
+        begin = Constant<value_floats = [0.0, 0.0, 0.0, 0.0]>()
+        last, made = Scan<num_scan_inputs = 1, body = b (float[4] s, float[4] x) => (float[4] t, float[4] y) {
+            t = Add(s, x) y = Sin(t)
+        }>(begin, steps)
+        out = Identity(image)
+    """
+    price = priced_model(tmp_path, body)
+    steps = 3 * 64**2 // 4
+    assert 2 * steps * NODE <= price <= 4 * steps * NODE
