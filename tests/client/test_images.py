@@ -225,7 +225,7 @@ def test_pytorch() -> None:
     assert got.shape == (1, 3, 4, 6)
     with pytest.raises(BadTensorError, match=r"images\[1\]: the torch\.Tensor cannot be converted .*BFloat16"):
         to_payloads([b"x", learned.bfloat16()])
-    with pytest.raises(BadTensorError, match=r"images\[0\] is a torch\.Tensor .*meta"):
+    with pytest.raises(BadTensorError, match=r"images\[0\]: the torch\.Tensor cannot .*meta"):
         to_payloads([torch.zeros(4, 6, 3, device="meta")])
 
 
