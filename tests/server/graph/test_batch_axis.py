@@ -112,6 +112,7 @@ IMAGE_BY_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
     ),
     "slice of rows": ("out = Slice(image, a, b, c)", {"a": ints(1), "b": ints(3), "c": ints(2)}),
 }  # fmt: skip
+"""Nodes and weights of graphs that keep images independent, by name of the test case."""
 REQUEST: Mapping[str, tuple[str, dict[str, Array]]] = {
     "mean over images": ("m = ReduceMean<axes=[0]>(image)\nout = Sub(image, m)", {}),
     "mean over all": ("m = ReduceMean(image)\nout = Sub(image, m)", {}),
@@ -143,6 +144,7 @@ REQUEST: Mapping[str, tuple[str, dict[str, Array]]] = {
         {"a": ints(-1, 24), "b": ints(-1, 3, 24)},
     ),
 }  # fmt: skip
+"""Nodes and weights of graphs that combine the images of a request, by name of the test case."""
 ONE_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
     "dynamic quantization": (
         FLAT + "q, s, z = DynamicQuantizeLinear(flat)\nm = MatMulInteger(q, w, z)\nf = Cast<to=1>(m)\nout = Mul(f, s)",
@@ -157,6 +159,7 @@ ONE_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
                                    | {"t": floats(1, 1, 24)}),
     "places of a pool": ("p, i = MaxPool<kernel_shape=[2,2]>(image)\nout = Cast<to=1>(i)", {}),
 }  # fmt: skip
+"""Nodes and weights of graphs that run one image at a time, by name of the test case."""
 
 
 @pytest.mark.parametrize("name", IMAGE_BY_IMAGE)

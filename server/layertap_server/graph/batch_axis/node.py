@@ -43,7 +43,7 @@ class Known:
         return None if tensor is None else tensor.shape
 
     def constant(self, name: str) -> Array | None:
-        """Return the value of a constant of the model file; None if it has more than ``LARGEST_READ`` values."""
+        """Return the value of a constant of at most ``LARGEST_READ`` values in the model file; None for any other."""
         weight = self._weights.get(name)
         if weight is None or weight.data_location == onnx.TensorProto.EXTERNAL:
             return None
