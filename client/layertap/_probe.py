@@ -1,4 +1,4 @@
-"""Ask the addresses of a host what listens there, over plain sockets: gRPC reports the failure of only one of them."""
+"""Find out over plain sockets what listens at the addresses of a host; gRPC reports the failure of only one address."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from enum import Enum, auto
 from layertap._address import parse_address
 
 _SECONDS = 0.5
-"""Longest time for a connection, and for the first bytes of an answer."""
+"""Maximum seconds for a connection, and for the first bytes of a response."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0"
 """The opening of HTTP/2 with an empty SETTINGS frame, as gRPC sends it."""
 _SETTINGS, _TYPE = 4, 3
-"""Type of a SETTINGS frame, and its place in the frame."""
+"""Type of a SETTINGS frame, and the index of the type's byte in a frame."""
 _TLS_ALERT = b"\x15\x03"
+"""First bytes of a TLS alert."""
 
 
 class Listener(Enum):
-    """What listens at an address."""
+    """Kind of program that listens at an address."""
 
     NOTHING = auto()
+    """No address accepts a connection."""
     CLOSING = auto()
-    """It ends a plain connection, as a TLS server does."""
+    """A program that closes a plain connection, as a TLS server does."""
     OTHER = auto()
-    """It answers in another protocol than gRPC's."""
+    """A program that responds in a protocol other than HTTP/2."""
     UNKNOWN = auto()
-    """It accepts a connection and has not answered, or it is a gRPC server after all."""
+    """A program that accepts a connection and has not responded, or that responds in HTTP/2 as a gRPC server does."""
 
 
 def find_listener(address: str) -> Listener:
-    """Return what listens at the first address of a host that accepts a connection."""
+    """Return the kind of listener at the first address of a host that accepts a connection."""
     for family, kind, protocol, _, where in _resolve(address):
         try:
             with socket.socket(family, kind, protocol) as connection:
@@ -43,7 +45,7 @@ def find_listener(address: str) -> Listener:
 
 
 def _resolve(address: str) -> Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[object, ...]]]:
-    """Return the addresses that a name stands for; none for one that is not a host and a port."""
+    """Return the socket addresses of a host and port; none if the text is not a host and a port."""
     try:
         parsed = parse_address(address)
         port = int(parsed.shown.rpartition(":")[2])
@@ -54,7 +56,7 @@ def _resolve(address: str) -> Sequence[tuple[socket.AddressFamily, socket.Socket
 
 
 def _ask(connection: socket.socket) -> Listener:
-    """Open HTTP/2 and tell by the first bytes of the answer what is at the other end."""
+    """Send the opening of HTTP/2, and return the kind of listener that the first bytes of the response indicate."""
     try:
         connection.sendall(_PREFACE)
         answer = connection.recv(len(_PREFACE))

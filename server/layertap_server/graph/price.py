@@ -1,4 +1,4 @@
-"""What the model's own nodes cost for one image, in the operations of `blocks.operations`; one rule a family."""
+"""Price of the model's own nodes for one image, in the operations of ``blocks.operations``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.walk import attribute_of, needed_nodes
 
 _FREE = frozenset({"Constant", "Shape", "Size", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Operators that copy nothing, or little."""
+"""Operators that copy no data, or little."""
 _BRANCHES = (
     "Elu",
     "Celu",
@@ -46,32 +46,39 @@ _BRANCHES = (
     "GatherElements",
     "OneHot",
 )
+"""Operators with the price ``BRANCH`` per value, as of activations that take one of two paths."""
 _TRANSCENDENTAL = (
     "Softplus", "Mish", "Tan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Mod", "Bernoulli", "Multinomial",
     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 )  # fmt: skip
-"""Operators of which one value takes as long as a softplus."""
+"""Operators that take as long for a value as a softplus."""
 TEXT = 14_000
-"""One value as text, or text as a value."""
+"""Operations of the conversion of one value to text, or of text to a value."""
 PAIR = 100
-"""One comparison of two boxes."""
+"""Operations of the comparison of two boxes."""
 PARTLY_UNKNOWN = 2**20
-"""Values of one image that a tensor is taken to have where only the run tells some of its sizes, as of many tokens."""
+"""Assumed number of values per image of a tensor with sizes that are known only at run time, such as of tokens."""
 WHOLLY_UNKNOWN = 2**24
-"""The same, where only the run tells all of its sizes."""
+"""Assumed number of values per image of a tensor whose sizes are all known only at run time."""
 UNKNOWN_SIDE = 4096
-"""Largest size, and number of rounds of a Loop, that is taken where only the run tells it."""
+"""Maximum assumed size of an axis, and assumed number of iterations of a Loop, that is known only at run time."""
 NODE = 50_000
-"""What the call of one node costs, which counts in the rounds of a Loop or Scan."""
+"""Operations of the call of one node, counted in each iteration of a Loop or Scan."""
 WHOLE_NUMBERS = frozenset({"int32", "int64", "uint32", "uint64"})
-"""Types whose products have no vector code."""
+"""Element types whose matrix products onnxruntime computes without vector instructions."""
 
 
 class _Sizes:
     """Sizes of a graph's tensors for one image."""
 
     def __init__(self, graph: ModelGraph, facts: Mapping[str, Fact], inside: Mapping[str, int] | None = None) -> None:
-        """``inside`` a body, the values of each tensor that the body makes."""
+        """Read the sizes from a graph.
+
+        Args:
+            graph: The graph.
+            facts: Facts about the batch axis of the graph's tensors, by name.
+            inside: In a body, the number of values of each tensor that the body computes, by name.
+        """
         self._graph = graph
         self._facts = facts
         self._inside = inside or {}
@@ -81,12 +88,15 @@ class _Sizes:
         self._batch = image[0]
 
     def inside(self, body: onnx.GraphProto, values: int) -> _Sizes:
-        """Return the sizes inside a body, whose own tensors have so many values."""
+        """Return the sizes inside a body, where each tensor is assumed to have ``values`` values."""
         made = [*(name for node in body.node for name in node.output), *(value.name for value in body.input)]
         return _Sizes(self._graph, self._facts, {**self._inside, **dict.fromkeys(made, values)})
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the sizes of one image's part; a bound for a size that is not known, 1 where no image's size is."""
+        """Return the shape of the part of a tensor that belongs to one image.
+
+        An unknown size is replaced by a bound, or by 1 if the height or width of the image is not known.
+        """
         if name in self._inside:
             return (self._inside[name],)
         if name in self._graph.weights:
@@ -102,7 +112,7 @@ class _Sizes:
         return tuple(size if isinstance(size, int) else bound for size in known)
 
     def _bound(self, sizes: Sequence[int], unknown: int) -> int:
-        """Return what each of the unknown sizes is taken to be, next to the known ones."""
+        """Return the size assumed for each of ``unknown`` unknown sizes of a tensor that has the known ``sizes``."""
         if not (self._is_sized and unknown):
             return 1
         known = max(math.prod(sizes), 1)
@@ -110,10 +120,11 @@ class _Sizes:
         return min(max(math.ceil(math.pow(room, 1 / unknown)), 1), UNKNOWN_SIDE)
 
     def values(self, name: str) -> int:
+        """Return the number of values of a tensor that belong to one image."""
         return math.prod(self.shape(name))
 
     def dtype(self, name: str) -> str:
-        """Return the element type, ``object`` for text; empty for one that is not known."""
+        """Return the element type, ``object`` for text; an empty text if it is not known."""
         tensor = self._graph.types.get(name)
         return tensor.dtype if tensor is not None else ""
 
@@ -127,31 +138,37 @@ class _Sizes:
 
 
 def _number(tensor: onnx.TensorProto) -> int | None:
-    """Return the tensor's single number; None where it holds more, or lies in another file."""
+    """Return the tensor's single number; None if it holds more than one or its data is in another file."""
     is_here = tensor.data_location != onnx.TensorProto.EXTERNAL
     return int(to_array(tensor).reshape(-1)[0]) if is_here and math.prod(tensor.dims) == 1 else None
 
 
 Price: TypeAlias = Callable[[onnx.NodeProto, _Sizes], int]
+"""Rule that computes the price of a node for one image."""
 
 
 def prices_of(graph: ModelGraph) -> Mapping[str, int]:
-    """Return the operations of each node for one image, by the name of the first output that it has."""
+    """Return the operations of each node for one image, by the name of its first output that has a name."""
     sizes = _Sizes(graph, facts_of(graph))
     return {_key(node): _price(node, sizes) for node in graph.proto.graph.node}
 
 
 def price_of(graph: ModelGraph, prices: Mapping[str, int], layers: Collection[str]) -> int:
-    """Return the operations of all nodes that the layers need."""
+    """Return the operations for one image of all nodes that the layers need.
+
+    ``prices`` is the result of ``prices_of`` for the same graph.
+    """
     nodes, _ = needed_nodes(graph.proto.graph, layers)
     return sum(prices[_key(node)] for node in nodes)
 
 
 def _key(node: onnx.NodeProto) -> str:
+    """Return the name of a node's first named output."""
     return next((name for name in node.output if name), node.name)
 
 
 def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the operations of a node for one image, including its bodies (If, Loop, Scan)."""
     try:
         own = _PRICES.get(node.op_type, _elementwise)(node, sizes)
     except (ArithmeticError, LookupError, TypeError, ValueError):  # attributes that contradict the shapes
@@ -160,7 +177,7 @@ def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _bodies(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Return what the bodies of an If, a Loop or a Scan cost in all rounds; of an If both of its branches."""
+    """Return the operations of all iterations of a node's bodies (Loop, Scan); for an If, of both branches."""
     bodies = [body for attribute in node.attribute for body in (attribute.g, *attribute.graphs) if body.node]
     if not bodies:
         return 0
@@ -172,6 +189,7 @@ def _bodies(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _rounds(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the number of iterations of a Scan or Loop; 1 for any other node."""
     if node.op_type == "Scan":
         count = attribute_of(node, "num_scan_inputs", 1)
         axes = attribute_of(node, "scan_input_axes", [0] * count)
@@ -184,21 +202,25 @@ def _rounds(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return 1
 
 
-def _moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Return the values that the node reads or writes, whichever are more."""
+def _values_moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the number of values of the largest input or of all outputs, whichever is more."""
     read = max((sizes.values(name) for name in node.input if name), default=0)
     return max(read, sum(sizes.values(name) for name in node.output if name))
 
 
 def _elementwise(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return ELEMENT * _moved(node, sizes)
+    """Return the price of one pass over the values."""
+    return ELEMENT * _values_moved(node, sizes)
 
 
 def _each(operations: int) -> Price:
-    return lambda node, sizes: operations * _moved(node, sizes)
+    """Return the rule of a fixed price per value."""
+    return lambda node, sizes: operations * _values_moved(node, sizes)
 
 
 def _convolution(weight: int) -> Price:
+    """Return the rule of a convolution whose filters are the input of index ``weight``."""
+
     def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
         filters = sizes.shape(node.input[weight])
         groups = max(attribute_of(node, "group", 1), 1)
@@ -209,6 +231,7 @@ def _convolution(weight: int) -> Price:
 
 
 def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a ConvTranspose."""
     filters = sizes.shape(node.input[1])
     given, made = sizes.values(node.input[0]), sizes.values(node.output[0])
     columns = given * math.prod(filters[1:]) * attribute_of(node, "group", 1) // max(filters[0], 1)
@@ -216,13 +239,18 @@ def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _deformed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Each value under a filter is looked up between four others, once for all filters of a group."""
+    """Return the price of a DeformConv.
+
+    Each value under a filter is interpolated between four others, once for all filters of a group.
+    """
     filters, made = sizes.shape(node.input[1]), sizes.shape(node.output[0])
     samples = math.prod(made) // max(made[1], 1) * math.prod(filters[1:]) * int(attribute_of(node, "group", 1))
     return _convolution(1)(node, sizes) + 3 * SAMPLE * samples
 
 
 def _product(left: int, right: int) -> Price:
+    """Return the rule of a matrix product of the inputs of index ``left`` and ``right``."""
+
     def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
         a, b = sizes.shape(node.input[left]), sizes.shape(node.input[right])
         made = sizes.shape(node.output[0])
@@ -234,8 +262,8 @@ def _product(left: int, right: int) -> Price:
     return price
 
 
-def _cubed(operations: int) -> Price:
-    """Return the price of matrices that are taken apart: so many operations for n x n x n of each."""
+def _matrix_function(operations: int) -> Price:
+    """Return the rule of an operator on n×n matrices that takes ``operations`` × n³ operations for each matrix."""
 
     def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
         return operations * sizes.values(node.input[0]) * sizes.shape(node.input[0])[-1]
@@ -244,15 +272,18 @@ def _cubed(operations: int) -> Price:
 
 
 def _distances(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a CDist: the distance of each row of one input to each row of the other."""
     (rows, length), columns = sizes.shape(node.input[0]), sizes.shape(node.input[1])[0]
     return rows * columns * (length + 2 * ELEMENT)
 
 
 def _packed_product(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a matrix product with quantized weights, whose inner size is the attribute ``K``."""
     return VECTOR * sizes.values(node.output[0]) * int(attribute_of(node, "K", 1))
 
 
 def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a Gemm."""
     shape = sizes.shape(node.input[1])
     length = shape[1 if attribute_of(node, "transB", 0) else 0] if len(shape) > 1 else 1
     made = sizes.shape(node.output[0])
@@ -260,6 +291,7 @@ def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of an Einsum: the product of the sizes of all its axes."""
     terms = attribute_of(node, "equation", "").replace(" ", "").split("->")[0].split(",")
     lengths: dict[str, int] = {}
     for term, name in zip(terms, node.input, strict=False):
@@ -273,62 +305,70 @@ def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
 
 
 def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a window pool."""
     kernel = list(attribute_of(node, "kernel_shape", [1]))
     is_scalar = max(attribute_of(node, "dilations", [1])) > 1 or len(node.output) > 1
     return sizes.values(node.output[0]) * (window(kernel, is_scalar=is_scalar) + ELEMENT)
 
 
 def _power_pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of an LpPool, which raises each value under a window to a power."""
     kernel: Sequence[int] = attribute_of(node, "kernel_shape", [1])
     return 3 * POWER * sizes.values(node.output[0]) * math.prod(kernel)
 
 
 def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of sorting the first input along its largest axis."""
     shape = sizes.shape(node.input[0])
     return sorting(math.prod(shape), max(shape, default=1))
 
 
 def _unique(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Each value is looked up in a tree, all over the memory."""
+    """Return the price of a Unique, which looks up each value in a tree that is scattered in memory."""
     values = sizes.values(node.input[0])
     return 16 * sorting(values, values)
 
 
 def _spectrum(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a Fourier transform, which grows like that of sorting."""
     lengths = [size for name in (node.input[0], node.output[0]) for size in sizes.shape(name)]
-    return sorting(_moved(node, sizes), max(lengths, default=1))
+    return sorting(_values_moved(node, sizes), max(lengths, default=1))
 
 
-def _suppressed(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Each box of a class is compared with all that were kept before it."""
+def _suppress_boxes(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a NonMaxSuppression, which compares each box of a class with all boxes kept before it."""
     boxes = sizes.shape(node.input[0])[-2]
     classes = math.prod(sizes.shape(node.input[1])[:-1])
     return classes * (PAIR * boxes * boxes + sorting(boxes, boxes))
 
 
 def _cast(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a Cast, which is much higher to or from text."""
     is_text = attribute_of(node, "to", 1) == onnx.TensorProto.STRING or sizes.dtype(node.input[0]) == "object"
-    return (TEXT if is_text else ELEMENT) * _moved(node, sizes)
+    return (TEXT if is_text else ELEMENT) * _values_moved(node, sizes)
 
 
-def _resized(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    return RESIZE.get(attribute_of(node, "mode", "nearest"), RESIZE["linear"]) * _moved(node, sizes)
+def _resize(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of an interpolation, by its mode."""
+    return RESIZE.get(attribute_of(node, "mode", "nearest"), RESIZE["linear"]) * _values_moved(node, sizes)
 
 
 def _softmax(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a softmax, which is lower along the last axis."""
     rank = len(sizes.shape(node.input[0]))
     is_last = attribute_of(node, "axis", -1) in {-1, rank - 1}
-    return (2 * ELEMENT if is_last else SOFTMAX) * _moved(node, sizes)
+    return (2 * ELEMENT if is_last else SOFTMAX) * _values_moved(node, sizes)
 
 
 def _recurrent(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    """Return the price of a recurrent network: a product with its weights in each step."""
     given = sizes.shape(node.input[0])
     steps = given[1 if attribute_of(node, "layout", 0) else 0] if len(given) > 1 else 1
     return VECTOR * steps * sum(sizes.values(name) for name in node.input[1:3])
 
 
 def _attention(node: onnx.NodeProto, sizes: _Sizes) -> int:
-    """Projections of each token, and products of each token with each other."""
+    """Return the price of attention: the projections of all tokens, and the products of all pairs of tokens."""
     given = sizes.shape(node.input[0])
     tokens, width = given[-2:] if len(given) > 1 else (1, 1)
     weights = max((sizes.values(name) for name in node.input[1:3] if name), default=0)
@@ -347,21 +387,21 @@ _PRICES: Mapping[str, Price] = {
     "QLinearMatMul": _product(0, 3),
     **dict.fromkeys(("Gemm", "FusedGemm"), _gemm),
     "QGemm": _product(0, 3),
-    "Inverse": _cubed(6),
-    "Det": _cubed(2),
+    "Inverse": _matrix_function(6),
+    "Det": _matrix_function(2),
     "CDist": _distances,
     "Einsum": _einsum,
     **dict.fromkeys(("MaxPool", "AveragePool", "NhwcMaxPool", "QLinearAveragePool"), _pool),
     "LpPool": _power_pool,
     "TopK": _top,
     "Unique": _unique,
-    "NonMaxSuppression": _suppressed,
+    "NonMaxSuppression": _suppress_boxes,
     "Cast": _cast,
     "NonZero": _each(4 * POWER),
     **dict.fromkeys(("ScatterElements", "ScatterND", "Scatter"), _each(2 * SAMPLE)),
     **dict.fromkeys(_BRANCHES, _each(BRANCH)),
     **dict.fromkeys(_TRANSCENDENTAL, _each(SOFTPLUS)),
-    **dict.fromkeys(("Resize", "Upsample"), _resized),
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
     **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool", "AffineGrid"), _each(SAMPLE)),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"), _recurrent),
@@ -371,4 +411,4 @@ _PRICES: Mapping[str, Price] = {
     **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), _each(4 * ELEMENT)),
     **dict.fromkeys(("DFT", "STFT"), _spectrum),
 }  # fmt: skip
-"""Operators -> their price; all others pass once over their values."""
+"""Rules by operator; any other operator has the price of one pass over its values."""

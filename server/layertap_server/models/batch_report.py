@@ -1,4 +1,4 @@
-"""What the listing of a loaded model says about batching, and a log line for layers that the graph leaves undecided."""
+"""Report of a loaded model's batching: its listing, and a log line for layers that the graph leaves undecided."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from layertap_server.planning.planner import PlanInput
 log = logging.getLogger(__name__)
 
 SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
-"""Heights and widths, in pixels, for a model that takes images of any size and whose model.yaml names none."""
-UNDECIDED = "model %s: the graph does not tell whether %d layers keep images apart, as %s; their requests run alone"
+"""Heights and widths in pixels to try for a model that accepts any image size and whose model.yaml names no size."""
+UNDECIDED = (
+    "model %s: the graph does not determine whether %d layers keep images independent (such as %s); each request for "
+    "one of them runs alone"
+)
+"""Log message: name of the model, number of undecided layers, names of the first few."""
 MOST_NAMED = 5
-"""Number of undecided layers that the log line names."""
+"""Maximum number of undecided layers that the log line names."""
 
 
 def report_batching(model: LoadedModel) -> None:
-    """List the layers' batching at the first size that goes through the model, and log the undecided layers.
+    """List the layers' batching at the first size that the model accepts, and log the undecided layers.
 
-    Nothing of the model runs here: a run on invented values could end or stop the server, and proves nothing.
+    The analysis reads the graph and runs no part of the model: a run on invented values could stop the server.
     """
     for size in _sizes(model):
         input_ = PlanInput(pictures=False, size=size)
@@ -36,6 +40,7 @@ def report_batching(model: LoadedModel) -> None:
 
 
 def _sizes(model: LoadedModel) -> Iterable[tuple[int, int]]:
+    """Return the sizes (height, width) in pixels at which to try the model, in this order."""
     size = model.graph.image_size or model.preprocessing.output_size
     if size is not None:
         return [size]

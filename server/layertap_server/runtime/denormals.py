@@ -1,8 +1,9 @@
 """Flush denormal numbers to zero on the calling thread.
 
-A processor computes with denormal numbers (float32: below 1.2e-38) up to 140 times slower, so that a price would mean
-nothing. onnxruntime's ``session.set_denormal_as_zero`` covers the threads of a session's own pool and the thread that
-opens the first session of the process. A run also computes on the thread that calls it, which this module covers.
+A processor computes with denormal numbers (float32: below 1.2e-38) up to 140 times slower, so a price would not
+predict the time of a run. onnxruntime's ``session.set_denormal_as_zero`` covers the threads of a session's own pool
+and the thread that opens the first session of the process. A run also computes on the thread that calls it, which this
+module covers.
 """
 
 from __future__ import annotations
@@ -15,23 +16,26 @@ from contextlib import contextmanager
 from typing import Any
 
 ENVIRONMENT_BYTES = 64
-"""Size of the buffer for the C library's ``fenv_t``: at least that of every platform below."""
+"""Bytes of the buffer for the C library's ``fenv_t``: at least its size on every platform in ``CONTROL_WORDS``."""
 FLUSH_X86 = 0x8040
 """Bits of MXCSR: flush results to zero, treat operands as zero."""
 FLUSH_ARM = 1 << 24
-"""Bit FZ of FPCR, for operands and results."""
+"""Bit FZ of FPCR: flush operands and results to zero."""
 CONTROL_WORDS = {
     ("Linux", "x86_64"): (28, FLUSH_X86),
     ("Linux", "aarch64"): (0, FLUSH_ARM),
     ("Darwin", "x86_64"): (4, FLUSH_X86),
     ("Darwin", "arm64"): (8, FLUSH_ARM),
 }
-"""System and processor -> where ``fenv_t`` has the control word, and the bits to set in it."""
+"""Byte offset of the control word in ``fenv_t``, and the bits to set in it, by system and processor."""
 
 
 @contextmanager
 def flushed_denormals() -> Iterator[None]:
-    """Flush denormals on this thread while the block runs; do nothing on a platform that is not known."""
+    """Flush denormals on this thread inside the ``with`` block, and restore the thread's mode after it.
+
+    Do nothing on a platform that is not in ``CONTROL_WORDS``.
+    """
     word = CONTROL_WORDS.get((platform.system(), platform.machine()))
     if word is None:
         yield

@@ -1,4 +1,4 @@
-"""Which layers mix the images of a batch, against running images together and apart."""
+"""Test which layers mix the images of a batch, compared with runs of the images in one batch and one by one."""
 
 from __future__ import annotations
 
@@ -112,6 +112,7 @@ IMAGE_BY_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
     ),
     "slice of rows": ("out = Slice(image, a, b, c)", {"a": ints(1), "b": ints(3), "c": ints(2)}),
 }  # fmt: skip
+"""Nodes and weights of graphs that keep images independent, by name of the test case."""
 REQUEST: Mapping[str, tuple[str, dict[str, Array]]] = {
     "mean over images": ("m = ReduceMean<axes=[0]>(image)\nout = Sub(image, m)", {}),
     "mean over all": ("m = ReduceMean(image)\nout = Sub(image, m)", {}),
@@ -143,6 +144,7 @@ REQUEST: Mapping[str, tuple[str, dict[str, Array]]] = {
         {"a": ints(-1, 24), "b": ints(-1, 3, 24)},
     ),
 }  # fmt: skip
+"""Nodes and weights of graphs that combine the images of a request, by name of the test case."""
 ONE_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
     "dynamic quantization": (
         FLAT + "q, s, z = DynamicQuantizeLinear(flat)\nm = MatMulInteger(q, w, z)\nf = Cast<to=1>(m)\nout = Mul(f, s)",
@@ -157,19 +159,20 @@ ONE_IMAGE: Mapping[str, tuple[str, dict[str, Array]]] = {
                                    | {"t": floats(1, 1, 24)}),
     "places of a pool": ("p, i = MaxPool<kernel_shape=[2,2]>(image)\nout = Cast<to=1>(i)", {}),
 }  # fmt: skip
+"""Nodes and weights of graphs that run one image at a time, by name of the test case."""
 
 
 @pytest.mark.parametrize("name", IMAGE_BY_IMAGE)
-def test_what_stays_beside_the_batch_axis_is_joined(name: str, tmp_path: Path) -> None:
+def test_operators_along_other_axes_keep_images_independent(name: str, tmp_path: Path) -> None:
     body, weights = IMAGE_BY_IMAGE[name]
     model = model_of(body, weights)
-    expected = apart(model, images(3))
-    np.testing.assert_allclose(together(model, images(3)), expected, rtol=1e-4, atol=1e-5)
+    expected = run_one_by_one(model, images(3))
+    np.testing.assert_allclose(run_in_one_batch(model, images(3)), expected, rtol=1e-4, atol=1e-5)
     assert verdict_of(model, tmp_path) == APART
 
 
 @pytest.mark.parametrize("name", REQUEST)
-def test_what_computes_along_the_batch_axis_keeps_a_request_whole(name: str, tmp_path: Path) -> None:
+def test_operators_along_the_batch_axis_keep_a_request_in_one_batch(name: str, tmp_path: Path) -> None:
     body, weights = REQUEST[name]
     verdict = verdict_of(model_of(body, weights), tmp_path)
     assert verdict.mixing is Mixing.REQUEST, verdict
@@ -177,19 +180,19 @@ def test_what_computes_along_the_batch_axis_keeps_a_request_whole(name: str, tmp
 
 
 @pytest.mark.parametrize("name", ONE_IMAGE)
-def test_what_takes_a_number_from_the_run_runs_one_image(name: str, tmp_path: Path) -> None:
+def test_operators_with_a_number_from_the_whole_batch_run_one_image(name: str, tmp_path: Path) -> None:
     body, weights = ONE_IMAGE[name]
     assert verdict_of(model_of(body, weights), tmp_path).mixing in {Mixing.RUN, Mixing.ONE}
 
 
-def test_what_the_graph_does_not_tell_is_not_split_after_a_dynamic_scale(tmp_path: Path) -> None:
+def test_undecided_layers_are_not_split_after_a_dynamic_scale(tmp_path: Path) -> None:
     body = "q, s, z = DynamicQuantizeLinear(image)\nd = DequantizeLinear(q, s, z)\nout = com.microsoft.Inverse(d)"
     found = mixing_of(graph_of(model_of(body), tmp_path))
     assert found["d"].mixing is Mixing.RUN
     assert found["out"].mixing is Mixing.UNKNOWN
 
 
-def test_layers_before_the_mixing_node_stay_joined(tmp_path: Path) -> None:
+def test_layers_before_the_mixing_node_keep_images_independent(tmp_path: Path) -> None:
     body = "a = Relu(image)\nm = ReduceMean<axes=[0]>(a)\nout = Sub(a, m)"
     found = mixing_of(graph_of(model_of(body), tmp_path))
     assert found["a"] == APART
@@ -197,14 +200,14 @@ def test_layers_before_the_mixing_node_stay_joined(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["n = Size(image)\nf = Cast<to=1>(n)\nout = Div(image, f)", "out = Blur(image)"])
-def test_what_the_graph_does_not_tell_is_unknown(body: str, tmp_path: Path) -> None:
+def test_layers_that_the_graph_does_not_determine_are_unknown(body: str, tmp_path: Path) -> None:
     if "Blur" in body:
         body = body.replace("Blur", "com.microsoft.Inverse")
     assert verdict_of(model_of(body), tmp_path).mixing is Mixing.UNKNOWN
 
 
 VALUES = "flat = Reshape(image, minus)\nv = Cast<to=7>(flat)\n"
-"""``v``: integers that are computed from the values of the images."""
+"""Nodes that compute ``v``, integers that depend on the values of the images."""
 OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
     "Gather indices": ("out = Gather<axis=2>(image, v)", {}),
     "Pad amounts": ("out = Pad(image, v)", {}),
@@ -268,11 +271,11 @@ OF_VALUES: Mapping[str, tuple[str, dict[str, Array]]] = {
 
 
 @pytest.mark.parametrize("name", OF_VALUES)
-def test_settings_that_are_computed_from_the_images_are_not_joined(name: str, tmp_path: Path) -> None:
+def test_settings_computed_from_the_images_do_not_keep_images_independent(name: str, tmp_path: Path) -> None:
     body, weights = OF_VALUES[name]
     graph = graph_of(model_of("out = Relu(image)"), tmp_path)
     model = model_of(VALUES + body, {"minus": ints(-1)} | weights, opset=19)
-    del graph.proto.graph.node[:]  # not read: such nodes need not fit together
+    del graph.proto.graph.node[:]  # replaced after the graph was read, so the nodes need not be valid
     graph.proto.graph.node.extend(model.graph.node)
     graph.proto.graph.initializer.extend(model.graph.initializer)
     flat = replace(graph.types["image"], shape=("?",))
@@ -288,7 +291,7 @@ Relu (x) => (y) {{ m = ReduceMax<keepdims=0>(x)  y = Sub(x, m) }}
 """
 
 
-def test_a_function_of_the_model_is_not_taken_for_the_operator_of_its_name(tmp_path: Path) -> None:
+def test_a_function_of_the_model_does_not_use_the_rule_of_the_operator_with_its_name(tmp_path: Path) -> None:
     model = parser.parse_model(FUNCTION.format(domain="local"))
     assert verdict_of(model, tmp_path).mixing is Mixing.UNKNOWN
     model.functions[0].domain = model.graph.node[0].domain = ""
@@ -297,7 +300,7 @@ def test_a_function_of_the_model_is_not_taken_for_the_operator_of_its_name(tmp_p
     assert mixing_of(graph)["out"].mixing is Mixing.UNKNOWN
 
 
-def test_random_numbers_in_a_body_are_random(tmp_path: Path) -> None:
+def test_a_body_that_draws_at_random_mixes_images(tmp_path: Path) -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 18]>
     g (float[batch, 3, 4, 6] image) => (float[batch, 3, 4, 6] out) <bool yes = {1}> {
@@ -311,14 +314,14 @@ def test_random_numbers_in_a_body_are_random(tmp_path: Path) -> None:
     assert verdict_of(parser.parse_model(text), tmp_path).mixing is Mixing.REQUEST
 
 
-def test_flattening_softmax_of_old_models_is_not_taken_for_one_axis(tmp_path: Path) -> None:
+def test_a_softmax_before_opset_13_computes_along_all_axes_after_its_axis(tmp_path: Path) -> None:
     for axis, mixing in ((0, Mixing.REQUEST), (1, Mixing.NONE)):
         model = model_of(f"out = Softmax<axis={axis}>(image)", output="float[batch,3,4,6] out", opset=11)
         assert verdict_of(model, tmp_path).mixing is mixing
 
 
 def light(name: str) -> onnx.ModelProto:
-    """Return one of onnx's own models, whose batch is made free."""
+    """Return one of onnx's own models, with its batch changed to a free size."""
     model = onnx.load(LIGHT / f"light_{name}.onnx")
     for value in (*model.graph.input[:1], *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -338,7 +341,7 @@ ORDINARY: Mapping[str, Callable[[], onnx.ModelProto]] = {
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_ordinary_models_are_joined_everywhere(name: str, tmp_path: Path) -> None:
+def test_ordinary_models_keep_images_independent_in_all_layers(name: str, tmp_path: Path) -> None:
     graph = graph_of(ORDINARY[name](), tmp_path)
     found = mixing_of(graph)
     assert {
@@ -361,17 +364,17 @@ def session_of(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(free.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def together(model: onnx.ModelProto, batch: Array) -> Array:
+def run_in_one_batch(model: onnx.ModelProto, batch: Array) -> Array:
     return np.asarray(session_of(model).run(["out"], {"image": batch})[0])
 
 
-def apart(model: onnx.ModelProto, batch: Array) -> Array:
+def run_one_by_one(model: onnx.ModelProto, batch: Array) -> Array:
     session = session_of(model)
     return np.concatenate([session.run(["out"], {"image": batch[index : index + 1]})[0] for index in range(len(batch))])
 
 
-# What follows draws chains of operators, some of which move the batch axis or compute along it, and ends them with a
-# Reshape to the batch: where the verdict is "joined", images together must be the images apart.
+# The tests below draw chains of operators, some of which move the batch axis or compute along it, and end each chain
+# with a Reshape to the batch. If the verdict is `APART`, one batch must give the results of the images one by one.
 STEPS = (
     "Relu({x})", "Softmax<axis={a}>({x})", "Transpose<perm={perm}>({x})", "ReduceMean<axes=[{a}]>({x})",
     "CumSum({x}, i{a})", "Reshape({x}, free)", "Reshape({x}, split)", "Reshape({x}, merged)", "Add({x}, row)",
@@ -400,7 +403,9 @@ def chains(draw: st.DrawFn) -> str:
 
 @settings(max_examples=int(os.environ.get("BATCHING_EXAMPLES", "150")), deadline=None)
 @given(chains())
-def test_joined_layers_give_together_what_they_give_apart(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
+def test_independent_layers_give_the_same_results_in_one_batch_and_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, body: str
+) -> None:
     check_chain(tmp_path_factory, body)
 
 
@@ -410,12 +415,12 @@ def check_chain(tmp_path_factory: pytest.TempPathFactory, body: str) -> None:
     runnable = onnx.ModelProto()
     runnable.CopyFrom(model)
     try:
-        expected = apart(runnable, images(3))
+        expected = run_one_by_one(runnable, images(3))
         verdict = verdict_of(model, tmp_path_factory.mktemp("chain"))
-    except Exception:  # noqa: BLE001 - a chain that does not fit together is no example
+    except Exception:  # noqa: BLE001 - a chain with shapes that do not match is not tested
         return
     if verdict.mixing is Mixing.NONE:
-        np.testing.assert_allclose(together(runnable, images(3)), expected, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(run_in_one_batch(runnable, images(3)), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("body", ["out = Transpose<perm=[3,3,3,3]>(image)", "out = Gather<axis=9>(image, one)"])

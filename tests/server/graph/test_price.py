@@ -1,4 +1,4 @@
-"""Tests of the prices of plans: every block and every operator has one, and it grows with the work."""
+"""Test the prices of plans: every block and every operator has a price, and it grows with the work."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ CASES = [
 ]
 
 
-def priced(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType:
-    """Return type and price of a head on a tensor."""
+def infer_head(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType:
+    """Return the type and price of a head on a tensor."""
     return tensor_type("float32", sizes, layout, [blocks.bind(block) for block in parse_head(head)])
 
 
 @pytest.mark.parametrize("head", sorted({case.head for case in CASES if case.head != "identity"}))
 def test_every_block_has_a_price_that_grows(head: str) -> None:
-    small, large = priced(head, 4, 12, 12), priced(head, 4, 48, 48)
+    small, large = infer_head(head, 4, 12, 12), infer_head(head, 4, 48, 48)
     assert 0 < small.operations < large.operations
     assert large.dearest[1] > 0
 
@@ -54,12 +54,14 @@ def test_every_block_has_a_price_that_grows(head: str) -> None:
 )
 def test_a_price_is_at_least_that_of_the_windows(kernel: int, stride: int, side: int, pool: str) -> None:
     count = (side - kernel) // stride + 1
-    assert priced(f"{pool}({kernel}, stride={stride})", 3, side, side).operations >= 3 * count**2 * kernel**2 * WINDOW
+    assert (
+        infer_head(f"{pool}({kernel}, stride={stride})", 3, side, side).operations >= 3 * count**2 * kernel**2 * WINDOW
+    )
 
 
 def test_large_windows_cost_more_an_element() -> None:
     """Check the higher price of large windows, which onnxruntime computes without vector instructions."""
-    small, large = (priced(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
+    small, large = (infer_head(f"max_pool({kernel}, stride=100)", 1, 64, 64).operations for kernel in (32, 33))
     assert small >= 32**2 * WINDOW
     assert large - small >= 33**2 * LARGE_WINDOW - 32**2 * WINDOW
 
@@ -75,34 +77,34 @@ def test_large_windows_cost_more_an_element() -> None:
     ],
 )
 def test_windows_without_vector_code_cost_more_an_element(head: str, elements: int) -> None:
-    assert priced(head, 4, 100, 100).operations >= 4 * elements * SCALAR_WINDOW
+    assert infer_head(head, 4, 100, 100).operations >= 4 * elements * SCALAR_WINDOW
 
 
 @pytest.mark.parametrize(("filters", "groups"), [(1, 1), (4, 1), (8, 2), (16, 8), (64, 8), (64, 1)])
-def test_a_convolution_lays_out_its_values_once_for_all_filters_of_a_group(filters: int, groups: int) -> None:
+def test_a_convolution_copies_its_windows_once_for_all_filters_of_a_group(filters: int, groups: int) -> None:
     products = 90**2 * filters * 8 // groups * 11**2
-    price = priced(f"conv({filters}, 11, groups={groups}, weight=he)", 8, 100, 100).operations
+    price = infer_head(f"conv({filters}, 11, groups={groups}, weight=he)", 8, 100, 100).operations
     dearest = max(products, products * NARROW // (filters // groups))
     assert dearest <= price <= dearest + 10 * ELEMENT * 64 * 100**2
 
 
-def test_a_transposed_convolution_costs_what_it_adds_and_makes() -> None:
-    assert priced("transposed_conv(8, 31, weight=he)", 8, 20, 20).operations >= COLUMN * 20**2 * 8 * 31**2
-    strided = priced("transposed_conv(8, 1, stride=9, weight=he)", 8, 20, 20).operations
+def test_a_transposed_convolution_costs_its_additions_and_its_outputs() -> None:
+    assert infer_head("transposed_conv(8, 31, weight=he)", 8, 20, 20).operations >= COLUMN * 20**2 * 8 * 31**2
+    strided = infer_head("transposed_conv(8, 1, stride=9, weight=he)", 8, 20, 20).operations
     assert strided >= 3 * ELEMENT * 8 * 172**2
 
 
 @given(st.lists(st.integers(1, 65536), min_size=2, max_size=2))
 def test_prices_are_whole_numbers_of_any_size(sides: list[int]) -> None:
     height, width = sides
-    price = priced(f"resize({height}, {width}) | max_pool(1)", 4096, 7, 7).operations
+    price = infer_head(f"resize({height}, {width}) | max_pool(1)", 4096, 7, 7).operations
     assert isinstance(price, int)
     assert price >= 4096 * height * width * ELEMENT
 
 
 def test_a_head_costs_the_sum_of_its_blocks() -> None:
-    first, second = priced("max_pool(5, stride=1)", 8, 40, 40), priced("relu", 8, 36, 36)
-    both = priced("max_pool(5, stride=1) | relu", 8, 40, 40)
+    first, second = infer_head("max_pool(5, stride=1)", 8, 40, 40), infer_head("relu", 8, 36, 36)
+    both = infer_head("max_pool(5, stride=1) | relu", 8, 40, 40)
     assert both.operations == first.operations + second.operations
     assert both.dearest == ("max_pool", first.operations)
 
@@ -116,7 +118,7 @@ def test_a_model_costs_the_nodes_that_its_layers_need(tmp_path: Path) -> None:
     assert late == sum(prices.values()) - prices["sizes"]
 
 
-def test_windows_of_an_image_along_the_batch_axis_are_all_counted(tmp_path: Path) -> None:
+def test_all_windows_of_an_image_along_the_batch_axis_are_counted(tmp_path: Path) -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[batch, 8, 8, 4] image) => (float[m, 4, 4] out) <int64[3] shape = {-1, 4, 4}> {
@@ -129,7 +131,7 @@ def test_windows_of_an_image_along_the_batch_axis_are_all_counted(tmp_path: Path
     assert prices_of(graph)["out"] >= 16 * 4 * 4 * 4
 
 
-def test_sizes_of_the_image_at_hand_are_priced(tmp_path: Path) -> None:
+def test_a_price_depends_on_the_size_of_the_image(tmp_path: Path) -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[batch, 3, height, width] image) => (float[batch, 3, a, b] out) {
@@ -147,8 +149,8 @@ def test_attention_is_priced(tmp_path: Path) -> None:
     assert math.prod((13, 16, 16)) <= prices_of(graph)["query"]
 
 
-def priced_model(tmp_path: Path, body: str, opset: int = 19, sides: tuple[int, int] = (64, 64)) -> int:
-    """Return the price of a graph's nodes from a map ``image`` of three channels to ``out``."""
+def price_model(tmp_path: Path, body: str, opset: int = 19, sides: tuple[int, int] = (64, 64)) -> int:
+    """Return the price of the nodes in ``body``, which compute ``out`` from ``image`` (three channels)."""
     text = f"""
     <ir_version: 9, opset_import: ["" : {opset}, "com.microsoft" : 1]>
     g (float[batch, 3, height, width] image) => (float[p, q, r, s] out) {{ {body} }}
@@ -173,17 +175,17 @@ def priced_model(tmp_path: Path, body: str, opset: int = 19, sides: tuple[int, i
     ],
 )
 def test_operators_without_vector_code_are_priced_by_their_time(tmp_path: Path, body: str, least: int) -> None:
-    assert priced_model(tmp_path, body) >= least
+    assert price_model(tmp_path, body) >= least
 
 
-def test_boxes_are_compared_each_with_each(tmp_path: Path) -> None:
+def test_non_max_suppression_costs_a_comparison_for_each_pair_of_boxes(tmp_path: Path) -> None:
     body = """
         boxes = Constant<value = float[1, 1, 4] {0.0, 0.0, 1.0, 1.0}>()
         shape = Constant<value_ints = [1, 4096, 4]>() many = Expand(boxes, shape)
         flat = Constant<value_ints = [1, 3, 4096]>() scores = Reshape(image, flat)
         kept = NonMaxSuppression(many, scores) out = Identity(image)
     """
-    assert priced_model(tmp_path, body) >= 3 * 4096**2 * PAIR
+    assert price_model(tmp_path, body) >= 3 * 4096**2 * PAIR
 
 
 @pytest.mark.parametrize(
@@ -196,16 +198,16 @@ def test_boxes_are_compared_each_with_each(tmp_path: Path) -> None:
         ("m = Expand(one, sides) out = Sin(m)", 2),
     ],
 )
-def test_a_size_that_only_the_run_tells_is_no_size_of_one(tmp_path: Path, body: str, power: int) -> None:
+def test_a_size_known_only_at_run_time_is_not_priced_as_1(tmp_path: Path, body: str, power: int) -> None:
     sizes = """
         largest = ReduceMax<keepdims = 0>(image) whole = Cast<to = 7>(largest) none = Constant<value_ints = [1]>()
         side = Reshape(whole, none) sides = Concat<axis = 0>(side, side)
         one = Constant<value_float = 1.0>() ones = Constant<value_ints = [1, 1]>() square = Reshape(one, ones)
     """
-    assert priced_model(tmp_path, f"{sizes} {body}") >= UNKNOWN_SIDE**power
+    assert price_model(tmp_path, f"{sizes} {body}") >= UNKNOWN_SIDE**power
 
 
-def test_a_preview_without_a_size_counts_only_what_is_known(tmp_path: Path) -> None:
+def test_a_preview_without_an_image_size_counts_only_known_sizes(tmp_path: Path) -> None:
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     g (float[batch, 3, height, width] image) => (float[batch, 3, height, width] out) { out = Relu(image) }
@@ -222,12 +224,12 @@ def loop(trips: str) -> str:
     """
 
 
-def test_the_rounds_of_a_loop_are_counted(tmp_path: Path) -> None:
-    known = [priced_model(tmp_path, loop(f"count = Constant<value_int = {n}>()")) for n in (1_000, 1_000_000)]
+def test_the_iterations_of_a_loop_are_counted(tmp_path: Path) -> None:
+    known = [price_model(tmp_path, loop(f"count = Constant<value_int = {n}>()")) for n in (1_000, 1_000_000)]
     assert known[0] >= 1_000 * 3 * 64**2 * ELEMENT
     assert known[1] >= 700 * known[0]
     unknown = "m = ReduceMax<keepdims = 0>(image) count = Cast<to = 7>(m)"
-    assert priced_model(tmp_path, loop(unknown)) >= UNKNOWN_SIDE * (NODE + 3 * 64**2 * ELEMENT)
+    assert price_model(tmp_path, loop(unknown)) >= UNKNOWN_SIDE * (NODE + 3 * 64**2 * ELEMENT)
 
 
 def test_the_steps_of_a_scan_are_counted(tmp_path: Path) -> None:
@@ -239,6 +241,6 @@ def test_the_steps_of_a_scan_are_counted(tmp_path: Path) -> None:
         }>(begin, steps)
         out = Identity(image)
     """
-    price = priced_model(tmp_path, body)
+    price = price_model(tmp_path, body)
     steps = 3 * 64**2 // 4
     assert 2 * steps * NODE <= price <= 4 * steps * NODE

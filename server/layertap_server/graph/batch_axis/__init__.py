@@ -1,9 +1,9 @@
-"""Which layers mix the images of a batch, decided from the graph.
+"""Static analysis of which layers mix the images of a batch.
 
-The walk follows the batch axis of every tensor that depends on the images: which axis it is, and what other sizes are
-merged with it. A node that only works beside that axis leaves each image alone; one that computes along it mixes them.
-Each family of operators has one rule in a table; an operator without a rule leaves the layers after it
-undecided, and their requests run alone.
+The walk tracks the batch axis of every tensor that depends on the images: its index, and the sizes that are merged with
+it. A node that computes along other axes keeps images independent; a node that computes along the batch axis mixes
+them. A table holds one rule for each family of operators. Layers after an operator without a rule are undecided, and
+the server runs each request for them alone.
 """
 
 from layertap_server.graph.batch_axis.facts import APART, Mixing, Verdict, worst

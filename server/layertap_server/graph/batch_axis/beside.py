@@ -1,4 +1,4 @@
-"""Operators that leave the axes where they are: elementwise ones, windows, reductions and normalizations."""
+"""Rules for operators that keep the order of axes: elementwise ones, windows, reductions and normalizations."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, Mixing, Ve
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 
-def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
-    """Elementwise with broadcasting: axes are counted from the last."""
+def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
+    """Follow the batch axis through an elementwise operator with broadcasting, where axes are counted from the last.
+
+    Args:
+        node: The node.
+        inputs: Indices of the inputs that are broadcast; all if None.
+        rank: Minimum rank of the result.
+    """
     which = range(len(node.proto.input)) if inputs is None else inputs
     used = [index for index in which if node.name(index)]
     ranks = {index: node.rank(index) for index in used}
@@ -36,7 +42,10 @@ def aligned(node: Node, inputs: Sequence[int] | None = None, rank: int | None = 
 
 
 def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
-    """Return what a constant does that is laid beside the images: one row of its own for each would tell them apart."""
+    """Return the verdict on a constant that is broadcast to a tensor of images.
+
+    A constant whose size along the batch axis is not 1 gives each position in the batch values of its own.
+    """
     shape = node.shape(index) or ()
     place = axis.index - (rank - len(shape))
     if place < 0 or shape[place] == 1:
@@ -45,11 +54,11 @@ def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
         return node.doubt
     if shape[place] == axis.multiple:
         return node.pinned
-    return Verdict(Mixing.REQUEST, f"{node.title} has values of its own for each place of the batch")
+    return Verdict(Mixing.REQUEST, f"{node.title} has different values for each position in the batch")
 
 
 def first(node: Node) -> Fact:
-    """The first input's axes stay; the others are settings."""
+    """Keep the axes of the first input; the other inputs must not depend on the images."""
     fact = node.fact(0)
     if fact is None or fact.axis is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
@@ -57,12 +66,12 @@ def first(node: Node) -> Fact:
 
 
 def _dropout(node: Node) -> Fact:
-    """Follow the images through Dropout, which draws at random where ``training_mode`` may be true."""
+    """Follow a Dropout, which draws at random if ``training_mode`` may be true."""
     return node.mixes("draws at random", Fact(node.axis)) if node.is_random else first(node)
 
 
 def _quantize(node: Node) -> Fact:
-    """Follow the images through a quantization with one scale, or with one for each place of another axis."""
+    """Follow a quantization with a single scale, or with a scale for each position on another axis than the batch."""
     made, shape = first(node), node.shape(1)
     if made.axis is None or shape is None or len(shape) > 1:
         return node.unsure(made)
@@ -71,15 +80,16 @@ def _quantize(node: Node) -> Fact:
 
 
 def others_fed(node: Node, but: set[int]) -> bool:
+    """Return whether an input other than those of index ``but`` depends on the images or on their number."""
     facts = (fact for index, fact in enumerate(node.facts) if index not in but)
     return any(fact is not None and (fact.sizes is None or any(fact.sizes)) for fact in facts)
 
 
 def _rows(node: Node) -> Fact:
-    """Follow the images through window operators: axis 0 of each input in ``_IMAGE_INPUTS`` holds the images.
+    """Follow an operator, such as a convolution, whose inputs in ``_IMAGE_INPUTS`` must have the batch on axis 0.
 
-    Every other input is a setting. A filter that is computed from the images, or a constant in place of one of the
-    inputs that hold images, leaves the operator undecided.
+    Every other input is a setting. A filter that is computed from the images leaves the operator undecided, and so does
+    a constant as one of the inputs that must have the batch.
     """
     used = [index for index in _IMAGE_INPUTS.get(node.key, (0,)) if node.name(index)]
     axes = [fact.axis if (fact := node.fact(index)) is not None else None for index in used]
@@ -91,20 +101,25 @@ def _rows(node: Node) -> Fact:
 
 
 def _batch_norm(node: Node) -> Fact | list[Fact]:
+    """Follow a BatchNormalization, which mixes images in training mode only."""
     made = _rows(node)
     if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
         return made
-    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the run's own statistics")
+    verdict = Verdict(Mixing.RUN, f"{node.title} normalizes by the statistics of the whole batch")
     return [made.worse(verdict), *[Fact(None, verdict, of_run=True)] * (len(node.proto.output) - 1)]
 
 
 def _max_pool(node: Node) -> list[Fact]:
-    indices = Verdict(Mixing.RUN, f"{node.title} counts its places through the whole batch")
+    """Follow a MaxPool, whose indices count through the whole batch."""
+    indices = Verdict(Mixing.RUN, f"{node.title} counts its indices through the whole batch")
     return [_rows(node), Fact(node.axis, indices)]
 
 
 def _max_unpool(node: Node) -> Fact:
-    """Run one image at a time: the places count through the whole batch, and lead from any image to any other."""
+    """Follow a MaxUnpool, which runs one image at a time.
+
+    Its indices count through the whole batch, and may lead from any image to any other.
+    """
     data, places = node.fact(0), node.fact(1)
     if data is None or places is None or places.axis != data.axis or places.verdict.mixing is not Mixing.RUN:
         return node.unsure(Fact(node.axis))
@@ -112,22 +127,26 @@ def _max_unpool(node: Node) -> Fact:
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
-    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    """Follow a DynamicQuantizeLinear, whose scale is computed over the whole batch."""
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
     return [Fact(node.axis, verdict), *[Fact(None, verdict, of_run=True)] * 2]
 
 
 def _reduction(node: Node) -> Fact:
+    """Follow a reduction over the axes of an attribute or input."""
     axes = node.integers(1, "axes")
     if axes is None and node.name(1):
         return node.unsure()
-    return _without(node, axes, keep=bool(node.attribute("keepdims", 1)))
+    return _reduce(node, axes, keep=bool(node.attribute("keepdims", 1)))
 
 
 def _arg(node: Node) -> Fact:
-    return _without(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
+    """Follow an ArgMax or ArgMin."""
+    return _reduce(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
 
 
-def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
+def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
+    """Follow a reduction over ``axes``; if ``keep`` is true, these axes stay with size 1."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -141,30 +160,31 @@ def _without(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
 
 
 def _softmax(node: Node) -> Fact:
-    """One axis since opset 13, and before it all from that axis on, flattened."""
+    """Follow a softmax: along one axis since opset 13, along that axis and all after it in older opsets."""
     old = node.known.opset < 13 and not node.proto.domain  # noqa: PLR2004
     axis = node.along_axis(node.attribute("axis", 1 if old else -1))
-    return _beside(node, axis, all_after=old)
+    return _along_one_axis(node, axis, all_after=old)
 
 
 def _last_axes(node: Node) -> Fact:
-    """Normalization over an axis and all that follow it."""
-    made, rank = _beside(node, node.along_axis(node.attribute("axis", -1)), all_after=True), node.rank(0)
+    """Follow a normalization along an axis and all axes after it."""
+    made, rank = _along_one_axis(node, node.along_axis(node.attribute("axis", -1)), all_after=True), node.rank(0)
     if made.axis is None or rank is None:
         return node.unsure(made)
     return made.worse(*(broadcast(node, index, made.axis, rank) for index in (1, 2) if node.name(index)))
 
 
 def _on_axis(default: int) -> Rule:
-    """What works along the axis of an attribute and leaves every axis where it is."""
+    """Return the rule of an operator that computes along the axis of its attribute and keeps the order of axes."""
 
     def rule(node: Node) -> Fact:
-        return _beside(node, node.along_axis(node.attribute("axis", default)), all_after=False)
+        return _along_one_axis(node, node.along_axis(node.attribute("axis", default)), all_after=False)
 
     return rule
 
 
-def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
+def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
+    """Follow an operator that computes along ``axis``, and if ``all_after`` is true along all axes after it."""
     fact = node.fact(0)
     if axis is None or fact is None or fact.axis is None:
         return node.unsure(Fact(node.axis))
@@ -174,22 +194,26 @@ def _beside(node: Node, axis: int | None, *, all_after: bool) -> Fact:
 
 
 def _cumulative(node: Node) -> Fact:
+    """Follow a CumSum."""
     axis = node.constant(1)
-    return _beside(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
+    return _along_one_axis(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
 
 
 def _mean_variance(node: Node) -> Fact:
-    return _without(node, node.attribute("axes", [0, 2, 3]), keep=True)
+    """Follow a MeanVarianceNormalization."""
+    return _reduce(node, node.attribute("axes", [0, 2, 3]), keep=True)
 
 
 def _reverse_sequence(node: Node) -> Fact:
-    made = _beside(node, node.attribute("time_axis", 0), all_after=False)
-    # Each place of its batch axis has a length of its own.
+    """Follow a ReverseSequence, which must reverse along an axis other than the batch axis."""
+    made = _along_one_axis(node, node.attribute("time_axis", 0), all_after=False)
+    # Input 1 then holds a sequence length for each position in the batch, so images may be treated differently.
     is_by_image = made.axis is not None and made.axis.index == node.attribute("batch_axis", 1)
     return node.unsure(made) if is_by_image else made
 
 
 def _trilu(node: Node) -> Fact:
+    """Follow a Trilu, which computes along the last two axes."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
@@ -204,11 +228,13 @@ _ELEMENTWISE = (
     *("Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh"),
     *("Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor"),
 )
+"""Operators that compute each value from the values at the same position of their inputs."""
 _ROWS = (
     *("Attention", "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "DepthToSpace", "GridSample"),
     *("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "LRN"),
     *("LpPool", "QLinearConv", "SpaceToDepth"),
 )
+"""Operators that require the batch on axis 0 and compute each image independently."""
 _IMAGE_INPUTS: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "Attention"): (0, 1, 2, 4, 5),
     ("", "DeformConv"): (0, 2, 4),
@@ -217,25 +243,27 @@ _IMAGE_INPUTS: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("com.microsoft", "MultiHeadAttention"): (0, 1, 2),
     ("com.microsoft", "NhwcFusedConv"): (0, 3),
 }
-"""Indices of the inputs of ``_rows`` whose first axis is the batch; the first input alone where nothing is listed."""
+"""Indices of the inputs whose first axis is the batch, for operators of ``_rows``; only input 0 for an unlisted one."""
 _MASKS: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "Attention"): (6,),
     ("com.microsoft", "Attention"): (3, 4, 5, 6),
     ("com.microsoft", "MultiHeadAttention"): (4, 5, 6, 7, 8, 9),
 }
-"""Indices of inputs that have values of their own for each place of the batch, in several layouts: no rule for them."""
+"""Indices of inputs, such as masks, that have values for each position in the batch, in layouts without a rule."""
 _REDUCTIONS = (
     *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
     *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
+"""Reductions over given axes."""
 _OF_ONNXRUNTIME = {
-    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), aligned),
-    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), aligned),
+    **dict.fromkeys(("BiasGelu", "FastGelu", "Gelu", "QuickGelu"), elementwise),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul", "QLinearLeakyRelu", "QLinearSigmoid"), elementwise),
     **dict.fromkeys(("Attention", "FusedConv", "MultiHeadAttention", "NhwcConv", "NhwcFusedConv"), _rows),
     **dict.fromkeys(("NhwcMaxPool", "QLinearAveragePool", "QLinearGlobalAveragePool"), _rows),
 }
+"""Rules by name for the operators of ONNX Runtime's domain ``com.microsoft``."""
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{("", name): aligned for name in _ELEMENTWISE},
+    **{("", name): elementwise for name in _ELEMENTWISE},
     **{("", name): _rows for name in _ROWS},
     **{("", name): _reduction for name in _REDUCTIONS},
     **{("", name): _arg for name in ("ArgMax", "ArgMin")},
@@ -254,3 +282,4 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Trilu"): _trilu,
     **{("com.microsoft", name): rule for name, rule in _OF_ONNXRUNTIME.items()},
 }
+"""Rules by domain and name of the operator."""

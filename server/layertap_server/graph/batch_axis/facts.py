@@ -1,4 +1,4 @@
-"""What the walk knows of a tensor: where its images lie, and how far it mixes them."""
+"""Facts about a tensor: its batch axis, and how it mixes the images of a batch."""
 
 from __future__ import annotations
 
@@ -8,40 +8,48 @@ from enum import IntEnum
 
 
 class Mixing(IntEnum):
-    """How much a tensor's images depend on each other; the worst of what a tensor is computed from counts."""
+    """Degree to which the images of a batch depend on each other, the strongest last.
+
+    A tensor has at least the strongest degree of the tensors that it is computed from.
+    """
 
     NONE = 0
-    """Each image is computed by itself, whatever it runs with."""
+    """Each image is computed independently of the rest of the batch."""
     RUN = 1
-    """A number of the whole run goes into each image (a dynamic scale): one image a run gives each its own result."""
+    """Each image depends on a number computed over the batch, such as a dynamic scale; images run one at a time."""
     UNKNOWN = 2
-    """The graph does not tell."""
+    """The graph does not determine whether images are independent."""
     ONE = 3
-    """A node takes one image only, so that whatever follows has one image a run too."""
+    """A node accepts only one image, so all layers after it run one image at a time."""
     REQUEST = 4
-    """Images are computed from each other on purpose: what a request sends together belongs together."""
+    """Images are combined on purpose; all images of a request must run in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How far a tensor mixes images, and the first node that makes it so."""
+    """Degree of mixing of a tensor, with its cause."""
 
     mixing: Mixing = Mixing.NONE
+    """Degree of mixing."""
     why: str = ""
+    """Description of the first node that causes it; empty for ``Mixing.NONE``."""
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict of the most mixing."""
+    """Return the verdict with the strongest mixing; the first of several, and ``Verdict()`` for none."""
     return max(verdicts, key=lambda verdict: verdict.mixing, default=Verdict())
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Where the images lie: an axis of size outer × N × inner, the image's number in the middle."""
+    """Batch axis of a tensor: an axis of size outer × N × inner, with the number of the image in the middle."""
 
     index: int
+    """Index of the axis, counted from 0."""
     outer: int = 1
+    """Size that is merged in before the batch."""
     inner: int = 1
+    """Size that is merged in after the batch."""
 
     @property
     def multiple(self) -> int:
@@ -49,26 +57,31 @@ class Axis:
         return self.outer * self.inner
 
     def moved(self, index: int) -> Axis:
+        """Return the same axis at another index."""
         return replace(self, index=index)
 
 
 BATCH_FIRST = Axis(0)
+"""Batch axis of a tensor whose first axis is the batch alone."""
 APART = Verdict()
+"""Verdict of a tensor that keeps images independent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What is known of one tensor that depends on the images or on their number."""
+    """Facts about one tensor that depends on the images or on their number."""
 
     axis: Axis | None = None
-    """None where the images lie on no axis that is known."""
+    """Batch axis; None if it is not known."""
     verdict: Verdict = APART
+    """Degree to which the tensor mixes images."""
     sizes: tuple[bool, ...] | None = None
-    """Of a list of sizes: which of them depend on the number of images."""
+    """For a tensor that is a list of sizes, whether each of them depends on the number of images; None otherwise."""
     of_run: bool = False
-    """Whether it is one value for the whole run, such as a dynamic scale, and has no place for each image."""
+    """Whether the tensor is one value for the whole batch, such as a dynamic scale, and has no batch axis."""
     computed: bool = False
-    """Whether such a size may be another number than that of the images, such as twice as many."""
+    """Whether a size in ``sizes`` may differ from the number of images, such as twice that number."""
 
     def worse(self, *verdicts: Verdict) -> Fact:
+        """Return the fact with the strongest of its own verdict and the given ones."""
         return replace(self, verdict=worst([self.verdict, *verdicts]))

@@ -1,4 +1,4 @@
-"""The walk: carries facts from the inputs through the nodes, in execution order."""
+"""The walk, which propagates facts from the inputs through the nodes in execution order."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **reshape.RULES,
     **sizes.RULES,
 }
-"""Operators by domain and name -> the rule that follows the batch axis through them."""
+"""Rules that follow the batch axis through an operator, by its domain and name."""
 
 
 def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
-    """Return the verdict of every tensor that depends on the images or on their number."""
+    """Return the verdict of every tensor that depends on the images or on their number, by name."""
     facts = facts_of(graph)
     if graph.fixed_batch == 1:
-        return dict.fromkeys(facts, Verdict(Mixing.ONE, "the model takes one image at a time"))
+        return dict.fromkeys(facts, Verdict(Mixing.ONE, "the model accepts only one image at a time"))
     return {name: _of_layer(fact) for name, fact in facts.items()}
 
 
 def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
-    """Return what is known of every tensor that depends on the images or on their number."""
+    """Return the facts about every tensor that depends on the images or on their number, by name."""
     known = Known(graph)
     size = graph.types[graph.image_input.name].shape[0]
     for info in graph.inputs:
@@ -39,33 +39,34 @@ def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
         if tensor is not None and tensor.shape[:1] == (size,):
             known.facts[info.name] = Fact(BATCH_FIRST)
     for proto in graph.proto.graph.node:
-        _go_through(known, proto)
+        _visit(known, proto)
     return known.facts
 
 
 def _of_layer(fact: Fact) -> Verdict:
-    """Return the verdict of a tensor whose first axis is to be the images."""
+    """Return the verdict of a tensor whose first axis must be the batch."""
     if fact.axis == BATCH_FIRST or fact.sizes is not None or fact.of_run:
         return fact.verdict
-    return worst([fact.verdict, Verdict(Mixing.UNKNOWN, "the images cannot be followed to its first axis")])
+    return worst([fact.verdict, Verdict(Mixing.UNKNOWN, "the first axis of the layer is not known to be the batch")])
 
 
-def _go_through(known: Known, proto: onnx.NodeProto) -> None:
+def _visit(known: Known, proto: onnx.NodeProto) -> None:
+    """Set the facts about the outputs of a node."""
     node = Node(known, proto)
-    made = _made(node)
+    made = _apply_rule(node)
     if made is None:
         return
     facts = made if isinstance(made, list) else [made] * len(proto.output)
     came = worst(fact.verdict for fact in node.fed)
     for name, fact in zip(proto.output, facts, strict=False):
-        # Sizes that do not depend on the number of images are as good as constants.
+        # Sizes that do not depend on the number of images are treated as constants.
         if name and (fact.sizes is None or any(fact.sizes)):
             computed = fact.sizes is not None and (fact.computed or any(fed.computed for fed in node.fed))
-            known.facts[name] = _checked(node, name, replace(fact.worse(came), computed=computed))
+            known.facts[name] = _check(node, name, replace(fact.worse(came), computed=computed))
 
 
-def _made(node: Node) -> Fact | list[Fact] | None:
-    """Return what the node makes; None for what does not depend on the images."""
+def _apply_rule(node: Node) -> Fact | list[Fact] | None:
+    """Return the fact about all outputs of a node, or one for each; None if they do not depend on the images."""
     if node.is_random:
         return node.mixes("draws at random", Fact(node.axis))
     if not node.fed:
@@ -81,8 +82,11 @@ def _made(node: Node) -> Fact | list[Fact] | None:
         return node.unsure()
 
 
-def _checked(node: Node, name: str, fact: Fact) -> Fact:
-    """Compare the axis with the shape that inference gives; a number there fixes how many images there are."""
+def _check(node: Node, name: str, fact: Fact) -> Fact:
+    """Return the fact after a comparison of its axis with the inferred shape.
+
+    A fixed size on the batch axis of a model with a free batch fixes the number of images.
+    """
     shape = node.known.shape(name)
     if fact.axis is None or shape is None:
         return fact

@@ -1,4 +1,4 @@
-"""Operators that pick, join, repeat or move along axes."""
+"""Rules for operators that select, join, repeat or move values along axes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from layertap_server.graph.batch_axis.facts import APART, Axis, Fact, worst
 from layertap_server.graph.batch_axis.node import Node, Rule
 
 ENDLESS = 2**31 - 1
-"""From here on, the end of a Slice means the end of the axis."""
+"""Smallest end of a Slice that means the end of the axis."""
 
 
 def _gather(node: Node) -> Fact:
+    """Follow a Gather, by its data or by its indices."""
     data, indices = node.fact(0), node.fact(1)
     axis, rank = node.along_axis(node.attribute("axis", 0)), node.rank(1)
     if axis is None or rank is None:
@@ -26,13 +27,13 @@ def _gather(node: Node) -> Fact:
         return node.unsure()
     if data.axis.index == axis:
         is_picked = indices is None and data.axis.multiple == 1
-        return node.mixes("picks images by their places in the batch") if is_picked else node.unsure()
+        return node.mixes("selects images by their positions in the batch") if is_picked else node.unsure()
     moved = Fact(data.axis.moved(data.axis.index + (rank - 1 if data.axis.index > axis else 0)))
     return moved if not others_fed(node, {0}) else node.unsure(moved)
 
 
 def _elements(node: Node) -> Fact:
-    """GatherElements and ScatterElements: every input has the batch axis at the same place."""
+    """Follow a GatherElements or ScatterElements, whose inputs must all have the same batch axis."""
     axis = node.along_axis(node.attribute("axis", 0))
     axes = {fact.axis if fact else None for fact in node.facts}
     if axis is None or len(axes) != 1 or None in axes:
@@ -41,6 +42,7 @@ def _elements(node: Node) -> Fact:
 
 
 def _slice(node: Node) -> Fact:
+    """Follow a Slice, which must keep the whole batch axis."""
     data = node.fact(0)
     starts, ends = node.constant(1), node.constant(2)
     if data is None or data.axis is None or others_fed(node, {0}):
@@ -59,10 +61,11 @@ def _slice(node: Node) -> Fact:
         return node.unsure(Fact(data.axis))
     if starts[place] == 0 and steps[place] == 1 and ends[place] >= ENDLESS:
         return Fact(data.axis)
-    return node.mixes("takes images by their places in the batch")
+    return node.mixes("selects images by their positions in the batch")
 
 
 def _split(node: Node) -> Fact:
+    """Follow a Split, which must not separate images."""
     data, axis = node.fact(0), node.along_axis(node.attribute("axis", 0))
     if data is None or data.axis is None or axis is None or others_fed(node, {0}):
         return node.unsure()
@@ -71,10 +74,11 @@ def _split(node: Node) -> Fact:
     parts, equal = len(node.proto.output), not node.name(1) and node.attribute("split", None) is None
     if equal and data.axis.inner == 1 and data.axis.outer % parts == 0:
         return Fact(replace(data.axis, outer=data.axis.outer // parts))
-    return node.mixes("takes images by their places in the batch")
+    return node.mixes("selects images by their positions in the batch")
 
 
 def _concat(node: Node, inputs: Sequence[int] | None = None) -> Fact:
+    """Follow a Concat of the inputs of index ``inputs``; of all inputs if None."""
     used = list(range(len(node.proto.input)) if inputs is None else inputs)
     axis = node.along_axis(node.attribute("axis", 0), used[0])
     axes = [fact.axis for index in used if (fact := node.fact(index)) is not None]
@@ -91,23 +95,26 @@ def _concat(node: Node, inputs: Sequence[int] | None = None) -> Fact:
         return node.unsure(Fact(found[0]))
     rank = node.rank(used[0]) or 0
     beside = [broadcast(node, index, found[0], rank) for index in used if node.fact(index) is None]
-    # A constant of one row is not repeated by Concat: it fits a batch of one alone.
+    # Concat does not repeat a constant of size 1 on the batch axis, so the constant fits only a batch of one image.
     one = [node.pinned for index in used if node.fact(index) is None and _has_one_row(node, index, found[0])]
     return Fact(found[0], worst([*beside, *one]))
 
 
 def _has_one_row(node: Node, index: int, axis: Axis) -> bool:
+    """Return whether an input has size 1 on a batch axis that holds the batch alone."""
     shape = node.shape(index)
     return shape is not None and axis.index < len(shape) and shape[axis.index] == 1 and axis.multiple == 1
 
 
 def _quantized_concat(node: Node) -> Fact:
+    """Follow a QLinearConcat, whose inputs from index 2 on are triples of tensor, scale and zero point."""
     tensors = range(2, len(node.proto.input), 3)
     made = _concat(node, tensors)
     return node.unsure(made) if others_fed(node, set(tensors)) else made
 
 
 def _transpose(node: Node) -> Fact:
+    """Follow a Transpose."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -116,6 +123,7 @@ def _transpose(node: Node) -> Fact:
 
 
 def _squeeze(node: Node) -> Fact:
+    """Follow a Squeeze, which accepts only one image if it removes the batch axis."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -126,6 +134,7 @@ def _squeeze(node: Node) -> Fact:
 
 
 def _unsqueeze(node: Node) -> Fact:
+    """Follow an Unsqueeze."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -135,9 +144,10 @@ def _unsqueeze(node: Node) -> Fact:
 
 
 def _expand(node: Node) -> Fact:
+    """Follow an Expand, which must not repeat images."""
     fact, made = node.fact(0), node.output_shape
     if fact is None:
-        return _filled(node)
+        return _fill(node)
     rank = node.rank(0)
     if fact.axis is None or rank is None or made is None or node.is_of_values:
         return node.unsure()
@@ -150,7 +160,7 @@ def _expand(node: Node) -> Fact:
 
 
 def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
-    """Return whether an Expand to sizes that do not depend on the batch leaves the batch axis as it is."""
+    """Return whether an Expand to sizes that do not depend on the number of images keeps the batch axis."""
     given = node.constant(1)
     if given is None:
         return made[axis.index] == node.known.symbol and axis.multiple == 1
@@ -158,8 +168,8 @@ def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
     return place < 0 or given.reshape(-1)[place] == 1 or node.known.symbol is None
 
 
-def _filled(node: Node) -> Fact:
-    """A constant laid out as often as there are images; each image gets the same."""
+def _fill(node: Node) -> Fact:
+    """Follow an operator that repeats a constant for each image, so that all images get the same values."""
     if any(fact.sizes is None for fact in node.fed):
         return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
@@ -172,6 +182,7 @@ def _filled(node: Node) -> Fact:
 
 
 def _tile(node: Node) -> Fact:
+    """Follow a Tile, which repeats the whole batch."""
     fact, repeats = node.fact(0), node.constant(1)
     if fact is None or fact.axis is None or repeats is None:
         return node.unsure()
@@ -179,6 +190,7 @@ def _tile(node: Node) -> Fact:
 
 
 def _pad(node: Node) -> Fact:
+    """Follow a Pad, which must not add positions to the batch axis."""
     fact, pads, rank = node.fact(0), node.integers(1, "pads"), node.rank(0)
     if fact is None or fact.axis is None or pads is None or rank is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
@@ -190,10 +202,11 @@ def _pad(node: Node) -> Fact:
         return Fact(fact.axis)
     place = places.index(fact.axis.index)
     is_left = pads[place] == pads[place + len(places)] == 0
-    return Fact(fact.axis) if is_left else node.mixes("adds rows to the batch")
+    return Fact(fact.axis) if is_left else node.mixes("adds positions to the batch axis")
 
 
 def _resize(node: Node) -> Fact:
+    """Follow a Resize or Upsample, which must keep the size of the batch axis."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or node.is_of_values:
         return node.unsure()
@@ -212,7 +225,7 @@ def _resize(node: Node) -> Fact:
 
 
 def _is_own_size(node: Node, axis: Axis, place: int) -> bool:
-    """Return whether the sizes of a Resize have the number of images at this place, and nowhere else."""
+    """Return whether the sizes of a Resize hold the number of images at index ``place``, and nowhere else."""
     given, shape, sizes = node.constant(3), node.shape(0), node.fact(3)
     if given is not None and shape is not None:
         return bool(given.reshape(-1)[place] == shape[axis.index])
@@ -222,6 +235,7 @@ def _is_own_size(node: Node, axis: Axis, place: int) -> bool:
 
 
 def _one_hot(node: Node) -> Fact:
+    """Follow a OneHot."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
@@ -241,8 +255,9 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "Squeeze"): _squeeze,
     ("", "Unsqueeze"): _unsqueeze,
     ("", "Expand"): _expand,
-    ("", "ConstantOfShape"): _filled,
+    ("", "ConstantOfShape"): _fill,
     ("", "Tile"): _tile,
     ("", "Pad"): _pad,
     ("", "OneHot"): _one_hot,
 }
+"""Rules by domain and name of the operator."""

@@ -1,4 +1,4 @@
-"""Products of matrices, and recurrent networks."""
+"""Rules for matrix products and recurrent networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
+    """Follow the batch axis through a matrix product of the inputs of index ``left`` and ``right``."""
     ranks = node.rank(left), node.rank(right)
     if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2 or others_fed(node, {left, right}):  # noqa: PLR2004 - vectors
         return node.unsure(Fact(node.axis))
@@ -18,9 +19,9 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
         return node.unsure(Fact(node.axis))
     rank = max(ranks[0], ranks[1])
     if a is not None and a.index == ranks[0] - 1:
-        return _contracted(node, a, right, -2)
+        return _contract(node, a, right, -2)
     if b is not None and b.index == ranks[1] - 2:
-        return _contracted(node, b, left, -1)
+        return _contract(node, b, left, -1)
     found = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
     if len(found) != 1:
         return node.mixes("multiplies each image with every other")
@@ -32,12 +33,16 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
 
 
 def _axis_of(node: Node, index: int) -> Axis | None:
+    """Return the batch axis of an input; None if it has none or it is not known."""
     fact = node.fact(index)
     return None if fact is None else fact.axis
 
 
-def _contracted(node: Node, axis: Axis, other: int, place: int) -> Fact:
-    """A sum over the batch axis; weights of a fixed size beside it may fit one image only."""
+def _contract(node: Node, axis: Axis, other: int, place: int) -> Fact:
+    """Return the fact about a sum over the batch axis.
+
+    Constant weights whose fixed size at ``place`` fits one image make the node accept only one image.
+    """
     shape = node.shape(other)
     if node.fact(other) is None and shape is not None and shape[place] == axis.multiple:
         return Fact(None, node.pinned)
@@ -45,14 +50,15 @@ def _contracted(node: Node, axis: Axis, other: int, place: int) -> Fact:
 
 
 def _gemm(node: Node) -> Fact:
+    """Follow a Gemm."""
     a, b = _axis_of(node, 0), _axis_of(node, 1)
     if (a is None and node.fact(0)) or (b is None and node.fact(1)):
         return node.unsure()
     rows, columns = node.attribute("transA", 0), 1 - node.attribute("transB", 0)
     if a is not None and a.index != rows:
-        return _contracted(node, a, 1, 1 - columns)
+        return _contract(node, a, 1, 1 - columns)
     if b is not None and b.index != columns:
-        return _contracted(node, b, 0, 1 - rows)
+        return _contract(node, b, 0, 1 - rows)
     found = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
     if len(found) != 1:
         return node.mixes("multiplies each image with every other") if found else node.unsure()
@@ -63,6 +69,7 @@ def _gemm(node: Node) -> Fact:
 
 
 def _einsum(node: Node) -> Fact:
+    """Follow an Einsum, by the letter of the batch axis in its equation."""
     equation = node.attribute("equation", "").replace(" ", "")
     if "." in equation or "->" not in equation:
         return node.unsure()
@@ -83,12 +90,14 @@ def _einsum(node: Node) -> Fact:
 
 
 def _recurrent(node: Node) -> Fact | list[Fact]:
+    """Follow a recurrent network; the batch axis depends on its attribute ``layout``."""
     fact, first = node.fact(0), node.attribute("layout", 0)
     if fact is None or fact.axis is None:
         return node.unsure()
     if fact.axis.index != (0 if first else 1):
         return node.along()
-    # Weights are settings, and a length for each image has no rule; a first state belongs to its image.
+    # Weights must not depend on the images, sequence lengths (input 4) have no rule, and initial states (inputs 5
+    # and 6) must have the batch axis of the images.
     states = [index for index in (5, 6) if node.name(index)]
     if others_fed(node, {0, *states}) or node.name(4) or any(_axis_of(node, index) != fact.axis for index in states):
         return node.unsure()
@@ -97,11 +106,13 @@ def _recurrent(node: Node) -> Fact | list[Fact]:
 
 
 def _dynamic_matmul(node: Node) -> Fact:
-    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run"))
+    """Follow a DynamicQuantizeMatMul, whose scale is computed over the whole batch."""
+    return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch"))
 
 
 def _dynamic_recurrent(node: Node) -> Fact | list[Fact]:
-    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole run")
+    """Follow a DynamicQuantizeLSTM, whose scale is computed over the whole batch."""
+    verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
     made = _recurrent(node)
     return [fact.worse(verdict) for fact in made] if isinstance(made, list) else made.worse(verdict)
 
@@ -117,3 +128,4 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("com.microsoft", "DynamicQuantizeLSTM"): _dynamic_recurrent,
     ("com.microsoft", "DynamicQuantizeMatMul"): _dynamic_matmul,
 }
+"""Rules by domain and name of the operator."""

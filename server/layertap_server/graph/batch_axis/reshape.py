@@ -1,4 +1,4 @@
-"""Reshape and Flatten: where the images are after sizes were merged and parted."""
+"""Rules for Reshape and Flatten, which merge and split axes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule, product
 
 
 def _flatten(node: Node) -> Fact:
+    """Follow a Flatten."""
     fact, shape = node.fact(0), node.shape(0)
     axis = node.along_axis(node.attribute("axis", 1))
     if fact is None or fact.axis is None or shape is None or axis is None:
@@ -21,21 +22,25 @@ def _flatten(node: Node) -> Fact:
 
 
 def _reshape(node: Node) -> Fact:
+    """Follow a Reshape."""
     fact, shape = node.fact(0), node.shape(0)
     target = None if node.is_of_values else _target(node, shape)
     if fact is None or fact.axis is None or shape is None or target is None:
         return node.unsure()
     axis = fact.axis
     if _leaves(node, axis, shape, target):
-        return _confirmed(node, Fact(axis))
+        return _confirm(node, Fact(axis))
     major, minor = product(shape[: axis.index]), product(shape[axis.index + 1 :])
     if major is None or minor is None:
         return node.unsure()
-    return _confirmed(node, _regrouped(node, major * axis.outer, axis.inner * minor, target))
+    return _confirm(node, _regroup(node, major * axis.outer, axis.inner * minor, target))
 
 
-def _confirmed(node: Node, made: Fact) -> Fact:
-    """Compare the place of the images with the given sizes; a shape that the file writes down may be wrong."""
+def _confirm(node: Node, made: Fact) -> Fact:
+    """Compare the batch axis of a fact with the given sizes, and return the fact, undecided if they differ.
+
+    The shape that a model file declares may be wrong, so it is compared with the sizes that depend on the images.
+    """
     sizes = node.fact(1)
     if sizes is None or sizes.sizes is None or made.axis is None:
         return made
@@ -44,7 +49,7 @@ def _confirmed(node: Node, made: Fact) -> Fact:
 
 
 def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] | None:
-    """Return the sizes after a Reshape; a text where one is not a plain number."""
+    """Return the sizes after a Reshape, each a number or a symbol; None if they are not known."""
     given = node.constant(1)
     if given is None:
         made = node.output_shape
@@ -60,7 +65,7 @@ def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] 
 
 
 def _leaves(node: Node, axis: Axis, shape: tuple[int | str, ...], target: Sequence[int | str]) -> bool:
-    """Whether the batch axis and all before it stay as they are."""
+    """Return whether a Reshape keeps the batch axis and all axes before it."""
     symbol = node.known.symbol
     if axis.index >= len(target) or list(shape[: axis.index]) != list(target[: axis.index]):
         return False
@@ -71,8 +76,8 @@ def _leaves(node: Node, axis: Axis, shape: tuple[int | str, ...], target: Sequen
     return bool(copied and not node.attribute("allowzero", 0)) or (axis.multiple == 1 and target[axis.index] == symbol)
 
 
-def _regrouped(node: Node, major: int, minor: int, target: Sequence[int | str]) -> Fact:
-    """Find the images among the sizes after a Reshape: major × N × minor values, the image's number in the middle."""
+def _regroup(node: Node, major: int, minor: int, target: Sequence[int | str]) -> Fact:
+    """Find the batch axis among the sizes after a Reshape of major × N × minor values, with N the number of images."""
     free = [place for place, size in enumerate(target) if not isinstance(size, int)]
     if not free and node.known.symbol is not None:
         is_one = product(target) == major * minor
@@ -83,9 +88,10 @@ def _regrouped(node: Node, major: int, minor: int, target: Sequence[int | str]) 
         before, after = product(target[:place]), product(target[place + 1 :])
         if before and after and major % before == 0 and minor % after == 0:
             return Fact(Axis(place, major // before, minor // after))
-    if target[0] == 1 and major == 1:  # written for a batch of one: more images would run into each other
+    if target[0] == 1 and major == 1:  # exported for one image: more images would be merged
         return Fact(None, node.pinned)
     return node.unsure()
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Reshape"): _reshape, ("", "Flatten"): _flatten}
+"""Rules by domain and name of the operator."""

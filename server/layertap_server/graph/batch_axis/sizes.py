@@ -1,4 +1,4 @@
-"""Sizes as values: which of them depend on the number of images."""
+"""Rules for tensors that are lists of sizes: which of the sizes depend on the number of images."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from layertap_server.graph.batch_axis.node import LARGEST_READ, Node, Rule
 
 
 def _shape(node: Node) -> Fact:
+    """Mark the number of images among the sizes that a Shape returns."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or rank is None:
         return node.unsure()
     start, end = node.attribute("start", 0), node.attribute("end", rank)
-    # Where images mix, or may, any size may depend on the values of all of them.
+    # If images mix, or may mix, any size may depend on the values of all images.
     is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
     flags = [is_any or place == getattr(fact.axis, "index", None) for place in range(rank)][start:end]
     computed = fact.axis is None or fact.axis.multiple != 1
@@ -23,10 +24,12 @@ def _shape(node: Node) -> Fact:
 
 
 def _all_sizes(_node: Node) -> Fact:
+    """Mark the number of values that a Size returns."""
     return Fact(sizes=(True,), computed=True)
 
 
-def _gathered_sizes(node: Node) -> Fact:
+def _gather_sizes(node: Node) -> Fact:
+    """Select the sizes at constant indices."""
     sizes, indices = node.fact(0), node.constant(1)
     if sizes is None or sizes.sizes is None or indices is None:
         return _any_size(node)
@@ -34,7 +37,8 @@ def _gathered_sizes(node: Node) -> Fact:
     return Fact(sizes=tuple(flags))
 
 
-def _sliced_sizes(node: Node) -> Fact:
+def _slice_sizes(node: Node) -> Fact:
+    """Select a slice of the sizes with constant bounds."""
     sizes = node.fact(0)
     bounds = [node.constant(index) for index in (1, 2)]
     steps = node.constant(4) if node.name(4) else np.ones(1, int)
@@ -44,7 +48,8 @@ def _sliced_sizes(node: Node) -> Fact:
     return Fact(sizes=sizes.sizes[start : end : int(steps.reshape(-1)[0])])
 
 
-def _joined_sizes(node: Node) -> Fact:
+def _concat_sizes(node: Node) -> Fact:
+    """Join lists of sizes; sizes in constants do not depend on the number of images."""
     flags: list[bool] = []
     for index in range(len(node.proto.input)):
         fact, shape = node.fact(index), node.shape(index)
@@ -58,11 +63,12 @@ def _joined_sizes(node: Node) -> Fact:
 
 
 def _same_sizes(node: Node) -> Fact:
+    """Keep the sizes of the first input that depends on the images."""
     return Fact(sizes=next(fact.sizes for fact in node.fed))
 
 
-def _combined_sizes(node: Node) -> Fact:
-    """Arithmetic, item by item; single numbers go with every item."""
+def _combine_sizes(node: Node) -> Fact:
+    """Combine lists of sizes by elementwise arithmetic; a single size is broadcast."""
     flags = [fact.sizes for fact in node.fed if fact.sizes is not None]
     longest = max(map(len, flags))
     if any(len(item) not in {1, longest} for item in flags):
@@ -72,7 +78,7 @@ def _combined_sizes(node: Node) -> Fact:
 
 
 def _any_size(node: Node) -> Fact:
-    """Sizes of which is known only whether any depends on the number of images."""
+    """Mark all sizes of the result if any size of the inputs depends on the number of images."""
     shape = node.output_shape
     count = shape[0] if shape and len(shape) == 1 and isinstance(shape[0], int) else 1
     flag = any(any(fact.sizes or ()) for fact in node.fed)
@@ -80,12 +86,13 @@ def _any_size(node: Node) -> Fact:
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
+"""Rules by domain and name of the operators that return sizes."""
 OF_SIZES: Mapping[str, Rule] = {
-    "Gather": _gathered_sizes,
-    "Slice": _sliced_sizes,
-    "Concat": _joined_sizes,
+    "Gather": _gather_sizes,
+    "Slice": _slice_sizes,
+    "Concat": _concat_sizes,
     **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Ceil", "Neg"), _same_sizes),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combined_sizes),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Max", "Min", "Equal", "Where", "Pow"), _combine_sizes),
     **dict.fromkeys(("ReduceProd", "ReduceSum", "Sqrt", "Greater", "Less", "Round"), _any_size),
 }
-"""Operators on sizes alone."""
+"""Rules by name of operators whose inputs are lists of sizes."""
