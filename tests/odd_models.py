@@ -391,7 +391,7 @@ MODELS: Mapping[str, Odd] = {
     "empty_outputs": Odd(empty_outputs, not_tappable={"rows": NOT_FIRST, "final": NOT_FIRST}),
     "strange_names": Odd(strange_names),
     "functions": Odd(functions),
-    "sequences": Odd(sequences, not_tappable={"pieces": "no tensor"}),
+    "sequences": Odd(sequences, not_tappable={"pieces": "not a tensor"}),
     "other_types": Odd(other_types, not_tappable={"count": NOT_FIRST, "total": NOT_FIRST}),
     "resize_10": Odd(old_resize("Resize", 10)),
     "upsample_9": Odd(old_resize("Upsample", 9)),

@@ -67,7 +67,7 @@ def test_a_line_a_request_in_json(cat: Array) -> None:
         with Client(server.address) as client:
             items = list(client.extract_many([cat, b"no image"], model=MODEL, taps="stage:1 | gap"))
             client.models()
-        good, bad, stream, listing = requests(stopped(server))
+        good, bad, preview, stream, listing = requests(stopped(server))
 
     assert good["message"] == "layertap.v1.FeatureService/Extract OK"
     assert (good["request_id"], good["trace_id"]) == ("mine:1", traced[3:35])
@@ -82,6 +82,7 @@ def test_a_line_a_request_in_json(cat: Array) -> None:
     assert "stage:9" in bad["error"]
     assert "compute" not in bad["stages_ms"]
     assert [item.error is None for item in items] == [True, False]
+    assert (preview["method"], preview["status"]) == ("PreviewExtract", "OK"), "a bulk run checks its taps first"
     assert (stream["method"], stream["items"], stream["failed_items"]) == ("ExtractStream", 2, 1)
     assert stream["bytes_in"] > cat.nbytes
     assert (listing["method"], listing["status"]) == ("ListModels", "OK")
