@@ -11,6 +11,8 @@ from layertap_server.config.settings import Settings
 
 GRACE_SECONDS = 10.0
 """Maximum seconds to wait for cancelled work at the end; a running node of a model cannot be interrupted."""
+CANCEL_SECONDS = 1.0
+"""Maximum seconds to wait for the tasks of the event loop after they were cancelled."""
 
 
 class EmbeddedServer:
@@ -56,7 +58,17 @@ class EmbeddedServer:
             self._end_loop()
 
     def _end_loop(self) -> None:
-        """Stop and close the event loop."""
+        """Stop and close the event loop, after gRPC's last tasks: asyncio complains about tasks that it destroys."""
+        asyncio.run_coroutine_threadsafe(_cancel_tasks(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _cancel_tasks() -> None:
+    """Cancel all other tasks of the event loop and wait until they have ended."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)

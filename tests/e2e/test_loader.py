@@ -167,26 +167,22 @@ def test_the_child_is_killed_while_a_request_waits_for_sizes(
     stopped = children(server.process.pid)
     for child in stopped:
         os.kill(child, signal.SIGSTOP)
-    failures: list[errors.LayertapError] = []
+    shapes: list[tuple[int, ...]] = []
 
     def ask() -> None:
-        try:
-            client.extract(np.zeros((31, 31, 3), np.uint8), model="wide", taps="out")
-        except errors.LayertapError as error:
-            failures.append(error)
+        shapes.append(client.extract(np.zeros((31, 31, 3), np.uint8), model="wide", taps="out")["out"].shape)
 
     asking = threading.Thread(target=ask)
     asking.start()
     server.wait_until_busy()
-    time.sleep(0.5)  # wait until the job is in the pipe
+    time.sleep(0.5)  # until the job is in the pipe
     assert answers(client)
     for child in stopped:
         os.kill(child, signal.SIGKILL)
     asking.join(timeout=60)
-    assert isinstance(failures[0], errors.UnavailableError)
-    assert failures[0].retry_after
-    assert "SIGKILL" in failures[0].message
-    assert client.extract(np.zeros((31, 31, 3), np.uint8), model="wide", taps="out")["out"].shape == (1, 4, 6, 25)
+    assert shapes == [(1, 4, 6, 25)], (
+        "the error is retryable: the client repeats the request, and a new child serves it"
+    )
 
 
 def test_a_model_that_would_end_the_process_on_large_values_does_not_run_in_the_server(

@@ -17,7 +17,7 @@ import pytest
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS, ROOT
 
 RUNS = int(os.environ.get("RUNS", "3"))
-LONG = "stage:1 | " + "lcn(63) | " * 32 + "gap"
+LONG = "stage:1 | resize(400, 400) | " + "lcn(63) | " * 8 + "gap"
 """Taps that compute for many seconds on any machine, in steps of at most a second or two."""
 PHOTO = str(EXAMPLE_PHOTO)
 DIGITS = str(ROOT / "examples/images/digits")

@@ -168,7 +168,7 @@ def test_layers_behind_a_second_input_are_inspected(served: Client) -> None:
 
 
 def test_what_the_runtime_cannot_run_is_the_requests_fault(served: Client) -> None:
-    with pytest.raises(errors.InvalidRequestError, match="expected image_count as an integer from 1 to 2147483647, got -1"):
+    with pytest.raises(errors.InvalidRequestError, match="image_count as an integer from 1 to 2147483647, got -1"):
         served.preview(model="half", taps="act", image_count=-1)
     wrong = {**MODELS["two_inputs"].inputs, "condition": np.array(3, np.float32)}
     with pytest.raises(errors.BadTensorError):
