@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from layertap.errors import LayertapError
 from layertap_server.models.loader import LoadedModel
-from layertap_server.planning.planner import PlanInput
+from layertap_server.planning.plan import PlanInput
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,9 @@ def report_batching(model: LoadedModel) -> None:
     for size in _sizes(model):
         input_ = PlanInput(pictures=False, size=size)
         try:
-            undecided = model.planner.undecided(input_)
+            undecided = model.planner.list_at(input_)
         except LayertapError:
             continue
-        model.planner.list_at(input_)
         if undecided:
             log.info(UNDECIDED, model.info.name, len(undecided), ", ".join(undecided[:MOST_NAMED]))
         return

@@ -22,6 +22,7 @@ from layertap_server.graph import GraphError, first_line
 from layertap_server.models.folder import ignored_files
 from layertap_server.models.loader import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, LoadOptions, load_model
 from layertap_server.models.manifest import FILE_NAME
+from layertap_server.models.warm_up import TryOutError
 from layertap_server.runtime.shortage import shortage_in
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,6 @@ Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
 
 class RepositoryError(Exception):
     """The models folder does not exist or cannot be read."""
-
-
-class TryOutError(Exception):
-    """A model was read but cannot be run; the message states the reason."""
 
 
 @dataclass(frozen=True)
