@@ -42,7 +42,8 @@ from layertap_server.graph import (
     prices_of,
     worst,
 )
-from layertap_server.planning.selectors import Selection, Selectors, check_name
+from layertap_server.planning.layer_finders import Selection
+from layertap_server.planning.selectors import Selectors, check_name
 from layertap_server.request import cancellation
 from layertap_server.request.limits import check_head
 
