@@ -107,6 +107,15 @@ def test_the_sdk_knows_nothing_of_the_server() -> None:
         assert not heavy or path.parent.name == "viz", f"{path.name} imports {heavy}"
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "client" / "layertap" / "types").glob("*.py")), ids=lambda path: path.name
+)
+def test_the_vocabulary_imports_nothing_that_reads_or_writes(path: Path) -> None:
+    allowed = ("__future__", "collections", "dataclasses", "enum", "types", "typing", "numpy", "layertap.types.")
+    for name in imported(path):
+        assert name.startswith(allowed), f"{path.name} imports {name}"
+
+
 def test_the_order_has_no_circle() -> None:
     done: set[str] = set()
     while len(done) < len(BELOW):

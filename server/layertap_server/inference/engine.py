@@ -24,8 +24,8 @@ from layertap.types import (
     Array,
     Batching,
     ExtractRequest,
+    ExtractResponse,
     FeatureMap,
-    Features,
     ImagePayload,
     InspectRequest,
     LayerStatistics,
@@ -108,7 +108,7 @@ class Engine:
         self._batcher = batcher
         self._responses = responses
 
-    def extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float = 0.0) -> Features:
+    def extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float = 0.0) -> ExtractResponse:
         """Extract the features of the request's images; if one image fails, the whole request fails.
 
         Args:
@@ -123,7 +123,7 @@ class Engine:
         with self._runtime.contention.request():
             return self._extract(model, request, queue_ms)
 
-    def _extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float) -> Features:
+    def _extract(self, model: LoadedModel, request: ExtractRequest, queue_ms: float) -> ExtractResponse:
         start = time.perf_counter()
         prepared = self._prepare(
             request.images, model, lambda input_, count: self._resolve(request, model, input_, count)
@@ -137,7 +137,7 @@ class Engine:
             outputs, ran_with = self._compute(model, plan, batch, request.inputs)
             self._responses.put(key, outputs)
         end = time.perf_counter()
-        return Features(
+        return ExtractResponse(
             maps=_build_feature_maps(prepared.resolved, outputs),
             model=model.info.name,
             version=model.info.version,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from layertap import wire
-from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features
+from layertap.types import ApplyRequest, ExtractRequest, ExtractResponse, FeatureMap
 from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.inference.apply_blocks import Applier
 from layertap_server.inference.engine import Engine, assumed_preprocessing
@@ -64,14 +64,14 @@ class FeatureService:
         """Extract the features of the images of a stream."""
         await ExtractStream(self._compute_features, self._resolve_model, tools).serve(messages, context)
 
-    def _compute_features(self, extract: ExtractRequest, queue_ms: float) -> Features:
+    def _compute_features(self, extract: ExtractRequest, queue_ms: float) -> ExtractResponse:
         """Compute the features of a decoded request and record the number of images and the batch size."""
         features = self._engine.extract(find_model(self._repository, extract.model, extract.version), extract, queue_ms)
         record = current_request()
         record.images, record.batch_size = len(features.maps[0].array), features.batch_size
         return features
 
-    def _write_shared(self, region: str, features: Features) -> list[tuple[int, int]] | None:
+    def _write_shared(self, region: str, features: ExtractResponse) -> list[tuple[int, int]] | None:
         """Write the arrays into the caller's region and return the offset and size of each; None if they do not fit."""
         places = self._regions.write(region, [feature.array for feature in features.maps])
         current_request().bytes_shared = sum(size for _, size in places or ())

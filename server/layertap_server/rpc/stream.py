@@ -14,7 +14,7 @@ from typing import Any
 
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
-from layertap.types import ExtractRequest, Features
+from layertap.types import ExtractRequest, ExtractResponse
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
 from layertap_server.rpc.tracebacks import forget_frames
@@ -28,7 +28,7 @@ FIRST_ITEM_SECONDS = 4.0
 STREAM_END_SECONDS = 0.1
 """Seconds that a stopping server waits for the end of a stream after the first item."""
 
-Extract = Callable[[ExtractRequest, float], Features]
+Extract = Callable[[ExtractRequest, float], ExtractResponse]
 """Function from a request and the milliseconds that it waited to its features."""
 
 
@@ -153,7 +153,7 @@ class ExtractStream:
         """Compute one item and return the messages of its response; chunks are cut as they are sent."""
         id_ = wire.stream_item_id(data)
 
-        def job() -> Features:
+        def job() -> ExtractResponse:
             nonlocal id_
             begun = time.perf_counter()
             record.add("queue", record.began, begun)
@@ -174,14 +174,14 @@ class ExtractStream:
             return iter([wire.encode_stream_error(id_, failure)])
         return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
 
-    async def _run_in_turn(self, job: Callable[[], Features], size: int) -> Features:
+    async def _run_in_turn(self, job: Callable[[], ExtractResponse], size: int) -> ExtractResponse:
         """Wait for a turn of ``size`` bytes and run the job on a worker."""
         try:
             turn = await self._tools.turn(size)
         finally:
             self._before_turn.release()
         with turn:
-            features: Features = await self._tools.run(job, size)
+            features: ExtractResponse = await self._tools.run(job, size)
         return features
 
 

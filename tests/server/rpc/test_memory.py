@@ -15,7 +15,7 @@ import pytest
 
 from layertap import wire
 from layertap.errors import InvalidRequestError
-from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
+from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap.v1 import feature_service_pb2 as pb
 from layertap_server.rpc.dispatch import Call, Context, Dispatcher, Messages, StreamTools
 from layertap_server.rpc.stream import ExtractStream
@@ -38,11 +38,11 @@ class Refusing:
         self.extract(wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request)), 0)
         raise AssertionError("it refuses")
 
-    def extract(self, request: ExtractRequest, _queue_ms: float) -> Features:
+    def extract(self, request: ExtractRequest, _queue_ms: float) -> ExtractResponse:
         """Return large features for the model ``large``, and refuse requests for other models."""
         if request.model == "large":
             array = np.ones((1, SIZE // 4), np.float32)
-            return Features((FeatureMap("x", array, "x"),), "m", "1", Timing(0, 0, 0, 0))
+            return ExtractResponse((FeatureMap("x", array, "x"),), "m", "1", Timing(0, 0, 0, 0))
         kept = None
         try:
             (image,) = request.images
