@@ -95,7 +95,7 @@ def decode_image(message: pb.Image, index: int) -> ImagePayload:
             try:
                 return PixelImage(decode_tensor(message.pixels))
             except LayertapError as error:
-                raise error.located(f"images[{index}].pixels") from None
+                raise error.about_field(f"images[{index}].pixels") from None
     raise ImageDecodeError(f"images[{index}] is empty", field=f"images[{index}]", index=index)
 
 
@@ -104,7 +104,7 @@ def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
     try:
         return decode_tap(message)
     except LayertapError as error:
-        raise error.located(f"taps[{index}]") from None
+        raise error.about_field(f"taps[{index}]") from None
 
 
 def encode_extract_response(features: ExtractResponse, places: Sequence[tuple[int, int]] | None = None) -> bytes:

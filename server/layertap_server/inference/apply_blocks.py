@@ -92,7 +92,7 @@ def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
     try:
         given = parse_head(request.head) if isinstance(request.head, str) else request.head
     except LayertapError as error:
-        raise error.located("expression") from None
+        raise error.about_field("expression") from None
     if not given:
         raise InvalidRequestError("the head has no blocks", field="blocks")
     check_head(given)

@@ -326,7 +326,7 @@ class Planner:
             try:
                 names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
             except LayertapError as error:
-                raise error.located(f"selectors[{index}]") from None
+                raise error.about_field(f"selectors[{index}]") from None
         if len(names) > MOST_RESULTS:
             message = f"the selectors name more than {MOST_RESULTS} layers; send several requests"
             raise TooManyTapsError(message, limit=MOST_RESULTS)
@@ -354,7 +354,7 @@ class Planner:
             try:
                 self._add_tap(tap, index, draft, graph)
             except LayertapError as error:
-                raise error.located(f"taps[{index}]") from None
+                raise error.about_field(f"taps[{index}]") from None
         layers = {layer for layer, _ in draft.heads}
         mixing = self.mixing(layers, input_)
         batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
