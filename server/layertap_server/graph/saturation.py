@@ -1,7 +1,7 @@
 """Saturation thresholds of layers. A value is saturated near a bound of its activation, where the derivative vanishes.
 
-The catalogue of blocks states which functions saturate on both sides, and their ranges; an ONNX operator is the block of
-the same name. There are three rules, by the operator that produces the layer:
+The catalogue of blocks states which functions saturate on both sides, and their ranges. An ONNX operator is the block
+of the same name. There are three rules, by the operator that produces the layer:
 
 - Squashing function (sigmoid, hard sigmoid, tanh, softsign, erf): values within `NEAR` of the range from either bound.
 - Clip (relu6, hard_tanh): the same, except at a bound that is also the value for an input of 0. There a rectifier is
