@@ -19,7 +19,7 @@ PIN = ROOT / "tests" / "client" / "public_api.txt"
 PUBLIC: list[Any] = [
     *(getattr(layertap, name) for name in layertap.__all__ if name.endswith("Client")),
     layertap.Tls,
-    *(types.Features, types.FeatureMap, types.Quantization, types.Timing, types.ExtractedItem),
+    *(layertap.Features, types.FeatureMap, types.Quantization, types.Timing, layertap.ExtractedItem),
     *(types.Preview, types.PreviewedFeature, types.SkippedLayer, types.LayerStatistics),
     layertap.PreprocessingAssumedWarning,
     *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout, types.Batching),
@@ -68,7 +68,7 @@ def error_classes() -> list[type[errors.LayertapError]]:
 
 def public_name(member: Any) -> str:
     """Return the shortest dotted name under which a user imports the member."""
-    modules = (("layertap", layertap), ("layertap.viz", viz))
+    modules = (("layertap", layertap), ("layertap.viz", viz), ("layertap.types", types))
     found = [name for name, module in modules if getattr(module, member.__name__, None) is member]
     return f"{(found or [member.__module__])[0]}.{member.__name__}"
 

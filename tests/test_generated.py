@@ -33,6 +33,14 @@ def test_the_docs_are_up_to_date() -> None:
     assert script["document"]() == (ROOT / "docs" / "blocks.md").read_text(), "run make generated"
 
 
+def test_the_tables_are_up_to_date() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "make_tables.py"))
+    for path in script["PAGES"]:
+        page = path.read_text()
+        assert script["TABLE"].search(page), path
+        assert script["fill"](page) == page, "run make generated"
+
+
 def test_the_figures_are_up_to_date() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "make_figures.py"))
     for name, figure in script["FIGURES"].items():

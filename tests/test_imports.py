@@ -25,7 +25,7 @@ BELOW = {
     "runtime": {"graph", "request"},
     "sandbox": {"graph", "runtime"},
     "planning": {"blocks", "graph", "request", "runtime"},
-    "models": {"blocks", "config", "graph", "planning", "runtime", "sandbox"},
+    "models": {"blocks", "config", "graph", "planning", "request", "runtime", "sandbox"},
     "inference": {"blocks", "graph", "models", "planning", "request", "runtime"},
     "security": {"config"},
     "telemetry": {"request"},
@@ -33,7 +33,7 @@ BELOW = {
     "healthcheck": {"config"},
 }
 NATIVE = {"checker", "shape_inference", "version_converter", "compose", "parser", "external_data_helper"}
-COMPOSITION = {"app", "embedded", "serve", "__main__", "__init__"}
+COMPOSITION = {"app", "gauges", "lifecycle", "embedded", "serve", "__main__", "__init__"}
 # Each library with the rooms, or the modules, that may import it.
 LIBRARIES = {
     "onnx": {"blocks", "graph", "models.network", "sandbox"},
@@ -44,7 +44,7 @@ LIBRARIES = {
     "pynvml": {"telemetry.metrics.nvml"},
     "yaml": {"config"},
     "safetensors": {"models.network"},
-    "grpc": {"app", "healthcheck", "rpc", "security"},
+    "grpc": {"app", "lifecycle", "healthcheck", "rpc", "security"},
 }
 
 
@@ -105,6 +105,15 @@ def test_the_sdk_knows_nothing_of_the_server() -> None:
         top |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
         heavy = {name for name in top if name.split(".")[0] in {SERVER, "onnx", "onnxruntime", "PIL", "matplotlib"}}
         assert not heavy or path.parent.name == "viz", f"{path.name} imports {heavy}"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "client" / "layertap" / "types").glob("*.py")), ids=lambda path: path.name
+)
+def test_the_vocabulary_imports_nothing_that_reads_or_writes(path: Path) -> None:
+    allowed = ("__future__", "collections", "dataclasses", "enum", "types", "typing", "numpy", "layertap.types.")
+    for name in imported(path):
+        assert name.startswith(allowed), f"{path.name} imports {name}"
 
 
 def test_the_order_has_no_circle() -> None:

@@ -5,14 +5,13 @@ from layertap import errors
 from layertap._aclient import AsyncClient
 from layertap._client import Client
 from layertap._connection import Tls
+from layertap._features import ExtractedItem, Features
 from layertap.errors import PreprocessingAssumedWarning
 from layertap.expression import format_tap, parse_tap
 from layertap.types import (
     Batching,
     Block,
-    ExtractedItem,
     FeatureMap,
-    Features,
     LayerInfo,
     LayerStatistics,
     Layout,

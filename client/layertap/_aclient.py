@@ -16,6 +16,7 @@ from layertap._bulk import AsyncFeed, Bulk
 from layertap._calls import Call, Exchange
 from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._delivery import Delivery, DeliveryCalls
+from layertap._features import ExtractedItem, Features
 from layertap._progress import length_of, with_async_progress
 from layertap._shared_memory import may_share_with
 from layertap._waiting import Wait, check_wait
@@ -26,10 +27,8 @@ from layertap.types import (
     ApplyRequest,
     Array,
     Block,
-    ExtractedItem,
     ExtractRequest,
     FeatureMap,
-    Features,
     InspectRequest,
     LayerInfo,
     LayerStatistics,

@@ -13,10 +13,11 @@ from itertools import islice
 
 from layertap import blocks, wire
 from layertap._calls import expressions
+from layertap._features import ExtractedItem, Features
 from layertap.errors import LayertapError, RequestTooLargeError, TooFewImagesError, UnavailableError
 from layertap.expression import format_block, parse_tap
 from layertap.images import ImageLike, describe, parts_of, to_payloads
-from layertap.types import ExtractedItem, ExtractRequest, Features, Preview, PreviewRequest, Tap
+from layertap.types import ExtractRequest, ExtractResponse, Preview, PreviewRequest, Tap
 
 UNDER_WAY = 32
 """Maximum number of images that are sent but not yet yielded; it bounds the memory of a run."""
@@ -45,6 +46,8 @@ class Bulk:
     ordered: bool = True
     _assembler: wire.Assembler = field(init=False)
     """Assembler of the current stream's messages."""
+    _taps: tuple[str, ...] = field(init=False)
+    """Tap expressions of the request."""
     _sent: dict[int, _Sent] = field(default_factory=dict)
     """Images sent without a result, by number."""
     _ready: dict[int, ExtractedItem] = field(default_factory=dict)
@@ -65,12 +68,13 @@ class Bulk:
         """Raise `TooFewImagesError` if a block of a tap takes its statistics from several images."""
         for tap in self.request.taps:
             refuse_statistics(_block_across_images(tap))
-        self._assembler = wire.Assembler(expressions(self.request))
+        self._assembler = wire.Assembler()
+        self._taps = expressions(self.request)
 
     def begin(self) -> list[bytes]:
         """Return the first messages of a new stream: the opening, and all images still without a result."""
         with self._lock:
-            self._assembler = wire.Assembler(expressions(self.request))  # drop incomplete results
+            self._assembler = wire.Assembler()  # drop incomplete results
             return [wire.encode_stream_open(self.request), *(sent.message for sent in self._sent.values())]
 
     @property
@@ -162,7 +166,7 @@ class Bulk:
         self._finish(str(number), error)
         return True
 
-    def _finish(self, id_: str, answer: Features | LayertapError) -> None:
+    def _finish(self, id_: str, answer: ExtractResponse | LayertapError) -> None:
         """Move an image from the sent ones to the ready items."""
         with self._lock:
             sent = self._sent.pop(int(id_), None)
@@ -171,7 +175,7 @@ class Bulk:
             if isinstance(answer, LayertapError):
                 self._ready[int(id_)] = ExtractedItem(sent.name, error=_renumber(answer, int(id_)))
             else:
-                self._ready[int(id_)] = ExtractedItem(sent.name, answer)
+                self._ready[int(id_)] = ExtractedItem(sent.name, Features.of(answer, self._taps))
 
 
 def refuse_statistics(across: str) -> None:

@@ -14,6 +14,7 @@ import grpc
 
 from layertap import wire
 from layertap._connection import LARGEST_MESSAGE_BYTES
+from layertap._features import Features
 from layertap._unreachable import explain
 from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, RequestTooLargeError, UnavailableError
@@ -24,7 +25,6 @@ from layertap.types import (
     EncodedImage,
     ExtractRequest,
     FeatureMap,
-    Features,
     ImagePayload,
     InspectRequest,
     LayerInfo,
@@ -88,7 +88,7 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
     """
 
     def decode(data: bytes) -> Features:
-        return wire.read_extract_response(data, expressions(request), memory)
+        return Features.of(wire.read_extract_response(data, memory), expressions(request))
 
     message = wire.encode_extract_request(request).SerializeToString()
     return Call(f"{_FEATURES}Extract", message, decode, names_of(request.images))
@@ -97,7 +97,7 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
 def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
     """Return the exchange that extracts features and receives them in chunks."""
     messages = (wire.encode_stream_open(request), wire.encode_stream_batch("0", request))
-    assembler, images = wire.Assembler(expressions(request)), names_of(request.images)
+    assembler, images = wire.Assembler(), names_of(request.images)
 
     def add(message: bytes) -> Features | None:
         if (ended := assembler.add(message)) is None:
@@ -105,7 +105,7 @@ def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
         _, answer = ended
         if isinstance(answer, LayertapError):
             raise _about_image(answer, images)
-        return answer
+        return Features.of(answer, expressions(request))
 
     return Exchange(EXTRACT_STREAM, messages, add)
 

@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from layertap import _calls
+from layertap._features import Features
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import BadRegionError, LayertapError, SharedMemoryDisabledError, UnavailableError
-from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Features, Tap
+from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Tap
 
 LARGE_BYTES = 2**20
 """Size in bytes of a response above which it is delivered in chunks or through shared memory."""

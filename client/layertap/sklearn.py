@@ -11,8 +11,9 @@ import numpy as np
 from layertap._assumptions import Assumptions
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
+from layertap._features import Features
 from layertap.images import as_array, as_images, is_image_like, is_one_image
-from layertap.types import Array, Features, Tap
+from layertap.types import Array, Tap
 
 try:
     from sklearn.base import BaseEstimator, TransformerMixin  # noqa: TID251 - this is the place

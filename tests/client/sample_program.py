@@ -16,6 +16,7 @@ from layertap import (
     AsyncClient,
     Block,
     Client,
+    ExtractedItem,
     FeatureMap,
     Features,
     LayerInfo,
@@ -38,7 +39,7 @@ from layertap import (
 from layertap.comparison import CkaMatrix, compare_images, compare_layers, compare_models
 from layertap.similarity import LayerSimilarity
 from layertap.sklearn import LayertapTransformer
-from layertap.types import Array, ExtractedItem, LayerStatistics, Preview, PreviewedFeature, TokenGrid
+from layertap.types import Array, LayerStatistics, Preview, PreviewedFeature, TokenGrid
 from layertap.viz import (
     Picture,
     Result,

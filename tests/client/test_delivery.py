@@ -7,7 +7,7 @@ import contextlib
 import numpy as np
 import pytest
 
-from layertap import _calls
+from layertap import Features, _calls
 from layertap._delivery import LARGE_BYTES, Delivery
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import (
@@ -18,7 +18,7 @@ from layertap.errors import (
     SharedMemoryDisabledError,
     UnavailableError,
 )
-from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features
+from layertap.types import EncodedImage, ExtractRequest, FeatureMap
 from layertap.v1.shared_memory_service_pb2 import UnregisterRegionRequest
 
 REQUEST = ExtractRequest("model", (EncodedImage(b"cat"),), ("stem",))

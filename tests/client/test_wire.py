@@ -19,8 +19,8 @@ from layertap.types import (
     Block,
     EncodedImage,
     ExtractRequest,
+    ExtractResponse,
     FeatureMap,
-    Features,
     LayerInfo,
     Layout,
     ModelInfo,
@@ -123,9 +123,9 @@ def test_extract_response(count: int) -> None:
     numbers = FeatureMap("f", np.arange(count, dtype=np.float32).reshape(1, count), "odd", Layout.VECTOR, 0)
     skipped = (SkippedLayer("vector", "gap needs N×C×H×W"), SkippedLayer("scores", ""))
     maps = (feature, empty, numbers)
-    features = Features(maps, "m", "1", Timing(1, 2, 3, 6), 4, taps=("a",), skipped=skipped, assumed_preprocessing="i")
-    got = wire.read_extract_response(wire.encode_extract_response(features), ("a",))
-    assert (got.model, got.version, got.timing, got.batch_size, got.taps) == ("m", "1", features.timing, 4, ("a",))
+    features = ExtractResponse(maps, "m", "1", Timing(1, 2, 3, 6), 4, "i", skipped)
+    got = wire.read_extract_response(wire.encode_extract_response(features))
+    assert (got.model, got.version, got.timing, got.batch_size) == ("m", "1", features.timing, 4)
     assert (got.skipped, got.assumed_preprocessing) == (skipped, "i")
     map_, empty_, numbers_ = got.maps
     assert empty_.array.shape == (1, 0)
@@ -153,13 +153,13 @@ def test_preview() -> None:
 @pytest.mark.parametrize("chunk_bytes", [2**20, 1024])
 def test_a_streamed_answer_tells_what_was_skipped(chunk_bytes: int) -> None:
     """Check skipped layers in a small result, sent as one message, and in one sent in chunks."""
-    features = Features(
+    features = ExtractResponse(
         (FeatureMap("n", np.zeros((1, 2000), np.float32), "conv"),), "m", "1", skipped=(SkippedLayer("vector", "why"),)
     )
-    assembler = wire.Assembler(("n",))
+    assembler = wire.Assembler()
     answers = [assembler.add(message) for message in wire.stream_answer("7", features, chunk_bytes)]
     ((id_, got),) = [answer for answer in answers if answer is not None]
-    assert isinstance(got, Features)
+    assert isinstance(got, ExtractResponse)
     assert (id_, got.skipped) == ("7", features.skipped)
 
 
@@ -265,7 +265,7 @@ def test_details_stay_small_enough_for_a_trailer() -> None:
 def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: int, id_: str) -> None:
     """Check that protobuf can parse every hand-written message of a stream, and that the parts are assembled again."""
     arrays = [np.arange(size * 8 + number, dtype=np.float32)[None] for number in range(maps)]
-    features = Features(
+    features = ExtractResponse(
         tuple(FeatureMap(f"n{number}", array, "conv") for number, array in enumerate(arrays)),
         "m",
         "1",
@@ -277,7 +277,7 @@ def test_what_is_joined_by_hand_is_protobuf(size: int, maps: int, chunk_bytes: i
     ends = [end for message in messages if (end := assembler.add(message))]
     assert [end[0] for end in ends] == [id_]
     answer = ends[0][1]
-    assert isinstance(answer, Features)
+    assert isinstance(answer, ExtractResponse)
     assert answer.assumed_preprocessing == "input: none"
     for got, expected in zip(answer.maps, arrays, strict=True):
         np.testing.assert_array_equal(got.array, expected)

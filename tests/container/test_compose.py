@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from layertap import Client, errors
-from layertap.types import Array, ExtractedItem
+from layertap import Client, ExtractedItem, errors
+from layertap.types import Array
 from tests.container.project import Project, docker, inspect, needs_engine
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
 from tests.processes import running_server

@@ -20,7 +20,7 @@ import pytest
 from layertap import Client, _calls, errors, wire
 from layertap._shared_memory import new_region
 from layertap.images import ImageLike, to_payloads
-from layertap.types import Array, ExtractRequest, Features, PixelImage
+from layertap.types import Array, ExtractRequest, ExtractResponse, PixelImage
 from layertap.v1 import shared_memory_service_pb2 as memory_pb
 from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
 from tests.paths import EXAMPLE_PHOTO, MODEL
@@ -368,10 +368,10 @@ def test_a_stream_s_first_item_is_answered_though_the_server_stops(cat: Array) -
         with Client(server.address, grpc_options=at_once) as other, pytest.raises(errors.UnavailableError):
             _ask_for_ever(other, cat)
         stopping.set()
-        assembler = wire.Assembler(("v",))
+        assembler = wire.Assembler()
         (answer,) = filter(None, [assembler.add(message) for message in answers])
         assert answer[0] == "0"
-        assert isinstance(answer[1], Features)
+        assert isinstance(answer[1], ExtractResponse)
 
 
 def _ask_for_ever(client: Client, cat: Array) -> None:

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from layertap import Client
-from layertap.types import Array, ExtractedItem
+from layertap import Client, ExtractedItem
+from layertap.types import Array
 from tests.paths import MODEL
 from tests.scale.fleet import ENVOY, TAPS, Envoy, Load, Replica, fleet, wait_until
 

@@ -18,6 +18,7 @@ from typing import IO, Self
 
 from layertap._bulk import Bulk
 from layertap._client import Client
+from layertap._features import ExtractedItem
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
 from layertap.cli._find_images import absolute_path
@@ -34,7 +35,7 @@ from layertap.errors import (
 from layertap.storage import RowMismatchError
 from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
-from layertap.types import ExtractedItem, SkippedLayer
+from layertap.types import SkippedLayer
 
 RUN_ERRORS = (
     *(UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError),

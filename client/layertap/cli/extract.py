@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from layertap._features import Features
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import find_images
 from layertap.cli._output import CommandError, format_shape, output_path, print_json, print_skipped, print_table
@@ -15,7 +16,6 @@ from layertap.cli._parser import VersionAction, add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.storage.bulk import discard
 from layertap.storage.index import index_path
-from layertap.types import Features
 
 MAX_IMAGES_PER_REQUEST = 64
 """Maximum images of one request by the server's default settings; more make a bulk run."""

@@ -28,11 +28,11 @@ from typing import Self
 
 import numpy as np
 
-from layertap.storage.content import Column, Content, content_of
+from layertap.storage.content import Column, Content, Results, content_of
 from layertap.storage.errors import RowMismatchError, StorageError, is_damage
 from layertap.storage.formats import BulkFormat, bulk_format_of
 from layertap.storage.index import Index, Run, index_path, read_index, write_index
-from layertap.types import Array, Features
+from layertap.types import Array
 
 PART_BYTES = 32 * 2**20
 """Target size of a part in bytes."""
@@ -113,7 +113,7 @@ class BulkWriter:
         """Paths of the rows that existed when the output was opened."""
         return self._earlier
 
-    def append(self, path: str, features: Features) -> None:
+    def append(self, path: str, features: Results) -> None:
         """Append the row of one image, and commit if a commit is due.
 
         Args:

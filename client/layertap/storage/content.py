@@ -9,18 +9,53 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
 from layertap.storage.errors import StorageError
-from layertap.types import Array, FeatureMap, Features, Layout, Quantization
+from layertap.types import Array, FeatureMap, Layout, Quantization
 
 Facts: TypeAlias = Mapping[str, Any]
 """JSON values by name."""
 
 _SCALE, _ZERO_POINT = "scale_of", "zero_point_of"
 """Facts of a column of quantization parameters: the name of the result that they belong to."""
+
+
+class Results(Protocol):
+    """What a file holds of the results of a request; `layertap.Features` has it."""
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        """The results."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Tap expressions of the request."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The image of each row; empty if unknown."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stored:
+    """Results that were read from a file; see `Results`."""
+
+    maps: tuple[FeatureMap, ...]
+    model: str
+    version: str
+    taps: tuple[str, ...]
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,13 +89,13 @@ class Content:
         return replace(self, columns=columns, paths=self.paths[:rows])
 
 
-def content_of(features: Features) -> Content:
+def content_of(features: Results) -> Content:
     """Convert features to columns.
 
     Raises:
         StorageError: two results have the same name.
     """
-    names = list(features)
+    names = [feature.name for feature in features.maps]
     if len(set(names)) < len(names):
         raise StorageError("two results have the same name; name each with '-> name'")
     results = [_result(feature, features.taps) for feature in features.maps]
@@ -79,8 +114,8 @@ def content_of(features: Features) -> Content:
     return Content((*results, *extra), facts, features.paths)
 
 
-def features_of(content: Content) -> Features:
-    """Convert columns to features; files of other programs provide arrays and names only."""
+def results_of(content: Content) -> Stored:
+    """Convert columns to results; files of other programs provide arrays and names only."""
     belongings = {
         (role, column.facts[role]): column.array
         for column in content.columns
@@ -88,7 +123,7 @@ def features_of(content: Content) -> Features:
         if role in column.facts
     }
     maps = tuple(_feature_map(column, belongings) for column in content.columns if column.is_result)
-    return Features(
+    return Stored(
         maps,
         model=content.facts.get("model", ""),
         version=content.facts.get("version", ""),

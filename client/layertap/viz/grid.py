@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from layertap import _pixels
-from layertap.types import Array, Features, ModelInfo
+from layertap._features import Features
+from layertap.types import Array, ModelInfo
 from layertap.viz.page import MARGIN, Page
 from layertap.viz.pictures import Picture, Result, results_of
 from layertap.viz.scale import GREY_REMARK, colours, draw_bar, mask_nonfinite, scale_of

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from layertap._features import Features
 from layertap.expression import parse_tap
 from layertap.images import ImageLike, describe
-from layertap.types import Array, Block, FeatureMap, Features, LayerInfo, Layout, ModelInfo, Tap
+from layertap.types import Array, Block, FeatureMap, LayerInfo, Layout, ModelInfo, Tap
 from layertap.viz.forms import SUMMARY_BLOCK, Form, choose_form, grids_of, summary_form
 from layertap.viz.labels import label_of
 

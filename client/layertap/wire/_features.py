@@ -14,8 +14,8 @@ from layertap.types import (
     Array,
     EncodedImage,
     ExtractRequest,
+    ExtractResponse,
     FeatureMap,
-    Features,
     ImagePayload,
     PixelImage,
     Quantization,
@@ -95,7 +95,7 @@ def decode_image(message: pb.Image, index: int) -> ImagePayload:
             try:
                 return PixelImage(decode_tensor(message.pixels))
             except LayertapError as error:
-                raise error.located(f"images[{index}].pixels") from None
+                raise error.about_field(f"images[{index}].pixels") from None
     raise ImageDecodeError(f"images[{index}] is empty", field=f"images[{index}]", index=index)
 
 
@@ -104,10 +104,10 @@ def decode_tap_at(message: pb.Tap, index: int) -> Tap | str:
     try:
         return decode_tap(message)
     except LayertapError as error:
-        raise error.located(f"taps[{index}]") from None
+        raise error.about_field(f"taps[{index}]") from None
 
 
-def encode_extract_response(features: Features, places: Sequence[tuple[int, int]] | None = None) -> bytes:
+def encode_extract_response(features: ExtractResponse, places: Sequence[tuple[int, int]] | None = None) -> bytes:
     """Encode features.
 
     Args:
@@ -144,18 +144,18 @@ def _feature_parts(feature: FeatureMap, field: int = _FEATURES) -> Iterator[byte
     yield from parts
 
 
-def read_extract_response(answer: bytes, taps: tuple[str, ...] = (), region: Array | None = None) -> Features:
+def read_extract_response(answer: bytes, region: Array | None = None) -> ExtractResponse:
     """Decode the bytes of a response like `decode_extract_response`; copy the data of a large response only once."""
     if len(answer) >= _LARGE_RESPONSE:
         with contextlib.suppress(ValueError):  # a newer server's message, with wire types unknown here
-            return _read_by_hand(memoryview(answer), taps, region)
-    return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), taps, region)
+            return _read_by_hand(memoryview(answer), region)
+    return decode_extract_response(feature_pb.ExtractResponse.FromString(answer), region)
 
 
-def _read_by_hand(answer: memoryview, taps: tuple[str, ...], region: Array | None) -> Features:
+def _read_by_hand(answer: memoryview, region: Array | None) -> ExtractResponse:
     """Decode a large response; copy each array's data once."""
     features, rest = raw.take_out(answer, _FEATURES)
-    without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest), taps)
+    without_maps = decode_extract_response(feature_pb.ExtractResponse.FromString(rest))
     return replace(without_maps, maps=tuple(_read_feature(feature, region) for feature in features))
 
 
@@ -172,23 +172,19 @@ def _read_feature(data: memoryview, region: Array | None) -> FeatureMap:
     return _feature_of(message, tensor_from(message.tensor, bytes(elements[-1])))
 
 
-def decode_extract_response(
-    message: feature_pb.ExtractResponse, taps: tuple[str, ...] = (), region: Array | None = None
-) -> Features:
+def decode_extract_response(message: feature_pb.ExtractResponse, region: Array | None = None) -> ExtractResponse:
     """Decode features.
 
     Args:
         message: the response.
-        taps: the request's tap expressions, by which results can be looked up.
         region: the bytes of the shared memory region that the request named, if any.
     """
-    return Features(
+    return ExtractResponse(
         maps=tuple(_decode_feature(feature, region) for feature in message.features),
         model=message.model,
         version=message.version,
         timing=decode_timing(message.timing),
         batch_size=message.batch_size,
-        taps=taps,
         assumed_preprocessing=message.assumed_preprocessing,
         skipped=decode_skipped(message.skipped),
     )

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import cast
 
 from layertap.errors import LayertapError
-from layertap.types import ExtractRequest, FeatureMap, Features, Timing
+from layertap.types import ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import encode_tap
@@ -156,7 +156,7 @@ def encode_stream_error(id_: str, error: LayertapError) -> bytes:
     return pb.ExtractStreamResponse(id=id_, error=encode_error_parts(error)).SerializeToString()
 
 
-def stream_answer(id_: str, features: Features, chunk_bytes: int) -> Iterator[bytes]:
+def stream_answer(id_: str, features: ExtractResponse, chunk_bytes: int) -> Iterator[bytes]:
     """Yield the messages of one item's results: for each feature map its header and its chunks, then the end.
 
     Small results are sent as a single message, since each message costs both event loops more than its bytes.
@@ -234,12 +234,11 @@ class Assembler:
     It allocates an array when the header arrives, and fills it chunk by chunk.
     """
 
-    taps: tuple[str, ...] = ()
     model: str = ""
     version: str = ""
     _items: dict[str, _Item] = field(default_factory=dict)
 
-    def add(self, data: bytes) -> tuple[str, Features | LayertapError] | None:
+    def add(self, data: bytes) -> tuple[str, ExtractResponse | LayertapError] | None:
         """Process a message; return the id and the result of the item that it completes, or None."""
         if len(data) > LARGE_MESSAGE and self._copy_chunk(memoryview(data)):
             return None
@@ -254,7 +253,7 @@ class Assembler:
             case "done":
                 return message.id, self._done(message.id, message.done)
             case "result":
-                return message.id, decode_extract_response(message.result, self.taps)
+                return message.id, decode_extract_response(message.result)
             case "error":
                 self._items.pop(message.id, None)
                 return message.id, decode_error_parts(message.error)
@@ -285,17 +284,16 @@ class Assembler:
         view = self._items[id_].views[chunk.feature_index]
         view[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data
 
-    def _done(self, id_: str, done: pb.ExtractStreamDone) -> Features:
+    def _done(self, id_: str, done: pb.ExtractStreamDone) -> ExtractResponse:
         """Return the complete results of an item."""
         item = self._items.pop(id_, _Item())
         timing: Timing = decode_timing(done.timing)
-        return Features(
+        return ExtractResponse(
             maps=tuple(item.maps),
             model=self.model,
             version=self.version,
             timing=timing,
             batch_size=done.batch_size,
-            taps=self.taps,
             skipped=decode_skipped(done.skipped),
             assumed_preprocessing=done.assumed_preprocessing,
         )

@@ -75,8 +75,8 @@ def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     passes = min(len(builder.nodes) - nodes, operations.MOST_PASSES)
     builder.count_operations(values * (passes * operations.ELEMENT + operations.SLOW.get(block.name, 0)))
     price = builder.operations - before
-    if price > builder.dearest[1]:
-        builder.dearest = (block.name, price)
+    if price > builder.most_expensive[1]:
+        builder.most_expensive = (block.name, price)
     return result
 
 

@@ -177,7 +177,7 @@ class Builder:
         """Bytes of the tensors that the emitted heads compute for one image; symbolic sizes count as 1."""
         self.operations = 0
         """Price of the emitted heads for one image, in the operations of ``blocks.operations``."""
-        self.dearest: tuple[str, int] = ("", 0)
+        self.most_expensive: tuple[str, int] = ("", 0)
         """Name and price of the most expensive block."""
         self._prefix = prefix
         self._count = 0

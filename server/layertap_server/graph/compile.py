@@ -66,7 +66,7 @@ class HeadType:
     """Size of the tensors computed for one image, in bytes."""
     operations: int
     """Estimated operations for one image, in the unit of ``blocks.operations``."""
-    dearest: tuple[str, int]
+    most_expensive: tuple[str, int]
     """Name of the most expensive block, and its operations."""
     nodes: int
     """Number of ONNX nodes."""
@@ -93,7 +93,7 @@ def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable
 def _head_type(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
     """Emit a head on a tensor and return its result type and cost."""
     result = emit_head(builder, tensor, head)
-    return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest, len(builder.nodes))
+    return HeadType(result, builder.computed_bytes, builder.operations, builder.most_expensive, len(builder.nodes))
 
 
 def _head_input(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:

@@ -1,6 +1,7 @@
 """Saturation thresholds of layers. A value is saturated near a bound of its activation, where the derivative vanishes.
 
-There are three rules, by the operator that produces the layer:
+The catalogue of blocks states which functions saturate on both sides, and their ranges. An ONNX operator is the block
+of the same name. There are three rules, by the operator that produces the layer:
 
 - Squashing function (sigmoid, hard sigmoid, tanh, softsign, erf): values within `NEAR` of the range from either bound.
 - Clip (relu6, hard_tanh): the same, except at a bound that is also the value for an input of 0. There a rectifier is
@@ -27,18 +28,10 @@ from layertap_server.graph.walk import attribute_of
 
 NEAR = 0.01
 """Distance from a bound that counts as saturated, as a fraction of the range."""
-_BLOCKS = {
-    "Sigmoid": "sigmoid",
-    "HardSigmoid": "hard_sigmoid",
-    "Tanh": "tanh",
-    "Softsign": "softsign",
-    "Erf": "erf",
-}
-"""Block of the catalogue that states the range, by ONNX operator."""
-_SOFTMAX = frozenset({"Softmax", "softmax", "softmin"})
-"""Operators and blocks that are a softmax."""
-_CLIPS = frozenset({"Clip", "clip", "relu6", "hard_tanh"})
-"""Operators and blocks that are emitted as a Clip."""
+_SOFTMAX = frozenset({"softmax", "softmin"})
+"""Blocks that are a softmax; the distribution saturates, not the single value."""
+_CLIPS = frozenset({"clip", "relu6", "hard_tanh"})
+"""Blocks that are emitted as a Clip, whose bounds are inputs of the node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +55,18 @@ def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
     info = next((info for info in graph.layers if info.name == layer), None)
     if info is None:
         return NONE
-    if info.op_type in _SOFTMAX:
+    block = _block_of(info.op_type)
+    if block in _SOFTMAX:
         return Saturation(high=1 - NEAR, axis=int(attribute_of(_producer(graph, layer), "axis", -1)))
-    if info.op_type in _CLIPS:
+    if block in _CLIPS:
         return _of_clip(*_clip_bounds(graph, layer))
-    bounds = _squashing_range(_BLOCKS.get(info.op_type, info.op_type))
+    bounds = _squashing_range(block)
     return _near_both(*bounds) if bounds else NONE
+
+
+def _block_of(operator: str) -> str:
+    """Return the name that the catalogue has for an operator: ``hard_sigmoid`` for HardSigmoid; a block's own name."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator).lower()
 
 
 def _squashing_range(block: str) -> tuple[float, float] | None:

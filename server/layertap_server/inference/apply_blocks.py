@@ -82,7 +82,7 @@ class Applier:
         name = " | ".join(format_block(block) for block in given)
         self._check_size(name, type_.tensor.bytes_for(len(array)) or 0, inline=inline)
         self._limits.check_computed(type_.computed_bytes * len(array))
-        self._limits.check_operations(type_.operations * len(array), type_.dearest[0])
+        self._limits.check_operations(type_.operations * len(array), type_.most_expensive[0])
         with context.stage("plan"):
             opened = self._store.acquire(plan, self._compiler)
         with context.stage("compute"):
@@ -101,7 +101,7 @@ def _blocks(request: ApplyRequest) -> tuple[Block, ...]:
     try:
         given = parse_head(request.head) if isinstance(request.head, str) else request.head
     except LayertapError as error:
-        raise error.located("expression") from None
+        raise error.about_field("expression") from None
     if not given:
         raise InvalidRequestError("the head has no blocks", field="blocks")
     check_head(given)

@@ -72,9 +72,7 @@ class Batcher:
     _running: int = 0
     _change: threading.Condition = field(default_factory=threading.Condition)
 
-    def run(
-        self, plan: Runnable, images: Array, limits: BatchLimits, context: RequestContext
-    ) -> tuple[Arrays, int]:
+    def run(self, plan: Runnable, images: Array, limits: BatchLimits, context: RequestContext) -> tuple[Arrays, int]:
         """Run the plan on these images, joined with those of other requests where possible.
 
         The times of waiting and running are recorded as the stages "batch" and "compute".
@@ -130,7 +128,10 @@ class Batcher:
 
     def _is_full(self, entry: _Entry, limits: BatchLimits) -> bool:
         """Return whether the entries that wait for the same plan fill a batch."""
-        return sum(len(other.images) for other in self._waiting if other.plan.batch_key == entry.plan.batch_key) >= limits.images
+        return (
+            sum(len(other.images) for other in self._waiting if other.plan.batch_key == entry.plan.batch_key)
+            >= limits.images
+        )
 
     def _take(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
         """Remove the entry, others that fit into its batch and cancelled ones from the queue; return the batch."""

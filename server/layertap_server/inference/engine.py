@@ -10,7 +10,15 @@ import time
 from dataclasses import dataclass
 
 from layertap.errors import InvalidRequestError
-from layertap.types import ExtractRequest, Features, InspectRequest, LayerStatistics, Preview, PreviewRequest, Timing
+from layertap.types import (
+    ExtractRequest,
+    ExtractResponse,
+    InspectRequest,
+    LayerStatistics,
+    Preview,
+    PreviewRequest,
+    Timing,
+)
 from layertap_server.graph import Mixing
 from layertap_server.inference.model_inputs import InputReader, ModelInputs
 from layertap_server.inference.plans import Plans
@@ -35,7 +43,7 @@ class Engine:
     limits: Limits
     contention: Contention
 
-    def extract(self, model: LoadedModel, request: ExtractRequest, context: RequestContext) -> Features:
+    def extract(self, model: LoadedModel, request: ExtractRequest, context: RequestContext) -> ExtractResponse:
         """Extract the features of the request's images; if one image fails, the whole request fails.
 
         Args:
@@ -77,7 +85,9 @@ class Engine:
         warm = self.plans.is_warm(model, resolution.plan)
         return describe(model, resolution, request.image_count, warm=warm)
 
-    def check(self, model: LoadedModel, request: PreviewRequest | ExtractRequest, context: RequestContext) -> Resolution:
+    def check(
+        self, model: LoadedModel, request: PreviewRequest | ExtractRequest, context: RequestContext
+    ) -> Resolution:
         """Resolve the taps of a request for an input of pictures; raise the errors of `preview`."""
         input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
         with context.stage("plan"):
@@ -101,17 +111,13 @@ class Engine:
         with context.stage("plan"):
             resolution = model.planner.resolve(request.taps, inputs.spec, context.cancellation)
         _check_across_images(resolution, count)
-        self.limits.check_response(
-            {result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results}
-        )
+        self.limits.check_response({result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results})
         self.limits.check_computed(resolution.computed_bytes * count)
         operations = resolution.operations * computed_images(model, count)
         self.limits.check_operations(operations, resolution.most_expensive)
         return resolution
 
-    def _resolve_inspection(
-        self, request: InspectRequest, inputs: ModelInputs, context: RequestContext
-    ) -> Inspection:
+    def _resolve_inspection(self, request: InspectRequest, inputs: ModelInputs, context: RequestContext) -> Inspection:
         """Resolve the request's selectors for its images and check the cost against the limits."""
         planner = inputs.model.planner
         with context.stage("plan"):

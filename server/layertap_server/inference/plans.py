@@ -54,7 +54,7 @@ class ModelCompiler:
         except SessionError as error:
             why = str(error).splitlines()[0]
             message = f"onnxruntime rejects these layers: {why}"
-    XX opened at loading, so the image size is the cause
+            if self.model.graph.image_size is None:  # the model was opened at loading, so the image size is the cause
                 raise ShapeMismatchError(f"{message}; send images of another size", why=why) from error
             raise ModelFailedError(message, model=self.model.info.name, why=why) from error
 

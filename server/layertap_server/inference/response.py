@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from layertap.errors import InvalidRequestError
 from layertap.types import (
     Array,
+    ExtractResponse,
     FeatureMap,
-    Features,
     ImagePayload,
     LayerStatistics,
     Layout,
@@ -28,17 +28,16 @@ LARGEST_PREVIEW = 2**63
 """Exclusive upper bound of a preview's total bytes; the message stores the total as a signed 64-bit integer."""
 
 
-
 def respond(
     resolution: Resolution,
     outputs: Outputs,
     inputs: ModelInputs,
     timing: Timing,
     batch_size: int,
-) -> Features:
+) -> ExtractResponse:
     """Return the features of a request: the outputs of the plan's heads under the names of the results."""
     info = inputs.model.info
-    return Features(
+    return ExtractResponse(
         maps=tuple(_feature_map(result, outputs, resolution) for result in resolution.results),
         model=info.name,
         version=info.version,

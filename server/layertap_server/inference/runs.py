@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,40 +12,12 @@ from layertap.types import Array, Batching
 from layertap_server.graph import Mixing
 from layertap_server.inference.batching import Arrays, Batcher, BatchLimits
 from layertap_server.inference.model_inputs import ModelInputs
-from layertap_server.inference.other_inputs import OtherInputs, pad_batch
+from layertap_server.inference.plan_run import PlanRun
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.open_plan import OpenPlan
 from layertap_server.planning.plan import Inspection, Plan
-from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import RequestContext
 from layertap_server.request.limits import Limits
-from layertap_server.runtime import SessionError
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRun:
-    """A compiled plan with the values of the model's other inputs; the batcher runs it on images."""
-
-    opened: OpenPlan
-    others: OtherInputs
-    fixed_batch: int | None = None
-    """Number of images that each run must have; None if the model takes any number."""
-    batch_key: Hashable = field(default_factory=object)
-    """Key of the plans that may share a run; by default no other plan has the same key."""
-
-    def run(self, images: Array, cancellation: Cancellation) -> Arrays:
-        """Run the plan; images are padded to the fixed batch with copies of the last one, whose outputs are dropped.
-
-        Raises:
-            InvalidRequestError: onnxruntime fails on this input.
-        """
-        missing = max((self.fixed_batch or 0) - len(images), 0)
-        try:
-            arrays = self.opened.run(pad_batch(images, missing), self.others.pad(missing), cancellation)
-        except SessionError as error:
-            why = str(error).splitlines()[0]
-            raise InvalidRequestError(f"onnxruntime cannot run these layers on this input: {why}", why=why) from error
-        return {name: array[: len(images)] for name, array in arrays.items()} if missing else arrays
 
 
 @dataclass(frozen=True, slots=True)

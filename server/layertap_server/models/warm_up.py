@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from layertap.errors import InvalidRequestError
-from layertap.types import ExtractRequest, Features, PixelImage
+from layertap.types import ExtractRequest, ExtractResponse, PixelImage
 from layertap_server.graph import compile_plan
 from layertap_server.models.batch_report import report_batching
 from layertap_server.models.loader import LoadedModel
@@ -28,7 +28,7 @@ class TryOutError(Exception):
 class Extractor(Protocol):
     """The part of the engine that extracts features."""
 
-    def extract(self, model: LoadedModel, request: ExtractRequest, context: RequestContext) -> Features:
+    def extract(self, model: LoadedModel, request: ExtractRequest, context: RequestContext) -> ExtractResponse:
         """Extract the features of the request's images."""
 
 

@@ -18,8 +18,8 @@ from layertap.expression import LONGEST, format_tap
 from layertap.types import LayerInfo, SkippedLayer, Tap
 from layertap_server.blocks import check_nodes
 from layertap_server.graph import HeadType, ModelGraph, head_type
+from layertap_server.planning.layer_finders import Selection
 from layertap_server.planning.plan import Head, Result, across_images
-from layertap_server.planning.selectors import Selection
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.limits import check_head
 
@@ -102,7 +102,7 @@ class Draft:
         self.operations += type_.operations
         self._nodes += type_.nodes
         check_nodes(self._nodes)
-        block, price = type_.dearest
+        block, price = type_.most_expensive
         if price > self.most_expensive[1]:
             self.most_expensive = f"{block} on {layer} (taps[{tap}])", price
 

@@ -148,12 +148,10 @@ class Planner:
             try:
                 names.update(dict.fromkeys(layer.name for layer in self._selectors.find(selector).layers))
             except LayertapError as error:
-                raise error.located(f"selectors[{index}]") from None
+                raise error.about_field(f"selectors[{index}]") from None
         return names
 
-    def _resolve(
-        self, taps: Sequence[Tap | str], input_: PlanInput, cancellation: Cancellation | None
-    ) -> Resolution:
+    def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput, cancellation: Cancellation | None) -> Resolution:
         """Resolve taps without the cache; see `resolve`."""
         if not taps:
             message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
@@ -163,7 +161,7 @@ class Planner:
             try:
                 self._add_tap(tap, index, draft)
             except LayertapError as error:
-                raise error.located(f"taps[{index}]") from None
+                raise error.about_field(f"taps[{index}]") from None
         return self._resolution(draft, input_)
 
     def _resolution(self, draft: Draft, input_: PlanInput) -> Resolution:

@@ -1,42 +1,157 @@
-"""Resolve selectors to the layers that they name on one model."""
+"""Resolve selectors to the layers that they name on one model.
+
+`FORMS` is the table of all forms of selectors. The resolution, the reserved names, the suggestions and messages of
+errors, and the table in ``docs/taps.md`` come from it: a new form is one row here, and a function in `layer_finders`.
+"""
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
-from layertap import blocks
 from layertap._nearest import did_you_mean, nearest
-from layertap.blocks import BlockKind
-from layertap.errors import AmbiguousLayerError, InvalidRequestError, NotTappableError, UnknownLayerError
+from layertap.errors import AmbiguousLayerError, InvalidRequestError, UnknownLayerError
 from layertap.expression import LONGEST
-from layertap.types import LayerInfo, Layout
-
-ACTIVATIONS = frozenset(
-    {
-        *("Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"),
-        *("Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
-    }
+from layertap.types import LayerInfo
+from layertap_server.planning.layer_finders import (
+    LISTED,
+    Selection,
+    find_alias,
+    find_all,
+    find_name,
+    find_node,
+    find_numbered,
+    find_operator,
+    find_path,
+    find_pattern,
+    find_position,
 )
-"""ONNX operators whose outputs ``all:activations`` names."""
+from layertap_server.planning.layer_index import LayerIndex, resolution_ends
+
+
+def list_none(_index: LayerIndex) -> Iterable[str]:
+    """Return no selector: the default of forms whose selectors cannot be listed."""
+    return ()
+
+
+def list_all(_index: LayerIndex) -> Iterable[str]:
+    """Return the selectors that every model has."""
+    return "all", "all:activations"
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """The layers that a selector names."""
+class Form:
+    """A form of selector: how it is written, and how its layers are found."""
 
-    layers: tuple[LayerInfo, ...]
-    single: bool
-    """Whether the form of the selector names exactly one layer."""
+    find: Callable[[LayerIndex, str], Selection | None]
+    """Return the layers of a selector. None means that the selector is of another form; only a form without a pattern
+    returns it."""
+    examples: tuple[str, ...]
+    meaning: str
+    """The layers that the examples name, for the documentation (Markdown)."""
+    pattern: str = ""
+    """Regular expression of all selectors of the form. They are reserved: no name in model.yaml may match it. Empty for
+    forms that are names, for which `find` decides."""
+    written: str = ""
+    """The form in error messages, such as ``stage:N``; empty for forms that are names."""
+    selectors: Callable[[LayerIndex], Iterable[str]] = list_none
+    """Return the selectors of this form on a model, to suggest."""
+
+    def matches(self, selector: str) -> bool:
+        """Return whether a selector is reserved for this form."""
+        return bool(self.pattern) and re.fullmatch(self.pattern, selector, re.DOTALL) is not None
+
+
+def numbered(
+    prefix: str, members: Callable[[LayerIndex], Sequence[LayerInfo]], *, examples: tuple[str, ...], meaning: str
+) -> Form:
+    """Return the form ``prefix:N``: the N-th of some layers, counted from 1, or from the end if N is negative.
+
+    Args:
+        prefix: a singular noun, such as ``stage``.
+        members: returns the numbered layers of a model, in execution order.
+        examples: selectors of the form.
+        meaning: the layers that the examples name.
+    """
+
+    def find(index: LayerIndex, selector: str) -> Selection:
+        return find_numbered(prefix, members(index), selector)
+
+    def selectors(index: LayerIndex) -> Iterable[str]:
+        return [f"{prefix}:{number}" for number in range(1, len(members(index)) + 1)]
+
+    return Form(find, examples, meaning, pattern=f"{prefix}:.*", written=f"{prefix}:N", selectors=selectors)
+
+
+FORMS = (
+    Form(
+        find_name,
+        examples=("blocks.4.expand", "r31"),
+        meaning="the layer of that name; a layer's name takes precedence over all forms below",
+        selectors=attrgetter("by_name"),
+    ),
+    numbered(
+        "stage",
+        attrgetter("stages"),
+        examples=("stage:3", "stage:-1"),
+        meaning="the last layer of the third stage (spatial resolution); the last layer of the last stage",
+    ),
+    Form(
+        find_operator,
+        examples=("op:Conv",),
+        meaning="every layer that an operator of that type produces",
+        pattern="op:.*",
+        written="op:TYPE",
+    ),
+    Form(
+        find_all,
+        examples=("all", "all:activations"),
+        meaning="every layer that can be tapped; every layer directly after an activation",
+        pattern="all(:.*)?",
+        written="all:activations",
+        selectors=list_all,
+    ),
+    Form(
+        find_position,
+        examples=("#12", "#-1"),
+        meaning="the layer at that position in execution order",
+        pattern="#-?[0-9]+",
+        written="#N",
+    ),
+    Form(
+        find_alias,
+        examples=("embedding",),
+        meaning="an alias or a named tap of `model.yaml`",
+        selectors=attrgetter("aliases"),
+    ),
+    Form(
+        find_node,
+        examples=("/stem/conv/Conv",),
+        meaning="the first output of the node of that name",
+        selectors=attrgetter("by_node"),
+    ),
+    Form(
+        find_path,
+        examples=("blocks.4",),
+        meaning="a module path: the last layer that this module computes",
+        selectors=attrgetter("by_path"),
+    ),
+    Form(
+        find_pattern,
+        examples=("blocks.*.add", "*relu*"),
+        meaning="every layer whose name or module path matches; `*`, `?` and `[abc]` as in a shell",
+    ),
+)
+"""All forms of selectors, in the order in which they are tried."""
 
 
 class Selectors:
-    """Index that resolves selectors on one model."""
+    """Resolver of selectors on one model."""
 
     def __init__(self, layers: Sequence[LayerInfo], aliases: Mapping[str, str], stages: Sequence[str]) -> None:
-        """Create the index.
+        """Index the layers.
 
         Args:
             layers: all layers of the model, in execution order.
@@ -48,27 +163,17 @@ class Selectors:
             AmbiguousLayerError: an alias or a stage names several layers.
             InvalidRequestError: an alias has the form of a selector.
         """
-        self._layers = tuple(layers)
-        # Subgraphs of If and Loop may reuse the name of a layer; the name then means the tappable layer.
-        self._by_name = {layer.name: layer for layer in sorted(layers, key=lambda layer: layer.tappable)}
-        self._by_node: dict[str, list[LayerInfo]] = {}
-        self._by_path: dict[str, LayerInfo] = {}
-        for layer in layers:
-            if layer.node:
-                self._by_node.setdefault(layer.node, []).append(layer)
-            for path in _paths(layer.module_path):
-                self._by_path[path] = layer  # the last layer that is computed under the path
-        self._aliases: dict[str, LayerInfo] = {}
-        self._stages: tuple[LayerInfo, ...] = ()
         for name in aliases:
             check_name(name)
-        self._aliases = {name: self._one(selector) for name, selector in aliases.items()}
-        self._stages = tuple(map(self._one, stages)) if stages else tuple(_resolution_ends(self._layers))
+        self._index = LayerIndex.build(layers)
+        self._index = replace(self._index, aliases={name: self._one(selector) for name, selector in aliases.items()})
+        ends = map(self._one, stages) if stages else resolution_ends(layers)
+        self._index = replace(self._index, stages=tuple(ends))
 
     @property
     def stages(self) -> tuple[LayerInfo, ...]:
         """Layers that ``stage:1``, ``stage:2`` … name."""
-        return self._stages
+        return self._index.stages
 
     def find(self, selector: str) -> Selection:
         """Return the layers that the selector names, in execution order.
@@ -81,38 +186,12 @@ class Selectors:
         if len(selector) > LONGEST:
             message = f"expected a selector of at most {LONGEST} characters, got {len(selector)}"
             raise UnknownLayerError(message, limit=LONGEST)
-        if selector in self._by_name:
-            return _one_tappable(self._by_name[selector])
-        prefix, colon, argument = selector.partition(":")
-        if colon and prefix in self._FORMS:
-            return self._FORMS[prefix](self, argument)
-        if selector == "all":
-            return _tappable(self._layers, selector)
-        if re.fullmatch(r"#-?[0-9]{1,9}", selector):
-            return _one_tappable(self._at(int(selector[1:])))
-        if selector in self._aliases:
-            return _one_tappable(self._aliases[selector])
-        if selector in self._by_node:
-            return _one_tappable(self._of_node(selector))
-        if selector in self._by_path:
-            return _one_tappable(self._by_path[selector])
-        if any(character in selector for character in "*?["):
-            return self._glob(selector)
+        for form in FORMS:
+            if not form.pattern or form.matches(selector):
+                selection = form.find(self._index, selector)
+                if selection is not None:
+                    return selection
         raise self._unknown(selector)
-
-    def _of_node(self, name: str) -> LayerInfo:
-        """Return the first output of the node with this name.
-
-        Raises:
-            AmbiguousLayerError: several nodes have this name.
-        """
-        layers = self._by_node[name]
-        firsts = [layer for layer in layers if layer.output_index == 0]
-        if len(firsts) > 1:
-            names = [layer.name for layer in firsts[:5]]
-            message = f"{len(firsts)} nodes are called {name!r}; name the layer instead: {', '.join(names)}"
-            raise AmbiguousLayerError(message, selector=name, suggestions=names)
-        return layers[0]
 
     def _one(self, selector: str) -> LayerInfo:
         """Return the single layer that an alias or a stage names.
@@ -122,124 +201,21 @@ class Selectors:
         """
         selection = self.find(selector)
         if not selection.single:
-            names = [layer.name for layer in selection.layers[:5]]
+            names = [layer.name for layer in selection.layers[:LISTED]]
             message = f"an alias or a stage must name one layer; {selector!r} names {len(selection.layers)}"
             raise AmbiguousLayerError(message, selector=selector, suggestions=names)
         return selection.layers[0]
 
-    def _at(self, ordinal: int) -> LayerInfo:
-        """Return the layer at a position in execution order; negative positions count from the end."""
-        if not -len(self._layers) <= ordinal < len(self._layers):
-            last = len(self._layers) - 1
-            message = f"there is no layer #{ordinal}; layers go from #0 to #{last}"
-            raise UnknownLayerError(message, selector=f"#{ordinal}")
-        return self._layers[ordinal]
-
-    def _stage(self, argument: str) -> Selection:
-        """Resolve ``stage:argument``."""
-        count = len(self._stages)
-        number = int(argument) if re.fullmatch(r"-?[0-9]{1,9}", argument) else 0
-        if number == 0 or abs(number) > count:
-            message = f"there is no stage:{argument}; they go from stage:1 to stage:{count}, from the end stage:-1"
-            raise UnknownLayerError(message, selector=f"stage:{argument}", stages=count)
-        return _one_tappable(self._stages[number - 1 if number > 0 else number])
-
-    def _operator(self, argument: str) -> Selection:
-        """Resolve ``op:argument``."""
-        layers = [layer for layer in self._layers if layer.op_type == argument]
-        if not layers:
-            suggestions = nearest(argument, {layer.op_type for layer in self._layers})
-            message = f"no layer is produced by an operator {argument!r}{did_you_mean(suggestions)}"
-            raise UnknownLayerError(
-                message, selector=f"op:{argument}", suggestions=[f"op:{name}" for name in suggestions]
-            )
-        return _tappable(layers, f"op:{argument}")
-
-    def _all(self, argument: str) -> Selection:
-        """Resolve ``all:argument``."""
-        if argument != "activations":
-            raise UnknownLayerError(
-                f"there is no all:{argument}; use all or all:activations",
-                selector=f"all:{argument}",
-                suggestions=["all", "all:activations"],
-            )
-        return _tappable([layer for layer in self._layers if _is_activation(layer.op_type)], "all:activations")
-
-    def _glob(self, pattern: str) -> Selection:
-        """Resolve a pattern with wildcards over layer names and module paths."""
-        matches = re.compile(fnmatch.translate(pattern)).match
-        layers = [layer for layer in self._layers if matches(layer.name) or matches(layer.module_path)]
-        if not layers:
-            raise UnknownLayerError(f"no layer matches {pattern!r}", selector=pattern)
-        return _tappable(layers, pattern)
-
     def _unknown(self, selector: str) -> UnknownLayerError:
         """Return the error for a selector that names no layer, with the nearest names."""
-        names = [*self._by_name, *self._aliases, *self._by_path, *self._by_node]
-        names += [f"stage:{number}" for number in range(1, len(self._stages) + 1)] + ["all", "all:activations"]
-        suggestions = nearest(selector, names)
+        suggestions = nearest(selector, [name for form in FORMS for name in form.selectors(self._index)])
         message = f"there is no layer {selector!r}{did_you_mean(suggestions)}; ListLayers lists them all"
+        if re.match(r"[A-Za-z_]+:", selector):
+            message += f". Forms with a prefix: {', '.join(form.written for form in FORMS if ':' in form.written)}"
         return UnknownLayerError(message, selector=selector, suggestions=suggestions)
-
-    _FORMS: Mapping[str, Callable[[Selectors, str], Selection]] = {"stage": _stage, "op": _operator, "all": _all}
-    """Resolver of each selector form with a prefix."""
 
 
 def check_name(name: str) -> None:
     """Raise `InvalidRequestError` if a name from model.yaml has the form of another selector and could not be used."""
-    if re.fullmatch(r"all|#-?[0-9]+|(stage|op|all):.*", name):
+    if any(form.matches(name) for form in FORMS):
         raise InvalidRequestError(f"the name {name!r} is a form of selector; choose another name", name=name)
-
-
-def _is_activation(operator: str) -> bool:
-    """Return whether an operator type is an activation: an ONNX operator, or a block in a configured model."""
-    spec = blocks.find(operator)
-    return operator in ACTIVATIONS or (spec is not None and spec.kind is BlockKind.ACTIVATION)
-
-
-def _paths(module_path: str) -> list[str]:
-    """Return a module path and its parents, outermost first: ``a.b.c`` gives a, a.b and a.b.c."""
-    parts = module_path.split(".") if module_path else []
-    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def _one_tappable(layer: LayerInfo) -> Selection:
-    """Return the selection of one layer.
-
-    Raises:
-        NotTappableError: the layer cannot be tapped.
-    """
-    if not layer.tappable:
-        message = f"the layer {layer.name!r} cannot be tapped: {layer.not_tappable_reason}"
-        raise NotTappableError(message, layer=layer.name, why=layer.not_tappable_reason)
-    return Selection((layer,), single=True)
-
-
-def _tappable(layers: Sequence[LayerInfo], selector: str) -> Selection:
-    """Return the selection of the layers that can be tapped.
-
-    Raises:
-        NotTappableError: none of the layers can be tapped.
-    """
-    found = tuple(layer for layer in layers if layer.tappable)
-    if not found:
-        why = layers[0].not_tappable_reason if layers else "the model has no such layer"
-        raise NotTappableError(f"{selector!r} names no layer that can be tapped: {why}", selector=selector, why=why)
-    return Selection(found, single=False)
-
-
-def _resolution_ends(layers: Sequence[LayerInfo]) -> Iterator[LayerInfo]:
-    """Yield the last tappable layer at each spatial resolution while the stride grows; skip a decoder's upsampling."""
-    ends: dict[float, LayerInfo] = {}
-    deepest = 0.0
-    for layer in layers[1:]:
-        has_positions = layer.layout in {Layout.NCHW, Layout.NHWC} and set(_spatial_size(layer)) != {1}
-        if layer.tappable and has_positions and layer.stride is not None and layer.stride >= deepest:
-            deepest = layer.stride
-            ends[deepest] = layer
-    yield from ends.values()
-
-
-def _spatial_size(layer: LayerInfo) -> tuple[int, ...]:
-    """Return the height and width of a layer in layout NCHW or NHWC."""
-    return layer.shape[1:3] if layer.layout is Layout.NHWC else layer.shape[2:4]

@@ -44,10 +44,10 @@ class Limits:
         if total > self.operations:
             message = (
                 f"the request would cost {total:.3g} operations and the limit is {self.operations:.3g} "
-                f"(--max-operations); the most expensive part is {most_expensive}; use smaller windows, fewer layers, smaller "
-                "maps or fewer images"
+                f"(--max-operations); the most expensive part is {most_expensive}; use smaller windows, fewer layers, "
+                "smaller maps or fewer images"
             )
-            raise TooExpensiveError(message, operations=total, limit=self.operations, dearest=most_expensive)
+            raise TooExpensiveError(message, operations=total, limit=self.operations, most_expensive=most_expensive)
 
     def check_response(self, sizes: Mapping[str, int]) -> None:
         """Raise `ResponseTooLargeError`, which names the largest results, if the total exceeds the limit.

@@ -6,7 +6,8 @@ from layertap import blocks, wire
 from layertap.errors import ControlDisabledError
 from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
 from layertap_server.models.repository import Repository
-from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.dispatch import Method
 from layertap_server.rpc.lookup import find_model, record_model
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
@@ -37,48 +38,48 @@ class ModelService:
             "UnloadModel": self._unload_model,
         }
 
-    def _list_models(self, _request: bytes, _call: Call) -> bytes:
+    def _list_models(self, _request: bytes, _context: RequestContext) -> bytes:
         """List all versions of all models."""
         models = [wire.encode_model(info) for info in self._repository.infos()]
         return pb.ListModelsResponse(models=models).SerializeToString()
 
-    def _get_model(self, request: bytes, _call: Call) -> bytes:
+    def _get_model(self, request: bytes, context: RequestContext) -> bytes:
         """Describe one model."""
         asked = wire.parse_request(pb.GetModelRequest, request)
-        record_model(self._repository, asked.model)
+        record_model(self._repository, asked.model, context)
         info = self._repository.info(asked.model, asked.version)
         return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
 
-    def _list_layers(self, request: bytes, _call: Call) -> bytes:
+    def _list_layers(self, request: bytes, context: RequestContext) -> bytes:
         """List the layers of a model that a selector matches."""
         asked = wire.parse_request(pb.ListLayersRequest, request)
-        model = find_model(self._repository, asked.model, asked.version)
+        model = find_model(self._repository, asked.model, asked.version, context)
         layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
         return pb.ListLayersResponse(
             model=model.info.name, version=model.info.version, layers=layers
         ).SerializeToString()
 
-    def _list_blocks(self, request: bytes, _call: Call) -> bytes:
+    def _list_blocks(self, request: bytes, _context: RequestContext) -> bytes:
         """List the block catalogue, or one block by name."""
         name = wire.parse_request(pb.ListBlocksRequest, request).name
         specs = [blocks.get(name)] if name else blocks.CATALOGUE
         return pb.ListBlocksResponse(blocks=[wire.encode_block_spec(spec) for spec in specs]).SerializeToString()
 
-    def _load_model(self, request: bytes, _call: Call) -> bytes:
+    def _load_model(self, request: bytes, context: RequestContext) -> bytes:
         """Load or reload a model from its folder."""
         self._check_control("LoadModel")
         name = wire.parse_request(pb.LoadModelRequest, request).model
         try:
             info = self._repository.load(name)
         finally:  # the repository knows a new model's name only after the load
-            record_model(self._repository, name)
+            record_model(self._repository, name, context)
         return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
 
-    def _unload_model(self, request: bytes, _call: Call) -> bytes:
+    def _unload_model(self, request: bytes, context: RequestContext) -> bytes:
         """Unload a model."""
         self._check_control("UnloadModel")
         name = wire.parse_request(pb.UnloadModelRequest, request).model
-        record_model(self._repository, name)
+        record_model(self._repository, name, context)
         self._repository.unload(name)
         return pb.UnloadModelResponse().SerializeToString()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from layertap import wire
 from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
-from layertap_server.request.context import current_request
-from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.dispatch import Method
 from layertap_server.rpc.shared_regions import Regions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
@@ -24,14 +24,13 @@ class SharedMemoryService:
         """Unary methods by their names in the proto."""
         return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
 
-    def _register(self, request: bytes, _call: Call) -> bytes:
+    def _register(self, request: bytes, context: RequestContext) -> bytes:
         """Register a region of the caller's and return its name."""
         asked = wire.parse_request(pb.RegisterRegionRequest, request)
-        caller = current_request().connection
-        region = self._regions.register(asked.key, asked.byte_size, caller)
+        region = self._regions.register(asked.key, asked.byte_size, context.connection)
         return pb.RegisterRegionResponse(region=region).SerializeToString()
 
-    def _unregister(self, request: bytes, _call: Call) -> bytes:
+    def _unregister(self, request: bytes, _context: RequestContext) -> bytes:
         """Unregister a region."""
         self._regions.unregister(wire.parse_request(pb.UnregisterRegionRequest, request).region)
         return pb.UnregisterRegionResponse().SerializeToString()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from layertap import Features
 from layertap.similarity import LayerSimilarity
-from layertap.types import Array, FeatureMap, Features, LayerInfo, Layout, ModelInfo, ModelState, TokenGrid
+from layertap.types import Array, FeatureMap, LayerInfo, Layout, ModelInfo, ModelState, TokenGrid
 from layertap.viz import (
     Picture,
     cka_figure,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from layertap import Features
 from layertap.types import (
     Array,
     FeatureMap,
-    Features,
     LayerInfo,
     Layout,
     ModelInfo,

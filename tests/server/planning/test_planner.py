@@ -17,7 +17,8 @@ from layertap.errors import (
 )
 from layertap.types import Block, Tap
 from layertap_server.graph import read
-from layertap_server.planning.planner import PlanInput, Planner, Resolution
+from layertap_server.planning.plan import PlanInput, Resolution
+from layertap_server.planning.planner import Planner
 from layertap_server.planning.selectors import Selectors
 from tests.models import branching
 

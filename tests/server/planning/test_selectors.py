@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from layertap.errors import NotTappableError, UnknownLayerError
+from layertap.errors import InvalidRequestError, NotTappableError, UnknownLayerError
 from layertap_server.graph import read
-from layertap_server.planning.selectors import Selectors
+from layertap_server.planning.layer_index import LayerIndex
+from layertap_server.planning.selectors import FORMS, Form, Selectors, check_name
 from tests.models import branching, built_model
 from tests.paths import MODEL, MODELS
 
@@ -17,6 +18,11 @@ from tests.paths import MODEL, MODELS
 def selectors(tmp_path_factory: pytest.TempPathFactory) -> Selectors:
     graph = read(branching(), tmp_path_factory.mktemp("weights"))
     return Selectors(graph.layers, {"embedding": "vector", "act": "conv"}, ())
+
+
+@pytest.fixture(scope="module")
+def index(selectors: Selectors) -> LayerIndex:
+    return selectors._index
 
 
 def names(selectors: Selectors, selector: str) -> list[str]:
@@ -97,3 +103,30 @@ def test_stages_of_the_shipped_model_are_found_without_being_told(tmp_path: Path
     graph = read(built_model(MODELS / MODEL), tmp_path)
     found = Selectors(graph.layers, {}, ()).stages
     assert [layer.stride for layer in found] == [2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.examples[0])
+def test_examples_are_of_their_form(form: Form) -> None:
+    for example in form.examples:
+        assert [other for other in FORMS if other.matches(example)] == ([form] if form.pattern else [])
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.examples[0])
+def test_suggested_selectors_can_be_resolved(form: Form, selectors: Selectors, index: LayerIndex) -> None:
+    for selector in form.selectors(index):
+        try:
+            assert selectors.find(selector).layers
+        except NotTappableError as error:
+            assert "first axis" in str(error)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form.pattern], ids=lambda form: form.written)
+def test_a_name_of_model_yaml_cannot_have_a_reserved_form(form: Form) -> None:
+    for example in form.examples:
+        with pytest.raises(InvalidRequestError, match="is a form of selector"):
+            check_name(example)
+
+
+def test_an_unknown_prefix_lists_the_known_ones(selectors: Selectors) -> None:
+    with pytest.raises(UnknownLayerError, match="stage:N, op:TYPE, all:activations"):
+        selectors.find("stages:1")

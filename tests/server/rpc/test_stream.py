@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from layertap import wire
 from layertap.errors import InvalidRequestError, LayertapError, OverloadedError
-from layertap.types import EncodedImage, ExtractRequest, FeatureMap, Features, Timing
+from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import StreamTools
 from layertap_server.rpc.stream import ExtractStream
@@ -24,12 +24,12 @@ BAD = b"bad"
 """Bytes of the image that `extract` refuses."""
 
 
-def extract(request: ExtractRequest, _queue_ms: float) -> Features:
+def extract(request: ExtractRequest, _context: RequestContext) -> ExtractResponse:
     """Return constant features, or refuse the image `BAD`."""
     (image,) = request.images
     if image == EncodedImage(BAD):
         raise InvalidRequestError("the image is bad")
-    return Features((FeatureMap("x", np.zeros((1, 2), np.float32), "x"),), "m", "1", Timing(0, 0, 0, 0))
+    return ExtractResponse((FeatureMap("x", np.zeros((1, 2), np.float32), "x"),), "m", "1", Timing(0, 0, 0, 0))
 
 
 class Caller:
@@ -80,8 +80,8 @@ def tools_of(pool: WorkerPool, workers: int) -> StreamTools:
         failure_of=failure_of,
         draining=asyncio.Event(),
         workers=workers,
-        record=RequestContext(),
-        finish=lambda record: record.end(),
+        context=RequestContext(),
+        finish=lambda context: context.end(),
     )
 
 
@@ -102,7 +102,9 @@ def test_every_stream_ends(
     callers = [Caller(images) for images, _ in streams]
 
     async def stream(caller: Caller, gone_after: int | None) -> None:
-        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(pool, workers)).serve(caller.messages(), caller)
+        answer = ExtractStream(extract, lambda _request, _context: ("m", "1"), tools_of(pool, workers)).serve(
+            caller.messages(), caller
+        )
         task = asyncio.create_task(answer)
         if gone_after is not None:
             await steps(gone_after)

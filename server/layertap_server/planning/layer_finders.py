@@ -1,0 +1,149 @@
+"""Find the layers of each form of selector."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from layertap import blocks
+from layertap._nearest import did_you_mean, nearest
+from layertap.blocks import BlockKind
+from layertap.errors import AmbiguousLayerError, NotTappableError, UnknownLayerError
+from layertap.types import LayerInfo
+from layertap_server.planning.layer_index import LayerIndex
+
+ACTIVATIONS = frozenset(
+    {
+        *("Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"),
+        *("Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
+    }
+)
+"""ONNX operators whose outputs ``all:activations`` names."""
+LISTED = 5
+"""Maximum number of layers that an error about an ambiguous selector lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The layers that a selector names."""
+
+    layers: tuple[LayerInfo, ...]
+    single: bool
+    """Whether the form of the selector names exactly one layer."""
+
+
+def find_name(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the layer of this name."""
+    return one(index.by_name[selector]) if selector in index.by_name else None
+
+
+def find_alias(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the layer of this alias."""
+    return one(index.aliases[selector]) if selector in index.aliases else None
+
+
+def find_path(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the last layer computed under this module path."""
+    return one(index.by_path[selector]) if selector in index.by_path else None
+
+
+def find_node(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the first output of the node of this name.
+
+    Raises:
+        AmbiguousLayerError: several nodes have this name.
+    """
+    if selector not in index.by_node:
+        return None
+    layers = index.by_node[selector]
+    firsts = [layer for layer in layers if layer.output_index == 0]
+    if len(firsts) > 1:
+        names = [layer.name for layer in firsts[:LISTED]]
+        message = f"{len(firsts)} nodes are called {selector!r}; name the layer instead: {', '.join(names)}"
+        raise AmbiguousLayerError(message, selector=selector, suggestions=names)
+    return one(layers[0])
+
+
+def find_position(index: LayerIndex, selector: str) -> Selection:
+    """Return the layer at a position in execution order; negative positions count from the end."""
+    ordinal, count = int(selector[1:]), len(index.layers)
+    if not -count <= ordinal < count:
+        message = f"there is no layer {selector}; layers go from #0 to #{count - 1}"
+        raise UnknownLayerError(message, selector=selector)
+    return one(index.layers[ordinal])
+
+
+def find_operator(index: LayerIndex, selector: str) -> Selection:
+    """Return the layers that an operator of this type produces."""
+    operator = selector.removeprefix("op:")
+    layers = [layer for layer in index.layers if layer.op_type == operator]
+    if not layers:
+        suggestions = nearest(operator, {layer.op_type for layer in index.layers})
+        message = f"no layer is produced by an operator {operator!r}{did_you_mean(suggestions)}"
+        raise UnknownLayerError(message, selector=selector, suggestions=[f"op:{name}" for name in suggestions])
+    return several(layers, selector)
+
+
+def find_all(index: LayerIndex, selector: str) -> Selection:
+    """Return all layers, or those directly after an activation."""
+    if selector == "all":
+        return several(index.layers, selector)
+    if selector != "all:activations":
+        message = f"there is no {selector}; use all or all:activations"
+        raise UnknownLayerError(message, selector=selector, suggestions=["all", "all:activations"])
+    return several([layer for layer in index.layers if _is_activation(layer.op_type)], selector)
+
+
+def find_pattern(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the layers whose names or module paths match a pattern with wildcards."""
+    if not any(character in selector for character in "*?["):
+        return None
+    matches = re.compile(fnmatch.translate(selector)).match
+    layers = [layer for layer in index.layers if matches(layer.name) or matches(layer.module_path)]
+    if not layers:
+        raise UnknownLayerError(f"no layer matches {selector!r}", selector=selector)
+    return several(layers, selector)
+
+
+def find_numbered(prefix: str, layers: Sequence[LayerInfo], selector: str) -> Selection:
+    """Return the N-th of some layers for ``prefix:N``, counted from 1, or from the end if N is negative."""
+    number = selector.removeprefix(f"{prefix}:")
+    ordinal = int(number) if re.fullmatch(r"-?[0-9]{1,9}", number) else 0
+    if ordinal == 0 or abs(ordinal) > len(layers):
+        span = f"they go from {prefix}:1 to {prefix}:{len(layers)}, from the end {prefix}:-1"
+        message = f"there is no {selector}; {span if layers else f'this model has no {prefix}s'}"
+        raise UnknownLayerError(message, selector=selector, **{f"{prefix}s": len(layers)})
+    return one(layers[ordinal - 1 if ordinal > 0 else ordinal])
+
+
+def _is_activation(operator: str) -> bool:
+    """Return whether an operator type is an activation: an ONNX operator, or a block in a configured model."""
+    spec = blocks.find(operator)
+    return operator in ACTIVATIONS or (spec is not None and spec.kind is BlockKind.ACTIVATION)
+
+
+def one(layer: LayerInfo) -> Selection:
+    """Return the selection of one layer.
+
+    Raises:
+        NotTappableError: the layer cannot be tapped.
+    """
+    if not layer.tappable:
+        message = f"the layer {layer.name!r} cannot be tapped: {layer.not_tappable_reason}"
+        raise NotTappableError(message, layer=layer.name, why=layer.not_tappable_reason)
+    return Selection((layer,), single=True)
+
+
+def several(layers: Sequence[LayerInfo], selector: str) -> Selection:
+    """Return the selection of the layers that can be tapped.
+
+    Raises:
+        NotTappableError: none of the layers can be tapped.
+    """
+    found = tuple(layer for layer in layers if layer.tappable)
+    if not found:
+        why = layers[0].not_tappable_reason if layers else "the model has no such layer"
+        raise NotTappableError(f"{selector!r} names no layer that can be tapped: {why}", selector=selector, why=why)
+    return Selection(found, single=False)
