@@ -18,6 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from layertap import __version__
+from layertap.wire import rpcs
 from layertap_server.config.settings import Settings
 from layertap_server.graph import ModelGraph
 from layertap_server.inference.apply_blocks import Applier
@@ -29,7 +30,6 @@ from layertap_server.models.shape_probe import probe_shapes
 from layertap_server.planning.plan_store import SessionCache
 from layertap_server.planning.response_cache import ResponseCache
 from layertap_server.request.limits import Limits
-from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.access import Access
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
@@ -155,10 +155,9 @@ class Server:
         interceptors = [Access(self._tokens, self._dispatcher.finish)] if self._tokens else []
         self._server = grpc.aio.server(interceptors=interceptors, options=server_options(self.settings))
         self._health = health.aio.HealthServicer()
-        services = (feature_service, model_service, shared_memory_service)
-        self._services = [service.DESCRIPTOR.full_name for service in services]
-        for service in services:
-            self._metrics.expect(service.DESCRIPTOR.full_name, [method.name for method in service.DESCRIPTOR.methods])
+        self._services = rpcs.SERVICES
+        for rpc in rpcs.RPCS:
+            self._metrics.expect(rpc.service, rpc.name)
         self._register_services()
         self.metrics_port = self._start_metrics()
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
@@ -208,20 +207,12 @@ class Server:
 
     def _register_services(self) -> None:
         """Register the services with the gRPC server."""
-        dispatcher = self._dispatcher
         regions = Regions(enabled=self.settings.shared_memory)
         features = FeatureService(self.repository, self._engine, self._applier, regions)
         memory = SharedMemoryService(regions)
         models = ModelService(self.repository, control=self.settings.control)
-        self._server.add_generic_rpc_handlers(
-            (
-                dispatcher.service(
-                    feature_service.DESCRIPTOR, features.methods, features.streams, features.chunked, quick=False
-                ),
-                dispatcher.service(shared_memory_service.DESCRIPTOR, memory.methods, quick=True),
-                dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
-            )
-        )
+        services = [self._dispatcher.service(service.handlers) for service in (features, memory, models)]
+        self._server.add_generic_rpc_handlers(services)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self.settings.reflection:
             names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)

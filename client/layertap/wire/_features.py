@@ -303,7 +303,7 @@ def decode_apply_request(data: bytes) -> ApplyRequest:
     Raises:
         BadTensorError, BadParameterError: a part of the request is invalid.
     """
-    return _decode_apply_request(parse_request(feature_pb.ApplyBlocksRequest, data))
+    return decode_apply_message(parse_request(feature_pb.ApplyBlocksRequest, data))
 
 
 def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
@@ -313,10 +313,10 @@ def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
         BadTensorError, BadParameterError: as for `decode_apply_request`.
     """
     message = parse_request(feature_pb.ApplyBlocksStreamRequest, data)
-    return _decode_apply_request(message.request), message.chunk_bytes
+    return decode_apply_message(message.request), message.chunk_bytes
 
 
-def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
+def decode_apply_message(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
     """Decode a request to apply blocks."""
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
     if message.WhichOneof("head") == "expression":

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from layertap import wire
-from layertap.types import ApplyRequest, ExtractRequest, ExtractResponse, FeatureMap
-from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap.types import ApplyRequest, ExtractRequest, ExtractResponse, FeatureMap, InspectResponse
+from layertap.wire import rpcs
 from layertap_server.inference.apply_blocks import Applier
 from layertap_server.inference.engine import Engine, assumed_preprocessing
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import current_request
-from layertap_server.rpc.dispatch import Call, Chunked, Context, Messages, Method, Stream, StreamTools
+from layertap_server.rpc.dispatch import Call, Context, Handler, Messages, StreamTools
 from layertap_server.rpc.lookup import find_model
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size
-
-DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
-"""Descriptor of the service."""
 
 
 class FeatureService:
@@ -31,30 +28,22 @@ class FeatureService:
         self._regions = regions
 
     @property
-    def methods(self) -> dict[str, Method]:
-        """Unary methods by their names in the proto."""
+    def handlers(self) -> dict[rpcs.Rpc, Handler]:
+        """Handler of each RPC."""
         return {
-            "Extract": self._extract,
-            "PreviewExtract": self._preview,
-            "InspectLayers": self._inspect,
-            "ApplyBlocks": self._apply_blocks,
+            rpcs.EXTRACT: self._extract,
+            rpcs.EXTRACT_STREAM: self._extract_stream,
+            rpcs.PREVIEW_EXTRACT: self._preview,
+            rpcs.INSPECT_LAYERS: self._inspect,
+            rpcs.APPLY_BLOCKS: self._apply_blocks,
+            rpcs.APPLY_BLOCKS_STREAM: self._apply_blocks_in_chunks,
         }
-
-    @property
-    def streams(self) -> dict[str, Stream]:
-        """Bidirectional streaming methods by their names in the proto."""
-        return {"ExtractStream": self._extract_stream}
-
-    @property
-    def chunked(self) -> dict[str, Chunked]:
-        """Methods with a streamed response by their names in the proto."""
-        return {"ApplyBlocksStream": self._apply_blocks_in_chunks}
 
     def _extract(self, request: bytes, call: Call) -> bytes:
         """Extract the features of a request's images."""
         record = current_request()
         with record.stage("decode"):
-            extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
+            extract = rpcs.EXTRACT.request.decode(request)
         features = self._compute_features(extract, call.queue_ms)
         with record.stage("encode"):
             places = self._write_shared(extract.region, features) if extract.region else None
@@ -85,24 +74,25 @@ class FeatureService:
 
     def _preview(self, request: bytes, _call: Call) -> bytes:
         """Describe the results of taps without computing them."""
-        preview = wire.decode_preview_request(wire.parse_request(pb.PreviewExtractRequest, request))
+        preview = rpcs.PREVIEW_EXTRACT.request.decode(request)
         model = find_model(self._repository, preview.model, preview.version)
-        return wire.encode_preview(self._engine.preview(model, preview)).SerializeToString()
+        return rpcs.PREVIEW_EXTRACT.response.encode(self._engine.preview(model, preview))
 
     def _inspect(self, request: bytes, _call: Call) -> bytes:
         """Compute statistics of layers."""
         record = current_request()
         with record.stage("decode"):
-            inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
+            inspect = rpcs.INSPECT_LAYERS.request.decode(request)
         model = find_model(self._repository, inspect.model, inspect.version)
         layers = self._engine.inspect(model, inspect)
         with record.stage("encode"):
             assumed = assumed_preprocessing(model, inspect.images)
-            return wire.encode_statistics(layers, model.info.name, model.info.version, assumed).SerializeToString()
+            response = InspectResponse(layers, model.info.name, model.info.version, assumed)
+            return rpcs.INSPECT_LAYERS.response.encode(response)
 
     def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
         """Apply blocks to an array and return the result inline."""
-        feature = self._apply(lambda: wire.decode_apply_request(request), inline=True)
+        feature = self._apply(lambda: rpcs.APPLY_BLOCKS.request.decode(request), inline=True)
         with current_request().stage("encode"):
             return wire.encode_apply_response(feature)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from layertap import wire
-from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap.types import RegisterRegionRequest, UnregisterRegionRequest
+from layertap.wire import rpcs
 from layertap_server.request.context import current_request
-from layertap_server.rpc.dispatch import Call, Method
+from layertap_server.rpc.dispatch import Call, Handler
+from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.shared_regions import Regions
-
-DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
-"""Descriptor of the service."""
 
 
 class SharedMemoryService:
@@ -20,18 +18,19 @@ class SharedMemoryService:
         self._regions = regions
 
     @property
-    def methods(self) -> dict[str, Method]:
-        """Unary methods by their names in the proto."""
-        return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
+    def handlers(self) -> dict[rpcs.Rpc, Handler]:
+        """Handler of each RPC."""
+        return dict(
+            (
+                handler_of(rpcs.REGISTER_REGION, self._register),
+                handler_of(rpcs.UNREGISTER_REGION, self._unregister),
+            )
+        )
 
-    def _register(self, request: bytes, _call: Call) -> bytes:
+    def _register(self, request: RegisterRegionRequest, _call: Call) -> str:
         """Register a region of the caller's and return its name."""
-        asked = wire.parse_request(pb.RegisterRegionRequest, request)
-        caller = current_request().connection
-        region = self._regions.register(asked.key, asked.byte_size, caller)
-        return pb.RegisterRegionResponse(region=region).SerializeToString()
+        return self._regions.register(request.key, request.byte_size, current_request().connection)
 
-    def _unregister(self, request: bytes, _call: Call) -> bytes:
+    def _unregister(self, request: UnregisterRegionRequest, _call: Call) -> None:
         """Unregister a region."""
-        self._regions.unregister(wire.parse_request(pb.UnregisterRegionRequest, request).region)
-        return pb.UnregisterRegionResponse().SerializeToString()
+        self._regions.unregister(request.region)
