@@ -146,7 +146,7 @@ APPLY_BLOCKS = UnaryRpc(
     FEATURES,
     "ApplyBlocks",
     request=request_codec(
-        feature_pb.ApplyBlocksRequest, _features.encode_apply_request, _features.decode_apply_message
+        feature_pb.ApplyBlocksRequest, _features.encode_apply_request, _features.decode_apply_request
     ),
     response=Codec(_features.encode_apply_response, _features.read_apply_response),
 )
