@@ -45,8 +45,9 @@ lint: env
 docs: env  ## builds the documentation site into build/docs; a warning is an error
 	$(BIN)/sphinx-build -W -n --keep-going -q -E -d build/docs-cache docs build/docs
 
-generated: env  ## writes constructors, docs/blocks.md, tables of the docs, the list of the public API, the figures and the dashboard
+generated: env  ## writes constructors, methods of the clients, docs/blocks.md, tables of the docs, the list of the public API, the figures and the dashboard
 	$(BIN)/python scripts/make_constructors.py
+	$(BIN)/python scripts/make_client_methods.py
 	$(BIN)/python scripts/make_block_docs.py
 	$(BIN)/python scripts/make_tables.py
 	$(BIN)/python scripts/make_public_api.py

@@ -74,11 +74,14 @@ def public_name(member: Any) -> str:
 
 
 def own_attributes(member: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the public methods and properties that the class itself defines, in source order."""
+    """Yield the public methods and properties that the class or a private base of it defines, in source order."""
     if inspect.isclass(member) and not issubclass(member, enum.Enum):
         for name, attribute in vars(member).items():
             if not name.startswith("_") and (inspect.isfunction(attribute) or isinstance(attribute, property)):
                 yield name, attribute
+        for base in member.__bases__:
+            if base.__module__.startswith("layertap._"):
+                yield from own_attributes(base)
 
 
 def call_of(function: Callable[..., Any]) -> str:

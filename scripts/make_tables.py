@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from layertap.blocks import CATALOGUE, BlockKind
 from layertap_server.planning.selectors import FORMS
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +27,13 @@ def selector_forms() -> str:
     return markdown(("selector", "layers"), rows)
 
 
-TABLES: Mapping[str, Callable[[], str]] = {"selector-forms": selector_forms}
+def block_names() -> str:
+    """Return the table of the names of all blocks by kind."""
+    rows = [(kind.value, ", ".join(spec.name for spec in CATALOGUE if spec.kind is kind)) for kind in BlockKind]
+    return markdown(("kind", "blocks"), rows)
+
+
+TABLES: Mapping[str, Callable[[], str]] = {"selector-forms": selector_forms, "block-names": block_names}
 """Each table by the name that pages use."""
 
 

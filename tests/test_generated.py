@@ -28,6 +28,14 @@ def test_the_constructors_are_up_to_date(tmp_path: Path) -> None:
     assert out.read_text() == CONSTRUCTORS.read_text(), "run make generated"
 
 
+def test_the_methods_of_the_clients_are_up_to_date(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "make_client_methods.py"))
+    committed, out = script["OUT"], tmp_path / "methods.py"
+    script["main"].__globals__["OUT"] = out
+    script["main"]()
+    assert out.read_text() == committed.read_text(), "run make generated"
+
+
 def test_the_docs_are_up_to_date() -> None:
     script = runpy.run_path(str(ROOT / "scripts" / "make_block_docs.py"))
     assert script["document"]() == (ROOT / "docs" / "blocks.md").read_text(), "run make generated"

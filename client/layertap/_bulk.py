@@ -80,7 +80,7 @@ class Bulk:
     @property
     def preview(self) -> PreviewRequest:
         """The preview request that reveals, before any image is read, whether a named head needs several images."""
-        return PreviewRequest(self.request.model, self.request.taps, self.request.version)
+        return PreviewRequest(model=self.request.model, taps=self.request.taps, version=self.request.version)
 
     @staticmethod
     def check(preview: Preview) -> None:

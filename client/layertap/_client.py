@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
-
-import grpc
+from typing import Self
 
 from layertap import _calls, _delivery
-from layertap._assumptions import Assumptions
 from layertap._bulk import Bulk, Feed
-from layertap._calls import Call, Exchange
-from layertap._connection import CLOSED, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
-from layertap._delivery import Delivery, DeliveryCalls
+from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._features import ExtractedItem, Features
 from layertap._progress import length_of, with_progress
-from layertap._response_reader import ResponseReader
-from layertap._shared_memory import may_share_with
+from layertap._sending import Sender
 from layertap._waiting import Wait, check_wait
-from layertap.blocks.spec import BlockSpec
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike, as_images, to_payloads
 from layertap.types import (
@@ -31,20 +24,15 @@ from layertap.types import (
     ExtractRequest,
     FeatureMap,
     InspectRequest,
-    LayerInfo,
     LayerStatistics,
     Layout,
-    ModelInfo,
-    Preview,
-    PreviewRequest,
     Tap,
     as_sequence,
 )
+from layertap.wire import rpcs
 
-Reply = TypeVar("Reply")
 
-
-class Client:
+class Client(Sender):
     """A connection to a Layertap server; use it as a context manager, or call `close`.
 
     One client may be used by any number of threads. Every method raises a `layertap.errors.LayertapError` of the class
@@ -93,23 +81,6 @@ class Client:
             except BaseException:
                 self.close()
                 raise
-
-    def _open(self, connection: Connection, shared_memory: bool) -> None:
-        """Initialize the client's state for a connection."""
-        self._connection = connection
-        self._shared_memory = shared_memory
-        self._channel = connection.open(grpc.insecure_channel, grpc.secure_channel)
-        self._assumptions = Assumptions()
-        self._delivery = Delivery(shares_memory=shared_memory and may_share_with(connection.address))
-        self._is_closed = False
-
-    def __getstate__(self) -> tuple[Connection, bool]:
-        """Return the parameters, from which a pickled or copied client opens its own connection."""
-        return self._connection, self._shared_memory
-
-    def __setstate__(self, state: tuple[Connection, bool]) -> None:
-        """Initialize a pickled or copied client from its parameters."""
-        self._open(*state)
 
     def _wait(self, seconds: float) -> None:
         """Wait up to ``seconds`` until the server is ready."""
@@ -189,7 +160,7 @@ class Client:
     def _check_bulk(self, bulk: Bulk) -> None:
         """Raise `TooFewImagesError` if a block needs several images; the stream reports all other errors."""
         try:
-            preview = self._call(_calls.preview(bulk.preview), None)
+            preview = self._call(_calls.call_of(rpcs.PREVIEW_EXTRACT, bulk.preview), None)
         except LayertapError:
             return
         bulk.check(preview)
@@ -221,19 +192,6 @@ class Client:
         finally:
             feed.close()
 
-    def preview(
-        self,
-        *,
-        model: str,
-        taps: Tap | str | Sequence[Tap | str] = (),
-        image_count: int = 1,
-        version: str = "",
-        timeout_seconds: float | None = None,
-    ) -> Preview:
-        """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
-        request = PreviewRequest(model, as_sequence(taps), version, image_count)
-        return self._call(_calls.preview(request), timeout_seconds)
-
     def inspect(
         self,
         images: ImageLike | Iterable[ImageLike],
@@ -256,9 +214,9 @@ class Client:
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         request = InspectRequest(model, to_payloads(images), names, version, inputs or {})
-        statistics, assumed = self._call(_calls.inspect(request), timeout_seconds)
-        self._assumptions.warn(model, assumed)
-        return statistics
+        response = self._call(_calls.inspect(request), timeout_seconds)
+        self._assumptions.warn(model, response.assumed_preprocessing)
+        return response.layers
 
     def apply_blocks(
         self,
@@ -290,37 +248,6 @@ class Client:
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
         return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
-    def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
-        """Return every model of the server, including those that failed to load."""
-        return self._call(_calls.models(), timeout_seconds)
-
-    def model(self, name: str, *, version: str = "", timeout_seconds: float | None = None) -> ModelInfo:
-        """Return one model, with its class names."""
-        return self._call(_calls.model(name, version), timeout_seconds)
-
-    def layers(
-        self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
-    ) -> list[LayerInfo]:
-        """Return the layers of a model in execution order; with a selector, only the layers that it matches."""
-        return self._call(_calls.layers(model, selector, version), timeout_seconds)
-
-    def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:
-        """Return the server's block catalogue, or only the entry called ``name``."""
-        return self._call(_calls.blocks(name), timeout_seconds)
-
-    def load_model(self, name: str, *, timeout_seconds: float | None = None) -> ModelInfo:
-        """Load or reload a model of the server's repository; the operator must have allowed it.
-
-        Raises:
-            ControlDisabledError: the operator has not allowed it.
-            ModelFailedError: the model cannot be loaded; the version loaded before stays in service.
-        """
-        return self._call(_calls.load_model(name), timeout_seconds)
-
-    def unload_model(self, name: str, *, timeout_seconds: float | None = None) -> None:
-        """Take a model out of service until it is loaded again; raise the same errors as `load_model`."""
-        self._call(_calls.unload_model(name), timeout_seconds)
-
     def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""
         with contextlib.suppress(LayertapError):  # stop at the first region that the server does not release in time
@@ -338,69 +265,3 @@ class Client:
     ) -> None:
         """Close the connection."""
         self.close()
-
-    def _run_delivery(self, delivery: DeliveryCalls[Reply], timeout_seconds: float | None) -> Reply:
-        """Perform each call that a delivery yields and return the delivery's result."""
-        try:
-            call = next(delivery)
-            while True:
-                try:
-                    reply: object = self._perform(call, timeout_seconds)
-                except LayertapError as error:
-                    call = delivery.throw(error)
-                else:
-                    call = delivery.send(reply)
-        except StopIteration as end:
-            result: Reply = end.value
-            return result
-
-    def _perform(self, call: Call[Reply] | Exchange[Reply], timeout_seconds: float | None) -> Reply:
-        """Perform one call or exchange and return its response."""
-        if isinstance(call, Exchange):
-            return self._exchange(call, timeout_seconds)
-        return self._call(call, timeout_seconds)
-
-    def _call(self, call: Call[Reply], timeout_seconds: float | None) -> Reply:
-        """Make a call and return its decoded response; raise the `LayertapError` of a failed call."""
-        self._check_open()
-        timeout = self._connection.timeout(timeout_seconds)
-        try:
-            method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(call.method)
-            answer = method(call.request, timeout=timeout, metadata=self._connection.metadata)
-        except grpc.RpcError as error:
-            raise _calls.error_of(error, self._connection.place.shown, call.images) from None
-        except ValueError as error:  # gRPC raises it if another thread has closed the channel
-            self._check_open()
-            raise UnavailableError(str(error)) from None
-        return call.decode(answer)
-
-    def _exchange(self, exchange: Exchange[Reply], timeout_seconds: float | None) -> Reply:
-        """Send the messages of an exchange and read its stream until the response is complete."""
-        stream = self._stream(iter(exchange.messages), self._connection.timeout(timeout_seconds), exchange.method)
-        answer: Reply | None = None
-        try:
-            answer = next((whole for message in stream if (whole := exchange.add(message)) is not None), None)
-        finally:
-            if answer is None:  # after a complete response the server ends the stream
-                stream.cancel()
-        if answer is None:
-            raise UnavailableError("the server ended the stream before the response was complete; try again")
-        return answer
-
-    def _stream(
-        self, messages: Iterator[bytes], timeout_seconds: float | None, path: str = _calls.EXTRACT_STREAM
-    ) -> ResponseReader:
-        """Open a stream of messages to the server and return a reader of its responses."""
-        self._check_open()
-        try:
-            method: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channel.stream_stream(path)
-            stream = method(messages, timeout=timeout_seconds, metadata=self._connection.metadata)
-        except ValueError as error:
-            self._check_open()
-            raise UnavailableError(str(error)) from None
-        return ResponseReader(stream, self._connection.place.shown)
-
-    def _check_open(self) -> None:
-        """Raise `UnavailableError` if the client is closed."""
-        if self._is_closed:
-            raise UnavailableError(CLOSED)

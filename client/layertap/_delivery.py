@@ -15,7 +15,15 @@ from layertap import _calls
 from layertap._features import Features
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import BadRegionError, LayertapError, SharedMemoryDisabledError, UnavailableError
-from layertap.types import ApplyRequest, ExtractRequest, FeatureMap, Tap
+from layertap.types import (
+    ApplyRequest,
+    ExtractRequest,
+    FeatureMap,
+    RegisterRegionRequest,
+    Tap,
+    UnregisterRegionRequest,
+)
+from layertap.wire import rpcs
 
 LARGE_BYTES = 2**20
 """Size in bytes of a response above which it is delivered in chunks or through shared memory."""
@@ -55,7 +63,7 @@ class Delivery:
 
     def close(self) -> list[_calls.Call[None]]:
         """Close the pool of regions; return the calls that release them on the server."""
-        return [_calls.unregister_region(name) for name in self._regions.close()]
+        return [_calls.call_of(rpcs.UNREGISTER_REGION, UnregisterRegionRequest(name)) for name in self._regions.close()]
 
     def _region(self, byte_size: int) -> DeliveryCalls[Region | None]:
         """Return a region of at least ``byte_size`` bytes, or None if the server offers none or has none free."""
@@ -63,12 +71,12 @@ class Delivery:
             return None
         for name in self._regions.take_released():
             with contextlib.suppress(LayertapError):
-                yield _calls.unregister_region(name)
+                yield _calls.call_of(rpcs.UNREGISTER_REGION, UnregisterRegionRequest(name))
         if region := self._regions.take(byte_size):
             return region
         try:
             with new_region(byte_size) as (key, memory):
-                name = yield _calls.register_region(key, byte_size)
+                name = yield _calls.call_of(rpcs.REGISTER_REGION, RegisterRegionRequest(key, byte_size))
         except (SharedMemoryDisabledError, BadRegionError):  # not offered, or another host: do not ask again
             self._shares_memory = False
             return None
@@ -93,8 +101,10 @@ class Delivery:
 
 def apply_blocks(request: ApplyRequest) -> DeliveryCalls[FeatureMap]:
     """Apply a head to an array; request the result of a large array in chunks, since it is usually large too."""
-    large = request.array.nbytes > LARGE_BYTES
-    result: FeatureMap = yield (_calls.apply_blocks_in_chunks if large else _calls.apply_blocks)(request)
+    if request.array.nbytes > LARGE_BYTES:
+        result: FeatureMap = yield _calls.apply_blocks_in_chunks(request)
+    else:
+        result = yield _calls.call_of(rpcs.APPLY_BLOCKS, request)
     return result
 
 

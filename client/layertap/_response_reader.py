@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import grpc
 
-from layertap._calls import error_of
+from layertap._rpc_errors import error_of
 
 AHEAD = 4
 """Number of messages, of at most 1 MiB each, read before the caller asks for them; the server holds back the rest."""

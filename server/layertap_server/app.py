@@ -26,7 +26,6 @@ from layertap_server.models.warm_up import WarmUp
 from layertap_server.planning.plan_store import PlanStore
 from layertap_server.planning.response_cache import ResponseCache
 from layertap_server.request.limits import Limits
-from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.model_service import ModelService
@@ -204,18 +203,12 @@ def open_repository(parts: Parts, changed: Callable[[], None]) -> Repository:
 
 def handlers(parts: Parts, repository: Repository) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the gRPC handlers of all services of Layertap."""
-    dispatcher, computation = parts.dispatcher, parts.computation
+    computation = parts.computation
     regions = Regions(enabled=parts.settings.shared_memory)
     features = FeatureService(repository, computation.engine, computation.applier, regions)
     memory = SharedMemoryService(regions)
     models = ModelService(repository, control=parts.settings.control)
-    return (
-        dispatcher.service(
-            feature_service.DESCRIPTOR, features.methods, features.streams, features.chunked, quick=False
-        ),
-        dispatcher.service(shared_memory_service.DESCRIPTOR, memory.methods, quick=True),
-        dispatcher.service(model_service.DESCRIPTOR, models.methods, quick=True, slow=model_service.SLOW),
-    )
+    return tuple(parts.dispatcher.service(service.handlers) for service in (features, memory, models))
 
 
 def _dispatcher(

@@ -12,10 +12,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from layertap.wire import rpcs
 from layertap_server.app import Parts, StartError, create_parts, handlers, open_repository, start_errors
 from layertap_server.config.settings import Settings
 from layertap_server.gauges import add_gauges
-from layertap_server.rpc import feature_service, model_service, shared_memory_service
 from layertap_server.rpc.access import Access
 from layertap_server.security.listener import listen, server_options
 from layertap_server.telemetry.http_port import start_monitoring
@@ -28,8 +28,6 @@ LAST_CALLS_SECONDS = 1.0
 """Seconds that remaining calls, such as watches of health, may take after the drain."""
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-DESCRIPTORS = (feature_service.DESCRIPTOR, model_service.DESCRIPTOR, shared_memory_service.DESCRIPTOR)
-"""Descriptors of the services of Layertap."""
 
 
 class Server:
@@ -115,13 +113,13 @@ class Server:
 
     def _register_services(self) -> None:
         """Register the services with the gRPC server."""
-        for descriptor in DESCRIPTORS:
-            self._parts.metrics.expect(descriptor.full_name, [method.name for method in descriptor.methods])
+        for rpc in rpcs.RPCS:
+            self._parts.metrics.expect(rpc.service, rpc.name)
         self._server.add_generic_rpc_handlers(handlers(self._parts, self.repository))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self.settings.reflection:
-            names = [descriptor.full_name for descriptor in DESCRIPTORS]
-            reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+            names = (*rpcs.SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
 
     def _load_models(self) -> None:
         """Load all models; if that fails, end the sandbox's processes."""
@@ -146,8 +144,7 @@ class Server:
     async def _set_health(self) -> None:
         """Report the server, its services and its models to the health service."""
         ready = {f"model/{model.info.name}" for model in self.repository.loaded()}
-        names = (descriptor.full_name for descriptor in DESCRIPTORS)
-        for service in ("", *names, *ready):
+        for service in ("", *rpcs.SERVICES, *ready):
             await self._health.set(service, SERVING)
         for service in self._reported_models - ready:
             await self._health.set(service, NOT_SERVING)

@@ -10,7 +10,7 @@ import pytest
 
 from layertap import AsyncClient, Client
 
-METHODS = sorted(name for name in vars(Client) if not name.startswith("_"))
+METHODS = sorted(name for name in dir(Client) if not name.startswith("_"))
 
 
 def signature(method: Callable[..., Any]) -> inspect.Signature:
@@ -20,7 +20,7 @@ def signature(method: Callable[..., Any]) -> inspect.Signature:
 
 def test_neither_has_a_method_that_the_other_lacks() -> None:
     """Check that both clients have the same methods."""
-    assert sorted(name for name in vars(AsyncClient) if not name.startswith("_")) == METHODS
+    assert sorted(name for name in dir(AsyncClient) if not name.startswith("_")) == METHODS
 
 
 @pytest.mark.parametrize("name", ["__init__", *METHODS])

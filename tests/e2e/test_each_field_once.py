@@ -13,9 +13,10 @@ from google.rpc import status_pb2
 from layertap import Client, _calls, wire
 from layertap._shared_memory import new_region
 from layertap.images import to_payloads
-from layertap.types import ApplyRequest, Array, ExtractRequest
+from layertap.types import ApplyRequest, Array, ExtractRequest, RegisterRegionRequest, UnregisterRegionRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.v1 import model_service_pb2 as models_pb
+from layertap.wire import rpcs
 from tests.paths import MODEL
 from tests.processes import ServerProcess, running_server
 from tests.strict_wire import check_once
@@ -54,10 +55,10 @@ def test_extract(channel: Any, cat: Array, taps: tuple[str, ...]) -> None:
 
 def test_extract_into_shared_memory(sharing: ServerProcess, channel: Any, cat: Array) -> None:
     with Client(sharing.address) as client, new_region(2**26) as (key, _memory):
-        region = client._call(_calls.register_region(key, 2**26), 10)
+        region = client._call(_calls.call_of(rpcs.REGISTER_REGION, RegisterRegionRequest(key, 2**26)), 10)
         request = wire.encode_extract_request(request_of(cat, LARGE, region))
         answer = channel.unary_unary(f"{FEATURES}Extract")(request.SerializeToString(), timeout=30)
-        client._call(_calls.unregister_region(region), 10)
+        client._call(_calls.call_of(rpcs.UNREGISTER_REGION, UnregisterRegionRequest(region)), 10)
     assert pb.ExtractResponse.FromString(answer).features[0].tensor.HasField("shared")
     check_once(answer, pb.ExtractResponse.DESCRIPTOR)
 

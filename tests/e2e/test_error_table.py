@@ -23,8 +23,8 @@ from PIL import Image
 
 from layertap import Client, wire
 from layertap.types import EncodedImage, ExtractRequest, PixelImage
-from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import model_service_pb2 as model_pb
+from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.worker_pool import QueueLimits
@@ -379,8 +379,7 @@ def fault() -> grpc.RpcError:
     async def asked() -> grpc.RpcError:
         dispatcher = Dispatcher(1, QueueLimits(1, 2**20))
         server = grpc.aio.server()
-        service = feature_pb.DESCRIPTOR.services_by_name["FeatureService"]
-        server.add_generic_rpc_handlers((dispatcher.service(service, {"Extract": defect}, quick=False),))
+        server.add_generic_rpc_handlers((dispatcher.service({rpcs.EXTRACT: defect}),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:

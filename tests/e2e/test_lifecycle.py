@@ -22,6 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from layertap import Client, _calls, errors, wire
 from layertap.images import to_payloads
 from layertap.types import Array, ExtractRequest
+from layertap.wire import rpcs
 from tests.paths import MODEL, MODELS
 from tests.processes import ServerProcess, running_server, serve_command, until
 
@@ -175,7 +176,7 @@ def test_what_is_open_and_idle_does_not_hold_up_a_stop(cat: Array) -> None:
     with running_server() as process, grpc.insecure_channel(process.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(iter(watch)).status == health_pb2.HealthCheckResponse.SERVING
-        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(_calls.EXTRACT_STREAM)
+        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(rpcs.EXTRACT_STREAM.path)
         request = ExtractRequest(MODEL, to_payloads(cat), ("stage:1 | gap",))
         quiet = threading.Event()
 

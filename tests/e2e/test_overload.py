@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from layertap import Client, errors, wire
-from layertap._calls import EXTRACT_STREAM, error_of
+from layertap._rpc_errors import error_of
 from layertap.types import Array, EncodedImage, ExtractRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.v1 import types_pb2 as types
+from layertap.wire import rpcs
 from tests.paths import EXAMPLE_PHOTO, MODEL
 from tests.processes import ServerProcess, resident_bytes, running_server
 
@@ -45,7 +46,9 @@ def open_together(address: str, count: int) -> Counter[str]:
 
     def stream(number: int) -> None:
         may_send = threading.Event()
-        call = several[number % len(several)].stream_stream(EXTRACT_STREAM)(messages(may_send), timeout=SECONDS)
+        call = several[number % len(several)].stream_stream(rpcs.EXTRACT_STREAM.path)(
+            messages(may_send), timeout=SECONDS
+        )
         try:
             for message in call:
                 kind = pb.ExtractStreamResponse.FromString(message).WhichOneof("message")
@@ -85,10 +88,10 @@ def test_more_streams_than_may_be_open(cat: Array) -> None:
             go_on.wait(SECONDS)
 
         (channel,) = channels(server.address, 1)
-        calls = [channel.stream_stream(EXTRACT_STREAM)(messages(), timeout=SECONDS) for _ in range(2)]
+        calls = [channel.stream_stream(rpcs.EXTRACT_STREAM.path)(messages(), timeout=SECONDS) for _ in range(2)]
         for call in calls:
             next(call)
-        refused = channel.stream_stream(EXTRACT_STREAM)(iter([]), timeout=SECONDS)
+        refused = channel.stream_stream(rpcs.EXTRACT_STREAM.path)(iter([]), timeout=SECONDS)
         with pytest.raises(grpc.RpcError) as caught:
             next(refused)
         error = error_of(caught.value)
@@ -163,7 +166,7 @@ def test_a_large_shape_in_a_stream(server: ServerProcess) -> None:
     messages = [wire.encode_stream_open(ExtractRequest(MODEL, (), TAPS)), item.SerializeToString()]
     with grpc.insecure_channel(server.address) as plain:
         channel: Any = plain
-        answers = list(channel.stream_stream(EXTRACT_STREAM)(iter(messages), timeout=60))
+        answers = list(channel.stream_stream(rpcs.EXTRACT_STREAM.path)(iter(messages), timeout=60))
     answer = pb.ExtractStreamResponse.FromString(answers[-1])
     assert (answer.id, answer.error.reason) == ("a", "BAD_TENSOR")
 

@@ -20,9 +20,10 @@ import pytest
 from layertap import Client, _calls, errors, wire
 from layertap._shared_memory import new_region
 from layertap.images import ImageLike, to_payloads
-from layertap.types import Array, ExtractRequest, ExtractResponse, PixelImage
+from layertap.types import Array, ExtractRequest, ExtractResponse, PixelImage, RegisterRegionRequest
 from layertap.v1 import shared_memory_service_pb2 as memory_pb
 from layertap.v1.shared_memory_service_pb2_grpc import SharedMemoryServiceStub
+from layertap.wire import rpcs
 from tests.paths import EXAMPLE_PHOTO, MODEL
 from tests.processes import ServerProcess, mapped_regions, resident_bytes, running_server, until
 
@@ -141,7 +142,7 @@ def test_an_answer_that_does_not_fit_comes_inline(sharing: ServerProcess, cat: A
     with Client(sharing.address) as client:
         expected = client.extract(cat, model=MODEL, taps="stem")
         with new_region(4096) as (key, memory):
-            name = client._call(_calls.register_region(key, 4096), 10)
+            name = client._call(_calls.call_of(rpcs.REGISTER_REGION, RegisterRegionRequest(key, 4096)), 10)
         request = ExtractRequest(MODEL, (PixelImage(cat),), ("stem",), region=name)
         reply = client._call(_calls.extract(request, np.frombuffer(memory, np.uint8)), 10)
         assert_same(dict(reply), dict(expected))

@@ -144,3 +144,12 @@ class ModelInfo:
     """Maximum number of images per run."""
     surgery: tuple[str, ...] = ()
     """Changes made to the graph when the model was loaded, one line each."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListLayersResponse:
+    """Layers of a model, in execution order."""
+
+    model: str
+    version: str
+    layers: list[LayerInfo]

@@ -58,15 +58,15 @@ class ApplyRequest:
     """The meaning of the axes; if None, it is derived from the number of axes."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewRequest:
     """A request for the results and the cost of an extraction."""
 
     model: str
     taps: tuple[Tap | str, ...] = ()
-    version: str = ""
     image_count: int = 1
     """Number of images to compute the cost for."""
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,3 +80,65 @@ class InspectRequest:
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
     """Values for the model's inputs that are not images, by input name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListModelsRequest:
+    """A request for all models."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetModelRequest:
+    """A request for one model."""
+
+    name: str
+    version: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ListLayersRequest:
+    """A request for a model's layers."""
+
+    model: str
+    selector: str = ""
+    """Selector of the layers; if empty, all layers."""
+    version: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ListBlocksRequest:
+    """A request for the block catalogue."""
+
+    name: str = ""
+    """Name of one block; if empty, all blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadModelRequest:
+    """A request to load or reload a model."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadModelRequest:
+    """A request to unload a model."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterRegionRequest:
+    """A request to register a shared memory region."""
+
+    key: str
+    """Name of the region's file in /dev/shm."""
+    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterRegionRequest:
+    """A request to release a shared memory region."""
+
+    region: str
+    """Name that the registration returned."""

@@ -159,3 +159,14 @@ class LayerStatistics:
     """Number of infinite values."""
     l2_norm: float
     """Euclidean norm of the layer's values."""
+
+
+@dataclass(frozen=True, slots=True)
+class InspectResponse:
+    """Statistics of layers, in the order of the request's selectors."""
+
+    layers: tuple[LayerStatistics, ...]
+    model: str
+    version: str
+    assumed_preprocessing: str = ""
+    """The line of ``model.yaml`` that would state the assumed preprocessing; empty if nothing was assumed."""

@@ -5,9 +5,8 @@ covers both.
 """
 
 from layertap.wire._blocks import decode_block_spec, encode_block_spec
-from layertap.wire._errors import decode_error, encode_error, status_of
+from layertap.wire._errors import decode_error, encode_error
 from layertap.wire._features import (
-    decode_apply_request,
     decode_apply_stream_request,
     decode_extract_request,
     encode_apply_request,
@@ -21,19 +20,12 @@ from layertap.wire._features import (
 from layertap.wire._limits import parse_request
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
 from layertap.wire._previews import (
-    decode_inspect_request,
     decode_preview,
-    decode_preview_request,
-    decode_statistics,
-    encode_inspect_request,
     encode_preview,
-    encode_preview_request,
-    encode_statistics,
 )
 from layertap.wire._stream import (
     AppliedFeature,
     Assembler,
-    StreamItem,
     StreamOpening,
     apply_answer,
     decode_stream_open,
@@ -50,20 +42,15 @@ from layertap.wire._tensors import decode_tensor, encode_tensor
 __all__ = [
     "AppliedFeature",
     "Assembler",
-    "StreamItem",
     "StreamOpening",
     "apply_answer",
-    "decode_apply_request",
     "decode_apply_stream_request",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
-    "decode_inspect_request",
     "decode_layer",
     "decode_model",
     "decode_preview",
-    "decode_preview_request",
-    "decode_statistics",
     "decode_stream_open",
     "decode_tensor",
     "encode_apply_request",
@@ -73,12 +60,9 @@ __all__ = [
     "encode_error",
     "encode_extract_request",
     "encode_extract_response",
-    "encode_inspect_request",
     "encode_layer",
     "encode_model",
     "encode_preview",
-    "encode_preview_request",
-    "encode_statistics",
     "encode_stream_batch",
     "encode_stream_error",
     "encode_stream_open",
@@ -88,7 +72,6 @@ __all__ = [
     "parse_stream_item",
     "read_apply_response",
     "read_extract_response",
-    "status_of",
     "stream_answer",
     "stream_item_id",
 ]

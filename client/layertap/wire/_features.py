@@ -297,15 +297,6 @@ def encode_apply_stream_request(request: ApplyRequest, chunk_bytes: int = 0) -> 
     return message.SerializeToString()
 
 
-def decode_apply_request(data: bytes) -> ApplyRequest:
-    """Parse and decode a request to apply blocks.
-
-    Raises:
-        BadTensorError, BadParameterError: a part of the request is invalid.
-    """
-    return _decode_apply_request(parse_request(feature_pb.ApplyBlocksRequest, data))
-
-
 def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
     """Parse and decode a streaming request to apply blocks and its chunk size in bytes, 0 for the server's default.
 
@@ -313,10 +304,10 @@ def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
         BadTensorError, BadParameterError: as for `decode_apply_request`.
     """
     message = parse_request(feature_pb.ApplyBlocksStreamRequest, data)
-    return _decode_apply_request(message.request), message.chunk_bytes
+    return decode_apply_request(message.request), message.chunk_bytes
 
 
-def _decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
+def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
     """Decode a request to apply blocks."""
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
     if message.WhichOneof("head") == "expression":

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from layertap.types import Batching, LayerInfo, ModelInfo, ModelState, ReceptiveField, TensorInfo, TokenGrid
+from layertap.types import (
+    Batching,
+    LayerInfo,
+    ListLayersResponse,
+    ModelInfo,
+    ModelState,
+    ReceptiveField,
+    TensorInfo,
+    TokenGrid,
+)
 from layertap.v1 import model_service_pb2 as pb
 from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
 
@@ -60,6 +69,17 @@ def decode_model(message: pb.Model) -> ModelInfo:
         max_batch=message.max_batch,
         surgery=tuple(message.surgery),
     )
+
+
+def encode_layers(response: ListLayersResponse) -> pb.ListLayersResponse:
+    """Encode a list of layers."""
+    layers = map(encode_layer, response.layers)
+    return pb.ListLayersResponse(model=response.model, version=response.version, layers=layers)
+
+
+def decode_layers(message: pb.ListLayersResponse) -> ListLayersResponse:
+    """Decode a list of layers."""
+    return ListLayersResponse(message.model, message.version, [decode_layer(layer) for layer in message.layers])
 
 
 def _encode_tensor_info(info: TensorInfo) -> pb.TensorInfo:

@@ -7,7 +7,7 @@ import numbers
 import reprlib
 
 from layertap.errors import InvalidRequestError
-from layertap.types import InspectRequest, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
+from layertap.types import InspectRequest, InspectResponse, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
 from layertap.wire._features import decode_image, decode_skipped, decode_tap_at, encode_image, encode_skipped
@@ -55,7 +55,7 @@ def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
         TapSyntaxError, BadParameterError: a tap is invalid.
     """
     taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps))
-    return PreviewRequest(message.model, taps, message.version, message.image_count or 1)
+    return PreviewRequest(model=message.model, taps=taps, image_count=message.image_count or 1, version=message.version)
 
 
 def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:
@@ -120,17 +120,18 @@ def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
     return InspectRequest(message.model, images, tuple(message.selectors), message.version, inputs)
 
 
-def encode_statistics(
-    layers: tuple[LayerStatistics, ...], model: str, version: str, assumed_preprocessing: str = ""
-) -> pb.InspectLayersResponse:
+def encode_statistics(response: InspectResponse) -> pb.InspectLayersResponse:
     """Encode the statistics of layers."""
-    messages = [pb.LayerStatistics(**dataclasses.asdict(layer)) for layer in layers]
     return pb.InspectLayersResponse(
-        model=model, version=version, layers=messages, assumed_preprocessing=assumed_preprocessing
+        model=response.model,
+        version=response.version,
+        layers=[pb.LayerStatistics(**dataclasses.asdict(layer)) for layer in response.layers],
+        assumed_preprocessing=response.assumed_preprocessing,
     )
 
 
-def decode_statistics(message: pb.InspectLayersResponse) -> tuple[LayerStatistics, ...]:
+def decode_statistics(message: pb.InspectLayersResponse) -> InspectResponse:
     """Decode the statistics of layers."""
     names = [item.name for item in dataclasses.fields(LayerStatistics)]
-    return tuple(LayerStatistics(**{name: getattr(layer, name) for name in names}) for layer in message.layers)
+    layers = tuple(LayerStatistics(**{name: getattr(layer, name) for name in names}) for layer in message.layers)
+    return InspectResponse(layers, message.model, message.version, message.assumed_preprocessing)

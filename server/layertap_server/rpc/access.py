@@ -8,13 +8,15 @@ from typing import Any
 import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
+from layertap.wire.rpcs import RPCS
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import refusing_handler
-from layertap_server.rpc.model_service import CONTROL
 from layertap_server.security.tokens import Role, Tokens
 
 OPEN_PREFIX = "/grpc.health.v1.Health/"
 """Path prefix of the methods that need no token: health probes have none, and learn only the serving status."""
+ROLES = {rpc.path: Role(rpc.role) for rpc in RPCS}
+"""Role that each method needs, by gRPC path."""
 HEADER = "authorization"
 """Metadata key of the token."""
 SCHEME = "bearer "
@@ -50,7 +52,7 @@ class Access(grpc.aio.ServerInterceptor):
         holder = self._tokens.find_holder(given[len(SCHEME) :])
         if holder is None:
             return UnauthenticatedError("the server does not know this token")
-        wanted = Role.CONTROL if method in CONTROL else Role.EXTRACT
+        wanted = ROLES.get(method, Role.EXTRACT)
         if wanted not in holder.roles:
             return ForbiddenError(f"the token of {holder.name} lacks the role {wanted}", role=wanted)
         return None

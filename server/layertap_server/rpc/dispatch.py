@@ -12,11 +12,9 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError
 
 from layertap import wire
@@ -29,6 +27,7 @@ from layertap.errors import (
     OverloadedError,
     ServerFault,
 )
+from layertap.wire.rpcs import Kind, Pool, Rpc
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import CANCELLED, RequestContext
 from layertap_server.rpc.call_metadata import REQUEST_ID, context_of
@@ -82,6 +81,8 @@ class StreamTools:
 
 Stream: TypeAlias = Callable[[Messages, Call, StreamTools], Awaitable[None]]
 """A bidirectional streaming method."""
+Handler: TypeAlias = Method | Chunked | Stream
+"""Handler of an RPC, by its kind."""
 
 
 class Writer(Protocol):
@@ -109,18 +110,26 @@ class _Service(grpc.ServiceRpcHandler):
     """Handlers of one service; unary calls can be refused when they begin, before gRPC reads the request message."""
 
     def __init__(
-        self, name: str, handlers: Mapping[str, Any], refusal: Callable[[], LayertapError | None], finish: Observer
+        self,
+        name: str,
+        handlers: Mapping[str, Any],
+        refusable: Collection[str],
+        refusal: Callable[[], LayertapError | None],
+        finish: Observer,
     ) -> None:
-        """Serve ``handlers`` by method name.
+        """Serve ``handlers`` by gRPC path.
 
         Args:
             name: full name of the service.
-            handlers: gRPC method handler of each method.
-            refusal: function called at the start of each unary call; it returns the error to refuse it with, or None.
+            handlers: gRPC method handler of each path.
+            refusable: paths of the calls that can be refused when they begin.
+            refusal: function called at the start of each of these calls; it returns the error to refuse it with, or
+                None.
             finish: function called with the request context of each refused call.
         """
         self._name = name
-        self._handlers = {f"/{name}/{method}": handler for method, handler in handlers.items()}
+        self._handlers = handlers
+        self._refusable = refusable
         self._refusal = refusal
         self._finish = finish
 
@@ -130,11 +139,9 @@ class _Service(grpc.ServiceRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return the handler for a call, or one that refuses it; None for an unknown method."""
-        handler = self._handlers.get(handler_call_details.method)
-        if handler is None or handler.request_streaming:
-            return handler
-        failure = self._refusal()
-        return handler if failure is None else refusing_handler(handler_call_details.method, failure, self._finish)
+        path = handler_call_details.method
+        failure = self._refusal() if path in self._refusable else None
+        return self._handlers.get(path) if failure is None else refusing_handler(path, failure, self._finish)
 
 
 class Dispatcher:
@@ -156,6 +163,7 @@ class Dispatcher:
         # Separate pools, so that listings do not wait for extractions, and neither waits for a model to load.
         self._listing = WorkerPool(1, LISTING_LIMITS, "listing")
         self._control = WorkerPool(1, LISTING_LIMITS, "control")
+        self._pools = {Pool.WORK: self._work, Pool.LISTING: self._listing, Pool.CONTROL: self._control}
         self._workers = workers
         self._observers = observers
         self._draining = asyncio.Event()
@@ -190,40 +198,26 @@ class Dispatcher:
         self._listing.close()
         self._control.close()
 
-    def service(
-        self,
-        descriptor: ServiceDescriptor,
-        methods: Mapping[str, Method],
-        streams: Mapping[str, Stream] = MappingProxyType({}),
-        chunked: Mapping[str, Chunked] = MappingProxyType({}),
-        *,
-        quick: bool,
-        slow: Collection[str] = (),
-    ) -> grpc.GenericRpcHandler:
-        """Return the gRPC handlers of a service.
+    def service(self, handlers: Mapping[Rpc, Handler]) -> grpc.GenericRpcHandler:
+        """Return the gRPC handlers of one service.
 
         Args:
-            descriptor: descriptor of the service.
-            methods: unary methods by name.
-            streams: bidirectional streaming methods by name.
-            chunked: methods with a streamed response by name.
-            quick: whether the methods are listings, which run on a worker of their own and are never refused.
-            slow: names of methods that load or unload models, which run on the control worker.
+            handlers: handler of each RPC of the service; a `Method`, `Chunked` or `Stream` by the RPC's kind.
         """
-        handlers: dict[str, Any] = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._unary(descriptor.full_name, name, method, self._pool_for(name, quick=quick, slow=slow))
-            )
-            for name, method in methods.items()
+        (service,) = {rpc.service for rpc in handlers}
+        makers: dict[Kind, tuple[Callable[..., Any], Callable[..., Any]]] = {
+            Kind.UNARY: (self._unary, grpc.unary_unary_rpc_method_handler),
+            Kind.CHUNKED: (self._unary, grpc.unary_stream_rpc_method_handler),
+            Kind.STREAM: (self._stream, grpc.stream_stream_rpc_method_handler),
         }
-        for name, in_chunks in chunked.items():
-            handlers[name] = grpc.unary_stream_rpc_method_handler(
-                self._unary(descriptor.full_name, name, in_chunks, self._work)
-            )
-        for name, stream in streams.items():
-            handlers[name] = grpc.stream_stream_rpc_method_handler(self._stream(descriptor.full_name, name, stream))
-        refusal = _refuse_none if quick else self._refusal
-        return _Service(descriptor.full_name, handlers, refusal, self.finish)
+        made: dict[str, Any] = {}
+        refusable = set()
+        for rpc, handler in handlers.items():
+            adapt, make = makers[rpc.kind]
+            made[rpc.path] = make(adapt(rpc, handler))
+            if rpc.pool is Pool.WORK and rpc.kind is not Kind.STREAM:
+                refusable.add(rpc.path)
+        return _Service(service, made, refusable, self._refusal, self.finish)
 
     def _refusal(self) -> OverloadedError | None:
         """Return the error for a new request if the queue has no free place, else None."""
@@ -234,17 +228,12 @@ class Dispatcher:
             return error
         return None
 
-    def _pool_for(self, method: str, *, quick: bool, slow: Collection[str]) -> WorkerPool:
-        """Return the worker pool that runs the method."""
-        if method in slow:
-            return self._control
-        return self._listing if quick else self._work
-
-    def _unary(self, service: str, name: str, method: Method | Chunked, pool: WorkerPool) -> Callable[..., Any]:
+    def _unary(self, rpc: Rpc, method: Method | Chunked) -> Callable[..., Any]:
         """Return the coroutine function that gRPC calls for a unary or chunked method."""
+        pool = self._pools[rpc.pool]
 
         async def handle(request: bytes, call: Call) -> bytes | None:
-            context = context_of(service, name, call, quick=pool is not self._work)
+            context = context_of(rpc.service, rpc.name, call, quick=pool is not self._work)
             context.bytes_in = len(request)
             try:
                 if pool is not self._listing:
@@ -281,11 +270,11 @@ class Dispatcher:
         asyncio.get_running_loop().call_soon(self._notify, context)
         return whole
 
-    def _stream(self, service: str, name: str, stream: Stream) -> Callable[..., Any]:
+    def _stream(self, rpc: Rpc, stream: Stream) -> Callable[..., Any]:
         """Return the coroutine function that gRPC calls for a streaming method."""
 
         async def handle(_messages: Messages, call: Call) -> None:
-            context = context_of(service, name, call, is_stream=True)
+            context = context_of(rpc.service, rpc.name, call, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
@@ -421,10 +410,6 @@ def _error_for(context: RequestContext, error: Exception) -> LayertapError:
     method = f"{context.service}/{context.method}"
     log.error("incident %s in %s, request %s", incident, method, context.request_id, exc_info=error)
     return ServerFault(f"internal error; the server's log describes it under incident {incident}", incident=incident)
-
-
-def _refuse_none() -> None:
-    """Return None: the refusal function of services that refuse no call in advance."""
 
 
 def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> Any:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layertap import wire
-from layertap.types import ExtractRequest, ExtractResponse
-from layertap.v1 import feature_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap.types import ExtractRequest, ExtractResponse, InspectResponse
+from layertap.wire import rpcs
 from layertap_server.inference.apply_blocks import Applier
 from layertap_server.inference.engine import Engine
 from layertap_server.inference.response import assumed_preprocessing
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Call, Chunked, Messages, Method, Stream, StreamTools
+from layertap_server.rpc.dispatch import Call, Handler, Messages, StreamTools
 from layertap_server.rpc.lookup import find_model
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size
-
-DESCRIPTOR = pb.DESCRIPTOR.services_by_name["FeatureService"]
-"""Descriptor of the service."""
 
 
 class FeatureService:
@@ -32,29 +29,21 @@ class FeatureService:
         self._regions = regions
 
     @property
-    def methods(self) -> dict[str, Method]:
-        """Unary methods by their names in the proto."""
+    def handlers(self) -> dict[rpcs.Rpc, Handler]:
+        """Handler of each RPC."""
         return {
-            "Extract": self._extract,
-            "PreviewExtract": self._preview,
-            "InspectLayers": self._inspect,
-            "ApplyBlocks": self._apply_blocks,
+            rpcs.EXTRACT: self._extract,
+            rpcs.EXTRACT_STREAM: self._extract_stream,
+            rpcs.PREVIEW_EXTRACT: self._preview,
+            rpcs.INSPECT_LAYERS: self._inspect,
+            rpcs.APPLY_BLOCKS: self._apply_blocks,
+            rpcs.APPLY_BLOCKS_STREAM: self._apply_blocks_in_chunks,
         }
-
-    @property
-    def streams(self) -> dict[str, Stream]:
-        """Bidirectional streaming methods by their names in the proto."""
-        return {"ExtractStream": self._extract_stream}
-
-    @property
-    def chunked(self) -> dict[str, Chunked]:
-        """Methods with a streamed response by their names in the proto."""
-        return {"ApplyBlocksStream": self._apply_blocks_in_chunks}
 
     def _extract(self, request: bytes, context: RequestContext) -> bytes:
         """Extract the features of a request's images."""
         with context.stage("decode"):
-            extract = wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request))
+            extract = rpcs.EXTRACT.request.decode(request)
         features = self._compute_features(extract, context)
         with context.stage("encode"):
             locations = self._write_shared(extract.region, features, context) if extract.region else None
@@ -87,24 +76,25 @@ class FeatureService:
 
     def _preview(self, request: bytes, context: RequestContext) -> bytes:
         """Describe the results of taps without computing them."""
-        preview = wire.decode_preview_request(wire.parse_request(pb.PreviewExtractRequest, request))
+        preview = rpcs.PREVIEW_EXTRACT.request.decode(request)
         model = find_model(self._repository, preview.model, preview.version, context)
-        return wire.encode_preview(self._engine.preview(model, preview, context)).SerializeToString()
+        return rpcs.PREVIEW_EXTRACT.response.encode(self._engine.preview(model, preview, context))
 
     def _inspect(self, request: bytes, context: RequestContext) -> bytes:
         """Compute statistics of layers."""
         with context.stage("decode"):
-            inspect = wire.decode_inspect_request(wire.parse_request(pb.InspectLayersRequest, request))
+            inspect = rpcs.INSPECT_LAYERS.request.decode(request)
         model = find_model(self._repository, inspect.model, inspect.version, context)
         layers = self._engine.inspect(model, inspect, context)
         with context.stage("encode"):
             assumed = assumed_preprocessing(model, inspect.images)
-            return wire.encode_statistics(layers, model.info.name, model.info.version, assumed).SerializeToString()
+            response = InspectResponse(layers, model.info.name, model.info.version, assumed)
+            return rpcs.INSPECT_LAYERS.response.encode(response)
 
     def _apply_blocks(self, request: bytes, context: RequestContext) -> bytes:
         """Apply blocks to an array and return the result inline."""
         with context.stage("decode"):
-            apply = wire.decode_apply_request(request)
+            apply = rpcs.APPLY_BLOCKS.request.decode(request)
         feature = self._applier.apply(apply, context, inline=True)
         with context.stage("encode"):
             return wire.encode_apply_response(feature)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from layertap import blocks, wire
+from layertap import blocks
+from layertap.blocks import BlockSpec
 from layertap.errors import ControlDisabledError
-from layertap.v1 import model_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap.types import (
+    GetModelRequest,
+    ListBlocksRequest,
+    ListLayersRequest,
+    ListLayersResponse,
+    ListModelsRequest,
+    LoadModelRequest,
+    ModelInfo,
+    UnloadModelRequest,
+)
+from layertap.wire import rpcs
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Method
+from layertap_server.rpc.dispatch import Handler
+from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.lookup import find_model, record_model
-
-DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ModelService"]
-"""Descriptor of the service."""
-SLOW = frozenset({"LoadModel", "UnloadModel"})
-"""Methods that load or unload models. They run on a worker of their own, so that no listing waits for them."""
-CONTROL = frozenset(f"/{DESCRIPTOR.full_name}/{name}" for name in SLOW)
-"""gRPC paths of the methods that require the role ``control``."""
 
 
 class ModelService:
@@ -27,61 +32,51 @@ class ModelService:
         self._control = control
 
     @property
-    def methods(self) -> dict[str, Method]:
-        """Unary methods by their names in the proto."""
-        return {
-            "ListModels": self._list_models,
-            "GetModel": self._get_model,
-            "ListLayers": self._list_layers,
-            "ListBlocks": self._list_blocks,
-            "LoadModel": self._load_model,
-            "UnloadModel": self._unload_model,
-        }
+    def handlers(self) -> dict[rpcs.Rpc, Handler]:
+        """Handler of each RPC."""
+        return dict(
+            (
+                handler_of(rpcs.LIST_MODELS, self._list_models),
+                handler_of(rpcs.GET_MODEL, self._get_model),
+                handler_of(rpcs.LIST_LAYERS, self._list_layers),
+                handler_of(rpcs.LIST_BLOCKS, self._list_blocks),
+                handler_of(rpcs.LOAD_MODEL, self._load_model),
+                handler_of(rpcs.UNLOAD_MODEL, self._unload_model),
+            )
+        )
 
-    def _list_models(self, _request: bytes, _context: RequestContext) -> bytes:
+    def _list_models(self, _request: ListModelsRequest, _context: RequestContext) -> list[ModelInfo]:
         """List all versions of all models."""
-        models = [wire.encode_model(info) for info in self._repository.infos()]
-        return pb.ListModelsResponse(models=models).SerializeToString()
+        return list(self._repository.infos())
 
-    def _get_model(self, request: bytes, context: RequestContext) -> bytes:
+    def _get_model(self, request: GetModelRequest, context: RequestContext) -> ModelInfo:
         """Describe one model."""
-        asked = wire.parse_request(pb.GetModelRequest, request)
-        record_model(self._repository, asked.model, context)
-        info = self._repository.info(asked.model, asked.version)
-        return pb.GetModelResponse(model=wire.encode_model(info)).SerializeToString()
+        record_model(self._repository, request.name, context)
+        return self._repository.info(request.name, request.version)
 
-    def _list_layers(self, request: bytes, context: RequestContext) -> bytes:
+    def _list_layers(self, request: ListLayersRequest, context: RequestContext) -> ListLayersResponse:
         """List the layers of a model that a selector matches."""
-        asked = wire.parse_request(pb.ListLayersRequest, request)
-        model = find_model(self._repository, asked.model, asked.version, context)
-        layers = [wire.encode_layer(layer) for layer in model.planner.layers(asked.selector)]
-        return pb.ListLayersResponse(
-            model=model.info.name, version=model.info.version, layers=layers
-        ).SerializeToString()
+        model = find_model(self._repository, request.model, request.version, context)
+        layers = list(model.planner.layers(request.selector))
+        return ListLayersResponse(model.info.name, model.info.version, layers)
 
-    def _list_blocks(self, request: bytes, _context: RequestContext) -> bytes:
+    def _list_blocks(self, request: ListBlocksRequest, _context: RequestContext) -> list[BlockSpec]:
         """List the block catalogue, or one block by name."""
-        name = wire.parse_request(pb.ListBlocksRequest, request).name
-        specs = [blocks.get(name)] if name else blocks.CATALOGUE
-        return pb.ListBlocksResponse(blocks=[wire.encode_block_spec(spec) for spec in specs]).SerializeToString()
+        return [blocks.get(request.name)] if request.name else list(blocks.CATALOGUE)
 
-    def _load_model(self, request: bytes, context: RequestContext) -> bytes:
+    def _load_model(self, request: LoadModelRequest, context: RequestContext) -> ModelInfo:
         """Load or reload a model from its folder."""
         self._check_control("LoadModel")
-        name = wire.parse_request(pb.LoadModelRequest, request).model
         try:
-            info = self._repository.load(name)
+            return self._repository.load(request.name)
         finally:  # the repository knows a new model's name only after the load
-            record_model(self._repository, name, context)
-        return pb.LoadModelResponse(model=wire.encode_model(info)).SerializeToString()
+            record_model(self._repository, request.name, context)
 
-    def _unload_model(self, request: bytes, context: RequestContext) -> bytes:
+    def _unload_model(self, request: UnloadModelRequest, context: RequestContext) -> None:
         """Unload a model."""
         self._check_control("UnloadModel")
-        name = wire.parse_request(pb.UnloadModelRequest, request).model
-        record_model(self._repository, name, context)
-        self._repository.unload(name)
-        return pb.UnloadModelResponse().SerializeToString()
+        record_model(self._repository, request.name, context)
+        self._repository.unload(request.name)
 
     def _check_control(self, method: str) -> None:
         """Raise `ControlDisabledError` unless the operator permits loading and unloading."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from layertap import wire
-from layertap.v1 import shared_memory_service_pb2 as pb  # noqa: TID251 - a service speaks messages
+from layertap.types import RegisterRegionRequest, UnregisterRegionRequest
+from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Method
+from layertap_server.rpc.dispatch import Handler
+from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.shared_regions import Regions
-
-DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SharedMemoryService"]
-"""Descriptor of the service."""
 
 
 class SharedMemoryService:
@@ -20,17 +18,19 @@ class SharedMemoryService:
         self._regions = regions
 
     @property
-    def methods(self) -> dict[str, Method]:
-        """Unary methods by their names in the proto."""
-        return {"RegisterRegion": self._register, "UnregisterRegion": self._unregister}
+    def handlers(self) -> dict[rpcs.Rpc, Handler]:
+        """Handler of each RPC."""
+        return dict(
+            (
+                handler_of(rpcs.REGISTER_REGION, self._register),
+                handler_of(rpcs.UNREGISTER_REGION, self._unregister),
+            )
+        )
 
-    def _register(self, request: bytes, context: RequestContext) -> bytes:
+    def _register(self, request: RegisterRegionRequest, context: RequestContext) -> str:
         """Register a region of the caller's and return its name."""
-        asked = wire.parse_request(pb.RegisterRegionRequest, request)
-        region = self._regions.register(asked.key, asked.byte_size, context.connection)
-        return pb.RegisterRegionResponse(region=region).SerializeToString()
+        return self._regions.register(request.key, request.byte_size, context.connection)
 
-    def _unregister(self, request: bytes, _context: RequestContext) -> bytes:
+    def _unregister(self, request: UnregisterRegionRequest, _context: RequestContext) -> None:
         """Unregister a region."""
-        self._regions.unregister(wire.parse_request(pb.UnregisterRegionRequest, request).region)
-        return pb.UnregisterRegionResponse().SerializeToString()
+        self._regions.unregister(request.region)

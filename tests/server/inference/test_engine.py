@@ -75,15 +75,15 @@ def test_a_cancelled_request_stops(engine: Engine, model: LoadedModel) -> None:
 
 
 def test_a_preview_agrees_with_the_request(engine: Engine, model: LoadedModel) -> None:
-    preview = engine.preview(model, PreviewRequest("branching", ("act | gap",), image_count=5), RequestContext())
+    preview = engine.preview(model, PreviewRequest(model="branching", taps=("act | gap",), image_count=5), RequestContext())
     (feature,) = engine.extract(model, request("act | gap"), RequestContext()).maps
     assert preview.features[0].shape == feature.array.shape
     assert preview.total_bytes == feature.array.nbytes
     assert not preview.warm
     with pytest.raises(UnknownLayerError):
-        engine.preview(model, PreviewRequest("branching", ("nowhere",)), RequestContext())
+        engine.preview(model, PreviewRequest(model="branching", taps=("nowhere",)), RequestContext())
     with pytest.raises(InvalidRequestError, match="at least 1, got 0"):
-        engine.preview(model, PreviewRequest("branching", ("act",), image_count=0), RequestContext())
+        engine.preview(model, PreviewRequest(model="branching", taps=("act",), image_count=0), RequestContext())
 
 
 def test_statistics_are_those_of_the_extracted_layer(engine: Engine, model: LoadedModel) -> None:

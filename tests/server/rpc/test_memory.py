@@ -17,12 +17,12 @@ from layertap import wire
 from layertap.errors import InvalidRequestError
 from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap.v1 import feature_service_pb2 as pb
+from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.dispatch import Call, Dispatcher, Messages, StreamTools
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits
 
-SERVICE = pb.DESCRIPTOR.services_by_name["FeatureService"]
 SIZE = 4 * 2**20
 """Bytes of the image of each request."""
 CALLS = 12
@@ -36,7 +36,7 @@ class Refusing:
 
     def unary(self, request: bytes, context: RequestContext) -> bytes:
         """Refuse a unary request."""
-        self.extract(wire.decode_extract_request(wire.parse_request(pb.ExtractRequest, request)), context)
+        self.extract(rpcs.EXTRACT.request.decode(request), context)
         raise AssertionError("it refuses")
 
     def extract(self, request: ExtractRequest, _context: RequestContext) -> ExtractResponse:
@@ -63,8 +63,7 @@ async def serving(dispatcher: Dispatcher) -> AsyncIterator[Any]:
     """Yield a channel to a server in this process with the refusing service."""
     service = Refusing()
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    methods = {"Extract": service.unary}
-    handler = dispatcher.service(SERVICE, methods, {"ExtractStream": service.stream}, quick=False)
+    handler = dispatcher.service({rpcs.EXTRACT: service.unary, rpcs.EXTRACT_STREAM: service.stream})
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -95,20 +94,20 @@ NONSENSE = b"\xff" * SIZE
 async def fail(channel: Any) -> None:
     """Send a request that the service refuses."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST)
+        await channel.unary_unary(rpcs.EXTRACT.path)(REQUEST)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def send_nonsense(channel: Any) -> None:
     """Send bytes that are not a message."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary(f"/{SERVICE.full_name}/Extract")(NONSENSE)
+        await channel.unary_unary(rpcs.EXTRACT.path)(NONSENSE)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def go_away(channel: Any) -> None:
     """Send a request whose deadline passes at once."""
-    call = channel.unary_unary(f"/{SERVICE.full_name}/Extract")(REQUEST, timeout=0.003)
+    call = channel.unary_unary(rpcs.EXTRACT.path)(REQUEST, timeout=0.003)
     with pytest.raises(grpc.aio.AioRpcError):
         await call
 
@@ -120,7 +119,7 @@ async def fail_in_a_stream(channel: Any) -> None:
         yield OPENING
         yield ITEM
 
-    answers = [answer async for answer in channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())]
+    answers = [answer async for answer in channel.stream_stream(rpcs.EXTRACT_STREAM.path)(messages())]
     assert pb.ExtractStreamResponse.FromString(answers[-1]).error.message == "refused"
 
 
@@ -132,7 +131,7 @@ async def leave_a_stream(channel: Any) -> None:
         yield ITEM
         await asyncio.sleep(3600)
 
-    call = channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())
+    call = channel.stream_stream(rpcs.EXTRACT_STREAM.path)(messages())
     await call.read()
     await call.read()
     call.cancel()
@@ -147,7 +146,7 @@ async def leave_answers_unread(channel: Any) -> None:
             yield ITEM
         await asyncio.sleep(3600)
 
-    call = channel.stream_stream(f"/{SERVICE.full_name}/ExtractStream")(messages())
+    call = channel.stream_stream(rpcs.EXTRACT_STREAM.path)(messages())
     await call.read()
     await call.read()
     call.cancel()

@@ -12,18 +12,15 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor import ServiceDescriptor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from layertap.v1 import feature_service_pb2 as pb
+from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.call_metadata import host_of
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.worker_pool import QueueLimits
 from layertap_server.telemetry import logs
-
-SERVICE: ServiceDescriptor = pb.DESCRIPTOR.services_by_name["FeatureService"]
 
 
 @given(st.text())
@@ -120,12 +117,12 @@ def test_an_unexpected_error_is_logged_with_its_incident_id(capsys: pytest.Captu
     async def fail() -> tuple[str, str]:
         dispatcher = Dispatcher(1, QueueLimits(1, 2**20), [logs.log_request])
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((dispatcher.service(SERVICE, {"Extract": defect}, quick=False),))
+        server.add_generic_rpc_handlers((dispatcher.service({rpcs.EXTRACT: defect}),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             try:
-                extract: Any = channel.unary_unary(f"/{SERVICE.full_name}/Extract")
+                extract: Any = channel.unary_unary(rpcs.EXTRACT.path)
                 await extract(b"", timeout=10)
             except grpc.aio.AioRpcError as error:
                 return error.details() or "", str(dict(error.trailing_metadata())["x-request-id"])

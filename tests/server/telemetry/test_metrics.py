@@ -119,7 +119,7 @@ def test_errors_by_reason_and_images_by_cause(error: LayertapError, cause: str |
 
 def test_known_series_begin_at_zero() -> None:
     metrics = Metrics()
-    metrics.expect("S", ["Extract"])
+    metrics.expect("S", "Extract")
     assert value(metrics, "layertap_requests_total", **EXTRACT, model="", status="INTERNAL") == 0
     assert value(metrics, "layertap_request_seconds_count", **EXTRACT) == 0
     for cls in error_classes():

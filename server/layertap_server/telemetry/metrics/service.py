@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -69,14 +69,13 @@ class Metrics:
         self._triton: TritonCollector | None = None
         self._create_series()
 
-    def expect(self, service: str, methods: Iterable[str]) -> None:
-        """Create the series of a service's methods at 0, so that rates are defined before the first error."""
-        for method in methods:
-            for status in ("OK", "INTERNAL"):
-                self._requests.of(service, method, "", status)
-            self._seconds.of(service, method)
-            self._bytes_in.of(service, method)
-            self._bytes_out.of(service, method)
+    def expect(self, service: str, method: str) -> None:
+        """Create the series of a method at 0, so that rates are defined before the first error."""
+        for status in ("OK", "INTERNAL"):
+            self._requests.of(service, method, "", status)
+        self._seconds.of(service, method)
+        self._bytes_in.of(service, method)
+        self._bytes_out.of(service, method)
 
     def count_ended(self, record: RequestContext) -> None:
         """Count an ended request or stream item."""

@@ -7,8 +7,8 @@ import pytest
 from grpc.aio import AioRpcError, Metadata
 
 from layertap import Client, errors
-from layertap._calls import error_of
 from layertap._connection import Connection
+from layertap._rpc_errors import error_of
 
 
 @pytest.mark.parametrize(
