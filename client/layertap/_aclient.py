@@ -12,9 +12,10 @@ import grpc
 
 from layertap import _calls, _delivery
 from layertap._asending import AsyncSender
-from layertap._bulk import AsyncFeed, Bulk
+from layertap._bulk import Bulk
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._features import ExtractedItem, Features
+from layertap._feeds import AsyncFeed
 from layertap._progress import length_of, with_async_progress
 from layertap._waiting import check_wait
 from layertap.errors import LayertapError, UnavailableError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from layertap import wire
-from layertap._features import Features
+from layertap._features import Features, features_of
 from layertap._rpc_errors import about_image_of
 from layertap.errors import LayertapError, UnavailableError
 from layertap.expression import format_tap
@@ -80,7 +80,7 @@ def extract(request: ExtractRequest, memory: Array | None = None) -> Call[Featur
     """
 
     def decode(data: bytes) -> Features:
-        return Features.of(wire.read_extract_response(data, memory), expressions(request))
+        return features_of(wire.read_extract_response(data, memory), expressions(request))
 
     return Call(rpcs.EXTRACT.path, rpcs.EXTRACT.request.encode(request), decode, names_of(request.images))
 
@@ -96,7 +96,7 @@ def extract_in_chunks(request: ExtractRequest) -> Exchange[Features]:
         _, answer = ended
         if isinstance(answer, LayertapError):
             raise about_image_of(answer, images)
-        return Features.of(answer, expressions(request))
+        return features_of(answer, expressions(request))
 
     return Exchange(rpcs.EXTRACT_STREAM.path, messages, add)
 

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from layertap import _calls, _delivery
-from layertap._bulk import Bulk, Feed
+from layertap._bulk import Bulk
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._features import ExtractedItem, Features
+from layertap._feeds import Feed
 from layertap._progress import length_of, with_progress
 from layertap._sending import Sender
 from layertap._waiting import Wait, check_wait

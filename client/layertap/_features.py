@@ -46,20 +46,6 @@ class Features(Mapping[str, Array]):
     skipped: tuple[SkippedLayer, ...] = ()
     """Layers that a tap of several layers left out, because its head does not fit them."""
 
-    @classmethod
-    def of(cls, response: ExtractResponse, taps: tuple[str, ...]) -> Features:
-        """Return the results of a response, which can be looked up by the request's tap expressions."""
-        return cls(
-            response.maps,
-            response.model,
-            response.version,
-            response.timing,
-            response.batch_size,
-            taps,
-            assumed_preprocessing=response.assumed_preprocessing,
-            skipped=response.skipped,
-        )
-
     def to_torch(self) -> dict[str, torch.Tensor]:
         """Return the arrays as PyTorch tensors by result name, on the CPU, without copying.
 
@@ -162,3 +148,17 @@ class ExtractedItem:
     """The features; None if there is an error."""
     error: LayertapError | None = None
     """The error; None if there are features."""
+
+
+def features_of(response: ExtractResponse, taps: tuple[str, ...]) -> Features:
+    """Return the results of a response, which can be looked up by the request's tap expressions."""
+    return Features(
+        response.maps,
+        response.model,
+        response.version,
+        response.timing,
+        response.batch_size,
+        taps,
+        assumed_preprocessing=response.assumed_preprocessing,
+        skipped=response.skipped,
+    )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from layertap import Features
+from layertap._features import features_of
 from layertap.types import ExtractResponse, FeatureMap, SkippedLayer, Timing
 
 
@@ -58,7 +59,7 @@ def test_several_results_or_none_are_a_key_error(name: str) -> None:
 def test_features_of_a_response_have_all_its_fields_and_the_taps() -> None:
     """Check that no field of a response is lost."""
     maps, skipped = (FeatureMap("a", np.zeros((1, 2)), "conv"),), (SkippedLayer("b", "why"),)
-    answer = Features.of(ExtractResponse(maps, "m", "1", Timing(1, 2, 3, 6), 4, "input: none", skipped), ("conv -> a",))
+    answer = features_of(ExtractResponse(maps, "m", "1", Timing(1, 2, 3, 6), 4, "input: none", skipped), ("conv -> a",))
     assert (answer.maps, answer.model, answer.version, answer.timing) == (maps, "m", "1", Timing(1, 2, 3, 6))
     assert (answer.batch_size, answer.assumed_preprocessing, answer.skipped) == (4, "input: none", skipped)
     assert answer.taps == ("conv -> a",)

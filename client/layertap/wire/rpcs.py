@@ -94,7 +94,7 @@ class Rpc:
 
     @property
     def path(self) -> str:
-        """GRPC's path of the method."""
+        """Path of the method in gRPC, such as ``/layertap.v1.FeatureService/Extract``."""
         return f"/{self.service}/{self.name}"
 
 
