@@ -28,6 +28,7 @@ from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
+from layertap_server.graph.structure import Structure, structure_of
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
@@ -51,6 +52,7 @@ __all__ = [
     "ObservedType",
     "Operation",
     "Proto",
+    "Structure",
     "Verdict",
     "at_size",
     "check_size",
@@ -72,6 +74,7 @@ __all__ = [
     "read_file",
     "reread",
     "spatial_axes",
+    "structure_of",
     "tensor_type",
     "whole_with_outputs",
     "with_observed",

@@ -45,7 +45,9 @@ class Modules:
                 self._weighted.update(parts[:count] for count in range(1, len(parts) + 1))
         numbered = [path for path in self._weighted if NUMBER.search(path[-1]) and self._weighted[path] >= SEVERAL]
         members = Counter(map(kind_of, numbered))
-        layers = Counter({kind: sum(self._weighted[path] for path in numbered if kind_of(path) == kind) for kind in members})
+        layers = Counter(
+            {kind: sum(self._weighted[path] for path in numbered if kind_of(path) == kind) for kind in members}
+        )
         self._kinds = {kind for kind in members if members[kind] >= SEVERAL and layers[kind] >= SHARE * total}
 
     def weighted(self, path: Path) -> int:
@@ -56,7 +58,6 @@ class Modules:
         """Return the blocks that contain a module, the outermost first."""
         prefixes = (path[:count] for count in range(1, len(path) + 1))
         return [prefix for prefix in prefixes if NUMBER.search(prefix[-1]) and kind_of(prefix) in self._kinds]
-
 
     def is_plain_among_others(self, block: Path) -> bool:
         """Return whether a block is a single weighted layer at the end of a flat list of larger blocks."""

@@ -35,7 +35,7 @@ def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
         else:
             following = segments[index + 1]
             kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
-            if not any(modules.blocks_of(step.path) for step in kept) and _has_residual(kept):
+            if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
                 kept = []
         if (end := _last(kept)) is not None:
             found.append(end)

@@ -73,7 +73,7 @@ def find_trunk(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) 
     size = size_of(types.get(image))
     for index, node in enumerate(graph.node):
         outputs = [name for name in node.output if name in last]
-        live = {name for name in live.union(outputs) if last[name] > index}
+        live = {name for name in live.union(outputs) if last.get(name, -1) > index}
         for name in outputs:
             if live == {name}:
                 own, prefix = _positions_after(size, types.get(name))

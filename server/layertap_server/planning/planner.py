@@ -59,6 +59,8 @@ class Planner:
         self._named = {name: parse_tap(text) for name, text in heads.items()}
         self._default_taps = tuple(default_taps)
         self._resolutions: Recent[Resolution] = Recent(KEPT_RESOLUTIONS)
+        self._stages = {layer.name: number for number, layer in enumerate(selectors.stages, 1)}
+        self._blocks = {layer.name: number for number, layer in enumerate(selectors.blocks, 1)}
         self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
             check_name(name)
@@ -132,7 +134,12 @@ class Planner:
     def layers(self, selector: str) -> tuple[LayerInfo, ...]:
         """Return the tappable layers that a selector names; for an empty selector, all layers."""
         found = self._selectors.find(selector).layers if selector else self._layers
-        return tuple(replace(layer, batching=self._batching_of(layer)) for layer in found)
+        return tuple(map(self._describe, found))
+
+    def _describe(self, layer: LayerInfo) -> LayerInfo:
+        """Return a layer with its batching, and with the numbers of the stage and the block that end with it."""
+        stage, block = self._stages.get(layer.name), self._blocks.get(layer.name)
+        return replace(layer, batching=self._batching_of(layer), stage=stage, block=block)
 
     def _batching_of(self, layer: LayerInfo) -> Batching | None:
         """Return which images run together when the layer is tapped; None if it cannot be tapped."""

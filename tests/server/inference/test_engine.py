@@ -75,7 +75,9 @@ def test_a_cancelled_request_stops(engine: Engine, model: LoadedModel) -> None:
 
 
 def test_a_preview_agrees_with_the_request(engine: Engine, model: LoadedModel) -> None:
-    preview = engine.preview(model, PreviewRequest(model="branching", taps=("act | gap",), image_count=5), RequestContext())
+    preview = engine.preview(
+        model, PreviewRequest(model="branching", taps=("act | gap",), image_count=5), RequestContext()
+    )
     (feature,) = engine.extract(model, request("act | gap"), RequestContext()).maps
     assert preview.features[0].shape == feature.array.shape
     assert preview.total_bytes == feature.array.nbytes

@@ -9,7 +9,7 @@ from onnx import parser
 
 from layertap.errors import InvalidRequestError, LayertapError, ShapeMismatchError, TapSyntaxError, TooManyTapsError
 from layertap.types import Block, Tap
-from layertap_server.graph import read
+from layertap_server.graph import read, structure_of
 from layertap_server.planning import draft as draft_module
 from layertap_server.planning import planner as plan_module
 from layertap_server.planning.plan import PlanInput
@@ -27,7 +27,7 @@ open (float[n, 3, h, w] image) => (float[n, 3, p, q] y) { y = MaxPool <kernel_sh
 
 def planner_of(model: object, folder: Path) -> Planner:
     graph = read(model, folder)  # type: ignore[arg-type]
-    return Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ())
+    return Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, structure_of(graph).stages), {}, ())
 
 
 @pytest.fixture
