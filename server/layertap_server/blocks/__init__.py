@@ -11,20 +11,8 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape
-from layertap_server.blocks.builder import (
-    BLOCK,
-    INNER,
-    LAYOUT,
-    PATH,
-    Builder,
-    Dim,
-    Emitter,
-    Layer,
-    Tensor,
-    check_nodes,
-    misfit,
-    value_info,
-)
+from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Emitter, Layer, check_nodes, misfit
+from layertap_server.tensor import Tensor
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -87,12 +75,9 @@ __all__ = [
     "LAYOUT",
     "PATH",
     "Builder",
-    "Dim",
     "Emitter",
     "Layer",
-    "Tensor",
     "check_nodes",
     "emit_block",
     "emit_head",
-    "value_info",
 ]

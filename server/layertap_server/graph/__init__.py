@@ -20,7 +20,7 @@ from layertap_server.graph.compile import (
 )
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
-from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, explained, first_line, load
+from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.native import InProcess, Native, NativeLostError
 from layertap_server.graph.preprocessing_nodes import Normalization
@@ -38,7 +38,7 @@ __all__ = [
     "APART",
     "COLUMNS",
     "INPUT",
-    "MOST_BYTES",
+    "LARGEST_MODEL_BYTES",
     "CompiledPlan",
     "GraphError",
     "HeadType",

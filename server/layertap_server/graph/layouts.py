@@ -13,8 +13,9 @@ from typing import TypeAlias
 import onnx
 
 from layertap.types import Layout
-from layertap_server.blocks import LAYOUT, Dim
+from layertap_server.blocks import LAYOUT
 from layertap_server.graph.walk import attribute_of, metadata_of, reads
+from layertap_server.tensor import Dim
 
 Roles: TypeAlias = str
 """Roles of a tensor's axes, one letter each.

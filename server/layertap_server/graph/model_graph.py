@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
-from layertap_server.blocks import Tensor
 from layertap_server.graph.native import InProcess, Native
+from layertap_server.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)

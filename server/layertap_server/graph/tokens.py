@@ -8,7 +8,7 @@ from dataclasses import replace
 import onnx
 
 from layertap.types import Layout
-from layertap_server.blocks import Tensor
+from layertap_server.tensor import Tensor
 
 MOST_PREFIX_TOKENS = 16
 """Maximum number of class, distillation and register tokens (Darcet et al. 2024 use 4)."""

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import onnx
 
 from layertap.types import Layout
-from layertap_server.blocks import Tensor
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.tokens import MOST_PREFIX_TOKENS
+from layertap_server.tensor import Tensor
 
 UPSAMPLING = frozenset({"Resize", "Upsample", "ConvTranspose", "DepthToSpace", "MaxUnpool", "GridSample"})
 """Operators that enlarge maps; what follows them belongs to a decoder or a feature pyramid."""

@@ -35,9 +35,9 @@ class ModelCompiler:
         graph = self.model.planner.graphs.at(plan.input)
         normalization, size = self._preamble(plan.input), plan.input.size
         if isinstance(plan, Plan):
-            compiled = compile_plan(graph, plan.heads, front=normalization, image_size=size)
+            compiled = compile_plan(graph, plan.heads, normalization=normalization, image_size=size)
         else:
-            compiled = compile_inspection(graph, plan.layers, front=normalization, image_size=size)
+            compiled = compile_inspection(graph, plan.layers, normalization=normalization, image_size=size)
         return OpenPlan(self._open(compiled, graph), compiled)
 
     def _preamble(self, input_: PlanInput) -> Normalization | None:

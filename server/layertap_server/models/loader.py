@@ -94,7 +94,7 @@ class LoadOptions:
     """Runner of native code, which a model's file may crash; a server runs it in child processes."""
     probe: Probe = lambda model, _: model
     """Shape probe; by default, types remain as inferred."""
-    most_bytes: int = graph.MOST_BYTES
+    most_bytes: int = graph.LARGEST_MODEL_BYTES
     """Maximum bytes of a model's weights and constants."""
     follow_links: bool = False
     """Whether symbolic links may lead out of the models folder."""

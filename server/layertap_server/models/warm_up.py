@@ -71,7 +71,7 @@ def try_out(model: LoadedModel, runtime: Runtime) -> None:
         return
     graph = model.planner.graphs.at(PlanInput(pictures=False, size=model.preprocessing.output_size))
     try:
-        compiled = compile_plan(graph, [(name, ()) for name in outputs], front=None, image_size=None)
+        compiled = compile_plan(graph, [(name, ()) for name in outputs], normalization=None, image_size=None)
         runtime.open(compiled.model, graph.weights_folder)
     except SessionError as error:
         raise TryOutError(f"onnxruntime rejects the model: {str(error).splitlines()[0]}") from error

@@ -11,8 +11,8 @@ from layertap.blocks import BoundBlock
 from layertap.errors import TooFewImagesError
 from layertap.expression import format_block
 from layertap.types import Batching, Block, SkippedLayer
-from layertap_server.blocks import Tensor
 from layertap_server.graph import APART, Mixing, Verdict
+from layertap_server.tensor import Tensor
 
 Head: TypeAlias = tuple[BoundBlock, ...]
 

@@ -8,32 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from layertap import wire
 from layertap.errors import (
-    CancelledError,
     DeadlineError,
-    DrainingError,
-    InvalidRequestError,
     LayertapError,
     OverloadedError,
-    ServerFault,
 )
 from layertap.wire.rpcs import Kind, Pool, Rpc
-from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import CANCELLED, RequestContext
-from layertap_server.rpc.call_metadata import REQUEST_ID, context_of
+from layertap_server.rpc.call_metadata import context_of
+from layertap_server.rpc.calls import Call, Chunked, Handler, Messages, Method, Observer, Stream, StreamTools
+from layertap_server.rpc.endings import abort, draining_error, error_for, fail, record_passed_deadline, trailer, write
 from layertap_server.rpc.tracebacks import forget_frames
 from layertap_server.rpc.worker_pool import RETRY_AFTER_MS, QueueLimits, WorkerPool
-from layertap_server.runtime.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
@@ -41,55 +32,6 @@ WORKER_NICENESS = 5
 """Niceness added to worker threads, so that the event loop and listings take precedence."""
 LISTING_LIMITS = QueueLimits(1000, 2**26)
 """Queue limits of listing and control methods, independent of the configured limits for extractions."""
-NETWORK_DELAY_SECONDS = 0.05
-"""Remaining seconds at which a cancelled call already counts as past its deadline: the caller's clock began earlier."""
-DETAILS = "grpc-status-details-bin"
-"""Trailing metadata key of the serialized ``google.rpc.Status``."""
-
-
-Method: TypeAlias = Callable[[bytes, RequestContext], bytes]
-"""A unary method: serialized request and request context to serialized response."""
-Chunked: TypeAlias = Callable[[bytes, RequestContext], Iterator[bytes]]
-"""A method whose response is several messages. The event loop makes each as it is sent, so each must be cheap."""
-Messages: TypeAlias = AsyncIterator[bytes]
-"""Serialized messages received on a stream."""
-Call: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-"""gRPC's object of one call."""
-Observer: TypeAlias = Callable[[RequestContext], None]
-"""Callback for each ended request and each ended stream item. It runs on the event loop, so it must be quick."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamTools:
-    """Functions and state that the dispatcher passes to a streaming method."""
-
-    turn: Callable[[int], Awaitable[AbstractContextManager[None]]]
-    """Function that waits for the turn of a message of the given bytes; the turn ends with the returned context."""
-    run: Callable[[Callable[[], Any], int, Cancellation], Awaitable[Any]]
-    """Function that runs a job holding the given bytes on a worker; the caller must have a turn."""
-    failure_of: Callable[[Exception], LayertapError]
-    """Function that maps an exception to the error that the caller receives."""
-    draining: asyncio.Event
-    """Event that is set when the server begins to stop."""
-    workers: int
-    """Number of worker threads."""
-    context: RequestContext
-    """Request context of the stream."""
-    finish: Observer
-    """Function that stops the clock of an item and reports it; to be called once per item."""
-
-
-Stream: TypeAlias = Callable[[Messages, Call, StreamTools], Awaitable[None]]
-"""A bidirectional streaming method."""
-Handler: TypeAlias = Method | Chunked | Stream
-"""Handler of an RPC, by its kind."""
-
-
-class Writer(Protocol):
-    """The part of gRPC's context that sends messages."""
-
-    def write(self, message: bytes) -> Awaitable[None]:
-        """Send one message."""
 
 
 class _Received(AsyncIterator[bytes]):
@@ -244,11 +186,11 @@ class Dispatcher:
                 return await self._reply(reply, call, context)
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _record_passed_deadline(context, call)
+                record_passed_deadline(context, call)
                 self.finish(context)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _error_for(context, error)
+                failure = error_for(context, error)
             context.fail(failure)
             self.finish(context)
             return await abort(call, failure, context)
@@ -265,7 +207,7 @@ class Dispatcher:
         context.bytes_out += len(whole or b"")
         context.succeed()
         context.end()
-        call.set_trailing_metadata(_trailer(context))
+        call.set_trailing_metadata(trailer(context))
         # Scheduled, so that the response is sent before metrics and the log are updated.
         asyncio.get_running_loop().call_soon(self._notify, context)
         return whole
@@ -284,10 +226,10 @@ class Dispatcher:
                 context.succeed()
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _record_passed_deadline(context, call)
+                record_passed_deadline(context, call)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _error_for(context, error)
+                failure = error_for(context, error)
                 context.fail(failure)
             finally:
                 self.streams -= 1
@@ -295,7 +237,7 @@ class Dispatcher:
             if failure is not None and failure.status != CANCELLED:  # a cancelled call receives no status
                 fail(call, failure, context)
                 return
-            call.set_trailing_metadata(_trailer(context))
+            call.set_trailing_metadata(trailer(context))
 
         return handle
 
@@ -304,7 +246,7 @@ class Dispatcher:
         return StreamTools(
             turn=self._work.stream_turn,
             run=self._work.run_in_turn,
-            failure_of=lambda error: _error_for(context, error),
+            failure_of=lambda error: error_for(context, error),
             draining=self._draining,
             workers=self._workers,
             context=context,
@@ -347,34 +289,6 @@ class Dispatcher:
         self._open -= 1
 
 
-async def write(message: bytes, call: Writer) -> None:
-    """Send one message.
-
-    Raises:
-        CancelledError: the caller has cancelled the call or disconnected.
-    """
-    try:
-        await call.write(message)
-    except Exception as error:  # gRPC raises several types here, all of which mean that the caller is gone
-        raise CancelledError("the caller is gone") from error
-
-
-def _record_passed_deadline(context: RequestContext, call: Call) -> None:
-    """Record a `DeadlineError` for a cancelled call whose deadline has passed.
-
-    gRPC reports a passed deadline and a departed caller in the same way. The caller's clock started earlier than the
-    server's by the network delay, so its cancellation can arrive shortly before the deadline on the server's clock.
-    """
-    remaining = call.time_remaining()
-    if remaining is not None and remaining <= NETWORK_DELAY_SECONDS:
-        context.fail(DeadlineError("the deadline passed before the response was ready"))
-
-
-def draining_error() -> DrainingError:
-    """Return the error for new requests and for open streams while the server stops."""
-    return DrainingError("the server is stopping; retry on another server", retry_after_ms=RETRY_AFTER_MS)
-
-
 def _make_job(
     method: Method | Chunked, request: bytes, context: RequestContext
 ) -> Callable[[], bytes | Iterator[bytes]]:
@@ -392,26 +306,6 @@ def _make_job(
     return job
 
 
-def _error_for(context: RequestContext, error: Exception) -> LayertapError:
-    """Return the error that the caller receives for an exception.
-
-    An unexpected exception becomes a `ServerFault` with an incident id, and its traceback is logged under that id.
-    """
-    if isinstance(error, LayertapError | DecodeError):
-        forget_frames(error)
-    if isinstance(error, LayertapError):
-        return error
-    if isinstance(error, DecodeError):
-        return InvalidRequestError("expected a request message of this method, got bytes that cannot be parsed as one")
-    if (shortage := shortage_in(error)) is not None:
-        log.warning("%s, in %s/%s, request %s", shortage.message, context.service, context.method, context.request_id)
-        return shortage
-    incident = uuid.uuid4().hex[:12]
-    method = f"{context.service}/{context.method}"
-    log.error("incident %s in %s, request %s", incident, method, context.request_id, exc_info=error)
-    return ServerFault(f"internal error; the server's log describes it under incident {incident}", incident=incident)
-
-
 def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> Any:
     """Return a handler that ends the call with ``failure`` without reading the request, which may be large."""
 
@@ -423,38 +317,3 @@ def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> A
         fail(call, failure, context)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def fail(call: Call, error: LayertapError, context: RequestContext) -> None:
-    """Set the status, message and details with which a streaming call ends once its handler returns."""
-    code, message, trailer = _status_of(error, context)
-    call.set_code(code)
-    call.set_details(message)
-    call.set_trailing_metadata(trailer)
-
-
-async def abort(call: Call, error: LayertapError, context: RequestContext) -> NoReturn:
-    """End a unary call with an error.
-
-    A handler that sets the status and returns an empty response sends headers before the status. Proxies and clients
-    retry a call only if the status comes first, as `abort` sends it. The call keeps the exception that gRPC raises, and
-    its frames would keep the request, so they are dropped once gRPC has caught it.
-    """
-    try:
-        await call.abort(*_status_of(error, context))
-    except BaseException as raised:
-        asyncio.get_running_loop().call_soon(forget_frames, raised)
-        raise
-    raise AssertionError("abort raises")
-
-
-def _status_of(error: LayertapError, context: RequestContext) -> tuple[grpc.StatusCode, str, tuple[Any, ...]]:
-    """Return the status code, message and trailing metadata of an error."""
-    details = wire.encode_error(error)
-    trailer = ((DETAILS, details.SerializeToString()), *_trailer(context))
-    return grpc.StatusCode[error.status], details.message, trailer
-
-
-def _trailer(context: RequestContext) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata of a call."""
-    return ((REQUEST_ID, context.request_id),)

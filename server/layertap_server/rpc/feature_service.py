@@ -12,7 +12,7 @@ from layertap_server.inference.engine import Engine
 from layertap_server.inference.response import assumed_preprocessing
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Call, Handler, Messages, StreamTools
+from layertap_server.rpc.calls import Call, Handler, Messages, StreamTools
 from layertap_server.rpc.lookup import find_model
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size

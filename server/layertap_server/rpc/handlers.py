@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from layertap.wire.rpcs import UnaryRpc
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Method
+from layertap_server.rpc.calls import Method
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")

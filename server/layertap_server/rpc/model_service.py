@@ -18,7 +18,7 @@ from layertap.types import (
 from layertap.wire import rpcs
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Handler
+from layertap_server.rpc.calls import Handler
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.lookup import find_model, record_model
 

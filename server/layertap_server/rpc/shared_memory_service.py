@@ -5,7 +5,7 @@ from __future__ import annotations
 from layertap.types import RegisterRegionRequest, UnregisterRegionRequest
 from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Handler
+from layertap_server.rpc.calls import Handler
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.shared_regions import Regions
 

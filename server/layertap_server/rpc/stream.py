@@ -17,7 +17,8 @@ from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, ExtractResponse
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
+from layertap_server.rpc.calls import StreamTools, Writer
+from layertap_server.rpc.endings import draining_error, write
 from layertap_server.rpc.tracebacks import forget_frames
 
 MAX_CHUNK_BYTES = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
 from layertap_server.runtime.contention import Contention, ReplicaBudget, SingleThreadedReplica
-from layertap_server.runtime.denormals import flushed_denormals
+from layertap_server.runtime.denormals import flush_denormals
 from layertap_server.runtime.devices import CPU, QUIET, Device, name_of
 from layertap_server.runtime.replica import Replica
 from layertap_server.runtime.session import Session, wrap_errors
@@ -89,7 +89,7 @@ class Runtime:
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", LARGEST_FOLDED)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
         own_threads = (threads or os.cpu_count() or 1) - 1
-        with self._reserve.hold(own_threads), flushed_denormals():
+        with self._reserve.hold(own_threads), flush_denormals():
             session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
         return Replica(session, device, threads=own_threads)
 

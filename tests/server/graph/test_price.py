@@ -25,7 +25,8 @@ from layertap_server.blocks.operations import (
     WINDOW,
 )
 from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
-from layertap_server.graph.price import NODE, PAIR, TEXT, UNKNOWN_SIDE
+from layertap_server.graph.price import NODE, PAIR, TEXT
+from layertap_server.graph.price_sizes import UNKNOWN_SIDE
 from tests import cases
 from tests.models import branching, vision_transformer
 

@@ -19,7 +19,8 @@ from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, Featur
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import Call, Dispatcher, Messages, StreamTools
+from layertap_server.rpc.calls import Call, Messages, StreamTools
+from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits
 

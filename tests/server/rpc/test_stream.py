@@ -13,7 +13,7 @@ from layertap import wire
 from layertap.errors import InvalidRequestError, LayertapError, OverloadedError
 from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import StreamTools
+from layertap_server.rpc.calls import StreamTools
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 from tests.server.rpc.any_order import ORDERS, play
