@@ -12,7 +12,7 @@ BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking sizes coverage clean
-.PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
+.PHONY: check-sweeps check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
 env: $(STAMP)
@@ -28,8 +28,11 @@ demo: env  ## starts the service, extracts features of a photograph and draws th
 serve: env  ## runs the service on localhost:8001 with the models of this repository
 	$(BIN)/layertap serve --models models --reflection
 
-test: env  ## runs all tests except those of containers and replicas
+test: env  ## runs the tests, without sweeps and without those of containers and replicas
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/container --ignore=tests/scale $(ARGS)
+
+check-sweeps: env  ## runs the cases of the tests that `make test` leaves out; TESTS=tests/e2e restricts them
+	LAYERTAP_SWEEP=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m sweep --ignore=tests/container --ignore=tests/scale $(TESTS) $(ARGS)
 
 node:  ## installs the dependencies of examples/node, for tests/e2e/test_node.py; needs npm
 	mkdir -p build/node
@@ -105,9 +108,9 @@ FLOOR := 95
 sizes: env  ## prints the sizes of modules and functions
 	$(BIN)/python scripts/code_sizes.py
 
-coverage: env  ## measures the coverage of the unit tests and their servers; fails below the floors
+coverage: env  ## runs the unit tests with all sweeps; fails if they cover less than the floors
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/client tests/server tests/test_generated.py) $(ARGS)
+	LAYERTAP_SWEEP=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile $(or $(TESTS),tests/client tests/server tests/test_generated.py) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --fail-under=75
 	@set -f; for part in $(COVERED); do \

@@ -13,11 +13,28 @@ from layertap import Client
 from layertap.types import Array
 from tests.paths import MODELS, PHOTOS
 from tests.processes import ServerProcess, running_server
+from tests.sweeps import EXAMPLES, IS_SWEEP, mark_slow
 
 settings.register_profile(
-    "layertap", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "layertap",
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("layertap")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the sweeps, unless they are asked for."""
+    mark_slow(items)
+    if IS_SWEEP:
+        return
+    left_out = [item for item in items if item.get_closest_marker("sweep")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("sweep")]
 
 
 @pytest.fixture(scope="session")

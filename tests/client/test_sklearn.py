@@ -47,6 +47,7 @@ def digits(count: int) -> tuple[Any, Any]:
     return table[:count], labels[:count]
 
 
+@pytest.mark.sweep
 def test_scikit_learn_s_own_checks(server: ServerProcess) -> None:
     """Run scikit-learn's own checks of estimators."""
     estimator = transformer(server, image_shape=(1, -1), pixel_range=(-3, 3))

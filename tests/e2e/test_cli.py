@@ -79,7 +79,7 @@ def test_models(server: ServerProcess) -> None:
 
 def test_layers(server: ServerProcess) -> None:
     text = layertap("layers", MODEL, "--server", server.address)
-    assert text.splitlines()[0].split()[:4] == ["#", "layer", "op", "shape"]
+    assert text.splitlines()[0].split()[:6] == ["#", "layer", "op", "stage", "block", "shape"]
     assert "143 layers" in text
     layers = json.loads(layertap("layers", MODEL, "stage:1", "--json", "--server", server.address))
     assert [layer["name"] for layer in layers] == ["blocks.0"]

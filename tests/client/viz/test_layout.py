@@ -26,6 +26,7 @@ from layertap.viz import (
 from layertap.viz.labels import label_of
 from tests.client.viz.drawing import all_axes, assert_readable, drawn, visible_texts
 from tests.client.viz.test_figures import statistics
+from tests.sweeps import thin
 
 LABELS = tuple(f"class {number}, otherwise called {'very ' * (number % 9)}long" for number in range(1000))
 MODEL = ModelInfo("model", "1", ModelState.READY, labels=LABELS)
@@ -112,15 +113,13 @@ KINDS: dict[str, Callable[[list[Picture]], Figure]] = {
 PAIRS = [(one, other) for one in NETWORKS for other in NAMES if one == "cnn" or other in {"paths", "sixty"}]
 
 
-@pytest.mark.parametrize(("network", "naming"), PAIRS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "network", "naming"), thin([(kind, *pair) for kind in KINDS for pair in PAIRS], 7))
 def test_pictures(kind: str, network: str, naming: str) -> None:
     sizes = [(64, 64), (30, 120)] if naming == "paths" else [(64, 48)]
     assert_readable(KINDS[kind](collected(network, naming, *sizes)))
 
 
-@pytest.mark.parametrize("count", [1, 45])
-@pytest.mark.parametrize("naming", NAMES)
+@pytest.mark.parametrize(("naming", "count"), thin([(naming, count) for count in (45, 1) for naming in NAMES], 6))
 def test_panels_and_matrices(naming: str, count: int) -> None:
     names = [NAMES[naming](number)[0] for number in range(count)]
     layers = [statistics(name, mean=number - 3, l2_norm=10.0**number) for number, name in enumerate(names[:9])]
@@ -133,6 +132,7 @@ def test_panels_and_matrices(naming: str, count: int) -> None:
     assert_readable(cka_figure(matrix.T, (names[0], names), ("other " * 40, ["a", "b"])))
 
 
+@pytest.mark.sweep
 def test_300_layers_of_long_names() -> None:
     names = [NAMES["endless"](number)[0] for number in range(300)]
     figure = statistics_figure([statistics(name, saturated_fraction=0.3) for name in names], "model, 2 images")
@@ -278,6 +278,7 @@ def test_empty_results_are_said_and_do_not_stop_a_figure() -> None:
             draw([picture])
 
 
+@pytest.mark.sweep
 def test_more_than_can_be_looked_at_is_refused() -> None:
     array = random(2000, 2, 2)
     results = results_of(Features((FeatureMap("x", array, "x", Layout.NCHW),)), {})

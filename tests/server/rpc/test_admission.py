@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from layertap_server.rpc.admission import Admission
 from tests.server.rpc.any_order import ORDERS, play
+from tests.sweeps import EXAMPLES
 
 SIZES = st.integers(0, 6)
 CALLERS = st.lists(st.tuples(SIZES, st.integers(0, 3), st.none() | st.integers(0, 9)), min_size=1, max_size=12)
@@ -30,7 +31,7 @@ def check(admission: Admission) -> None:
     assert admission.held <= 1 or admission.held_bytes <= admission.most_bytes
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * EXAMPLES)
 @given(ORDERS, st.integers(1, 3), st.sampled_from([4, 10, math.inf]), CALLERS)
 def test_no_waiter_sleeps_while_a_place_is_free(
     order: tuple[list[int], int], most: int, most_bytes: float, callers: list[tuple[int, int, int | None]]

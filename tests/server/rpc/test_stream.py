@@ -18,6 +18,7 @@ from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 from tests.server.rpc.any_order import ORDERS, play
 from tests.server.rpc.test_admission import check, steps
+from tests.sweeps import EXAMPLES
 
 OPENING = ExtractRequest("m", (), ("stage:1",))
 BAD = b"bad"
@@ -93,7 +94,7 @@ STREAMS = st.lists(
 """Streams: the images of each, and the step at which its caller disconnects, or None."""
 
 
-@settings(max_examples=150)
+@settings(max_examples=EXAMPLES + 50)
 @given(ORDERS, STREAMS, st.integers(1, 2), st.integers(0, 2), st.integers(0, 6))
 def test_every_stream_ends(
     order: tuple[list[int], int], streams: list[tuple[list[bytes], int | None]], workers: int, room: int, others: int
