@@ -95,6 +95,11 @@ class LayerInfo:
     batching: Batching | None = None
     """The images that may run together when the layer is tapped; None if it cannot be tapped."""
 
+    activation: str = ""
+    """Name in the catalogue of blocks of the activation whose result the layer is; empty if it is none."""
+    attention: int | None = None
+    """Number, from 1, of the attention whose probabilities the layer holds; None if it holds none."""
+
     @property
     def tappable(self) -> bool:
         """Whether a tap may select the layer; ``not_tappable_reason`` is why it may not."""

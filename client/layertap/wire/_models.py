@@ -117,6 +117,8 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         not_tappable_reason=layer.not_tappable_reason,
         output_index=layer.output_index,
         batching=_BATCHING_PREFIX + layer.batching.name if layer.batching else None,
+        activation=layer.activation,
+        attention=layer.attention,
     )
 
 
@@ -142,6 +144,8 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         not_tappable_reason=message.not_tappable_reason,
         output_index=message.output_index,
         batching=_decode_batching(message.batching),
+        activation=message.activation,
+        attention=message.attention if message.HasField("attention") else None,
     )
 
 

@@ -12,6 +12,7 @@ import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.blocks import Dim, Tensor, value_info
+from layertap_server.graph.activations import activations_of
 from layertap_server.graph.canonicalize import opset_of, prepare
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import layouts_of
@@ -156,7 +157,9 @@ def _build_graph(
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of layer {name}: its shape would be {tensor.shape_text}")
-    layers = tuple(list_layers(proto.graph, names, types))
+    floats = {name for name, tensor in types.items() if tensor.dtype.startswith("float")}
+    activations = activations_of(proto, names, floats)
+    layers = tuple(list_layers(proto.graph, names, types, activations))
     _check_layer_sizes(layers)
     return ModelGraph(
         proto=proto,
@@ -167,6 +170,7 @@ def _build_graph(
         image_input=image,
         layers=layers,
         types=types,
+        activations=activations,
         observed=observed,
         native=native,
     )

@@ -98,6 +98,12 @@ FORMS = (
         examples=("stage:3", "stage:-1"),
         meaning="the last layer of the third stage (spatial resolution); the last layer of the last stage",
     ),
+    numbered(
+        "attention",
+        attrgetter("attentions"),
+        examples=("attention:2", "attention:-1"),
+        meaning="the attention probabilities of the second attention, images×heads×tokens×tokens; of the last",
+    ),
     Form(
         find_operator,
         examples=("op:Conv",),
@@ -108,7 +114,7 @@ FORMS = (
     Form(
         find_all,
         examples=("all", "all:activations"),
-        meaning="every layer that can be tapped; every layer directly after an activation",
+        meaning="every layer that can be tapped; every result of an activation, also of one that is written as several nodes",
         pattern="all(:.*)?",
         written="all:activations",
         selectors=list_all,
