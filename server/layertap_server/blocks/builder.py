@@ -51,6 +51,8 @@ class Tensor:
     """Names of the tensors of scale and zero point if the values are quantized."""
     grid: tuple[int, int] | None = None
     """Height and width of the map that the tokens are the positions of, after any prefix tokens; None if not known."""
+    prefix: int | None = None
+    """Number of learned tokens (class token, registers) before the tokens of positions; None if not known."""
     max_pools: tuple[Any, ...] = ()
     """Inputs of the max_pool blocks before, for max_unpool: each the tensor, its layout and the windows."""
 
@@ -66,7 +68,7 @@ class Tensor:
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
-        """Indices of height and width, or of the token axis; empty for a vector."""
+        """Indices of the axes of positions: height and width, tokens, time …; empty for a vector."""
         match self.layout:
             case Layout.NCHW:
                 return (2, 3)
@@ -74,6 +76,10 @@ class Tensor:
                 return (1, 2)
             case Layout.TOKENS:
                 return (1,)
+            case Layout.NCT:
+                return (2,)
+            case Layout.NCDHW:
+                return (2, 3, 4)
         return ()
 
     @property

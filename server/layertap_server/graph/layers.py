@@ -150,9 +150,7 @@ def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
     """Return the grid of a token layer and its number of prefix tokens, or None if it has no grid."""
     if tensor is None or tensor.grid is None:
         return None
-    height, width = tensor.grid
-    count = tensor.shape[1]
-    return TokenGrid(count - height * width, height, width) if isinstance(count, int) else None
+    return TokenGrid(tensor.prefix or 0, *tensor.grid)
 
 
 def _operator(node: onnx.NodeProto, activation: Activation | None) -> str:

@@ -114,7 +114,7 @@ FORMS = (
     Form(
         find_all,
         examples=("all", "all:activations"),
-        meaning="every layer that can be tapped; every result of an activation, also of one that is written as several nodes",
+        meaning="every layer that can be tapped; every result of an activation, also of one written as several nodes",
         pattern="all(:.*)?",
         written="all:activations",
         selectors=list_all,
