@@ -11,7 +11,7 @@ STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==
 BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
-.PHONY: env demo serve test node lint docs generated stubs check-stubs breaking coverage clean
+.PHONY: env demo serve test node lint docs generated stubs check-stubs breaking sizes coverage clean
 .PHONY: check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
@@ -104,6 +104,9 @@ check-stubs: stubs  ## fails if the committed stubs differ from those generated 
 # Each of these must have FLOOR percent coverage by the unit tests, branches included.
 COVERED := graph/* blocks/* planning/*
 FLOOR := 95
+
+sizes: env  ## prints the sizes of modules and functions
+	$(BIN)/python scripts/code_sizes.py
 
 coverage: env  ## measures the coverage of the unit tests and their servers; fails below the floors
 	$(BIN)/coverage erase

@@ -54,7 +54,7 @@ def randomize(net: torch.nn.Module) -> None:
     """Give normalizations and layer scales values that make all layers different."""
     with torch.no_grad():
         for module in net.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
                 module.running_mean.normal_(0, 0.2)
                 module.running_var.uniform_(0.5, 2)
                 module.weight.uniform_(0.5, 1.5)

@@ -70,12 +70,12 @@ REQUEST = Figure(
         "admit": Box(1, 0, "Check token, admit or refuse", "rpc/access.py, dispatch.py"),
         "decode": Box(2, 0, "Decode the message", "rpc/feature_service.py"),
         "resolve": Box(2, 1, "Resolve taps, check limits", "planning/planner.py"),
-        "images": Box(2, 2, "Decode and resize images", "inference/images.py"),
-        "acquire": Box(2, 3, "Find the plan's session", "planning/plan_store.py"),
+        "images": Box(2, 2, "Decode and resize images", "inference/decoding.py"),
+        "acquire": Box(2, 3, "Acquire the compiled plan", "inference/plans.py"),
         "compile": Box(3, 3, "Compile the plan", "graph/, blocks/"),
         "join": Box(2, 4, "Join requests of the same plan", "inference/batching.py"),
         "run": Box(3, 4, "Run the session", "runtime/"),
-        "name": Box(2, 5, "Name and encode the results", "inference/engine.py, wire/"),
+        "name": Box(2, 5, "Name and encode the results", "inference/response.py, wire/"),
         "send": Box(1, 5, "Send, then record metrics", "rpc/dispatch.py"),
         "arrays": Box(0, 5, "Arrays by result name", "Features"),
     },
@@ -95,13 +95,13 @@ REQUEST = Figure(
 )
 
 PLAN = Figure(
-    "The life of a plan: resolved from taps, found in the cache or compiled, run, and evicted.",
+    "The life of a plan: resolved from taps, found in the store or compiled, run, and evicted.",
     ("Run", "Find or make", "End"),
     {
         "resolve": Box(1, 0, "Resolve taps to layers and blocks", "planning/planner.py"),
         "refuse": Box(2, 0, "Refuse with a typed error", "layertap.errors"),
-        "cached": Box(1, 1, "Look the plan up in the cache", "planning/plan_store.py"),
-        "wider": Box(1, 2, "Look for a wider compiled plan", "planning/plan_table.py"),
+        "cached": Box(1, 1, "Look the plan up in the store", "planning/plan_store.py"),
+        "wider": Box(1, 2, "Look for a wider compiled plan", "inference/plans.py"),
         "prune": Box(1, 3, "Prune the graph, attach the heads", "graph/compile.py"),
         "open": Box(1, 4, "Open a session, keep it", "runtime/, planning/plan_store.py"),
         "run": Box(0, 2, "Run batches of images", "inference/batching.py"),

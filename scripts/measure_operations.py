@@ -58,7 +58,7 @@ def models() -> Iterator[tuple[str, int, float]]:
     repository.load_all()
     for model in repository.loaded():
         outputs = [info.name for info in model.graph.outputs]
-        compiled = compile_plan(model.graph, [(name, ()) for name in outputs], front=None, image_size=None)
+        compiled = compile_plan(model.graph, [(name, ()) for name in outputs], normalization=None, image_size=None)
         size = model.preprocessing.output_size
         assert size is not None  # noqa: S101 - holds for the bundled models
         image = np.random.default_rng(0).random(model.graph.image_shape(1, size)).astype(np.float32)

@@ -112,7 +112,7 @@ def open_repository(folder: Path) -> Repository:
 
 def tapped(model: LoadedModel, images: Array, *layers: str) -> list[Array]:
     """Return the values of the layers from a session of the plan that computes them."""
-    plan = compile_plan(model.graph, [(layer, ()) for layer in layers], front=None, image_size=None)
+    plan = compile_plan(model.graph, [(layer, ()) for layer in layers], normalization=None, image_size=None)
     folder = "session.model_external_initializers_file_folder_path"
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(folder, str(model.graph.weights_folder))

@@ -9,7 +9,8 @@ from onnx import helper
 from layertap import blocks
 from layertap.expression import parse_head
 from layertap.types import Array, Layout
-from layertap_server.blocks import Builder, Tensor, emit_head
+from layertap_server.blocks import Builder, emit_head
+from layertap_server.tensor import Tensor
 
 NAMES = "NCHW"
 """Letters of the axes."""

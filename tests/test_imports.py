@@ -18,25 +18,26 @@ VOCABULARY = {
 
 # The rooms of the server from the lowest to the highest, each with the rooms below that it may import.
 BELOW = {
-    "blocks": set(),
+    "tensor": set(),
+    "blocks": {"tensor"},
     "config": set(),
     "request": set(),
-    "graph": {"blocks"},
+    "graph": {"blocks", "tensor"},
     "runtime": {"graph", "request"},
     "sandbox": {"graph", "runtime"},
-    "planning": {"blocks", "graph", "request", "runtime"},
-    "models": {"blocks", "config", "graph", "planning", "runtime", "sandbox"},
-    "inference": {"blocks", "graph", "models", "planning", "request", "runtime"},
+    "planning": {"blocks", "graph", "request", "runtime", "tensor"},
+    "models": {"blocks", "config", "graph", "planning", "request", "runtime", "sandbox", "tensor"},
+    "inference": {"blocks", "graph", "models", "planning", "request", "runtime", "tensor"},
     "security": {"config"},
     "telemetry": {"request"},
     "rpc": {"inference", "models", "request", "runtime", "security"},
     "healthcheck": {"config"},
 }
 NATIVE = {"checker", "shape_inference", "version_converter", "compose", "parser", "external_data_helper"}
-COMPOSITION = {"app", "embedded", "serve", "__main__", "__init__"}
+COMPOSITION = {"app", "gauges", "lifecycle", "embedded", "serve", "__main__", "__init__"}
 # Each library with the rooms, or the modules, that may import it.
 LIBRARIES = {
-    "onnx": {"blocks", "graph", "models.network", "sandbox"},
+    "onnx": {"tensor", "blocks", "graph", "models.network", "sandbox"},
     "onnxruntime": {"runtime"},
     "PIL": {"inference.images"},
     "prometheus_client": {"telemetry.metrics", "telemetry.http_port"},
@@ -44,7 +45,7 @@ LIBRARIES = {
     "pynvml": {"telemetry.metrics.nvml"},
     "yaml": {"config"},
     "safetensors": {"models.network"},
-    "grpc": {"app", "healthcheck", "rpc", "security"},
+    "grpc": {"app", "lifecycle", "healthcheck", "rpc", "security"},
 }
 
 

@@ -1,1 +1,4 @@
-"""The Layertap server. `layertap_server.app` connects its parts; programs use the SDK, `layertap`."""
+"""The Layertap server; programs use the SDK, `layertap`.
+
+`layertap_server.app` connects the server's parts, and `layertap_server.lifecycle` starts and stops them.
+"""

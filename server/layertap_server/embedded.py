@@ -6,8 +6,8 @@ import asyncio
 import threading
 from types import TracebackType
 
-from layertap_server.app import Server
 from layertap_server.config.settings import Settings
+from layertap_server.lifecycle import Server
 
 GRACE_SECONDS = 10.0
 """Maximum seconds to wait for cancelled work at the end; a running node of a model cannot be interrupted."""

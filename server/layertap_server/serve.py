@@ -11,8 +11,9 @@ import sys
 from collections.abc import Callable
 
 from layertap.types import ModelState
-from layertap_server.app import Server, StartError
+from layertap_server.app import StartError
 from layertap_server.config.settings import Settings
+from layertap_server.lifecycle import Server
 from layertap_server.models.scratch import remove_scratch
 from layertap_server.telemetry import logs, native_lines
 

@@ -25,7 +25,8 @@ from layertap import Client, wire
 from layertap.types import EncodedImage, ExtractRequest, PixelImage
 from layertap.v1 import model_service_pb2 as model_pb
 from layertap.wire import rpcs
-from layertap_server.rpc.dispatch import Call, Dispatcher
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.worker_pool import QueueLimits
 from tests.models import branching, model_folder
 from tests.paths import EXAMPLE_PHOTO, MODEL, MODELS
@@ -181,7 +182,7 @@ ROWS = {
     ),
     "too many operations": Row(
         plain(request(taps=("stage:1 | resize(2000, 2000) | max_pool(501, stride=1) | gap",))),
-        "INVALID_ARGUMENT", "TOO_EXPENSIVE", ("operations", "limit", "dearest"), says="--max-operations",
+        "INVALID_ARGUMENT", "TOO_EXPENSIVE", ("operations", "limit", "most_expensive"), says="--max-operations",
     ),
     "tensor of wrong shape": Row(
         plain(request(images=(PixelImage(np.zeros((1, 3, 9, 9), np.float32)),))),
@@ -367,7 +368,7 @@ def no_memory_for_a_picture() -> grpc.RpcError:
         return error
 
 
-def defect(_request: bytes, _call: Call) -> bytes:
+def defect(_request: bytes, _context: RequestContext) -> bytes:
     """Raise an unexpected error."""
     raise KeyError("/a/path/of/the/server")
 

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import MODEL, MODELS, ROOT
 
 SERVED = """
-from layertap_server.app import Server
+from layertap_server.lifecycle import Server
 from layertap_server.config.settings import Settings
 server = Server(Settings(models={models!r}, device="cpu", port=0, metrics_port=-1))
 for info in server.repository.infos():

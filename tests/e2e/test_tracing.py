@@ -138,6 +138,6 @@ def test_without_the_packages_it_does_not_start() -> None:
 
 
 def test_where_nobody_asks_for_traces_nothing_is_imported() -> None:
-    code = "import sys, layertap_server.app; print([name for name in sys.modules if 'opentelemetry' in name])"
+    code = "import sys, layertap_server.lifecycle; print([name for name in sys.modules if 'opentelemetry' in name])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

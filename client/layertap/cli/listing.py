@@ -119,7 +119,10 @@ def _layers(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(layers)
         return
-    headings = ("#", "layer", "op", "shape", "dtype", "stride", "sees", "params", "MACs", "bytes/image", "")
+    headings = (
+        *("#", "layer", "op", "stage", "block", "shape", "dtype", "stride", "sees", "params", "MACs"),
+        *("bytes/image", "module", ""),
+    )
     print_table(headings, [_layer_row(layer) for layer in layers])
     total = sum(layer.macs or 0 for layer in layers)
     if not arguments.quiet:
@@ -139,6 +142,8 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
         layer.ordinal,
         layer.name,
         layer.op_type,
+        layer.stage,
+        layer.block,
         format_shape(layer.shape),
         layer.dtype,
         layer.stride,
@@ -146,6 +151,7 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
         layer.parameters,
         layer.macs,
         layer.bytes_per_image,
+        layer.module_path,
         layer.not_tappable_reason or _batching_note(layer),
     )
 

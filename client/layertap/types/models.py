@@ -94,6 +94,10 @@ class LayerInfo:
     """Index, from 0, among the node's outputs."""
     batching: Batching | None = None
     """The images that may run together when the layer is tapped; None if it cannot be tapped."""
+    stage: int | None = None
+    """Number, from 1, of the stage whose output the layer is; None if it is none."""
+    block: int | None = None
+    """Number, from 1, of the network block whose output the layer is; None if it is none."""
 
     activation: str = ""
     """Name in the catalogue of blocks of the activation whose result the layer is; empty if it is none."""

@@ -117,6 +117,8 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         not_tappable_reason=layer.not_tappable_reason,
         output_index=layer.output_index,
         batching=_BATCHING_PREFIX + layer.batching.name if layer.batching else None,
+        stage=layer.stage,
+        block=layer.block,
         activation=layer.activation,
         attention=layer.attention,
     )
@@ -144,6 +146,8 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         not_tappable_reason=message.not_tappable_reason,
         output_index=message.output_index,
         batching=_decode_batching(message.batching),
+        stage=message.stage if message.HasField("stage") else None,
+        block=message.block if message.HasField("block") else None,
         activation=message.activation,
         attention=message.attention if message.HasField("attention") else None,
     )

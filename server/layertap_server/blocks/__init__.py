@@ -11,20 +11,8 @@ from collections.abc import Iterable
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape
-from layertap_server.blocks.builder import (
-    BLOCK,
-    INNER,
-    LAYOUT,
-    PATH,
-    Builder,
-    Dim,
-    Emitter,
-    Layer,
-    Tensor,
-    check_nodes,
-    misfit,
-    value_info,
-)
+from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Emitter, Layer, check_nodes, misfit
+from layertap_server.tensor import Tensor
 
 EMITTERS: dict[str, Emitter] = {
     **activation.EMITTERS,
@@ -75,8 +63,8 @@ def emit_block(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     passes = min(len(builder.nodes) - nodes, operations.MOST_PASSES)
     builder.count_operations(values * (passes * operations.ELEMENT + operations.SLOW.get(block.name, 0)))
     price = builder.operations - before
-    if price > builder.dearest[1]:
-        builder.dearest = (block.name, price)
+    if price > builder.most_expensive[1]:
+        builder.most_expensive = (block.name, price)
     return result
 
 
@@ -87,12 +75,9 @@ __all__ = [
     "LAYOUT",
     "PATH",
     "Builder",
-    "Dim",
     "Emitter",
     "Layer",
-    "Tensor",
     "check_nodes",
     "emit_block",
     "emit_head",
-    "value_info",
 ]

@@ -9,15 +9,8 @@ from dataclasses import replace
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap_server.blocks import noise
-from layertap_server.blocks.builder import (
-    Builder,
-    Dim,
-    Emitter,
-    Tensor,
-    elementwise,
-    maximum_with_nan,
-    require_spatial_axes,
-)
+from layertap_server.blocks.builder import Builder, Emitter, elementwise, maximum_with_nan, require_spatial_axes
+from layertap_server.tensor import Dim, Tensor
 
 
 class Terms:

@@ -1,4 +1,4 @@
-"""`Tensor` and `Builder`, with which emitters describe tensors and append nodes."""
+"""`Builder`, with which emitters append nodes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from onnx import helper, numpy_helper
 from layertap.blocks import BoundBlock
 from layertap.errors import RequestTooLargeError, ShapeMismatchError
 from layertap.types import Array, Layout
-
-Dim: TypeAlias = int | str
-"""Size of an axis, or its symbolic name if it is not known."""
+from layertap_server.tensor import Tensor
 
 MOST_NODES = 20_000
 """Maximum number of nodes that the heads of a request may have."""
@@ -33,117 +31,6 @@ module path of the layer (`PATH`) and its layout (`LAYOUT`).
 
 AXES_BECAME_INPUTS = 18
 """First opset in which all reductions take their axes as an input."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor of a graph with its type and layout."""
-
-    name: str
-    """Name in the graph."""
-    dtype: str
-    """NumPy name of the dtype; empty if it has none."""
-    shape: tuple[Dim, ...]
-    """Sizes of the axes."""
-    layout: Layout
-    """Roles of the axes."""
-    quantization: tuple[str, str] | None = None
-    """Names of the tensors of scale and zero point if the values are quantized."""
-    grid: tuple[int, int] | None = None
-    """Height and width of the map that the tokens are the positions of, after any prefix tokens; None if not known."""
-    prefix: int | None = None
-    """Number of learned tokens (class token, registers) before the tokens of positions; None if not known."""
-    max_pools: tuple[Any, ...] = ()
-    """Inputs of the max_pool blocks before, for max_unpool: each the tensor, its layout and the windows."""
-
-    @property
-    def rank(self) -> int:
-        """Number of axes."""
-        return len(self.shape)
-
-    @property
-    def channel_axis(self) -> int:
-        """Index of the channel axis."""
-        return {Layout.NHWC: 3, Layout.TOKENS: 2}.get(self.layout, 1)
-
-    @property
-    def spatial_axes(self) -> tuple[int, ...]:
-        """Indices of the axes of positions: height and width, tokens, time …; empty for a vector."""
-        match self.layout:
-            case Layout.NCHW:
-                return (2, 3)
-            case Layout.NHWC:
-                return (1, 2)
-            case Layout.TOKENS:
-                return (1,)
-            case Layout.NCT:
-                return (2,)
-            case Layout.NCDHW:
-                return (2, 3, 4)
-        return ()
-
-    @property
-    def info(self) -> onnx.ValueInfoProto:
-        """ONNX value info of the tensor."""
-        return value_info(self.name, self.dtype, self.shape)
-
-    def bytes_for(self, images: int) -> int | None:
-        """Return the bytes of the values of ``images`` images; None if a size is symbolic."""
-        sizes = [size for size in self.shape[1:] if isinstance(size, int)]
-        if len(sizes) != len(self.shape) - 1:
-            return None
-        return images * math.prod(sizes) * np.dtype(self.dtype).itemsize
-
-    @property
-    def known_bytes(self) -> int:
-        """Bytes of all values; 0 if a size or the dtype is not known."""
-        sizes = [size for size in self.shape if isinstance(size, int)]
-        if len(sizes) != self.rank or not self.dtype:
-            return 0
-        return math.prod(sizes) * np.dtype(self.dtype).itemsize
-
-    def axis(self, logical: int) -> int:
-        """Return the index in this tensor of an axis that is counted as in N×C×H×W.
-
-        Raises:
-            ShapeMismatchError: The axis does not exist, or is the batch.
-        """
-        rank = self.rank
-        if not -rank <= logical < rank:
-            message = f"axis {logical} does not exist: {self.describe()}"
-            raise ShapeMismatchError(message, got=self.shape_text, axis=logical)
-        if logical % rank == 0:
-            message = f"axis {logical} is the batch, and a block works on one image: {self.describe()}"
-            raise ShapeMismatchError(message, got=self.shape_text, axis=logical)
-        order = (0, self.channel_axis, *self.spatial_axes)
-        return order[logical] if len(order) == rank else logical % rank
-
-    @property
-    def shape_text(self) -> str:
-        """Shape for messages, such as ``[N, 40, 28, 28]``."""
-        return "[" + ", ".join(str(size) for size in self.shape) + "]"
-
-    def describe(self) -> str:
-        """Return a description for messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""
-        return f"the tensor has shape {self.shape_text} ({self.layout}, {self.dtype})"
-
-    @property
-    def values(self) -> int:
-        """Number of values of one image; symbolic sizes count as 1."""
-        return math.prod(size for size in self.shape[1:] if isinstance(size, int))
-
-    def with_axis(self, name: str, axis: int, size: Dim) -> Tensor:
-        """Return the tensor with another name and another size along one axis."""
-        return replace(self, name=name, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
-
-    def with_shape(self, *shape: Dim, layout: Layout | None = None) -> Tensor:
-        """Return the tensor with another shape, and another layout unless None."""
-        return replace(self, shape=shape, layout=layout or self.layout)
-
-
-def value_info(name: str, dtype: str, shape: Sequence[Dim | None]) -> onnx.ValueInfoProto:
-    """Return the ONNX value info of a tensor; a size is None if it is not known."""
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +70,7 @@ class Builder:
         """Bytes of the tensors that the emitted heads compute for one image; symbolic sizes count as 1."""
         self.operations = 0
         """Price of the emitted heads for one image, in the operations of ``blocks.operations``."""
-        self.dearest: tuple[str, int] = ("", 0)
+        self.most_expensive: tuple[str, int] = ("", 0)
         """Name and price of the most expensive block."""
         self._prefix = prefix
         self._count = 0

@@ -13,7 +13,6 @@ from layertap.types import Array
 from layertap_server.blocks.builder import (
     Builder,
     Emitter,
-    Tensor,
     as_nchw,
     back_to,
     channel_values,
@@ -21,6 +20,7 @@ from layertap_server.blocks.builder import (
     require_spatial_axes,
 )
 from layertap_server.blocks.operations import multiply, window
+from layertap_server.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ from layertap.blocks import BoundBlock
 from layertap.types import Array, Layout
 from layertap_server.blocks.builder import (
     Builder,
-    Dim,
     Emitter,
-    Tensor,
     as_nchw,
     back_to,
     check_numbers,
@@ -23,6 +21,7 @@ from layertap_server.blocks.builder import (
     require_spatial_axes,
 )
 from layertap_server.blocks.operations import RESIZE, sorting
+from layertap_server.tensor import Dim, Tensor
 
 _BY_RANK = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
 """Layout that a result is assumed to have, by its number of axes."""

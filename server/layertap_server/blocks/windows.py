@@ -9,8 +9,9 @@ import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.types import Array
-from layertap_server.blocks.builder import Builder, Dim, Tensor, check_numbers, misfit
+from layertap_server.blocks.builder import Builder, check_numbers, misfit
 from layertap_server.blocks.operations import ELEMENT, NARROW, window
+from layertap_server.tensor import Dim, Tensor
 
 LARGEST_GATHERED = 1024
 """Maximum number of kernel elements for `gather_windows`, which emits nodes for each element."""

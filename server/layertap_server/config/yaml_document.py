@@ -20,9 +20,9 @@ MAX_INTEGER = 65536
 """Maximum of sizes and counts."""
 NUMBER_LIMIT = 1e30
 """Exclusive limit of the absolute value of other numbers."""
-MOST_BYTES = 512 * 1024
+LARGEST_DOCUMENT_BYTES = 512 * 1024
 """Maximum size of a file in bytes."""
-DEEPEST = 50
+MOST_NESTED = 50
 """Maximum nesting of lists and mappings."""
 MAX_NUMBER_CHARACTERS = 100
 """Maximum characters of a number."""
@@ -77,7 +77,7 @@ def read_document(path: Path, *, name: str = "", secret: bool = False) -> Sectio
     name = name or path.name
     try:
         with path.open("rb") as file:
-            document = _Builder(_decode(file.read(MOST_BYTES + 1))).document()
+            document = _Builder(_decode(file.read(LARGEST_DOCUMENT_BYTES + 1))).document()
     except OSError as error:
         raise ManifestError(f"{name}: {error.strerror}") from error  # str(error) would reveal the server's paths
     except _RefusedError as error:
@@ -97,9 +97,9 @@ def _problem(error: yaml.YAMLError, *, secret: bool) -> str:
 
 def _decode(data: bytes) -> str:
     """Decode a file's bytes and check its size and characters."""
-    if len(data) > MOST_BYTES:
-        place = _position(data[:MOST_BYTES].decode(errors="replace"))
-        raise _RefusedError(f"the file is larger than {MOST_BYTES} bytes, which is the limit", *place)
+    if len(data) > LARGEST_DOCUMENT_BYTES:
+        place = _position(data[:LARGEST_DOCUMENT_BYTES].decode(errors="replace"))
+        raise _RefusedError(f"the file is larger than {LARGEST_DOCUMENT_BYTES} bytes, which is the limit", *place)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -156,8 +156,8 @@ class _Builder:
 
     def _value(self, event: Any, depth: int) -> Any:
         """Build the value that begins with ``event``, nested ``depth`` levels deep."""
-        if depth > DEEPEST:
-            raise _refusal(f"lists and mappings are nested more than {DEEPEST} deep", event)
+        if depth > MOST_NESTED:
+            raise _refusal(f"lists and mappings are nested more than {MOST_NESTED} deep", event)
         if isinstance(event, yaml.AliasEvent):
             raise _refusal("aliases (*name) are not supported; repeat the value", event)
         if isinstance(event, yaml.ScalarEvent):
@@ -260,7 +260,7 @@ class Section:
             raise ManifestError(f"{file}: {name or 'the file'} must be a mapping{self._got(reprlib.repr(values))}")
         self.values = values
 
-    def known(self, *keys: str) -> None:
+    def check_keys(self, *keys: str) -> None:
         """Raise `ManifestError` if the mapping has a key other than ``keys``."""
         for key in self.values:
             if key not in keys:

@@ -20,7 +20,7 @@ from layertap_server.graph.compile import (
 )
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
-from layertap_server.graph.load import MOST_BYTES, GraphError, check_size, explained, first_line, load
+from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.native import InProcess, Native, NativeLostError
 from layertap_server.graph.preprocessing_nodes import Normalization
@@ -28,6 +28,7 @@ from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
+from layertap_server.graph.structure import Structure, structure_of
 from layertap_server.graph.surgery import Operation, operate
 
 Proto = ModelProto
@@ -37,7 +38,7 @@ __all__ = [
     "APART",
     "COLUMNS",
     "INPUT",
-    "MOST_BYTES",
+    "LARGEST_MODEL_BYTES",
     "CompiledPlan",
     "GraphError",
     "HeadType",
@@ -51,6 +52,7 @@ __all__ = [
     "ObservedType",
     "Operation",
     "Proto",
+    "Structure",
     "Verdict",
     "at_size",
     "check_size",
@@ -72,6 +74,7 @@ __all__ = [
     "read_file",
     "reread",
     "spatial_axes",
+    "structure_of",
     "tensor_type",
     "whole_with_outputs",
     "with_observed",

@@ -15,12 +15,13 @@ from onnx import helper
 
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
-from layertap_server.blocks import Builder, Tensor, emit_head, value_info
+from layertap_server.blocks import Builder, emit_head
 from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
 from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_preprocessing, images_input
 from layertap_server.graph.saturation import saturation_of
 from layertap_server.graph.walk import needed_nodes
+from layertap_server.tensor import Tensor, value_info
 
 HEAD_OPSET = 17
 """Opset of models that consist of a head alone."""
@@ -66,7 +67,7 @@ class HeadType:
     """Size of the tensors computed for one image, in bytes."""
     operations: int
     """Estimated operations for one image, in the unit of ``blocks.operations``."""
-    dearest: tuple[str, int]
+    most_expensive: tuple[str, int]
     """Name of the most expensive block, and its operations."""
     nodes: int
     """Number of ONNX nodes."""
@@ -93,7 +94,7 @@ def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable
 def _head_type(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
     """Emit a head on a tensor and return its result type and cost."""
     result = emit_head(builder, tensor, head)
-    return HeadType(result, builder.computed_bytes, builder.operations, builder.dearest, len(builder.nodes))
+    return HeadType(result, builder.computed_bytes, builder.operations, builder.most_expensive, len(builder.nodes))
 
 
 def _head_input(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
@@ -125,7 +126,7 @@ def compile_plan(
     graph: ModelGraph,
     heads: Sequence[tuple[str, tuple[BoundBlock, ...]]],
     *,
-    front: Normalization | None,
+    normalization: Normalization | None,
     image_size: tuple[int, int] | None,
 ) -> CompiledPlan:
     """Compile a model that computes heads, each given as a layer and the blocks that are applied to it.
@@ -133,7 +134,7 @@ def compile_plan(
     Args:
         graph: The graph of the whole model.
         heads: Layer name and blocks of each head.
-        front: Normalization of uint8 images. With None the plan takes the model's own image input instead.
+        normalization: Normalization of uint8 images. With None the plan takes the model's own image input instead.
         image_size: Height and width of the images in pixels.
 
     Returns:
@@ -144,22 +145,22 @@ def compile_plan(
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
-    return _assembled(graph, builder, results, {layer for layer, _ in heads}, front, image_size)
+    return _assembled(graph, builder, results, {layer for layer, _ in heads}, normalization, image_size)
 
 
 def compile_inspection(
-    graph: ModelGraph, layers: Sequence[str], *, front: Normalization | None, image_size: tuple[int, int] | None
+    graph: ModelGraph, layers: Sequence[str], *, normalization: Normalization | None, image_size: tuple[int, int] | None
 ) -> CompiledPlan:
     """Compile a model that computes the statistics of layers.
 
     Its outputs are the summary and the channel maxima of each layer, in the order of ``layers``; see `emit_inspection`.
-    ``front`` and ``image_size`` are as in `compile_plan`.
+    ``normalization`` and ``image_size`` are as in `compile_plan`.
     """
     builder = Builder(graph.opset)
     results: list[Tensor] = []
     for layer in layers:
         results += emit_inspection(builder, graph.types[layer], saturation_of(graph, layer))
-    return _assembled(graph, builder, results, set(layers), front, image_size)
+    return _assembled(graph, builder, results, set(layers), normalization, image_size)
 
 
 def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
@@ -188,7 +189,7 @@ def _assembled(
     builder: Builder,
     results: Sequence[Tensor],
     layers: Collection[str],
-    front: Normalization | None,
+    normalization: Normalization | None,
     image_size: tuple[int, int] | None,
 ) -> CompiledPlan:
     """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes."""
@@ -198,9 +199,9 @@ def _assembled(
     model_inputs = {info.name for info in graph.inputs}
     others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != image.name)
     before = Builder(graph.opset, prefix="layertap/front")
-    if front is not None and image_size is not None:
-        inputs = [images_input(graph.fixed_batch, image_size, len(front.mean))]
-        start = emit_preprocessing(before, front, image)
+    if normalization is not None and image_size is not None:
+        inputs = [images_input(graph.fixed_batch, image_size, len(normalization.mean))]
+        start = emit_preprocessing(before, normalization, image)
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:
         inputs = [value for value in graph.proto.graph.input if value.name == image.name]
@@ -224,7 +225,7 @@ def _assembled(
     )
     return CompiledPlan(
         model=model.SerializeToString(),
-        input_name=IMAGES if front is not None else image.name,
+        input_name=IMAGES if normalization is not None else image.name,
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
         other_inputs=others,

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from layertap.types import Layout
-from layertap_server.blocks import Dim, Tensor
+from layertap_server.tensor import Dim, Tensor
 
 _FILTERS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 """Index of the input that holds the filters, by convolution operator."""

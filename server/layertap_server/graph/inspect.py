@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from layertap.types import Layout
-from layertap_server.blocks import Builder, Tensor
+from layertap_server.blocks import Builder
 from layertap_server.graph.saturation import Saturation
+from layertap_server.tensor import Tensor
 
 COLUMNS = ("finite", "min", "max", "mean", "variance", "zeros", "saturated", "nan", "inf", "norm")
 """Columns of the summary, N×10 float32: counts of values, and moments of the finite values."""

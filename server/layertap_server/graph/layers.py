@@ -9,13 +9,14 @@ from types import MappingProxyType
 import onnx
 
 from layertap.types import LayerInfo, Layout, ReceptiveField, TokenGrid
-from layertap_server.blocks import BLOCK, INNER, Tensor
+from layertap_server.blocks import BLOCK, INNER
 from layertap_server.graph import cost
 from layertap_server.graph.activations import Activation
 from layertap_server.graph.attention import attentions_of
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.receptive_field import receptive_fields
 from layertap_server.graph.walk import bodies, depends_on, metadata_of
+from layertap_server.tensor import Tensor
 
 INPUT = "Input"
 """Operator name that is reported for layers that are inputs of the model."""

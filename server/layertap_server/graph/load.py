@@ -23,7 +23,7 @@ LONGEST_QUOTED = 40
 _SHORTAGES = {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT}
 """Error numbers of a resource that the system lacks."""
 
-MOST_BYTES = 8 * 2**30
+LARGEST_MODEL_BYTES = 8 * 2**30
 """Default of the maximum size of a model's constants, in bytes."""
 
 
@@ -60,7 +60,7 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def load(path: Path, most_bytes: int = MOST_BYTES, *, follow_links: bool = False) -> onnx.ModelProto:
+def load(path: Path, most_bytes: int = LARGEST_MODEL_BYTES, *, follow_links: bool = False) -> onnx.ModelProto:
     """Load a model file and its external data, which must be in the same folder.
 
     Args:

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
-from layertap_server.blocks import Tensor
 from layertap_server.graph.activations import Activation
 from layertap_server.graph.native import InProcess, Native
+from layertap_server.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)

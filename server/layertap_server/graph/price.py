@@ -7,10 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import onnx
-from onnx import helper
-from onnx.numpy_helper import to_array
 
-from layertap_server.blocks import Dim
 from layertap_server.blocks.operations import (
     BRANCH,
     ELEMENT,
@@ -26,8 +23,8 @@ from layertap_server.blocks.operations import (
     window,
 )
 from layertap_server.graph.batch_axis import facts_of
-from layertap_server.graph.batch_axis.facts import Fact
 from layertap_server.graph.model_graph import ModelGraph
+from layertap_server.graph.price_sizes import UNKNOWN_SIDE, Sizes
 from layertap_server.graph.walk import attribute_of, needed_nodes
 
 _FREE = frozenset({"Constant", "Shape", "Size", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
@@ -56,100 +53,19 @@ TEXT = 14_000
 """Operations of the conversion of one value to text, or of text to a value."""
 PAIR = 100
 """Operations of the comparison of two boxes."""
-PARTLY_UNKNOWN = 2**20
-"""Assumed number of values per image of a tensor with sizes that are known only at run time, such as of tokens."""
-WHOLLY_UNKNOWN = 2**24
-"""Assumed number of values per image of a tensor whose sizes are all known only at run time."""
-UNKNOWN_SIDE = 4096
-"""Maximum assumed size of an axis, and assumed number of iterations of a Loop, that is known only at run time."""
 NODE = 50_000
 """Operations of the call of one node, counted in each iteration of a Loop or Scan."""
 WHOLE_NUMBERS = frozenset({"int32", "int64", "uint32", "uint64"})
 """Element types whose matrix products onnxruntime computes without vector instructions."""
 
 
-class _Sizes:
-    """Sizes of a graph's tensors for one image."""
-
-    def __init__(self, graph: ModelGraph, facts: Mapping[str, Fact], inside: Mapping[str, int] | None = None) -> None:
-        """Read the sizes from a graph.
-
-        Args:
-            graph: The graph.
-            facts: Facts about the batch axis of the graph's tensors, by name.
-            inside: In a body, the number of values of each tensor that the body computes, by name.
-        """
-        self._graph = graph
-        self._facts = facts
-        self._inside = inside or {}
-        self._constants = {one.output[0]: one for one in graph.proto.graph.node if one.op_type == "Constant"}
-        image = graph.types[graph.image_input.name].shape
-        self._is_sized = all(isinstance(size, int) for size in image[1:])
-        self._batch = image[0]
-
-    def inside(self, body: onnx.GraphProto, values: int) -> _Sizes:
-        """Return the sizes inside a body, where each tensor is assumed to have ``values`` values."""
-        made = [*(name for node in body.node for name in node.output), *(value.name for value in body.input)]
-        return _Sizes(self._graph, self._facts, {**self._inside, **dict.fromkeys(made, values)})
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of the part of a tensor that belongs to one image.
-
-        An unknown size is replaced by a bound, or by 1 if the height or width of the image is not known.
-        """
-        if name in self._inside:
-            return (self._inside[name],)
-        if name in self._graph.weights:
-            return tuple(self._graph.weights[name].dims)
-        tensor, fact = self._graph.types.get(name), self._facts.get(name)
-        if tensor is None:
-            return (self._bound((), 2),) * 2
-        known: list[Dim | None] = [1 if size == self._batch else size for size in tensor.shape]
-        if fact is not None and fact.axis is not None and fact.axis.index < len(known):
-            known[fact.axis.index] = fact.axis.multiple
-        sizes = [size for size in known if isinstance(size, int)]
-        bound = self._bound(sizes, len(known) - len(sizes))
-        return tuple(size if isinstance(size, int) else bound for size in known)
-
-    def _bound(self, sizes: Sequence[int], unknown: int) -> int:
-        """Return the size assumed for each of ``unknown`` unknown sizes of a tensor that has the known ``sizes``."""
-        if not (self._is_sized and unknown):
-            return 1
-        known = max(math.prod(sizes), 1)
-        room = WHOLLY_UNKNOWN if known == 1 else PARTLY_UNKNOWN / known
-        return min(max(math.ceil(math.pow(room, 1 / unknown)), 1), UNKNOWN_SIDE)
-
-    def values(self, name: str) -> int:
-        """Return the number of values of a tensor that belong to one image."""
-        return math.prod(self.shape(name))
-
-    def dtype(self, name: str) -> str:
-        """Return the element type, ``object`` for text; an empty text if it is not known."""
-        tensor = self._graph.types.get(name)
-        return tensor.dtype if tensor is not None else ""
-
-    def constant(self, name: str) -> int | None:
-        """Return the single number that a constant holds; None for any other tensor."""
-        if name in self._constants:
-            given = helper.get_attribute_value(self._constants[name].attribute[0])
-            return given if isinstance(given, int) else _number(given) if isinstance(given, onnx.TensorProto) else None
-        weight = self._graph.weights.get(name)
-        return None if weight is None else _number(weight)
-
-
-def _number(tensor: onnx.TensorProto) -> int | None:
-    """Return the tensor's single number; None if it holds more than one or its data is in another file."""
-    is_here = tensor.data_location != onnx.TensorProto.EXTERNAL
-    return int(to_array(tensor).reshape(-1)[0]) if is_here and math.prod(tensor.dims) == 1 else None
-
-
-Price: TypeAlias = Callable[[onnx.NodeProto, _Sizes], int]
+Price: TypeAlias = Callable[[onnx.NodeProto, Sizes], int]
 """Rule that computes the price of a node for one image."""
 
 
 def prices_of(graph: ModelGraph) -> Mapping[str, int]:
     """Return the operations of each node for one image, by the name of its first output that has a name."""
-    sizes = _Sizes(graph, facts_of(graph))
+    sizes = Sizes(graph, facts_of(graph))
     return {_key(node): _price(node, sizes) for node in graph.proto.graph.node}
 
 
@@ -167,7 +83,7 @@ def _key(node: onnx.NodeProto) -> str:
     return next((name for name in node.output if name), node.name)
 
 
-def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _price(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the operations of a node for one image, including its bodies (If, Loop, Scan)."""
     try:
         own = _PRICES.get(node.op_type, _elementwise)(node, sizes)
@@ -176,7 +92,7 @@ def _price(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return max(own, 0) + _bodies(node, sizes)
 
 
-def _bodies(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _bodies(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the operations of all iterations of a node's bodies (Loop, Scan); for an If, of both branches."""
     bodies = [body for attribute in node.attribute for body in (attribute.g, *attribute.graphs) if body.node]
     if not bodies:
@@ -188,7 +104,7 @@ def _bodies(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return rounds * sum(NODE + _price(one, inside) for one, inside in inner)
 
 
-def _rounds(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _rounds(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the number of iterations of a Scan or Loop; 1 for any other node."""
     if node.op_type == "Scan":
         count = attribute_of(node, "num_scan_inputs", 1)
@@ -202,13 +118,13 @@ def _rounds(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return 1
 
 
-def _values_moved(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _values_moved(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the number of values of the largest input or of all outputs, whichever is more."""
     read = max((sizes.values(name) for name in node.input if name), default=0)
     return max(read, sum(sizes.values(name) for name in node.output if name))
 
 
-def _elementwise(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _elementwise(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of one pass over the values."""
     return ELEMENT * _values_moved(node, sizes)
 
@@ -221,7 +137,7 @@ def _each(operations: int) -> Price:
 def _convolution(weight: int) -> Price:
     """Return the rule of a convolution whose filters are the input of index ``weight``."""
 
-    def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    def price(node: onnx.NodeProto, sizes: Sizes) -> int:
         filters = sizes.shape(node.input[weight])
         groups = max(attribute_of(node, "group", 1), 1)
         count = sizes.values(node.output[0]) * math.prod(filters[1:])
@@ -230,7 +146,7 @@ def _convolution(weight: int) -> Price:
     return price
 
 
-def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _transposed_convolution(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a ConvTranspose."""
     filters = sizes.shape(node.input[1])
     given, made = sizes.values(node.input[0]), sizes.values(node.output[0])
@@ -238,7 +154,7 @@ def _transposed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return multiply_transposed(given * math.prod(filters[1:]), columns, made)
 
 
-def _deformed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _deformed_convolution(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a DeformConv.
 
     Each value under a filter is interpolated between four others, once for all filters of a group.
@@ -251,7 +167,7 @@ def _deformed_convolution(node: onnx.NodeProto, sizes: _Sizes) -> int:
 def _product(left: int, right: int) -> Price:
     """Return the rule of a matrix product of the inputs of index ``left`` and ``right``."""
 
-    def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    def price(node: onnx.NodeProto, sizes: Sizes) -> int:
         a, b = sizes.shape(node.input[left]), sizes.shape(node.input[right])
         made = sizes.shape(node.output[0])
         rows = made[-2] if len(made) > 1 else 1
@@ -265,24 +181,24 @@ def _product(left: int, right: int) -> Price:
 def _matrix_function(operations: int) -> Price:
     """Return the rule of an operator on n×n matrices that takes ``operations`` × n³ operations for each matrix."""
 
-    def price(node: onnx.NodeProto, sizes: _Sizes) -> int:
+    def price(node: onnx.NodeProto, sizes: Sizes) -> int:
         return operations * sizes.values(node.input[0]) * sizes.shape(node.input[0])[-1]
 
     return price
 
 
-def _distances(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _distances(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a CDist: the distance of each row of one input to each row of the other."""
     (rows, length), columns = sizes.shape(node.input[0]), sizes.shape(node.input[1])[0]
     return rows * columns * (length + 2 * ELEMENT)
 
 
-def _packed_product(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _packed_product(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a matrix product with quantized weights, whose inner size is the attribute ``K``."""
     return VECTOR * sizes.values(node.output[0]) * int(attribute_of(node, "K", 1))
 
 
-def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _gemm(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a Gemm."""
     shape = sizes.shape(node.input[1])
     length = shape[1 if attribute_of(node, "transB", 0) else 0] if len(shape) > 1 else 1
@@ -290,7 +206,7 @@ def _gemm(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return math.prod(made) * length * (VECTOR if made[:1] == (1,) else 1)
 
 
-def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _einsum(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of an Einsum: the product of the sizes of all its axes."""
     terms = attribute_of(node, "equation", "").replace(" ", "").split("->")[0].split(",")
     lengths: dict[str, int] = {}
@@ -304,70 +220,70 @@ def _einsum(node: onnx.NodeProto, sizes: _Sizes) -> int:
     return VECTOR * math.prod(lengths.values())
 
 
-def _pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _pool(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a window pool."""
     kernel = list(attribute_of(node, "kernel_shape", [1]))
     is_scalar = max(attribute_of(node, "dilations", [1])) > 1 or len(node.output) > 1
     return sizes.values(node.output[0]) * (window(kernel, is_scalar=is_scalar) + ELEMENT)
 
 
-def _power_pool(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _power_pool(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of an LpPool, which raises each value under a window to a power."""
     kernel: Sequence[int] = attribute_of(node, "kernel_shape", [1])
     return 3 * POWER * sizes.values(node.output[0]) * math.prod(kernel)
 
 
-def _top(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _top(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of sorting the first input along its largest axis."""
     shape = sizes.shape(node.input[0])
     return sorting(math.prod(shape), max(shape, default=1))
 
 
-def _unique(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _unique(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a Unique, which looks up each value in a tree that is scattered in memory."""
     values = sizes.values(node.input[0])
     return 16 * sorting(values, values)
 
 
-def _spectrum(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _spectrum(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a Fourier transform, which grows like that of sorting."""
     lengths = [size for name in (node.input[0], node.output[0]) for size in sizes.shape(name)]
     return sorting(_values_moved(node, sizes), max(lengths, default=1))
 
 
-def _suppress_boxes(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _suppress_boxes(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a NonMaxSuppression, which compares each box of a class with all boxes kept before it."""
     boxes = sizes.shape(node.input[0])[-2]
     classes = math.prod(sizes.shape(node.input[1])[:-1])
     return classes * (PAIR * boxes * boxes + sorting(boxes, boxes))
 
 
-def _cast(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _cast(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a Cast, which is much higher to or from text."""
     is_text = attribute_of(node, "to", 1) == onnx.TensorProto.STRING or sizes.dtype(node.input[0]) == "object"
     return (TEXT if is_text else ELEMENT) * _values_moved(node, sizes)
 
 
-def _resize(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _resize(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of an interpolation, by its mode."""
     return RESIZE.get(attribute_of(node, "mode", "nearest"), RESIZE["linear"]) * _values_moved(node, sizes)
 
 
-def _softmax(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _softmax(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a softmax, which is lower along the last axis."""
     rank = len(sizes.shape(node.input[0]))
     is_last = attribute_of(node, "axis", -1) in {-1, rank - 1}
     return (2 * ELEMENT if is_last else SOFTMAX) * _values_moved(node, sizes)
 
 
-def _recurrent(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _recurrent(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of a recurrent network: a product with its weights in each step."""
     given = sizes.shape(node.input[0])
     steps = given[1 if attribute_of(node, "layout", 0) else 0] if len(given) > 1 else 1
     return VECTOR * steps * sum(sizes.values(name) for name in node.input[1:3])
 
 
-def _attention(node: onnx.NodeProto, sizes: _Sizes) -> int:
+def _attention(node: onnx.NodeProto, sizes: Sizes) -> int:
     """Return the price of attention: the projections of all tokens, and the products of all pairs of tokens."""
     given = sizes.shape(node.input[0])
     tokens, width = given[-2:] if len(given) > 1 else (1, 1)

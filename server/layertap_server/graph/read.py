@@ -11,18 +11,18 @@ from types import MappingProxyType
 import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
-from layertap_server.blocks import Dim, Tensor, value_info
 from layertap_server.graph.activations import activations_of
 from layertap_server.graph.canonicalize import opset_of, prepare
 from layertap_server.graph.input_layout import layout_by_use
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import axes_of
-from layertap_server.graph.load import MOST_BYTES, GraphError, explained
+from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, explained
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.graph.tokens import typed
 from layertap_server.graph.walk import written_types
+from layertap_server.tensor import Dim, Tensor, value_info
 
 BATCH = "N"
 """Symbolic size of the batch axis."""
@@ -69,7 +69,7 @@ def read_file(
     weights_folder: Path,
     image: ImageInput,
     native: Native,
-    most_bytes: int = MOST_BYTES,
+    most_bytes: int = LARGEST_MODEL_BYTES,
     *,
     follow_links: bool = False,
 ) -> ModelGraph:

@@ -17,8 +17,8 @@ import onnx
 from onnx import numpy_helper
 
 from layertap.types import ReceptiveField
-from layertap_server.blocks import Dim, Tensor
 from layertap_server.graph.walk import attribute_of, reads
+from layertap_server.tensor import Dim, Tensor
 
 Shape: TypeAlias = tuple[Dim, ...]
 """Sizes of a tensor's axes, each a number or a symbolic name."""

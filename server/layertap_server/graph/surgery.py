@@ -15,10 +15,11 @@ from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Block, Value
-from layertap_server.blocks import BLOCK, INNER, Builder, Tensor, emit_head
+from layertap_server.blocks import BLOCK, INNER, Builder, emit_head
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.walk import metadata_of
+from layertap_server.tensor import Tensor
 
 _POOLS = {
     "kernel_shape": "kernel",

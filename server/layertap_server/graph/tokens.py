@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from layertap.types import Layout
-from layertap_server.blocks import Tensor
 from layertap_server.graph.layouts import Axes, Shape, layout_of, tokens_of
+from layertap_server.tensor import Tensor
 
 
 def typed(name: str, dtype: str, shape: Shape, axes: Axes) -> Tensor:

@@ -12,9 +12,10 @@ from layertap.errors import BadTensorError, InvalidRequestError, LayertapError, 
 from layertap.expression import format_block, parse_head
 from layertap.types import ApplyRequest, Block, FeatureMap, Layout
 from layertap_server.graph import compile_head, tensor_type
-from layertap_server.planning.plan_store import OpenPlan, SessionCache
-from layertap_server.planning.planner import across_images, check_several
-from layertap_server.request.context import current_request
+from layertap_server.planning.open_plan import OpenPlan
+from layertap_server.planning.plan import across_images, check_several
+from layertap_server.planning.plan_store import PlanStore
+from layertap_server.request.context import RequestContext
 from layertap_server.request.limits import Limits, check_head
 from layertap_server.runtime import Runtime
 
@@ -38,20 +39,33 @@ class HeadPlan:
     layout: Layout
 
 
+@dataclass(frozen=True, slots=True)
+class HeadCompiler:
+    """Compiler of heads on a caller's tensor."""
+
+    runtime: Runtime
+
+    def compile(self, plan: HeadPlan) -> OpenPlan:
+        """Compile a head and open a session for it."""
+        compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
+        return OpenPlan(self.runtime.open(compiled.model, NOWHERE), compiled)
+
+
 class Applier:
     """Implementation of ApplyBlocks; safe to call from any number of threads."""
 
-    def __init__(self, runtime: Runtime, sessions: SessionCache, limits: Limits) -> None:
-        """Create an applier that opens sessions with ``runtime`` and keeps them in ``sessions``."""
-        self._runtime = runtime
-        self._sessions = sessions
+    def __init__(self, runtime: Runtime, store: PlanStore, limits: Limits) -> None:
+        """Create an applier that opens sessions with ``runtime`` and keeps them in ``store``."""
+        self._compiler = HeadCompiler(runtime)
+        self._store = store
         self._limits = limits
 
-    def apply(self, request: ApplyRequest, *, inline: bool = False) -> FeatureMap:
+    def apply(self, request: ApplyRequest, context: RequestContext, *, inline: bool = False) -> FeatureMap:
         """Apply the request's head to its tensor and return the result, batch first.
 
         Args:
             request: the tensor, its layout and the head.
+            context: context of the request.
             inline: whether the result must fit into one message.
 
         Raises:
@@ -68,12 +82,11 @@ class Applier:
         name = " | ".join(format_block(block) for block in given)
         self._check_size(name, type_.tensor.bytes_for(len(array)) or 0, inline=inline)
         self._limits.check_computed(type_.computed_bytes * len(array))
-        self._limits.check_operations(type_.operations * len(array), type_.dearest[0])
-        record = current_request()
-        with record.stage("plan"):
-            opened = self._sessions.get(plan, lambda: self._compile(plan))
-        with record.stage("compute"):
-            (output,) = opened.outputs(opened.run(array))
+        self._limits.check_operations(type_.operations * len(array), type_.most_expensive[0])
+        with context.stage("plan"):
+            opened = self._store.acquire(plan, self._compiler)
+        with context.stage("compute"):
+            (output,) = opened.outputs(opened.run(array, cancellation=context.cancellation))
         self._check_size(name, output.array.nbytes, inline=inline)
         return FeatureMap(name, output.array, layer="", layout=type_.tensor.layout, quantization=output.quantization)
 
@@ -82,10 +95,6 @@ class Applier:
         if inline and size > LARGEST_INLINE:
             message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; use ApplyBlocksStream"
             raise ResponseTooLargeError(f"{message} to receive it in chunks", bytes=size, limit=LARGEST_INLINE)
-
-    def _compile(self, plan: HeadPlan) -> OpenPlan:
-        compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
-        return OpenPlan(self._runtime.open(compiled.model, NOWHERE), compiled)
 
 
 def _blocks(request: ApplyRequest) -> tuple[Block, ...]:

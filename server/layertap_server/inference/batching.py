@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from layertap.errors import CancelledError
 from layertap.types import Array
-from layertap_server.request import cancellation
 from layertap_server.request.cancellation import Cancellation
-from layertap_server.request.context import current_request
+from layertap_server.request.context import RequestContext
 
 Arrays = dict[str, Array]
-Run = Callable[[Array], Arrays]
-"""Function from a batch of images to the plan's outputs by name, batch first."""
+
+
+class Runnable(Protocol):
+    """A compiled plan with all its inputs but the images."""
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Key that is equal for plans whose images may run in one batch."""
+
+    def run(self, images: Array, cancellation: Cancellation) -> Arrays:
+        """Run the plan on a batch of images and return its outputs by name, batch first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +48,9 @@ class BatchLimits:
 class _Entry:
     """One request, or one part of a request, that waits for a run."""
 
-    plan: Hashable
+    plan: Runnable
     images: Array
-    run: Run
-    cancellation: Cancellation = field(default_factory=cancellation.current)
+    cancellation: Cancellation
     is_taken: bool = False
     """Whether a thread has put the entry into a batch."""
     arrays: Arrays = field(default_factory=dict)
@@ -64,29 +72,30 @@ class Batcher:
     _running: int = 0
     _change: threading.Condition = field(default_factory=threading.Condition)
 
-    def run(self, plan: Hashable, images: Array, run: Run, limits: BatchLimits) -> tuple[Arrays, int]:
+    def run(self, plan: Runnable, images: Array, limits: BatchLimits, context: RequestContext) -> tuple[Arrays, int]:
         """Run the plan on these images, joined with those of other requests where possible.
+
+        The times of waiting and running are recorded as the stages "batch" and "compute".
 
         Returns:
             The outputs for these images by name, and the number of images in the run.
 
         Raises:
             CancelledError: the request was cancelled before its run started.
-            Exception: any exception that ``run`` raises for these images alone.
+            Exception: any exception that the plan raises for these images alone.
         """
         asked = time.perf_counter()
-        entry = _Entry(plan, images, run)
+        entry = _Entry(plan, images, context.cancellation)
         batch = self._wait_for_turn(entry, limits)
         if batch:
             try:
-                _run_together(batch)
+                _run_together(batch, context.runs)
             finally:
                 with self._change:
                     self._running -= 1
                     self._change.notify_all()
-        record = current_request()
-        record.add("batch", asked, entry.begun)
-        record.add("compute", entry.begun, time.perf_counter())
+        context.add("batch", asked, entry.begun)
+        context.add("compute", entry.begun, time.perf_counter())
         if entry.error is not None:
             raise entry.error
         return entry.arrays, entry.ran_with
@@ -119,7 +128,10 @@ class Batcher:
 
     def _is_full(self, entry: _Entry, limits: BatchLimits) -> bool:
         """Return whether the entries that wait for the same plan fill a batch."""
-        return sum(len(other.images) for other in self._waiting if other.plan == entry.plan) >= limits.images
+        return (
+            sum(len(other.images) for other in self._waiting if other.plan.batch_key == entry.plan.batch_key)
+            >= limits.images
+        )
 
     def _take(self, entry: _Entry, limits: BatchLimits) -> list[_Entry]:
         """Remove the entry, others that fit into its batch and cancelled ones from the queue; return the batch."""
@@ -131,7 +143,7 @@ class Batcher:
                 other.error = CancelledError("the caller cancelled the request or disconnected; nothing was computed")
                 continue
             fits = other.images.shape[1:] == entry.images.shape[1:] and len(other.images) <= room
-            if other is entry or (other.plan == entry.plan and fits):
+            if other is entry or (other.plan.batch_key == entry.plan.batch_key and fits):
                 other.is_taken, other.begun = True, now
                 room -= len(other.images)
                 batch.append(other)
@@ -139,25 +151,36 @@ class Batcher:
         return batch
 
 
-def _run_together(batch: list[_Entry]) -> None:
-    """Run the entries as one batch; if that fails, run each alone, so that a bad entry fails no other entry."""
-    if len(batch) > 1:
-        total = sum(len(entry.images) for entry in batch)
-        try:
-            with Cancellation().of_this_thread():  # cancelling one of the requests must not end the run of the others
-                arrays = batch[0].run(np.concatenate([entry.images for entry in batch]))
-        except Exception:  # noqa: BLE001 - the single runs below show which entry caused it
-            arrays = {}
-        if arrays and all(array.shape[:1] == (total,) for array in arrays.values()):
-            start = 0
-            for entry in batch:
-                end = start + len(entry.images)
-                entry.arrays = {name: array[start:end] for name, array in arrays.items()}
-                entry.ran_with, start = total, end
-            return
+def _run_together(batch: list[_Entry], runs: list[int]) -> None:
+    """Run the entries as one batch; if that fails, run each alone, so that a bad entry fails no other entry.
+
+    The number of images of each run is added to ``runs``.
+    """
+    if len(batch) > 1 and _run_joined(batch, runs):
+        return
     for entry in batch:
         try:
-            entry.arrays = entry.run(entry.images)
+            entry.arrays = entry.plan.run(entry.images, entry.cancellation)
+            runs.append(len(entry.images))
         except BaseException as error:  # noqa: BLE001 - raised again on the thread of the entry
             entry.error = error
         entry.ran_with = len(entry.images)
+
+
+def _run_joined(batch: list[_Entry], runs: list[int]) -> bool:
+    """Run the entries as one batch; return whether that gave every entry its outputs."""
+    total = sum(len(entry.images) for entry in batch)
+    try:
+        # With a cancellation of its own: cancelling one of the requests must not end the run of the others.
+        arrays = batch[0].plan.run(np.concatenate([entry.images for entry in batch]), Cancellation())
+    except Exception:  # noqa: BLE001 - the single runs that follow show which entry caused it
+        return False
+    runs.append(total)
+    if not arrays or not all(array.shape[:1] == (total,) for array in arrays.values()):
+        return False
+    start = 0
+    for entry in batch:
+        end = start + len(entry.images)
+        entry.arrays = {name: array[start:end] for name, array in arrays.items()}
+        entry.ran_with, start = total, end
+    return True

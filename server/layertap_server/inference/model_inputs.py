@@ -1,178 +1,85 @@
-"""Check the tensors that a request gives as a model's own inputs, images or others, against the graph."""
+"""The inputs of one request: their count, kind and size before the images are decoded, and then their arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from layertap._nearest import did_you_mean, nearest
-from layertap.errors import BadTensorError, InvalidRequestError, TooManyImagesError
-from layertap.types import Array, EncodedImage, ImagePayload, PixelImage, TensorInfo
-from layertap_server.graph import ModelGraph, spatial_axes
+from layertap.errors import NoImagesError
+from layertap.types import Array, ImagePayload
+from layertap_server.inference.decoding import Decoder
+from layertap_server.inference.other_inputs import OtherInputs, collect_other_inputs
+from layertap_server.inference.own_inputs import is_own_input, join_own_inputs, own_size, too_many_images
+from layertap_server.models.loader import LoadedModel
+from layertap_server.planning.plan import PlanInput
+from layertap_server.request.context import RequestContext
 
 
 @dataclass(frozen=True, slots=True)
-class OtherInputs:
-    """Values of the model's inputs other than its image input."""
+class ModelInputs:
+    """The images and other inputs of one request to one model."""
 
-    batched: Mapping[str, Array]
-    """Values with one row per image, by input name."""
-    shared: Mapping[str, Array]
-    """Values that hold for all images, by input name."""
+    model: LoadedModel
+    payloads: Sequence[ImagePayload]
+    """The images as the caller sent them."""
+    others: Mapping[str, Array]
+    """Values of the model's other inputs, by input name."""
+    spec: PlanInput
+    """Kind and size of the images, which the plan depends on."""
+    count: int
+    """Number of images."""
+    _decoder: Decoder
+    _batch: Array | None = None
+    """Images as the plan's input, batch first; None while pictures are not decoded."""
 
-    def part(self, start: int, count: int) -> OtherInputs:
-        """Return the values for ``count`` images from ``start`` on."""
-        return OtherInputs({name: array[start : start + count] for name, array in self.batched.items()}, self.shared)
+    def arrays(self, context: RequestContext) -> Array:
+        """Return the images as the plan's input, batch first; pictures are decoded now.
 
-    def pad(self, missing: int) -> dict[str, Array]:
-        """Return all values by name; the last row of each batched value is repeated ``missing`` times."""
-        return {**{name: pad_batch(array, missing) for name, array in self.batched.items()}, **self.shared}
+        Raises:
+            LayertapError: as `Decoder.decode` raises it.
+        """
+        return self._decoder.decode(self.payloads, self.model, context) if self._batch is None else self._batch
 
-
-def pad_batch(array: Array, missing: int) -> Array:
-    """Append ``missing`` copies of the last row."""
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-
-
-def collect_other_inputs(
-    given: Mapping[str, Array], needed: Collection[str], graph: ModelGraph, images: int
-) -> OtherInputs:
-    """Check and return the request's values for the inputs that a plan needs.
-
-    Of the values for other inputs, only the names are checked.
-
-    Args:
-        given: the request's values by input name.
-        needed: names of the inputs that the plan needs, other than the image input.
-        graph: the model.
-        images: number of images in the request.
-
-    Raises:
-        InvalidRequestError: the model has no input of a given name, or the value of a needed input is missing.
-        BadTensorError: a value does not have the shape or dtype of its input.
-    """
-    infos = {info.name: info for info in graph.inputs if info.name != graph.image_input.name}
-    for name in given:
-        if name not in infos:
-            hint = did_you_mean(nearest(name, infos))
-            message = (
-                f"the model has no input {name!r} besides its images{hint}; its other inputs: "
-                f"{', '.join(infos) or 'none'}"
-            )
-            raise InvalidRequestError(message, field="inputs", input=name)
-    batched: dict[str, Array] = {}
-    shared: dict[str, Array] = {}
-    for name in needed:
-        if name not in given:
-            expected = _describe(infos[name])
-            message = f"these layers also need the model's input {name} ({expected}); give it in inputs"
-            raise InvalidRequestError(message, field="inputs", input=name, expected=expected)
-        array, is_batch = _check_value(given[name], infos[name], graph, images)
-        (batched if is_batch else shared)[name] = array
-    return OtherInputs(batched, shared)
+    def others_for(self, needed: Collection[str]) -> OtherInputs:
+        """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
+        return collect_other_inputs(self.others, needed, self.model.graph, self.count)
 
 
-def _check_value(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> tuple[Array, bool]:
-    """Return the value in the input's dtype, repeated per image if needed, and whether it has one row per image.
+@dataclass(frozen=True, slots=True)
+class InputReader:
+    """Reader of the inputs of requests."""
 
-    Raises:
-        BadTensorError: the value does not have the shape or dtype of the input.
-    """
-    types = graph.types
-    is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.image_input.name].shape[0]
-    if is_batch and array.ndim == len(info.shape) - 1:
-        array = array[None]
-    if is_batch and array.shape == tuple(info.shape) and len(array) != images:
-        is_batch = False  # the value has the fixed batch of the graph, so that it holds for each run
-    if is_batch and array.ndim and len(array) == 1:
-        array = np.repeat(array, images, axis=0)
-    expected = (images, *info.shape[1:]) if is_batch else info.shape
-    fits = array.ndim == len(expected) and all(
-        size in {-1, got} for size, got in zip(expected, array.shape, strict=False)
-    )
-    if not fits or not np.can_cast(array.dtype, info.dtype, "same_kind"):
-        message = f"expected {_describe(info)} for the input {info.name}, got {array.dtype} {list(array.shape)}"
-        raise BadTensorError(
-            f"{message}; the request has {images} images", field="inputs", input=info.name, expected=_describe(info)
-        )
-    return array.astype(info.dtype, copy=False), is_batch
+    decoder: Decoder
+    max_images: int
+    """Maximum images per request."""
 
+    def read(
+        self,
+        payloads: Sequence[ImagePayload],
+        others: Mapping[str, Array],
+        model: LoadedModel,
+        context: RequestContext,
+    ) -> ModelInputs:
+        """Check the images of a request and find their count, kind and size.
 
-def _describe(info: TensorInfo) -> str:
-    """Return the dtype and shape of an input as text, such as ``float32 [any, 8]``."""
-    return f"{info.dtype} [{', '.join('any' if size < 0 else str(size) for size in info.shape)}]"
+        Pictures are decoded here only if the model has no fixed image size, since their size is then part of the plan.
 
-
-def is_own_input(images_: Sequence[ImagePayload]) -> bool:
-    """Return whether the images are float arrays of the model's own input.
-
-    Raises:
-        BadTensorError: the request mixes pictures and float arrays.
-    """
-    own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in images_]
-    if any(own) and not all(own):
-        field = f"images[{own.index(not own[0])}]"
-        message = (
-            f"{field} and images[0] differ in kind: pictures and float arrays cannot be mixed in one request; send "
-            "them in separate requests"
-        )
-        raise BadTensorError(message, field=field)
-    return own[0]
-
-
-def join_own_inputs(images_: Sequence[ImagePayload], graph: ModelGraph, limit: int) -> Array:
-    """Join float arrays into one batch in the layout and dtype of the model's image input.
-
-    Raises:
-        TooManyImagesError: the arrays hold more than ``limit`` images.
-        BadTensorError: an array does not fit the model's image input.
-    """
-    rows = [_with_batch(image, index, graph) for index, image in enumerate(images_)]
-    count = sum(len(row) for row in rows)
-    if count > limit:
-        raise too_many_images(count, limit)
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
-
-def own_size(batch: Array, graph: ModelGraph) -> tuple[int, int]:
-    """Return the height and width of a batch in the layout of the model's image input."""
-    height, width = spatial_axes(graph.image_input.layout)
-    return batch.shape[height], batch.shape[width]
-
-
-def _with_batch(image: PixelImage | EncodedImage, index: int, graph: ModelGraph) -> Array:
-    """Return a float array with a batch axis, in the dtype of the model's image input.
-
-    Raises:
-        BadTensorError: the array does not have the shape of the input, or its values do not fit the dtype.
-    """
-    if isinstance(image, EncodedImage):
-        raise TypeError(f"images[{index}]: expected a float array, got an encoded picture")
-    expected = graph.image_input
-    array = image.array if image.array.ndim == len(expected.shape) else image.array[None]
-    fits = array.ndim == len(expected.shape) and all(
-        wanted in {-1, got} for wanted, got in zip(expected.shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits or 0 in array.shape:
-        sizes = ["any" if size < 0 else str(size) for size in expected.shape[1:]]
-        shape, got = f"[N, {', '.join(sizes)}]", str(list(image.array.shape))
-        message = f"images[{index}]: expected {shape} for the model's input {expected.name!r}, got {got}"
-        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=shape, got=got)
-    if np.dtype(expected.dtype).kind in "iu" and not _holds(array, expected.dtype):
-        message = f"images[{index}]: expected integers in the range of {expected.dtype}, the dtype of the model's input"
-        raise BadTensorError(message, field=f"images[{index}]", index=index, expected=expected.dtype)
-    return array.astype(expected.dtype, copy=False)
-
-
-def _holds(array: Array, dtype: str) -> bool:
-    """Return whether an integer dtype represents all values exactly."""
-    limits = np.iinfo(dtype)
-    return bool(((array >= limits.min) & (array <= limits.max) & (array == np.floor(array))).all())
-
-
-def too_many_images(count: int, limit: int) -> TooManyImagesError:
-    """Return the error for a request with more images than the limit."""
-    message = f"the request has {count} images and the limit is {limit}; send them in several requests"
-    return TooManyImagesError(message, field="images", images=count, limit=limit)
+        Raises:
+            NoImagesError, TooManyImagesError: the request has no images or too many.
+            BadTensorError: an array does not fit the model's image input, or pictures and float arrays are mixed.
+            LayertapError: as `Decoder.decode` raises it, for a model without a fixed image size.
+        """
+        if not payloads:
+            raise NoImagesError("the request has no images", field="images")
+        if len(payloads) > self.max_images:
+            raise too_many_images(len(payloads), self.max_images)
+        if is_own_input(payloads):
+            batch = join_own_inputs(payloads, model.graph, self.max_images)
+            spec = PlanInput(pictures=False, size=own_size(batch, model.graph))
+            return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch)
+        if (size := model.preprocessing.output_size) is not None:
+            spec = PlanInput(pictures=True, size=size)
+            return ModelInputs(model, payloads, others, spec, len(payloads), self.decoder)
+        batch = self.decoder.decode(payloads, model, context)
+        spec = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
+        return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch)

@@ -6,13 +6,11 @@ import logging
 from collections.abc import Iterable
 
 from layertap.errors import LayertapError
-from layertap_server.models.loader import LoadedModel
-from layertap_server.planning.planner import PlanInput
+from layertap_server.models.loader import LoadedModel, sizes_to_list
+from layertap_server.planning.plan import PlanInput
 
 log = logging.getLogger(__name__)
 
-SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
-"""Heights and widths in pixels to try for a model that accepts any image size and whose model.yaml names no size."""
 UNDECIDED = (
     "model %s: the graph does not determine whether %d layers keep images independent (such as %s); each request for "
     "one of them runs alone"
@@ -30,10 +28,9 @@ def report_batching(model: LoadedModel) -> None:
     for size in _sizes(model):
         input_ = PlanInput(pictures=False, size=size)
         try:
-            undecided = model.planner.undecided(input_)
+            undecided = model.planner.list_at(input_)
         except LayertapError:
             continue
-        model.planner.list_at(input_)
         if undecided:
             log.info(UNDECIDED, model.info.name, len(undecided), ", ".join(undecided[:MOST_NAMED]))
         return
@@ -42,7 +39,4 @@ def report_batching(model: LoadedModel) -> None:
 def _sizes(model: LoadedModel) -> Iterable[tuple[int, int]]:
     """Return the sizes (height, width) in pixels at which to try the model, in this order."""
     size = model.graph.image_size or model.preprocessing.output_size
-    if size is not None:
-        return [size]
-    height, width = model.graph.image_sides
-    return [(height or other[0], width or other[1]) for other in SIZES_TO_LIST]
+    return sizes_to_list(size or model.graph.image_sides)

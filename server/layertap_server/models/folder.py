@@ -23,7 +23,7 @@ OTHER_KINDS = {
     ".safetensors": "a file of weights without a model",
 }
 """Suffixes of files that hold a model of another kind, or weights alone."""
-DEEPEST = 3
+MOST_NESTED = 3
 """Maximum depth of the folders that are searched, counted from the models folder."""
 
 
@@ -63,7 +63,7 @@ def _ignored_of(home: Path, folder: Path, named: str) -> Iterator[tuple[Path, st
             yield path, f"the file's name must be {FILE_NAME}"
         elif _is_onnx(path) and not (holds_models and path.name == named):
             yield path, _reason(home, path, named, holds_models=holds_models)
-        elif path.is_dir() and len(path.relative_to(home).parts) < DEEPEST and not path.is_symlink():
+        elif path.is_dir() and len(path.relative_to(home).parts) < MOST_NESTED and not path.is_symlink():
             yield from _ignored_of(home, path, named)
 
 

@@ -29,6 +29,8 @@ ONNX_FILE = "model.onnx"
 """Default name of a model's ONNX file."""
 ONLY_VERSION = "1"
 """Version of a model that has no version folders."""
+SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
+"""Heights and widths in pixels at which a model that accepts any image size is described."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """Pattern of a valid model name."""
 _keys = itertools.count(1)
@@ -92,7 +94,7 @@ class LoadOptions:
     """Runner of native code, which a model's file may crash; a server runs it in child processes."""
     probe: Probe = lambda model, _: model
     """Shape probe; by default, types remain as inferred."""
-    most_bytes: int = graph.MOST_BYTES
+    most_bytes: int = graph.LARGEST_MODEL_BYTES
     """Maximum bytes of a model's weights and constants."""
     follow_links: bool = False
     """Whether symbolic links may lead out of the models folder."""
@@ -127,10 +129,11 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         model = options.probe(model, manifest.preprocessing.output_size)
     preprocessing = _fit_preprocessing(manifest, model)
     size = preprocessing.output_size
-    layers = (graph.at_size(model, size) if size else model).layers
+    sized = graph.at_size(model, size) if size else model
+    layers, structure = sized.layers, _structure(sized)
     model = replace(model, native=model.native.for_requests())
     key = next(_keys)
-    selectors = Selectors(layers, manifest.aliases, manifest.stages)
+    selectors = Selectors(layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
     planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
     max_batch = model.fixed_batch or manifest.max_batch
     info = ModelInfo(
@@ -154,6 +157,24 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         surgery=surgery,
     )
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, manifest.max_delay_ms / 1000, scratch)
+
+
+def _structure(model: graph.ModelGraph) -> graph.Structure:
+    """Return the stages and blocks of a model, derived at the first size that it accepts if it takes several."""
+    for size in sizes_to_list(model.image_sides):
+        try:
+            return graph.structure_of(graph.at_size(model, size))
+        except graph.GraphError:
+            continue
+    return graph.Structure()
+
+
+def sizes_to_list(sides: tuple[int | None, int | None]) -> list[tuple[int, int]]:
+    """Return heights and widths in pixels at which to describe a model whose graph fixes the given sides or none."""
+    height, width = sides
+    if height and width:
+        return [(height, width)]
+    return [(height or other[0], width or other[1]) for other in SIZES_TO_LIST]
 
 
 def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options: LoadOptions) -> ModelGraph:
@@ -181,8 +202,10 @@ def _apply_surgery(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, t
     for rule in manifest.surgery:
         try:
             size = manifest.preprocessing.output_size
-            listed = (graph.at_size(model, size) if size else model).layers
-            layers = Selectors(listed, manifest.aliases, manifest.stages).find(rule.match).layers
+            sized = graph.at_size(model, size) if size else model
+            structure = _structure(sized)
+            selectors = Selectors(sized.layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
+            layers = selectors.find(rule.match).layers
             head = parse_head(rule.head)
             operations = [
                 graph.Operation(layer.name, head, rule.replaces, rule.head)

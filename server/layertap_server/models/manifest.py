@@ -81,15 +81,15 @@ def read_manifest(path: Path) -> Manifest:
 
 def _manifest(top: Section) -> Manifest:
     """Convert the document to a manifest."""
-    top.known(
+    top.check_keys(
         *("description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads"),
         *("surgery", "batching"),
     )
     source, batching = top.section("source"), top.section("batching")
     if source:
-        source.known("onnx", *NETWORK_KEYS)
+        source.check_keys("onnx", *NETWORK_KEYS)
     if batching:
-        batching.known("max_batch", "max_delay_ms")
+        batching.check_keys("max_batch", "max_delay_ms")
     return Manifest(
         description=top.text("description"),
         license=top.text("license"),
@@ -116,7 +116,7 @@ def _surgery(top: Section) -> tuple[SurgeryRule, ...]:
 
 def _rule(section: Section) -> SurgeryRule:
     """Convert one entry of ``surgery`` to a rule."""
-    section.known("match", "with", "insert")
+    section.check_keys("match", "with", "insert")
     match, replacement, inserted = (section.text(key) for key in ("match", "with", "insert"))
     if not match or bool(replacement) == bool(inserted):
         raise section.error("match", "an entry of surgery must have match, and either with or insert")
@@ -136,10 +136,10 @@ def _preprocessing(section: Section | None) -> Preprocessing:
     """Convert the section ``input`` to a preprocessing; without the section, the preprocessing is assumed."""
     if section is None:
         return Preprocessing(assumed=True)
-    section.known("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
+    section.check_keys("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
-        crop.known("center")
+        crop.check_keys("center")
     background = section.numbers("background", COLOR) or (WHITE,) * COLOR
     if not all(0 <= value <= WHITE and value.is_integer() for value in background):
         raise section.error("background", "background must be [red, green, blue], each 0 to 255")
@@ -158,7 +158,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
 
 def _resize(section: Section) -> Resize | None:
     """Convert the section ``resize``; None if it names no size."""
-    section.known("shorter_side", "size", "letterbox", "fill", "filter")
+    section.check_keys("shorter_side", "size", "letterbox", "fill", "filter")
     named = [key for key in ("shorter_side", "size", "letterbox") if key in section.values]
     if len(named) > 1:
         raise section.error(named[1], f"resize has {' and '.join(named)}; it must be one of them")
@@ -179,7 +179,7 @@ def _normalization(section: Section) -> Normalization:
     normalize = None if section.is_none("normalize") else section.section("normalize")
     if normalize is None:
         return Normalization((0.0,) * count, (1.0,) * count, bgr)
-    normalize.known("mean", "std", "range")
+    normalize.check_keys("mean", "std", "range")
     limits = normalize.numbers("range", 2)
     if limits:
         if limits[0] == limits[1]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
 
 from layertap._nearest import did_you_mean, nearest
 from layertap.errors import LayertapError, ModelFailedError, ModelLoadingError, OutOfResourcesError, UnknownModelError
@@ -20,8 +19,10 @@ from layertap.types import ModelInfo, ModelState
 from layertap_server.config.yaml_document import ManifestError
 from layertap_server.graph import GraphError, first_line
 from layertap_server.models.folder import ignored_files
-from layertap_server.models.loader import MODEL_NAME, ONLY_VERSION, ONNX_FILE, LoadedModel, LoadOptions, load_model
+from layertap_server.models.home import Fingerprint, fingerprint, is_model, newness, versions
+from layertap_server.models.loader import MODEL_NAME, LoadedModel, LoadOptions, load_model
 from layertap_server.models.manifest import FILE_NAME
+from layertap_server.models.warm_up import TryOutError
 from layertap_server.runtime.shortage import shortage_in
 
 log = logging.getLogger(__name__)
@@ -30,16 +31,10 @@ LATEST = {"", "latest"}
 """Version names that stand for the highest loaded version."""
 LOADING_RETRY_MS = 500
 """Milliseconds after which a caller may retry while a model is loading."""
-Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
-"""Path, size in bytes and modification time in nanoseconds of every file of a model's folder."""
 
 
 class RepositoryError(Exception):
     """The models folder does not exist or cannot be read."""
-
-
-class TryOutError(Exception):
-    """A model was read but cannot be run; the message states the reason."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class _Entry:
     def loaded(self) -> list[LoadedModel]:
         """Return the loaded versions, highest last."""
         found = [model for model in self.versions.values() if isinstance(model, LoadedModel)]
-        return sorted(found, key=lambda model: _newness(model.info.version))
+        return sorted(found, key=lambda model: newness(model.info.version))
 
 
 @dataclass(frozen=True)
@@ -121,7 +116,7 @@ class Repository:
         loaded = entry.loaded()
         if version in LATEST and loaded:
             return loaded[-1]
-        wanted = max(entry.versions, key=_newness) if version in LATEST else version
+        wanted = max(entry.versions, key=newness) if version in LATEST else version
         model = entry.versions.get(wanted)
         if isinstance(model, LoadedModel):
             return model
@@ -145,7 +140,7 @@ class Repository:
         try:
             return self.get(name, version).info
         except (ModelFailedError, ModelLoadingError, UnknownModelError):
-            info = entry.versions.get(max(entry.versions, key=_newness) if version in LATEST else version)
+            info = entry.versions.get(max(entry.versions, key=newness) if version in LATEST else version)
             if isinstance(info, ModelInfo):
                 return info
             raise
@@ -154,9 +149,7 @@ class Repository:
         """Return the descriptions of all versions of all models, without labels, by name and version."""
         models = [model for entry in self._entries.values() for model in entry.versions.values()]
         infos = [model.info if isinstance(model, LoadedModel) else model for model in models]
-        return sorted(
-            (replace(info, labels=()) for info in infos), key=lambda info: (info.name, _newness(info.version))
-        )
+        return sorted((replace(info, labels=()) for info in infos), key=lambda info: (info.name, newness(info.version)))
 
     def loaded(self) -> list[LoadedModel]:
         """Return all loaded versions of all models."""
@@ -185,7 +178,7 @@ class Repository:
                 loaded before remains in service.
         """
         home = self._folder / name
-        if not MODEL_NAME.fullmatch(name) or not _is_model(home):
+        if not MODEL_NAME.fullmatch(name) or not is_model(home):
             raise self._missing(name)
         problem = self._load(home)
         if problem:
@@ -219,7 +212,7 @@ class Repository:
                 with self._changing:
                     self._replace(name, None)
                 log.info("model %s: removed, since its folder no longer exists", name)
-            elif _fingerprint(homes[name]) != entry.fingerprint:
+            elif fingerprint(homes[name]) != entry.fingerprint:
                 self._load(homes[name])
         for name, home in homes.items():
             if name not in self._entries:
@@ -236,7 +229,7 @@ class Repository:
         for path in sorted(self._folder.iterdir()):
             if not path.name.isprintable():
                 log.warning("a folder is ignored, since its name is not printable: %r", path.name)
-            elif _is_model(path):
+            elif is_model(path):
                 homes.append(path)
         return homes
 
@@ -276,20 +269,20 @@ class Repository:
     def _load(self, home: Path) -> str:
         """Load every version of a model; return why the highest version failed, or an empty text."""
         with self._changing:
-            fingerprint = _fingerprint(home)
+            current = fingerprint(home)
             before = self._entries[home.name].versions if home.name in self._entries else {}
             if not any(isinstance(model, LoadedModel) for model in before.values()):
-                self._list_as_loading(home, fingerprint)
-            versions = {version: self._timed_attempt(home, version) for version in _versions(home)}
-            newest = versions[max(versions, key=_newness)]
+                self._list_as_loading(home, current)
+            loaded = {version: self._timed_attempt(home, version) for version in versions(home)}
+            newest = loaded[max(loaded, key=newness)]
             problem = newest.reason if isinstance(newest, ModelInfo) else ""
-            chosen = {version: _choose(model, before.get(version)) for version, model in versions.items()}
-            self._replace(home.name, _Entry(chosen, fingerprint))
+            chosen = {version: _choose(model, before.get(version)) for version, model in loaded.items()}
+            self._replace(home.name, _Entry(chosen, current))
         return problem
 
     def _list_as_loading(self, home: Path, fingerprint: Fingerprint) -> None:
         """List a model that has no version in service as loading, so that callers are asked to retry."""
-        infos = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in _versions(home)}
+        infos = {version: ModelInfo(home.name, version, ModelState.LOADING) for version in versions(home)}
         self._replace(home.name, _Entry(infos, fingerprint))
 
     def _timed_attempt(self, home: Path, version: str) -> LoadedModel | ModelInfo:
@@ -343,51 +336,3 @@ def _choose(new: LoadedModel | ModelInfo, old: LoadedModel | ModelInfo | None) -
     if isinstance(new, ModelInfo) and isinstance(old, LoadedModel):
         return replace(old, info=replace(old.info, reason=f"the last reload failed: {new.reason}"))
     return new
-
-
-def _is_model(path: Path) -> bool:
-    """Return whether a folder, or a version folder in it, contains a ``model.yaml`` or ``model.onnx``."""
-    try:
-        return path.is_dir() and (_has_model(path) or any(_is_version(inner) for inner in path.iterdir()))
-    except OSError:  # an unreadable folder counts as a model, so that it is listed as failed with the reason
-        return True
-
-
-def _has_model(path: Path) -> bool:
-    """Return whether a folder contains a ``model.yaml`` or ``model.onnx``."""
-    return (path / FILE_NAME).is_file() or (path / ONNX_FILE).is_file()
-
-
-def _is_version(path: Path) -> bool:
-    """Return whether a path is a version folder: its name is a number, and it contains a model."""
-    return path.name.isascii() and path.name.isdigit() and path.is_dir() and _has_model(path)
-
-
-def _versions(home: Path) -> list[str]:
-    """Return the versions of a model in ascending order; a model without version folders has `ONLY_VERSION`."""
-    try:
-        return sorted((path.name for path in home.iterdir() if _is_version(path)), key=_newness) or [ONLY_VERSION]
-    except OSError:
-        return [ONLY_VERSION]
-
-
-def _newness(version: str) -> tuple[int, str]:
-    """Return the sort key of a version."""
-    return int(version), version
-
-
-def _fingerprint(home: Path) -> Fingerprint:
-    """Return the fingerprint of a model's folder."""
-    return tuple(sorted(_stamps(home)))
-
-
-def _stamps(home: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield the path, size and modification time of each file of a model's folder and its version folders."""
-    for pattern in ("*", "*/*"):
-        for path in home.glob(pattern):
-            try:
-                status = path.stat()
-            except OSError:  # the file was deleted meanwhile, which the next refresh notices
-                continue
-            if path.is_file():
-                yield str(path.relative_to(home)), status.st_size, status.st_mtime_ns

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from layertap.types import LayerInfo, Layout
+from layertap.types import LayerInfo
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class LayerIndex:
     aliases: Mapping[str, LayerInfo] = field(default_factory=dict)
     stages: tuple[LayerInfo, ...] = ()
     """Layers at which the stages end, in execution order."""
+    blocks: tuple[LayerInfo, ...] = ()
+    """Outputs of the network's repeated blocks, in execution order."""
 
     @classmethod
     def build(cls, layers: Sequence[LayerInfo]) -> LayerIndex:
-        """Return the index of layers in execution order, without aliases and stages."""
+        """Return the index of layers in execution order, without aliases, stages and blocks."""
         # Subgraphs of If and Loop may reuse the name of a layer; the name then means the tappable layer.
         by_name = {layer.name: layer for layer in sorted(layers, key=lambda layer: layer.tappable)}
         by_node: dict[str, list[LayerInfo]] = {}
@@ -45,20 +47,3 @@ def _paths(module_path: str) -> list[str]:
     """Return a module path and its parents, outermost first: ``a.b.c`` gives a, a.b and a.b.c."""
     parts = module_path.split(".") if module_path else []
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
-
-
-def resolution_ends(layers: Sequence[LayerInfo]) -> Iterator[LayerInfo]:
-    """Yield the last tappable layer at each spatial resolution while the stride grows; skip a decoder's upsampling."""
-    ends: dict[float, LayerInfo] = {}
-    deepest = 0.0
-    for layer in layers[1:]:
-        has_positions = layer.layout in {Layout.NCHW, Layout.NHWC} and set(_spatial_size(layer)) != {1}
-        if layer.tappable and has_positions and layer.stride is not None and layer.stride >= deepest:
-            deepest = layer.stride
-            ends[deepest] = layer
-    yield from ends.values()
-
-
-def _spatial_size(layer: LayerInfo) -> tuple[int, ...]:
-    """Return the height and width of a layer in layout NCHW or NHWC."""
-    return layer.shape[1:3] if layer.layout is Layout.NHWC else layer.shape[2:4]

@@ -1,103 +1,47 @@
-"""Cache of the sessions of recent plans, within a budget of memory and threads.
+"""Store of compiled plans and their sessions, within a budget of memory and threads.
 
-Concurrent requests for a plan that is not cached share one compilation.
+Concurrent requests for a plan that is not in the store share one compilation.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
+from typing import Any, Protocol
 
 from layertap.errors import DeviceMemoryError, OutOfResourcesError
-from layertap.types import Array, Quantization
-from layertap_server.graph import CompiledPlan
+from layertap_server.planning.open_plan import OpenPlan, session_bytes
 from layertap_server.planning.plan_table import Cost, PlanTable
-from layertap_server.runtime import Session
 
 UNBOUNDED = 2**62
 """Thread budget that is never reached."""
 
-OVERHEAD_BYTES = 2 * 2**20
-"""Estimated bytes of a session without its weights."""
-WEIGHTS_FACTOR = 1.6
-"""Estimated memory of a session's copy of the weights, as a multiple of their size.
-
-onnxruntime pads the weights to vectors of 8 or 16, and short-lived plans fragment the heap. Measured over 2,000 plans;
-see docs/decisions/0004.
-"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Output:
-    """Output of one head of a plan."""
-
-    array: Array
-    """Values, batch first."""
-    quantization: Quantization | None = None
-    """Scale and zero point of quantized values; None if the values are not quantized."""
-
-
-Outputs = tuple[Output, ...]
-
 
 @dataclass(frozen=True, slots=True)
-class OpenPlan:
-    """A compiled plan with its session."""
+class RoomInStore:
+    """Budget for the single-threaded replica of one session: the room that is left in the plan store."""
 
-    session: Session
-    compiled: CompiledPlan
+    store: PlanStore
+    bytes: int
+    """Estimated bytes of the replica."""
 
-    def run(self, batch: Array, others: Mapping[str, Array] = MappingProxyType({})) -> dict[str, Array]:
-        """Run the plan on a batch and return every output by name.
-
-        Args:
-            batch: the images.
-            others: values for ``CompiledPlan.other_inputs``, by name.
-        """
-        names = self.compiled.fetched
-        return dict(zip(names, self.session.run({self.compiled.input_name: batch, **others}, names), strict=True))
-
-    def outputs(self, arrays: Mapping[str, Array]) -> Outputs:
-        """Return the output of each head, in the order of the plan, from the arrays that `run` returned."""
-        return tuple(Output(arrays[name], self._quantization_of(name, arrays)) for name in self.compiled.output_names)
-
-    def _quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
-        """Return the scale and zero point of an output; None if it is not quantized."""
-        names = self.compiled.quantization.get(output)
-        return Quantization(*(arrays[name] for name in names)) if names else None
-
-    def narrow(self, heads: Sequence[int]) -> OpenPlan:
-        """Return a plan on the same session that computes only the heads with these indices, in this order."""
-        names = tuple(self.compiled.output_names[head] for head in heads)
-        quantization = {name: pair for name, pair in self.compiled.quantization.items() if name in names}
-        return OpenPlan(self.session, replace(self.compiled, output_names=names, quantization=quantization))
-
-    @property
-    def batch_key(self) -> Hashable:
-        """Key shared by all requests whose images may run in one batch.
-
-        This is the session with its outputs and not the plan: a request that reuses a wider plan runs on the session of
-        that plan.
-        """
-        return self.session, self.compiled.output_names
-
-    @property
-    def cost(self) -> Cost:
-        """Estimated memory and threads of the plan, without its single-threaded replica."""
-        return Cost(session_bytes(self.compiled), self.session.threads)
+    def has_room(self) -> bool:
+        """Return whether the replica fits into the budget of the store."""
+        return self.store.fits(self.bytes)
 
 
-def session_bytes(compiled: CompiledPlan) -> int:
-    """Estimate the bytes of a session; onnxruntime keeps a rearranged copy of the weights for each one."""
-    return int(WEIGHTS_FACTOR * compiled.weight_bytes) + len(compiled.model) + OVERHEAD_BYTES
+class Compiler(Protocol):
+    """Compiler of the plans of one model, or of heads on a caller's tensor."""
+
+    def compile(self, plan: Any) -> OpenPlan:
+        """Compile a plan and open a session for it."""
 
 
-class SessionCache:
-    """Sessions by plan, within a budget of memory and threads; safe to use from any number of threads."""
+class PlanStore:
+    """Compiled plans within a budget of memory and threads; safe to use from any number of threads."""
 
     def __init__(
         self,
@@ -105,7 +49,7 @@ class SessionCache:
         on_event: Callable[[str], None] = lambda _: None,
         budget_threads: int = UNBOUNDED,
     ) -> None:
-        """Create an empty cache.
+        """Create an empty store.
 
         Args:
             budget_bytes: maximum estimated bytes of all sessions.
@@ -118,13 +62,13 @@ class SessionCache:
         self._pending: dict[Hashable, Future[OpenPlan]] = {}
         self._gone: set[int] = set()
 
-    def get(self, plan: Hashable, compile_: Callable[[], OpenPlan]) -> OpenPlan:
-        """Return the session for a plan, compiling the plan if needed.
+    def acquire(self, plan: Hashable, compiler: Compiler) -> OpenPlan:
+        """Return the compiled plan, compiling it if needed.
 
         One caller compiles a new plan while the other callers wait for the result.
 
         Raises:
-            Exception: any exception of ``compile_``, raised to all callers that wait; it is not cached.
+            Exception: any exception of the compiler, raised to all callers that wait; it is not kept.
         """
         with self._lock:
             opened = self._table.use(plan)
@@ -132,7 +76,7 @@ class SessionCache:
             future = self._pending.setdefault(plan, Future()) if opened is None else _completed(opened)
         self._on_event("miss" if is_new else "hit")
         if is_new:
-            self._fill(plan, future, compile_)
+            self._fill(plan, future, compiler)
         return future.result()
 
     def find_sharing(self, plan: Hashable) -> list[tuple[Hashable, OpenPlan]]:
@@ -185,7 +129,7 @@ class SessionCache:
         with self._lock:
             return self._table.total.threads
 
-    def has_room(self, size: int) -> bool:
+    def fits(self, size: int) -> bool:
         """Return whether ``size`` more bytes fit into the budget."""
         with self._lock:
             return self._table.total.bytes + size <= self._table.budget.bytes
@@ -195,10 +139,10 @@ class SessionCache:
         with self._lock:
             return len(self._table)
 
-    def _fill(self, plan: Hashable, future: Future[OpenPlan], compile_: Callable[[], OpenPlan]) -> None:
+    def _fill(self, plan: Hashable, future: Future[OpenPlan], compiler: Compiler) -> None:
         """Compile a plan, add it to the table and complete the future on which other callers wait."""
         try:
-            opened = self._compile(compile_)
+            opened = self._compile(plan, compiler)
         except BaseException as error:
             with self._lock:
                 self._pending.pop(plan, None)
@@ -208,14 +152,14 @@ class SessionCache:
         self._insert(plan, opened)
         future.set_result(opened)
 
-    def _compile(self, compile_: Callable[[], OpenPlan]) -> OpenPlan:
+    def _compile(self, plan: Hashable, compiler: Compiler) -> OpenPlan:
         """Compile a plan; if the system runs out of threads, descriptors or memory, evict plans and retry once."""
         try:
-            return compile_()
+            return compiler.compile(plan)
         except (OutOfResourcesError, DeviceMemoryError):
             if not self.relieve():
                 raise
-        return compile_()
+        return compiler.compile(plan)
 
     def _insert(self, plan: Hashable, opened: OpenPlan) -> None:
         """Add a compiled plan, then drop replicas and evict plans until the budget holds."""

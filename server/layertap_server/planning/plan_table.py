@@ -1,6 +1,6 @@
 """Table of compiled plans in order of use, with running totals of their cost.
 
-The table is not thread-safe; ``SessionCache`` locks it. It is a segmented LRU cache: plans that were used once and
+The table is not thread-safe; ``PlanStore`` locks it. It is a segmented LRU cache: plans that were used once and
 plans that were used again are kept in separate segments. A caller who sends new taps with every request therefore
 evicts other plans of single use, and not the plans that are in constant use.
 """

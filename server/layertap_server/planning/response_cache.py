@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import numpy as np
 
 from layertap.types import Array, EncodedImage, ImagePayload
-from layertap_server.planning.plan_store import Output, Outputs
+from layertap_server.planning.open_plan import Output, Outputs
 
 Key = tuple[Hashable, bytes]
 ENTRY_BYTES = 1024

@@ -28,7 +28,7 @@ from layertap_server.planning.layer_finders import (
     find_pattern,
     find_position,
 )
-from layertap_server.planning.layer_index import LayerIndex, resolution_ends
+from layertap_server.planning.layer_index import LayerIndex
 
 
 def list_none(_index: LayerIndex) -> Iterable[str]:
@@ -96,7 +96,14 @@ FORMS = (
         "stage",
         attrgetter("stages"),
         examples=("stage:3", "stage:-1"),
-        meaning="the last layer of the third stage (spatial resolution); the last layer of the last stage",
+        meaning="the output of the third stage (spatial resolution); the output of the last stage",
+    ),
+    numbered(
+        "block",
+        attrgetter("blocks"),
+        examples=("block:2", "block:-1"),
+        meaning="the output of the second repeated block of the network, such as a residual block or a transformer "
+        "layer; the output of the last one",
     ),
     numbered(
         "attention",
@@ -156,13 +163,20 @@ FORMS = (
 class Selectors:
     """Resolver of selectors on one model."""
 
-    def __init__(self, layers: Sequence[LayerInfo], aliases: Mapping[str, str], stages: Sequence[str]) -> None:
+    def __init__(
+        self,
+        layers: Sequence[LayerInfo],
+        aliases: Mapping[str, str],
+        stages: Sequence[str],
+        blocks: Sequence[str] = (),
+    ) -> None:
         """Index the layers.
 
         Args:
             layers: all layers of the model, in execution order.
             aliases: selectors of single layers by alias.
-            stages: selectors of the layers at which the stages end; if empty, stages are derived from the shapes.
+            stages: selectors of the layers at which the stages end.
+            blocks: names of the output layers of the network's repeated blocks.
 
         Raises:
             UnknownLayerError: an alias or a stage names no layer.
@@ -173,13 +187,18 @@ class Selectors:
             check_name(name)
         self._index = LayerIndex.build(layers)
         self._index = replace(self._index, aliases={name: self._one(selector) for name, selector in aliases.items()})
-        ends = map(self._one, stages) if stages else resolution_ends(layers)
-        self._index = replace(self._index, stages=tuple(ends))
+        ends = [self._index.by_name[name] for name in blocks]
+        self._index = replace(self._index, stages=tuple(map(self._one, stages)), blocks=tuple(ends))
 
     @property
     def stages(self) -> tuple[LayerInfo, ...]:
         """Layers that ``stage:1``, ``stage:2`` … name."""
         return self._index.stages
+
+    @property
+    def blocks(self) -> tuple[LayerInfo, ...]:
+        """Layers that ``block:1``, ``block:2`` … name."""
+        return self._index.blocks
 
     def find(self, selector: str) -> Selection:
         """Return the layers that the selector names, in execution order.

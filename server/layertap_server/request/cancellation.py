@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from contextvars import ContextVar
 
 from layertap.errors import CancelledError
-
-_current: ContextVar[Cancellation | None] = ContextVar("cancellation", default=None)
 
 
 class Cancellation:
@@ -34,15 +31,6 @@ class Cancellation:
             raise CancelledError("the caller cancelled the request or disconnected; the work was stopped")
 
     @contextlib.contextmanager
-    def of_this_thread(self) -> Iterator[None]:
-        """Make this job the current one of the thread within the context."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
-
-    @contextlib.contextmanager
     def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
         """Call ``stop`` if the job is cancelled within the context, or was cancelled before."""
         with self._lock:
@@ -54,8 +42,3 @@ class Cancellation:
         finally:
             with self._lock:
                 self._stop = None
-
-
-def current() -> Cancellation:
-    """Return the cancellation state of the thread's current job; a new one if the thread has no job."""
-    return _current.get() or Cancellation()

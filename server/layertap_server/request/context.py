@@ -1,21 +1,22 @@
-"""Request context: the caller, the time of each stage and the outcome of one request.
+"""Request context: the caller, cancellation, the time of each stage and the outcome of one request.
 
-The code that handles a request writes into the context of its thread. Metrics, the request log and traces read the
-context after the request has ended. It holds no images, tensors or taps.
+Every stage of a request takes the context as an argument and writes into it. Metrics, the request log and traces read
+the context after the request has ended. It holds no images, tensors or taps.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from layertap.errors import LayertapError
+from layertap_server.request.cancellation import Cancellation
 
 STAGES = ("admission", "queue", "decode", "plan", "batch", "compute", "encode")
 """Stages of a request, in order.
@@ -25,8 +26,6 @@ plan, waiting for a run, the run, and encoding the response.
 """
 CANCELLED = "CANCELLED"
 """Name of gRPC's status for a request that ended because its caller cancelled it or disconnected."""
-
-_current: ContextVar[RequestContext | None] = ContextVar("request_record", default=None)
 
 
 class StageTime(NamedTuple):
@@ -54,6 +53,10 @@ class RequestContext:
     """Whether the request is a listing or a change of models, which has no stages."""
     is_stream: bool = False
     """Whether the request is a stream of items."""
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    """Cancellation state: cancelled when the caller cancels the request or disconnects."""
+    deadline: float = math.inf
+    """Time by which the caller expects the response, in seconds of ``time.perf_counter``."""
     parent: RequestContext | None = None
     """Context of the stream to which an item belongs; None for a request."""
     began: float = field(default_factory=time.perf_counter)
@@ -88,15 +91,6 @@ class RequestContext:
     items_bytes_out: int = 0
     """Bytes sent for all items of a stream."""
     stages: list[StageTime] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def of_this_thread(self) -> Iterator[None]:
-        """Make this context the current one of the thread within the ``with`` block."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -141,14 +135,14 @@ class RequestContext:
         """Duration from the start to the end of the request, in seconds."""
         return self.ended - self.began
 
+    @property
+    def queue_ms(self) -> float:
+        """Milliseconds that the request waited for a worker."""
+        return 1000 * sum(end - start for name, start, end in self.stages if name == "queue")
+
     def seconds_by_stage(self) -> dict[str, float]:
         """Return the total seconds of each stage that the request reached."""
         seconds: dict[str, float] = defaultdict(float)
         for name, start, end in self.stages:
             seconds[name] += end - start
         return seconds
-
-
-def current_request() -> RequestContext:
-    """Return the context of the thread's current request; a new one if the thread has no request."""
-    return _current.get() or RequestContext()

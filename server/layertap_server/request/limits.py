@@ -34,20 +34,20 @@ class Limits:
     operations: int = 8 * 10**12
     """Maximum estimated operations of a request; see ``blocks.operations``."""
 
-    def check_operations(self, total: int, dearest: str) -> None:
+    def check_operations(self, total: int, most_expensive: str) -> None:
         """Raise `TooExpensiveError` if a request needs more operations than the limit.
 
         Args:
             total: estimated operations of the request.
-            dearest: description of the most expensive part, for the message.
+            most_expensive: description of the most expensive part, for the message.
         """
         if total > self.operations:
             message = (
                 f"the request would cost {total:.3g} operations and the limit is {self.operations:.3g} "
-                f"(--max-operations); the most expensive part is {dearest}; use smaller windows, fewer layers, smaller "
-                "maps or fewer images"
+                f"(--max-operations); the most expensive part is {most_expensive}; use smaller windows, fewer layers, "
+                "smaller maps or fewer images"
             )
-            raise TooExpensiveError(message, operations=total, limit=self.operations, dearest=dearest)
+            raise TooExpensiveError(message, operations=total, limit=self.operations, most_expensive=most_expensive)
 
     def check_response(self, sizes: Mapping[str, int]) -> None:
         """Raise `ResponseTooLargeError`, which names the largest results, if the total exceeds the limit.

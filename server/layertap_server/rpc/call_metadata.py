@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
+import time
 from typing import Any
 
 from layertap_server.request.context import RequestContext
@@ -16,23 +18,23 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 """Metadata keys of W3C Trace Context."""
 
 
-def context_of(
-    service: str, method: str, context: Any, *, quick: bool = False, is_stream: bool = False
-) -> RequestContext:
+def context_of(service: str, method: str, call: Any, *, quick: bool = False, is_stream: bool = False) -> RequestContext:
     """Create the request context of a call.
 
     The request id is the caller's ``x-request-id`` if that is well-formed, else a new random one. Of the other metadata
     only the trace headers are kept, so that credentials appear in no log and no trace.
     """
-    metadata = dict(context.invocation_metadata() or ())
+    metadata = dict(call.invocation_metadata() or ())
+    remaining = call.time_remaining()
     asked = metadata.get(REQUEST_ID, "")
     return RequestContext(
         service=service,
         method=method,
         request_id=asked if isinstance(asked, str) and WELL_FORMED.fullmatch(asked) else secrets.token_hex(8),
-        peer=host_of(context.peer()),
-        connection=context.peer(),
+        peer=host_of(call.peer()),
+        connection=call.peer(),
         trace_headers={name: metadata[name] for name in TRACE_HEADERS if name in metadata},
+        deadline=math.inf if remaining is None else time.perf_counter() + remaining,
         quick=quick,
         is_stream=is_stream,
     )

@@ -8,31 +8,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from layertap import wire
 from layertap.errors import (
-    CancelledError,
     DeadlineError,
-    DrainingError,
-    InvalidRequestError,
     LayertapError,
     OverloadedError,
-    ServerFault,
 )
 from layertap.wire.rpcs import Kind, Pool, Rpc
 from layertap_server.request.context import CANCELLED, RequestContext
-from layertap_server.rpc.call_metadata import REQUEST_ID, context_of
+from layertap_server.rpc.call_metadata import context_of
+from layertap_server.rpc.calls import Call, Chunked, Handler, Messages, Method, Observer, Stream, StreamTools
+from layertap_server.rpc.endings import abort, draining_error, error_for, fail, record_passed_deadline, trailer, write
 from layertap_server.rpc.tracebacks import forget_frames
 from layertap_server.rpc.worker_pool import RETRY_AFTER_MS, QueueLimits, WorkerPool
-from layertap_server.runtime.shortage import shortage_in
 
 log = logging.getLogger(__name__)
 
@@ -40,74 +32,17 @@ WORKER_NICENESS = 5
 """Niceness added to worker threads, so that the event loop and listings take precedence."""
 LISTING_LIMITS = QueueLimits(1000, 2**26)
 """Queue limits of listing and control methods, independent of the configured limits for extractions."""
-NETWORK_DELAY_SECONDS = 0.05
-"""Remaining seconds at which a cancelled call already counts as past its deadline: the caller's clock began earlier."""
-DETAILS = "grpc-status-details-bin"
-"""Trailing metadata key of the serialized ``google.rpc.Status``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Facts of a call that a method may use."""
-
-    queue_ms: float
-    """Milliseconds that the call waited for a worker."""
-
-
-Method: TypeAlias = Callable[[bytes, Call], bytes]
-"""A unary method: serialized request and call to serialized response."""
-Chunked: TypeAlias = Callable[[bytes, Call], Iterator[bytes]]
-"""A method whose response is several messages. The event loop makes each as it is sent, so each must be cheap."""
-Messages: TypeAlias = AsyncIterator[bytes]
-"""Serialized messages received on a stream."""
-Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-"""gRPC's context of one call."""
-Observer: TypeAlias = Callable[[RequestContext], None]
-"""Callback for each ended request and each ended stream item. It runs on the event loop, so it must be quick."""
-
-
-@dataclass(frozen=True, slots=True)
-class StreamTools:
-    """Functions and state that the dispatcher passes to a streaming method."""
-
-    turn: Callable[[int], Awaitable[AbstractContextManager[None]]]
-    """Function that waits for the turn of a message of the given bytes; the turn ends with the returned context."""
-    run: Callable[[Callable[[], Any], int], Awaitable[Any]]
-    """Function that runs a job holding the given bytes on a worker; the caller must have a turn."""
-    failure_of: Callable[[Exception], LayertapError]
-    """Function that maps an exception to the error that the caller receives."""
-    draining: asyncio.Event
-    """Event that is set when the server begins to stop."""
-    workers: int
-    """Number of worker threads."""
-    record: RequestContext
-    """Request context of the stream."""
-    finish: Observer
-    """Function that stops the clock of an item and reports it; to be called once per item."""
-
-
-Stream: TypeAlias = Callable[[Messages, Context, StreamTools], Awaitable[None]]
-"""A bidirectional streaming method."""
-Handler: TypeAlias = Method | Chunked | Stream
-"""Handler of an RPC, by its kind."""
-
-
-class Writer(Protocol):
-    """The part of gRPC's context that sends messages."""
-
-    def write(self, message: bytes) -> Awaitable[None]:
-        """Send one message."""
 
 
 class _Received(AsyncIterator[bytes]):
     """Iterator over the messages of a stream. Unlike gRPC's own iterator it keeps no reference to the last message."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, call: Call) -> None:
+        self._call = call
 
     async def __anext__(self) -> bytes:
         """Return the next message."""
-        message = await self._context.read()
+        message = await self._call.read()
         if not isinstance(message, bytes):
             raise StopAsyncIteration
         return message
@@ -239,94 +174,94 @@ class Dispatcher:
         """Return the coroutine function that gRPC calls for a unary or chunked method."""
         pool = self._pools[rpc.pool]
 
-        async def handle(request: bytes, context: Context) -> bytes | None:
-            record = context_of(rpc.service, rpc.name, context, quick=pool is not self._work)
-            record.bytes_in = len(request)
+        async def handle(request: bytes, call: Call) -> bytes | None:
+            context = context_of(rpc.service, rpc.name, call, quick=pool is not self._work)
+            context.bytes_in = len(request)
             try:
                 if pool is not self._listing:
                     self._count_open()
-                running = pool.run(_make_job(method, request, context.time_remaining(), record), len(request))
+                running = pool.run(_make_job(method, request, context), len(request), context.cancellation)
                 del request  # the frame of this handler may outlive the work: a chunked response waits for its reader
                 reply = await running
-                return await self._reply(reply, context, record)
+                return await self._reply(reply, call, context)
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _record_passed_deadline(record, context)
-                self.finish(record)
+                record_passed_deadline(context, call)
+                self.finish(context)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _error_for(record, error)
-            record.fail(failure)
-            self.finish(record)
-            return await abort(context, failure, record)
+                failure = error_for(context, error)
+            context.fail(failure)
+            self.finish(context)
+            return await abort(call, failure, context)
 
         return handle
 
-    async def _reply(self, reply: bytes | Iterator[bytes], context: Context, record: RequestContext) -> bytes | None:
+    async def _reply(self, reply: bytes | Iterator[bytes], call: Call, context: RequestContext) -> bytes | None:
         """Send a chunked response and return None, or return a whole response for gRPC to send."""
         chunks = () if isinstance(reply, bytes) else reply
         for message in chunks:
-            await write(message, context)
-            record.bytes_out += len(message)
+            await write(message, call)
+            context.bytes_out += len(message)
         whole = reply if isinstance(reply, bytes) else None
-        record.bytes_out += len(whole or b"")
-        record.succeed()
-        record.end()
-        context.set_trailing_metadata(_trailer(record))
+        context.bytes_out += len(whole or b"")
+        context.succeed()
+        context.end()
+        call.set_trailing_metadata(trailer(context))
         # Scheduled, so that the response is sent before metrics and the log are updated.
-        asyncio.get_running_loop().call_soon(self._notify, record)
+        asyncio.get_running_loop().call_soon(self._notify, context)
         return whole
 
     def _stream(self, rpc: Rpc, stream: Stream) -> Callable[..., Any]:
         """Return the coroutine function that gRPC calls for a streaming method."""
 
-        async def handle(_messages: Messages, context: Context) -> None:
-            record = context_of(rpc.service, rpc.name, context, is_stream=True)
+        async def handle(_messages: Messages, call: Call) -> None:
+            context = context_of(rpc.service, rpc.name, call, is_stream=True)
             failure: LayertapError | None = None
             self.streams += 1
             try:
                 self._count_open()
                 self._check_streams()
-                await stream(_Received(context), context, self._tools(record))
-                record.succeed()
+                await stream(_Received(call), call, self._tools(context))
+                context.succeed()
             except asyncio.CancelledError as error:
                 forget_frames(error)
-                _record_passed_deadline(record, context)
+                record_passed_deadline(context, call)
                 raise
             except Exception as error:  # noqa: BLE001 - an unexpected error is reported with an incident id
-                failure = _error_for(record, error)
-                record.fail(failure)
+                failure = error_for(context, error)
+                context.fail(failure)
             finally:
                 self.streams -= 1
-                self.finish(record)
+                self.finish(context)
             if failure is not None and failure.status != CANCELLED:  # a cancelled call receives no status
-                fail(context, failure, record)
+                fail(call, failure, context)
                 return
-            context.set_trailing_metadata(_trailer(record))
+            call.set_trailing_metadata(trailer(context))
 
         return handle
 
-    def _tools(self, record: RequestContext) -> StreamTools:
+    def _tools(self, context: RequestContext) -> StreamTools:
         """Return the tools of one stream."""
         return StreamTools(
             turn=self._work.stream_turn,
             run=self._work.run_in_turn,
-            failure_of=lambda error: _error_for(record, error),
+            failure_of=lambda error: error_for(context, error),
             draining=self._draining,
             workers=self._workers,
-            record=record,
+            context=context,
             finish=self.finish,
         )
 
-    def finish(self, record: RequestContext) -> None:
+    def finish(self, context: RequestContext) -> None:
         """Stop the clock of a request or stream item and report it to the observers."""
-        record.end()
-        self._notify(record)
+        context.end()
+        self._notify(context)
 
-    def _notify(self, record: RequestContext) -> None:
+    def _notify(self, context: RequestContext) -> None:
         """Report an ended request to the observers."""
         for observer in self._observers:
-            observer(record)
+            observer(context)
 
     def _count_open(self) -> None:
         """Count the call as open until its response has been sent completely.
@@ -354,116 +289,31 @@ class Dispatcher:
         self._open -= 1
 
 
-async def write(message: bytes, context: Writer) -> None:
-    """Send one message.
-
-    Raises:
-        CancelledError: the caller has cancelled the call or disconnected.
-    """
-    try:
-        await context.write(message)
-    except Exception as error:  # gRPC raises several types here, all of which mean that the caller is gone
-        raise CancelledError("the caller is gone") from error
-
-
-def _record_passed_deadline(record: RequestContext, context: Context) -> None:
-    """Record a `DeadlineError` for a cancelled call whose deadline has passed.
-
-    gRPC reports a passed deadline and a departed caller in the same way. The caller's clock started earlier than the
-    server's by the network delay, so its cancellation can arrive shortly before the deadline on the server's clock.
-    """
-    remaining = context.time_remaining()
-    if remaining is not None and remaining <= NETWORK_DELAY_SECONDS:
-        record.fail(DeadlineError("the deadline passed before the response was ready"))
-
-
-def draining_error() -> DrainingError:
-    """Return the error for new requests and for open streams while the server stops."""
-    return DrainingError("the server is stopping; retry on another server", retry_after_ms=RETRY_AFTER_MS)
-
-
 def _make_job(
-    method: Method | Chunked, request: bytes, remaining: float | None, record: RequestContext
+    method: Method | Chunked, request: bytes, context: RequestContext
 ) -> Callable[[], bytes | Iterator[bytes]]:
-    """Return the job that runs the method on a worker; ``remaining`` is the seconds to the deadline, None for none."""
+    """Return the job that runs the method on a worker, unless the request's deadline has passed by then."""
     arrived = time.perf_counter()
-    record.add("admission", record.began, arrived)
+    context.add("admission", context.began, arrived)
 
     def job() -> bytes | Iterator[bytes]:
         begun = time.perf_counter()
-        record.add("queue", arrived, begun)
-        waited = begun - arrived
-        if remaining is not None and waited > remaining:
+        context.add("queue", arrived, begun)
+        if begun > context.deadline:
             raise DeadlineError("the deadline passed while the request waited; nothing was computed")
-        with record.of_this_thread():
-            return method(request, Call(queue_ms=waited * 1000))
+        return method(request, context)
 
     return job
-
-
-def _error_for(record: RequestContext, error: Exception) -> LayertapError:
-    """Return the error that the caller receives for an exception.
-
-    An unexpected exception becomes a `ServerFault` with an incident id, and its traceback is logged under that id.
-    """
-    if isinstance(error, LayertapError | DecodeError):
-        forget_frames(error)
-    if isinstance(error, LayertapError):
-        return error
-    if isinstance(error, DecodeError):
-        return InvalidRequestError("expected a request message of this method, got bytes that cannot be parsed as one")
-    if (shortage := shortage_in(error)) is not None:
-        log.warning("%s, in %s/%s, request %s", shortage.message, record.service, record.method, record.request_id)
-        return shortage
-    incident = uuid.uuid4().hex[:12]
-    method = f"{record.service}/{record.method}"
-    log.error("incident %s in %s, request %s", incident, method, record.request_id, exc_info=error)
-    return ServerFault(f"internal error; the server's log describes it under incident {incident}", incident=incident)
 
 
 def refusing_handler(method: str, failure: LayertapError, finish: Observer) -> Any:
     """Return a handler that ends the call with ``failure`` without reading the request, which may be large."""
 
-    async def refuse(_messages: Any, context: Any) -> None:
+    async def refuse(_messages: Any, call: Any) -> None:
         service, _, name = method.strip("/").partition("/")
-        record = context_of(service, name, context, quick=True)
-        record.fail(failure)
-        finish(record)
-        fail(context, failure, record)
+        context = context_of(service, name, call, quick=True)
+        context.fail(failure)
+        finish(context)
+        fail(call, failure, context)
 
     return grpc.stream_stream_rpc_method_handler(refuse)
-
-
-def fail(context: Context, error: LayertapError, record: RequestContext) -> None:
-    """Set the status, message and details with which a streaming call ends once its handler returns."""
-    code, message, trailer = _status_of(error, record)
-    context.set_code(code)
-    context.set_details(message)
-    context.set_trailing_metadata(trailer)
-
-
-async def abort(context: Context, error: LayertapError, record: RequestContext) -> NoReturn:
-    """End a unary call with an error.
-
-    A handler that sets the status and returns an empty response sends headers before the status. Proxies and clients
-    retry a call only if the status comes first, as `abort` sends it. The call keeps the exception that gRPC raises, and
-    its frames would keep the request, so they are dropped once gRPC has caught it.
-    """
-    try:
-        await context.abort(*_status_of(error, record))
-    except BaseException as raised:
-        asyncio.get_running_loop().call_soon(forget_frames, raised)
-        raise
-    raise AssertionError("abort raises")
-
-
-def _status_of(error: LayertapError, record: RequestContext) -> tuple[grpc.StatusCode, str, tuple[Any, ...]]:
-    """Return the status code, message and trailing metadata of an error."""
-    details = wire.encode_error(error)
-    trailer = ((DETAILS, details.SerializeToString()), *_trailer(record))
-    return grpc.StatusCode[error.status], details.message, trailer
-
-
-def _trailer(record: RequestContext) -> tuple[tuple[str, str], ...]:
-    """Return the trailing metadata of a call."""
-    return ((REQUEST_ID, record.request_id),)

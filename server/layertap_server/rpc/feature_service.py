@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from layertap import wire
-from layertap.types import ApplyRequest, ExtractRequest, ExtractResponse, FeatureMap, InspectResponse
+from layertap.types import ExtractRequest, ExtractResponse, InspectResponse
 from layertap.wire import rpcs
 from layertap_server.inference.apply_blocks import Applier
-from layertap_server.inference.engine import Engine, assumed_preprocessing
+from layertap_server.inference.engine import Engine
+from layertap_server.inference.response import assumed_preprocessing
 from layertap_server.models.repository import Repository
-from layertap_server.request.context import current_request
-from layertap_server.rpc.dispatch import Call, Context, Handler, Messages, StreamTools
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.calls import Call, Handler, Messages, StreamTools
 from layertap_server.rpc.lookup import find_model
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.stream import ExtractStream, chunk_size
@@ -39,76 +40,67 @@ class FeatureService:
             rpcs.APPLY_BLOCKS_STREAM: self._apply_blocks_in_chunks,
         }
 
-    def _extract(self, request: bytes, call: Call) -> bytes:
+    def _extract(self, request: bytes, context: RequestContext) -> bytes:
         """Extract the features of a request's images."""
-        record = current_request()
-        with record.stage("decode"):
+        with context.stage("decode"):
             extract = rpcs.EXTRACT.request.decode(request)
-        features = self._compute_features(extract, call.queue_ms)
-        with record.stage("encode"):
-            places = self._write_shared(extract.region, features) if extract.region else None
-            return wire.encode_extract_response(features, places)
+        features = self._compute_features(extract, context)
+        with context.stage("encode"):
+            locations = self._write_shared(extract.region, features, context) if extract.region else None
+            return wire.encode_extract_response(features, locations)
 
-    async def _extract_stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
+    async def _extract_stream(self, messages: Messages, call: Call, tools: StreamTools) -> None:
         """Extract the features of the images of a stream."""
-        await ExtractStream(self._compute_features, self._resolve_model, tools).serve(messages, context)
+        await ExtractStream(self._compute_features, self._check_opening, tools).serve(messages, call)
 
-    def _compute_features(self, extract: ExtractRequest, queue_ms: float) -> ExtractResponse:
+    def _compute_features(self, extract: ExtractRequest, context: RequestContext) -> ExtractResponse:
         """Compute the features of a decoded request and record the number of images and the batch size."""
-        features = self._engine.extract(find_model(self._repository, extract.model, extract.version), extract, queue_ms)
-        record = current_request()
-        record.images, record.batch_size = len(features.maps[0].array), features.batch_size
+        model = find_model(self._repository, extract.model, extract.version, context)
+        features = self._engine.extract(model, extract, context)
+        context.images, context.batch_size = len(features.maps[0].array), features.batch_size
         return features
 
-    def _write_shared(self, region: str, features: ExtractResponse) -> list[tuple[int, int]] | None:
+    def _write_shared(
+        self, region: str, features: ExtractResponse, context: RequestContext
+    ) -> list[tuple[int, int]] | None:
         """Write the arrays into the caller's region and return the offset and size of each; None if they do not fit."""
-        places = self._regions.write(region, [feature.array for feature in features.maps])
-        current_request().bytes_shared = sum(size for _, size in places or ())
-        return places
+        locations = self._regions.write(region, [feature.array for feature in features.maps])
+        context.bytes_shared = sum(size for _, size in locations or ())
+        return locations
 
-    def _resolve_model(self, request: ExtractRequest) -> tuple[str, str]:
-        """Return the name and version of a stream's model, and check the stream's taps before its first image."""
-        model = find_model(self._repository, request.model, request.version)
-        self._engine.check(model, request.taps)
+    def _check_opening(self, request: ExtractRequest, context: RequestContext) -> tuple[str, str]:
+        """Check the taps of a stream before its first image; return the name and version of its model."""
+        model = find_model(self._repository, request.model, request.version, context)
+        self._engine.check(model, request, context)
         return model.info.name, model.info.version
 
-    def _preview(self, request: bytes, _call: Call) -> bytes:
+    def _preview(self, request: bytes, context: RequestContext) -> bytes:
         """Describe the results of taps without computing them."""
         preview = rpcs.PREVIEW_EXTRACT.request.decode(request)
-        model = find_model(self._repository, preview.model, preview.version)
-        return rpcs.PREVIEW_EXTRACT.response.encode(self._engine.preview(model, preview))
+        model = find_model(self._repository, preview.model, preview.version, context)
+        return rpcs.PREVIEW_EXTRACT.response.encode(self._engine.preview(model, preview, context))
 
-    def _inspect(self, request: bytes, _call: Call) -> bytes:
+    def _inspect(self, request: bytes, context: RequestContext) -> bytes:
         """Compute statistics of layers."""
-        record = current_request()
-        with record.stage("decode"):
+        with context.stage("decode"):
             inspect = rpcs.INSPECT_LAYERS.request.decode(request)
-        model = find_model(self._repository, inspect.model, inspect.version)
-        layers = self._engine.inspect(model, inspect)
-        with record.stage("encode"):
+        model = find_model(self._repository, inspect.model, inspect.version, context)
+        layers = self._engine.inspect(model, inspect, context)
+        with context.stage("encode"):
             assumed = assumed_preprocessing(model, inspect.images)
             response = InspectResponse(layers, model.info.name, model.info.version, assumed)
             return rpcs.INSPECT_LAYERS.response.encode(response)
 
-    def _apply_blocks(self, request: bytes, _call: Call) -> bytes:
+    def _apply_blocks(self, request: bytes, context: RequestContext) -> bytes:
         """Apply blocks to an array and return the result inline."""
-        feature = self._apply(lambda: rpcs.APPLY_BLOCKS.request.decode(request), inline=True)
-        with current_request().stage("encode"):
+        with context.stage("decode"):
+            apply = rpcs.APPLY_BLOCKS.request.decode(request)
+        feature = self._applier.apply(apply, context, inline=True)
+        with context.stage("encode"):
             return wire.encode_apply_response(feature)
 
-    def _apply_blocks_in_chunks(self, request: bytes, _call: Call) -> Iterator[bytes]:
+    def _apply_blocks_in_chunks(self, request: bytes, context: RequestContext) -> Iterator[bytes]:
         """Apply blocks to an array and return the result in chunks."""
-        chunk_bytes = 0
-
-        def decode() -> ApplyRequest:
-            nonlocal chunk_bytes
+        with context.stage("decode"):
             apply, chunk_bytes = wire.decode_apply_stream_request(request)
-            return apply
-
-        return wire.apply_answer(self._apply(decode), chunk_size(chunk_bytes))
-
-    def _apply(self, decode: Callable[[], ApplyRequest], *, inline: bool = False) -> FeatureMap:
-        """Decode a request and apply its blocks; ``inline`` limits the result to what one message can carry."""
-        with current_request().stage("decode"):
-            apply = decode()
-        return self._applier.apply(apply, inline=inline)
+        return wire.apply_answer(self._applier.apply(apply, context), chunk_size(chunk_bytes))

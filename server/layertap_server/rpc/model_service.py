@@ -17,7 +17,8 @@ from layertap.types import (
 )
 from layertap.wire import rpcs
 from layertap_server.models.repository import Repository
-from layertap_server.rpc.dispatch import Call, Handler
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.calls import Handler
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.lookup import find_model, record_model
 
@@ -44,37 +45,37 @@ class ModelService:
             )
         )
 
-    def _list_models(self, _request: ListModelsRequest, _call: Call) -> list[ModelInfo]:
+    def _list_models(self, _request: ListModelsRequest, _context: RequestContext) -> list[ModelInfo]:
         """List all versions of all models."""
         return list(self._repository.infos())
 
-    def _get_model(self, request: GetModelRequest, _call: Call) -> ModelInfo:
+    def _get_model(self, request: GetModelRequest, context: RequestContext) -> ModelInfo:
         """Describe one model."""
-        record_model(self._repository, request.name)
+        record_model(self._repository, request.name, context)
         return self._repository.info(request.name, request.version)
 
-    def _list_layers(self, request: ListLayersRequest, _call: Call) -> ListLayersResponse:
+    def _list_layers(self, request: ListLayersRequest, context: RequestContext) -> ListLayersResponse:
         """List the layers of a model that a selector matches."""
-        model = find_model(self._repository, request.model, request.version)
+        model = find_model(self._repository, request.model, request.version, context)
         layers = list(model.planner.layers(request.selector))
         return ListLayersResponse(model.info.name, model.info.version, layers)
 
-    def _list_blocks(self, request: ListBlocksRequest, _call: Call) -> list[BlockSpec]:
+    def _list_blocks(self, request: ListBlocksRequest, _context: RequestContext) -> list[BlockSpec]:
         """List the block catalogue, or one block by name."""
         return [blocks.get(request.name)] if request.name else list(blocks.CATALOGUE)
 
-    def _load_model(self, request: LoadModelRequest, _call: Call) -> ModelInfo:
+    def _load_model(self, request: LoadModelRequest, context: RequestContext) -> ModelInfo:
         """Load or reload a model from its folder."""
         self._check_control("LoadModel")
         try:
             return self._repository.load(request.name)
         finally:  # the repository knows a new model's name only after the load
-            record_model(self._repository, request.name)
+            record_model(self._repository, request.name, context)
 
-    def _unload_model(self, request: UnloadModelRequest, _call: Call) -> None:
+    def _unload_model(self, request: UnloadModelRequest, context: RequestContext) -> None:
         """Unload a model."""
         self._check_control("UnloadModel")
-        record_model(self._repository, request.name)
+        record_model(self._repository, request.name, context)
         self._repository.unload(request.name)
 
     def _check_control(self, method: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from layertap.types import RegisterRegionRequest, UnregisterRegionRequest
 from layertap.wire import rpcs
-from layertap_server.request.context import current_request
-from layertap_server.rpc.dispatch import Call, Handler
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.calls import Handler
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.shared_regions import Regions
 
@@ -27,10 +27,10 @@ class SharedMemoryService:
             )
         )
 
-    def _register(self, request: RegisterRegionRequest, _call: Call) -> str:
+    def _register(self, request: RegisterRegionRequest, context: RequestContext) -> str:
         """Register a region of the caller's and return its name."""
-        return self._regions.register(request.key, request.byte_size, current_request().connection)
+        return self._regions.register(request.key, request.byte_size, context.connection)
 
-    def _unregister(self, request: UnregisterRegionRequest, _call: Call) -> None:
+    def _unregister(self, request: UnregisterRegionRequest, _context: RequestContext) -> None:
         """Unregister a region."""
         self._regions.unregister(request.region)

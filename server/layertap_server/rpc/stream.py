@@ -15,8 +15,10 @@ from typing import Any
 from layertap import wire
 from layertap.errors import CancelledError, InvalidRequestError
 from layertap.types import ExtractRequest, ExtractResponse
+from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import StreamTools, Writer, draining_error, write
+from layertap_server.rpc.calls import StreamTools, Writer
+from layertap_server.rpc.endings import draining_error, write
 from layertap_server.rpc.tracebacks import forget_frames
 
 MAX_CHUNK_BYTES = 2**20
@@ -28,8 +30,8 @@ FIRST_ITEM_SECONDS = 4.0
 STREAM_END_SECONDS = 0.1
 """Seconds that a stopping server waits for the end of a stream after the first item."""
 
-Extract = Callable[[ExtractRequest, float], ExtractResponse]
-"""Function from a request and the milliseconds that it waited to its features."""
+Extract = Callable[[ExtractRequest, RequestContext], ExtractResponse]
+"""Function from a request and its context to its features."""
 
 
 class ExtractStream:
@@ -38,7 +40,7 @@ class ExtractStream:
     def __init__(
         self,
         extract: Extract,
-        check_opening: Callable[[ExtractRequest], tuple[str, str]],
+        check_opening: Callable[[ExtractRequest, RequestContext], tuple[str, str]],
         tools: StreamTools,
     ) -> None:
         """Prepare to serve a call.
@@ -51,13 +53,13 @@ class ExtractStream:
         self._extract = extract
         self._check_opening = check_opening
         self._tools = tools
-        self._record = tools.record
+        self._context = tools.context
         # Two items per worker, so that a worker finds the next item ready when it has finished one.
         self._window = asyncio.Semaphore(2 * tools.workers)
         self._before_turn = asyncio.Semaphore(1)
         self._writing = asyncio.Lock()
 
-    async def serve(self, messages: AsyncIterator[bytes], context: Writer) -> None:
+    async def serve(self, messages: AsyncIterator[bytes], call: Writer) -> None:
         """Read items, compute their features and write responses until the caller ends the stream or the server stops.
 
         An item that fails is answered with its error and does not end the stream.
@@ -68,12 +70,12 @@ class ExtractStream:
             CancelledError: the caller has cancelled the call or disconnected.
             LayertapError: the opening is invalid.
         """
-        opening = await self._open(messages, context)
+        opening = await self._open(messages, call)
         is_gone = is_complete = False
         try:
             async with asyncio.TaskGroup() as items:
                 is_complete = await self._take(
-                    messages, lambda data: items.create_task(self._serve_item(data, opening, context))
+                    messages, lambda data: items.create_task(self._serve_item(data, opening, call))
                 )
         except ExceptionGroup as failures:
             if failures.subgroup(CancelledError) is None:
@@ -110,78 +112,75 @@ class ExtractStream:
         finally:
             stop.cancel()
 
-    async def _open(self, messages: AsyncIterator[bytes], context: Writer) -> wire.StreamOpening:
+    async def _open(self, messages: AsyncIterator[bytes], call: Writer) -> wire.StreamOpening:
         """Read and check the opening message, and answer it with the model's name and version."""
         data = await anext(messages, b"")
-        self._record.bytes_in += len(data)
+        self._context.bytes_in += len(data)
 
         def open_stream() -> tuple[wire.StreamOpening, tuple[str, str]]:
-            with self._record.of_this_thread():
-                opening = wire.decode_stream_open(data)
-                if opening is None:
-                    raise InvalidRequestError(
-                        "expected an opening as the first message of the stream",
-                        field="open",
-                    )
-                return opening, self._check_opening(opening.request)
+            opening = wire.decode_stream_open(data)
+            if opening is None:
+                raise InvalidRequestError("expected an opening as the first message of the stream", field="open")
+            return opening, self._check_opening(opening.request, self._context)
 
         opening: wire.StreamOpening
         with await self._tools.turn(len(data)):
-            opening, (model, version) = await self._tools.run(open_stream, len(data))
+            opening, (model, version) = await self._tools.run(open_stream, len(data), self._context.cancellation)
         answer = wire.encode_stream_opened(model, version)
-        await write(answer, context)
-        self._record.bytes_out += len(answer)
+        await write(answer, call)
+        self._context.bytes_out += len(answer)
         return opening
 
-    async def _serve_item(self, data: bytes, opening: wire.StreamOpening, context: Writer) -> None:
+    async def _serve_item(self, data: bytes, opening: wire.StreamOpening, call: Writer) -> None:
         """Compute one item and send its response."""
-        record = self._record.item(len(data))
+        context = self._context.item(len(data))
         try:
-            answer = await self._messages(data, opening, record)
+            answer = await self._messages(data, opening, context)
             del data  # free it now: the response may wait long for its reader
             for message in answer:
                 async with self._writing:
-                    await write(message, context)
-                record.bytes_out += len(message)
-            if record.failure is None:
-                record.succeed()
+                    await write(message, call)
+                context.bytes_out += len(message)
+            if context.failure is None:
+                context.succeed()
         finally:
-            self._tools.finish(record)
+            self._tools.finish(context)
             self._window.release()
 
-    async def _messages(self, data: bytes, opening: wire.StreamOpening, record: RequestContext) -> Iterator[bytes]:
+    async def _messages(self, data: bytes, opening: wire.StreamOpening, context: RequestContext) -> Iterator[bytes]:
         """Compute one item and return the messages of its response; chunks are cut as they are sent."""
         id_ = wire.stream_item_id(data)
 
         def job() -> ExtractResponse:
             nonlocal id_
             begun = time.perf_counter()
-            record.add("queue", record.began, begun)
-            with record.of_this_thread():
-                with record.stage("decode"):
-                    item = wire.parse_stream_item(data)
-                    id_ = item.id
-                    request = item.request(opening)
-                if request is None:
-                    raise InvalidRequestError("expected an image or a batch after the opening", field="image")
-                return self._extract(request, (begun - record.began) * 1000)
+            context.add("queue", context.began, begun)
+            with context.stage("decode"):
+                item = wire.parse_stream_item(data)
+                id_ = item.id
+                request = item.request(opening)
+            if request is None:
+                raise InvalidRequestError("expected an image or a batch after the opening", field="image")
+            return self._extract(request, context)
 
         try:
-            features = await self._run_in_turn(job, len(data))
+            features = await self._run_in_turn(job, len(data), context.cancellation)
         except Exception as error:  # noqa: BLE001 - an item's failure must not end the stream
             failure = self._tools.failure_of(error)
-            record.fail(failure)
+            context.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), record)
+        return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), context)
 
-    async def _run_in_turn(self, job: Callable[[], ExtractResponse], size: int) -> ExtractResponse:
+    async def _run_in_turn(
+        self, job: Callable[[], ExtractResponse], size: int, cancellation: Cancellation
+    ) -> ExtractResponse:
         """Wait for a turn of ``size`` bytes and run the job on a worker."""
         try:
             turn = await self._tools.turn(size)
         finally:
             self._before_turn.release()
         with turn:
-            features: ExtractResponse = await self._tools.run(job, size)
+            features: ExtractResponse = await self._tools.run(job, size, cancellation)
         return features
 
 
@@ -210,7 +209,7 @@ async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patienc
         reading.cancel()
 
 
-def _record_encoding(messages: Iterator[bytes], record: RequestContext) -> Iterator[bytes]:
+def _record_encoding(messages: Iterator[bytes], context: RequestContext) -> Iterator[bytes]:
     """Yield the messages and record the time that making them took, without sending, as the stage ``encode``."""
     start = began = time.perf_counter()
     seconds = 0.0
@@ -218,4 +217,4 @@ def _record_encoding(messages: Iterator[bytes], record: RequestContext) -> Itera
         seconds += time.perf_counter() - began
         yield message
         began = time.perf_counter()
-    record.add("encode", start, start + seconds)
+    context.add("encode", start, start + seconds)

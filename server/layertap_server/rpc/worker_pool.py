@@ -41,8 +41,8 @@ class _Item:
     """Event loop of the caller."""
     answer: asyncio.Future[Any]
     """Future of the job's result, on the caller's loop."""
-    cancellation: Cancellation = field(default_factory=Cancellation)
-    """Flag that interrupts the running job."""
+    cancellation: Cancellation
+    """Cancellation state of the job, which interrupts it while it runs."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Lock around `job`."""
 
@@ -127,15 +127,17 @@ class WorkerPool:
         if self._places.held or self._bytes_before_turn:
             self._check_bytes(size)
 
-    async def run(self, job: Callable[[], Result], size: int = 0) -> Result:
+    async def run(self, job: Callable[[], Result], size: int = 0, cancellation: Cancellation | None = None) -> Result:
         """Run a job that holds ``size`` bytes on a worker and return its result.
+
+        If the awaiting task is cancelled while the job runs, ``cancellation`` is cancelled, which the job observes.
 
         Raises:
             OverloadedError: the queue is full.
         """
         self.check_capacity(size)
         self._places.try_take(size)
-        return await self._run(job, size)
+        return await self._run(job, size, cancellation or Cancellation())
 
     async def stream_turn(self, size: int) -> contextlib.AbstractContextManager[None]:
         """Wait for the turn of a stream item of ``size`` bytes; the turn ends with the returned context.
@@ -160,15 +162,15 @@ class WorkerPool:
         finally:
             self._turns.release()
 
-    async def run_in_turn(self, job: Callable[[], Result], size: int) -> Result:
+    async def run_in_turn(self, job: Callable[[], Result], size: int, cancellation: Cancellation) -> Result:
         """Run a job as `run` does, but wait for a place in the queue; the calling stream must hold a turn."""
         await self._places.take(size)
-        return await self._run(job, size)
+        return await self._run(job, size, cancellation)
 
-    async def _run(self, job: Callable[[], Result], size: int) -> Result:
+    async def _run(self, job: Callable[[], Result], size: int, cancellation: Cancellation) -> Result:
         """Run a job whose place is already taken; the place is released when the job's thread is free."""
         loop = asyncio.get_running_loop()
-        item = _Item(job, size, loop, loop.create_future())
+        item = _Item(job, size, loop, loop.create_future(), cancellation)
         self._queue.put(item)
         try:
             result: Result = await item.answer
@@ -215,8 +217,7 @@ class WorkerPool:
 
     def _run_job(self, item: _Item, job: Callable[[], Any]) -> None:
         """Run a job and pass its result or error to the caller's event loop."""
-        with item.cancellation.of_this_thread():
-            result, error = _call(job)
+        result, error = _call(job)
         with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits
             item.loop.call_soon_threadsafe(self._finish, item, result, error)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from layertap_server.runtime.replica import Replica
 
@@ -45,20 +46,27 @@ class Contention:
         return 0 < self._size <= self._requests
 
 
+class ReplicaBudget(Protocol):
+    """Budget of memory for single-threaded replicas."""
+
+    def has_room(self) -> bool:
+        """Return whether there is memory for one more replica of the session."""
+
+
 class SingleThreadedReplica:
     """Second, single-threaded replica of one session, opened under contention."""
 
-    def __init__(self, contention: Contention, open_: Callable[[], Replica], may_open: Callable[[], bool]) -> None:
+    def __init__(self, contention: Contention, open_: Callable[[], Replica], budget: ReplicaBudget) -> None:
         """Open nothing yet.
 
         Args:
             contention: the counter that detects contention.
             open_: opens the replica.
-            may_open: returns whether there is memory for the replica.
+            budget: budget of memory for the replica.
         """
         self._contention = contention
         self._open = open_
-        self._may_open = may_open
+        self._budget = budget
         self._replica: Replica | None = None
         self.on_open: Callable[[], None] = lambda: None
         """Callback for each time that the replica has been opened."""
@@ -90,7 +98,7 @@ class SingleThreadedReplica:
             return
         # Opening fails if the model is being replaced or memory is short; the session then goes on without a replica.
         with contextlib.suppress(Exception):
-            if self._replica is None and self._may_open():
+            if self._replica is None and self._budget.has_room():
                 self._replica = self._open()
                 self.on_open()
         self._contention.opening.release()

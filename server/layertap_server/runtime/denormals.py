@@ -31,7 +31,7 @@ CONTROL_WORDS = {
 
 
 @contextmanager
-def flushed_denormals() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Flush denormals on this thread inside the ``with`` block, and restore the thread's mode after it.
 
     Do nothing on a platform that is not in ``CONTROL_WORDS``.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
-from layertap_server.runtime.contention import Contention, SingleThreadedReplica
-from layertap_server.runtime.denormals import flushed_denormals
+from layertap_server.runtime.contention import Contention, ReplicaBudget, SingleThreadedReplica
+from layertap_server.runtime.denormals import flush_denormals
 from layertap_server.runtime.devices import CPU, QUIET, Device, name_of
 from layertap_server.runtime.replica import Replica
 from layertap_server.runtime.session import Session, wrap_errors
@@ -49,13 +49,13 @@ class Runtime:
         """Name of the devices: ``CPU``, ``CUDA:0`` or ``CUDA:0,1``."""
         return name_of(self.devices)
 
-    def open(self, model: bytes, weights_folder: Path, may_copy: Callable[[], bool] = lambda: False) -> Session:
+    def open(self, model: bytes, weights_folder: Path, budget: ReplicaBudget | None = None) -> Session:
         """Open a session of a model on each of the devices.
 
         Args:
             model: the serialized ONNX model.
             weights_folder: folder of the model's external weights.
-            may_copy: returns, under contention, whether there is memory to open a single-threaded replica.
+            budget: budget for a single-threaded replica under contention; None if the session never opens one.
 
         Raises:
             SessionError: onnxruntime rejects the model.
@@ -64,8 +64,10 @@ class Runtime:
         """
         with wrap_errors():
             replicas = [self._replica(model, weights_folder, device, self._threads) for device in self.devices]
+        if budget is None:
+            return Session(replicas)
         copy = SingleThreadedReplica(
-            self.contention, lambda: self._replica(model, weights_folder, CPU, threads=1), may_copy
+            self.contention, lambda: self._replica(model, weights_folder, CPU, threads=1), budget
         )
         return Session(replicas, copy)
 
@@ -87,7 +89,7 @@ class Runtime:
         options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", LARGEST_FOLDED)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights_folder))
         own_threads = (threads or os.cpu_count() or 1) - 1
-        with self._reserve.hold(own_threads), flushed_denormals():
+        with self._reserve.hold(own_threads), flush_denormals():
             session = ort.InferenceSession(model, options, providers=device.providers, enable_fallback=0)
         return Replica(session, device, threads=own_threads)
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort  # noqa: TID251 - this is the place
 
 from layertap.types import Array
-from layertap_server.runtime.denormals import flushed_denormals
+from layertap_server.runtime.denormals import flush_denormals
 from layertap_server.runtime.devices import CPU, Device
 
 
@@ -27,7 +27,7 @@ class Replica:
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], options: ort.RunOptions) -> list[Array]:
         """Run the model on inputs by name and return the named outputs in order."""
         if self.device.kind == "cpu":
-            with flushed_denormals():
+            with flush_denormals():
                 return list(self.session.run(list(outputs), dict(inputs), options))
         return self.run_bound(inputs, outputs, options)
 
@@ -38,6 +38,6 @@ class Replica:
             binding.bind_cpu_input(name, np.ascontiguousarray(array))
         for name in outputs:
             binding.bind_output(name, self.device.kind, self.device.number)
-        with flushed_denormals():
+        with flush_denormals():
             self.session.run_with_iobinding(binding, options)
         return list(binding.copy_outputs_to_cpu())

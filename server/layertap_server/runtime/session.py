@@ -10,7 +10,6 @@ import onnxruntime as ort  # noqa: TID251 - this is the place
 
 from layertap.errors import CancelledError, DeviceMemoryError, LayertapError
 from layertap.types import Array
-from layertap_server.request import cancellation
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.runtime.contention import SingleThreadedReplica
 from layertap_server.runtime.replica import Replica
@@ -34,22 +33,28 @@ class Session:
         self._lock = threading.Lock()
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], limit_seconds: float | None = None
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        cancellation: Cancellation | None = None,
+        *,
+        limit_seconds: float | None = None,
     ) -> list[Array]:
         """Run the model and return the named outputs in order.
 
         Args:
             inputs: arrays by input name.
             outputs: names of the outputs.
+            cancellation: cancellation state that stops the run; None for a run that nobody cancels.
             limit_seconds: maximum seconds of the run; None for no limit.
 
         Raises:
             DeviceMemoryError: the device has too little memory.
             OutOfResourcesError: the system has run out of memory, threads or file descriptors.
-            CancelledError: the job of this thread was cancelled.
+            CancelledError: the run was cancelled.
             SessionError: the run failed in another way, or exceeded the time limit.
         """
-        job = cancellation.current()
+        job = cancellation or Cancellation()
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         with (

@@ -133,7 +133,7 @@ def _read_holder(document: Section, name: str) -> Holder:
     section = document.section(name)
     if section is None:
         raise document.error(name, "an entry needs a token or its sha256, and roles")
-    section.known("token", "sha256", "roles")
+    section.check_keys("token", "sha256", "roles")
     token, sha256 = section.text("token"), section.text("sha256")
     if bool(token) == bool(sha256):
         raise document.error(name, "an entry needs either a token or its sha256")

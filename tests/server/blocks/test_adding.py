@@ -8,7 +8,8 @@ import pytest
 from layertap.blocks import BlockKind, BlockSpec, BoundBlock, Parameter, ParameterType, catalogue
 from layertap.expression import format_block, parse_head
 from layertap_server import blocks as server_blocks
-from layertap_server.blocks import Builder, Tensor
+from layertap_server.blocks import Builder
+from layertap_server.tensor import Tensor
 from tests.running import apply_head
 
 

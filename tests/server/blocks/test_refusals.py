@@ -8,8 +8,9 @@ from layertap import blocks
 from layertap.errors import BadParameterError, LayertapError, RequestTooLargeError, ShapeMismatchError
 from layertap.expression import parse_head
 from layertap.types import Layout
-from layertap_server.blocks import Builder, Tensor, emit_head
+from layertap_server.blocks import Builder, emit_head
 from layertap_server.blocks.builder import MOST_NODES
+from layertap_server.tensor import Tensor
 
 MAPS = ("N", 4, 8, 8)
 ODD = ("N", 3, 8, 8)

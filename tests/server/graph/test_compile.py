@@ -50,7 +50,7 @@ def head(text: str) -> tuple[blocks.BoundBlock, ...]:
 
 
 def test_a_plan_holds_only_what_it_needs(graph: ModelGraph) -> None:
-    plan = onnx.load_from_string(compile_plan(graph, [("act", ())], front=None, image_size=None).model)
+    plan = onnx.load_from_string(compile_plan(graph, [("act", ())], normalization=None, image_size=None).model)
     assert [node.op_type for node in plan.graph.node] == ["Conv", "Relu"]
     assert [weight.name for weight in plan.graph.initializer] == ["w1"]
     assert [output.name for output in plan.graph.output] == ["act"]
@@ -64,7 +64,7 @@ def test_any_set_of_layers_equals_the_whole_model(layers: list[str], count: int,
     expected = whole(images)
     with tempfile.TemporaryDirectory() as folder:
         graph = read(branching(), Path(folder))
-        plan = compile_plan(graph, [(layer, ()) for layer in layers], front=None, image_size=None)
+        plan = compile_plan(graph, [(layer, ()) for layer in layers], normalization=None, image_size=None)
         for layer, actual in zip(layers, run(graph, plan, images), strict=True):
             np.testing.assert_allclose(actual, expected[layer], rtol=1e-5, atol=1e-5)
 
@@ -72,7 +72,7 @@ def test_any_set_of_layers_equals_the_whole_model(layers: list[str], count: int,
 def test_heads_of_one_layer(graph: ModelGraph) -> None:
     images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
     heads = [("joined", head("gap")), ("joined", ()), ("joined", head("gap | l2")), ("joined", head("identity"))]
-    gap, plain, unit, same = run(graph, compile_plan(graph, heads, front=None, image_size=None), images)
+    gap, plain, unit, same = run(graph, compile_plan(graph, heads, normalization=None, image_size=None), images)
     np.testing.assert_allclose(gap, plain.mean(axis=(2, 3)), rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=1e-5)
     np.testing.assert_array_equal(same, plain)
@@ -83,7 +83,7 @@ def test_the_front_normalizes_pixels(graph: ModelGraph, bgr: bool) -> None:
     mean, std = (10.0, 20.0, 30.0), (2.0, 3.0, 5.0)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
     front = Normalization(mean, std, bgr)
-    plan = compile_plan(graph, [("image", ())], front=front, image_size=(8, 8))
+    plan = compile_plan(graph, [("image", ())], normalization=front, image_size=(8, 8))
     (actual,) = run(graph, plan, pixels)
     ordered = pixels[..., ::-1] if bgr else pixels
     expected = ((ordered.astype(np.float64) - mean) / std).transpose(0, 3, 1, 2)

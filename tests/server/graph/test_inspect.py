@@ -41,7 +41,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> ModelGraph:
 
 def statistics(graph: ModelGraph, layer: str, images: Array) -> LayerStatistics:
     """Run the statistics of one layer."""
-    plan = compile_inspection(graph, [layer], front=None, image_size=None)
+    plan = compile_inspection(graph, [layer], normalization=None, image_size=None)
     session = onnxruntime.InferenceSession(plan.model, providers=["CPUExecutionProvider"])
     summary, channels = session.run(list(plan.output_names), {plan.input_name: images})
     has_channels = graph.types[layer].layout is not Layout.OTHER

@@ -25,7 +25,8 @@ from layertap_server.blocks.operations import (
     WINDOW,
 )
 from layertap_server.graph import HeadType, at_size, price_of, prices_of, read, tensor_type
-from layertap_server.graph.price import NODE, PAIR, TEXT, UNKNOWN_SIDE
+from layertap_server.graph.price import NODE, PAIR, TEXT
+from layertap_server.graph.price_sizes import UNKNOWN_SIDE
 from tests import cases
 from tests.models import branching, vision_transformer
 
@@ -43,7 +44,7 @@ def infer_head(head: str, *sizes: int, layout: Layout = Layout.NCHW) -> HeadType
 def test_every_block_has_a_price_that_grows(head: str) -> None:
     small, large = infer_head(head, 4, 12, 12), infer_head(head, 4, 48, 48)
     assert 0 < small.operations < large.operations
-    assert large.dearest[1] > 0
+    assert large.most_expensive[1] > 0
 
 
 @given(
@@ -84,8 +85,8 @@ def test_windows_without_vector_code_cost_more_an_element(head: str, elements: i
 def test_a_convolution_copies_its_windows_once_for_all_filters_of_a_group(filters: int, groups: int) -> None:
     products = 90**2 * filters * 8 // groups * 11**2
     price = infer_head(f"conv({filters}, 11, groups={groups}, weight=he)", 8, 100, 100).operations
-    dearest = max(products, products * NARROW // (filters // groups))
-    assert dearest <= price <= dearest + 10 * ELEMENT * 64 * 100**2
+    most_expensive = max(products, products * NARROW // (filters // groups))
+    assert most_expensive <= price <= most_expensive + 10 * ELEMENT * 64 * 100**2
 
 
 def test_a_transposed_convolution_costs_its_additions_and_its_outputs() -> None:
@@ -106,7 +107,7 @@ def test_a_head_costs_the_sum_of_its_blocks() -> None:
     first, second = infer_head("max_pool(5, stride=1)", 8, 40, 40), infer_head("relu", 8, 36, 36)
     both = infer_head("max_pool(5, stride=1) | relu", 8, 40, 40)
     assert both.operations == first.operations + second.operations
-    assert both.dearest == ("max_pool", first.operations)
+    assert both.most_expensive == ("max_pool", first.operations)
 
 
 def test_a_model_costs_the_nodes_that_its_layers_need(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def inspected(tmp_path: Path, model: onnx.ModelProto, images: Array, layers: lis
     """Run the statistics of layers of a model."""
     folder = model_folder(tmp_path, "bounded", model).parent
     graph = open_repository(folder).get("bounded").graph
-    plan = compile_inspection(graph, layers, front=None, image_size=None)
+    plan = compile_inspection(graph, layers, normalization=None, image_size=None)
     session = onnxruntime.InferenceSession(plan.model, providers=["CPUExecutionProvider"])
     results = session.run(list(plan.output_names), {plan.input_name: images})
     pairs = zip(layers, results[::2], results[1::2], strict=True)

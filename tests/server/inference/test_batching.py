@@ -20,20 +20,37 @@ LIMITS = BatchLimits(images=4)
 
 
 class Gate:
-    """A run function that blocks until the gate is opened and then doubles its images."""
+    """A plan whose runs block until the gate is opened, and then double their images."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_key: str = "a") -> None:
+        self.batch_key = batch_key
         self.open = threading.Event()
         self.sizes: list[int] = []
         self.begun = threading.Semaphore(0)
 
-    def __call__(self, images: Array) -> dict[str, Array]:
+    def of(self, batch_key: str) -> Gate:
+        """Return a plan with another key that shares this gate."""
+        other = Gate(batch_key)
+        other.open, other.sizes, other.begun = self.open, self.sizes, self.begun
+        return other
+
+    def run(self, images: Array, _cancellation: Cancellation) -> dict[str, Array]:
         self.sizes.append(len(images))
         self.begun.release()
         assert self.open.wait(10)
         if (images < 0).any():
             raise ValueError("negative")
         return {"doubled": images * 2}
+
+
+class Shifted:
+    """A plan that adds 0.5 to its images."""
+
+    def __init__(self, batch_key: str) -> None:
+        self.batch_key = batch_key
+
+    def run(self, images: Array, _cancellation: Cancellation) -> dict[str, Array]:
+        return {"same": images + 0.5}
 
 
 def rows(*values: float) -> Array:
@@ -53,7 +70,7 @@ def wait_for(batcher: Batcher, waiting: int) -> None:
 def test_nobody_waits_for_company() -> None:
     gate = Gate()
     gate.open.set()
-    arrays, ran_with = Batcher(1).run("plan", rows(1, 2), gate, LIMITS)
+    arrays, ran_with = Batcher(1).run(gate, rows(1, 2), LIMITS, RequestContext())
     assert arrays["doubled"].tolist() == [[2], [4]]
     assert (ran_with, gate.sizes) == (2, [2])
 
@@ -64,11 +81,11 @@ Answer = Future[tuple[dict[str, Array], int]]
 def together(batcher: Batcher, gate: Gate, asked: list[tuple[str, Array]]) -> list[Answer]:
     """Occupy the only slot with a first request while the other requests arrive, one at a time, and return these."""
     pool = ThreadPoolExecutor(len(asked) + 1)
-    first = pool.submit(batcher.run, "first", rows(0), gate, LIMITS)
+    first = pool.submit(batcher.run, gate.of("first"), rows(0), LIMITS, RequestContext())
     assert gate.begun.acquire(timeout=10)
     futures = []
     for number, (plan, images) in enumerate(asked, 1):
-        futures.append(pool.submit(batcher.run, plan, images, gate, LIMITS))
+        futures.append(pool.submit(batcher.run, gate.of(plan), images, LIMITS, RequestContext()))
         wait_for(batcher, number)
     gate.open.set()
     first.result(10)
@@ -98,20 +115,15 @@ def test_a_bad_one_harms_no_other() -> None:
 
 
 def test_who_is_gone_costs_nothing() -> None:
-    batcher, gate, gone = Batcher(1), Gate(), Cancellation()
+    batcher, gate, gone = Batcher(1), Gate(), RequestContext()
     pool = ThreadPoolExecutor(3)
-
-    def leave() -> None:
-        with gone.of_this_thread():
-            batcher.run("a", rows(7), gate, LIMITS)
-
-    first = pool.submit(batcher.run, "first", rows(0), gate, LIMITS)
+    first = pool.submit(batcher.run, gate.of("first"), rows(0), LIMITS, RequestContext())
     assert gate.begun.acquire(timeout=10)
-    stays = pool.submit(batcher.run, "a", rows(1), gate, LIMITS)
+    stays = pool.submit(batcher.run, gate, rows(1), LIMITS, RequestContext())
     wait_for(batcher, 1)
-    leaves = pool.submit(leave)
+    leaves = pool.submit(batcher.run, gate, rows(7), LIMITS, gone)
     wait_for(batcher, 2)
-    gone.cancel()
+    gone.cancellation.cancel()
     gate.open.set()
     first.result(10)
     assert stays.result(10)[1] == 1
@@ -125,8 +137,7 @@ def test_waiting_and_running_are_told_apart() -> None:
     batcher, gate, records = Batcher(1), Gate(), [RequestContext() for _ in range(3)]
 
     def ask(number: int) -> None:
-        with records[number].of_this_thread():
-            batcher.run("a", rows(number), gate, LIMITS)
+        batcher.run(gate, rows(number), LIMITS, records[number])
 
     with ThreadPoolExecutor(3) as pool:
         pool.submit(ask, 0)
@@ -150,7 +161,7 @@ def test_a_model_that_asks_for_it_waits_for_others() -> None:
     gate.open.set()
     limits = BatchLimits(images=2, delay_seconds=10)
     with ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(batcher.run, "a", rows(number), gate, limits) for number in range(2)]
+        futures = [pool.submit(batcher.run, gate, rows(number), limits, RequestContext()) for number in range(2)]
         assert {future.result(5)[1] for future in futures} == {2}
     assert gate.sizes == [2]
 
@@ -159,13 +170,10 @@ def test_a_model_that_asks_for_it_waits_for_others() -> None:
 def test_everyone_gets_their_own(asked: list[tuple[str, int]], slots: int) -> None:
     batcher = Batcher(slots)
 
-    def run(images: Array) -> dict[str, Array]:
-        return {"same": images + 0.5}
-
     def ask(number: int) -> bool:
         plan, count = asked[number]
         images = np.full((count, 2), float(number))
-        arrays, ran_with = batcher.run(plan, images, run, LIMITS)
+        arrays, ran_with = batcher.run(Shifted(plan), images, LIMITS, RequestContext())
         return bool((arrays["same"] == number + 0.5).all()) and arrays["same"].shape == (count, 2) and ran_with >= count
 
     with ThreadPoolExecutor(6) as pool:

@@ -15,8 +15,9 @@ import pytest
 
 from layertap.errors import DeviceMemoryError, LayertapError, OutOfResourcesError
 from layertap_server.graph import CompiledPlan
-from layertap_server.planning.plan_store import OpenPlan, SessionCache, session_bytes
-from layertap_server.planning.planner import Plan, PlanInput
+from layertap_server.planning.open_plan import OpenPlan, session_bytes
+from layertap_server.planning.plan import Plan, PlanInput
+from layertap_server.planning.plan_store import PlanStore, RoomInStore
 from layertap_server.runtime import Contention, Session
 from layertap_server.runtime.contention import RUNS_BEFORE_A_COPY, SingleThreadedReplica
 from layertap_server.runtime.replica import Replica
@@ -31,8 +32,25 @@ def opened(weight_bytes: int = 0) -> OpenPlan:
     return OpenPlan(Session([]), CompiledPlan(b"", "x", ("y",), weight_bytes))
 
 
+class Made:
+    """Compiler that calls a function of the test for every plan."""
+
+    def __init__(self, make: Callable[[], OpenPlan]) -> None:
+        self._make = make
+
+    def compile(self, _plan: object) -> OpenPlan:
+        return self._make()
+
+
+class Room:
+    """Budget with room for any replica."""
+
+    def has_room(self) -> bool:
+        return True
+
+
 def test_a_plan_is_compiled_once_however_many_wait() -> None:
-    cache, compiled = SessionCache(10**9), []
+    cache, compiled = PlanStore(10**9), []
     together = threading.Barrier(8)
 
     def compile_() -> OpenPlan:
@@ -44,7 +62,7 @@ def test_a_plan_is_compiled_once_however_many_wait() -> None:
 
         def ask(_: int) -> OpenPlan:
             together.wait()
-            return cache.get(plan(1), compile_)
+            return cache.acquire(plan(1), Made(compile_))
 
         got = list(pool.map(ask, range(8)))
     assert compiled == [1]
@@ -53,7 +71,7 @@ def test_a_plan_is_compiled_once_however_many_wait() -> None:
 
 
 def test_a_failure_reaches_everyone_and_is_not_kept() -> None:
-    cache = SessionCache(10**9)
+    cache = PlanStore(10**9)
 
     def fail() -> OpenPlan:
         time.sleep(0.02)
@@ -61,52 +79,52 @@ def test_a_failure_reaches_everyone_and_is_not_kept() -> None:
 
     def ask(_: int) -> str:
         with pytest.raises(ValueError, match="no"):
-            cache.get(plan(1), fail)
+            cache.acquire(plan(1), Made(fail))
         return "failed"
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == ["failed"] * 4
     assert plan(1) not in cache
-    assert cache.get(plan(1), opened)
+    assert cache.acquire(plan(1), Made(opened))
 
 
 def test_the_least_recently_used_leaves_when_the_budget_is_spent() -> None:
     events: list[str] = []
     budget = 2 * opened(100).cost.bytes
-    cache = SessionCache(budget, events.append)
+    cache = PlanStore(budget, events.append)
     for number in (1, 2):
-        cache.get(plan(number), lambda: opened(100))
-    cache.get(plan(1), opened)
-    cache.get(plan(3), lambda: opened(100))
+        cache.acquire(plan(number), Made(lambda: opened(100)))
+    cache.acquire(plan(1), Made(opened))
+    cache.acquire(plan(3), Made(lambda: opened(100)))
     assert [plan(number) in cache for number in (1, 2, 3)] == [True, False, True]
     assert cache.used_bytes <= budget
     assert events == ["miss", "miss", "hit", "miss", "eviction"]
 
 
 def test_a_plan_larger_than_the_budget_still_serves() -> None:
-    cache = SessionCache(1)
-    assert cache.get(plan(1), lambda: opened(100))
+    cache = PlanStore(1)
+    assert cache.acquire(plan(1), Made(lambda: opened(100)))
     assert plan(1) in cache
-    cache.get(plan(2), lambda: opened(100))
+    cache.acquire(plan(2), Made(lambda: opened(100)))
     assert len(cache) == 1
 
 
 def test_a_copy_for_crowds_goes_before_any_plan() -> None:
     contention = Contention(1)
-    copies = [SingleThreadedReplica(contention, lambda: cast("Replica", object()), lambda: True) for _ in range(2)]
+    copies = [SingleThreadedReplica(contention, lambda: cast("Replica", object()), Room()) for _ in range(2)]
     sessions = [OpenPlan(Session([], copy), CompiledPlan(b"", "x", ("y",), 100)) for copy in copies]
     size = session_bytes(sessions[0].compiled)
-    cache = SessionCache(4 * size)
+    cache = PlanStore(4 * size)
     for number, session in enumerate(sessions):
-        cache.get(plan(number), lambda session=session: session)  # type: ignore[misc]
-    assert cache.has_room(2 * size)
+        cache.acquire(plan(number), Made(lambda session=session: session))  # type: ignore[misc]
+    assert RoomInStore(cache, 2 * size).has_room()
     with contention.request():
         for copy in copies:
             for _ in range(RUNS_BEFORE_A_COPY):
                 copy.get()
     assert cache.used_bytes == 4 * size
-    assert not cache.has_room(1)
-    cache.get(plan(2), lambda: opened(100))
+    assert not RoomInStore(cache, 1).has_room()
+    cache.acquire(plan(2), Made(lambda: opened(100)))
     assert [plan(number) in cache for number in range(3)] == [True, True, True]
     assert cache.used_bytes == 4 * size
     assert [opened.session.has_copy for opened in sessions] == [False, True]
@@ -125,9 +143,9 @@ class CountedSession(Session):
 
 
 def test_threads_count_in_the_budget() -> None:
-    cache = SessionCache(10**9, budget_threads=40)
+    cache = PlanStore(10**9, budget_threads=40)
     for number in range(5):
-        cache.get(plan(number), lambda: OpenPlan(CountedSession(15), CompiledPlan(b"", "x", ("y",), 0)))
+        cache.acquire(plan(number), Made(lambda: OpenPlan(CountedSession(15), CompiledPlan(b"", "x", ("y",), 0))))
         assert cache.used_threads == 15 * len(cache) <= 40
     assert len(cache) == 2
 
@@ -137,7 +155,7 @@ def test_threads_count_in_the_budget() -> None:
 )
 def test_a_plan_that_finds_no_thread_or_memory_is_tried_again_without_others(failure: LayertapError) -> None:
     events: list[str] = []
-    cache, tries = SessionCache(10**9, events.append), []
+    cache, tries = PlanStore(10**9, events.append), []
 
     def short_once() -> OpenPlan:
         tries.append(len(cache))
@@ -146,26 +164,26 @@ def test_a_plan_that_finds_no_thread_or_memory_is_tried_again_without_others(fai
         return opened()
 
     for number in range(4):
-        cache.get(plan(number), opened)
-    assert cache.get(plan(4), short_once)
+        cache.acquire(plan(number), Made(opened))
+    assert cache.acquire(plan(4), Made(short_once))
     assert tries == [4, 2]
     assert events.count("eviction") == 2
     assert [plan(number) in cache for number in range(5)] == [False, False, True, True, True]
 
 
 def test_a_shortage_that_lasts_is_raised_as_it_is() -> None:
-    cache, tries = SessionCache(10**9), []
+    cache, tries = PlanStore(10**9), []
 
     def short() -> OpenPlan:
         tries.append(1)
         raise out_of(Resource.THREADS)
 
     with pytest.raises(OutOfResourcesError, match="no threads left"):
-        cache.get(plan(1), short)
+        cache.acquire(plan(1), Made(short))
     assert len(tries) == 1, "there was nothing to evict"
-    cache.get(plan(2), opened)
+    cache.acquire(plan(2), Made(opened))
     with pytest.raises(OutOfResourcesError):
-        cache.get(plan(1), short)
+        cache.acquire(plan(1), Made(short))
     assert len(tries) == 3
 
 
@@ -187,14 +205,14 @@ def calls_of(work: Callable[[], object]) -> int:
 
 def test_a_full_cache_takes_as_many_steps_as_a_small_one() -> None:
     def steps(size: int) -> list[int]:
-        cache = SessionCache(size * opened(100).cost.bytes)
+        cache = PlanStore(size * opened(100).cost.bytes)
         for number in range(size):
-            cache.get(plan(number), lambda: opened(100))
+            cache.acquire(plan(number), Made(lambda: opened(100)))
         ready = opened(100)
-        new = calls_of(lambda: cache.get(plan(-1), lambda: ready))
+        new = calls_of(lambda: cache.acquire(plan(-1), Made(lambda: ready)))
         return [
             new,
-            calls_of(lambda: cache.get(plan(-1), lambda: ready)),
+            calls_of(lambda: cache.acquire(plan(-1), Made(lambda: ready))),
             calls_of(lambda: cache.find_sharing(plan(-2))),
             calls_of(lambda: cache.used_bytes),
             calls_of(lambda: plan(-2) in cache),
@@ -205,18 +223,18 @@ def test_a_full_cache_takes_as_many_steps_as_a_small_one() -> None:
 
 def test_totals_hold_while_many_threads_ask() -> None:
     budget = 6 * opened(100).cost.bytes
-    cache = SessionCache(budget)
+    cache = PlanStore(budget)
     contention = Contention(1)
 
     def with_copy() -> OpenPlan:
-        copy = SingleThreadedReplica(contention, lambda: cast("Replica", object()), lambda: True)
+        copy = SingleThreadedReplica(contention, lambda: cast("Replica", object()), Room())
         return OpenPlan(Session([], copy), CompiledPlan(b"", "x", ("y",), 100))
 
     def ask(seed: int) -> None:
         random = Random(seed)
         with contention.request():
             for _ in range(300):
-                got = cache.get(plan(random.randrange(12)), with_copy)
+                got = cache.acquire(plan(random.randrange(12)), Made(with_copy))
                 assert got.session._single_threaded is not None
                 for _ in range(random.randrange(RUNS_BEFORE_A_COPY)):
                     got.session._single_threaded.get()

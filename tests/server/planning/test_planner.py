@@ -16,8 +16,9 @@ from layertap.errors import (
     UnknownLayerError,
 )
 from layertap.types import Block, Tap
-from layertap_server.graph import read
-from layertap_server.planning.planner import PlanInput, Planner, Resolution
+from layertap_server.graph import read, structure_of
+from layertap_server.planning.plan import PlanInput, Resolution
+from layertap_server.planning.planner import Planner
 from layertap_server.planning.selectors import Selectors
 from tests.models import branching
 
@@ -27,7 +28,7 @@ INPUT = PlanInput(pictures=False, size=(8, 8))
 @pytest.fixture(scope="module")
 def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
     graph = read(branching(), tmp_path_factory.mktemp("weights"))
-    selectors = Selectors(graph.layers, {"embedding": "vector"}, ())
+    selectors = Selectors(graph.layers, {"embedding": "vector"}, structure_of(graph).stages)
     return Planner(graph, graph.layers, 1, selectors, {"signature": "joined | gap | l2"}, ["embedding"])
 
 
@@ -99,7 +100,9 @@ def test_no_taps_are_the_default_ones(planner: Planner, tmp_path: Path) -> None:
     assert names(resolve(planner)) == ["embedding"]
     graph = read(branching(), tmp_path)
     with pytest.raises(NoTapsError, match="no default_taps"):
-        Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ()).resolve((), INPUT)
+        Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, structure_of(graph).stages), {}, ()).resolve(
+            (), INPUT
+        )
 
 
 def test_the_same_work_is_one_plan_whatever_it_is_called(planner: Planner) -> None:

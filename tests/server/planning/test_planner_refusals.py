@@ -9,9 +9,11 @@ from onnx import parser
 
 from layertap.errors import InvalidRequestError, LayertapError, ShapeMismatchError, TapSyntaxError, TooManyTapsError
 from layertap.types import Block, Tap
-from layertap_server.graph import read
+from layertap_server.graph import read, structure_of
+from layertap_server.planning import draft as draft_module
 from layertap_server.planning import planner as plan_module
-from layertap_server.planning.planner import MOST_TAPS, PlanInput, Planner
+from layertap_server.planning.plan import PlanInput
+from layertap_server.planning.planner import MOST_TAPS, Planner
 from layertap_server.planning.selectors import Selectors
 from tests.models import branching
 from tests.odd_models import quantized
@@ -25,7 +27,7 @@ open (float[n, 3, h, w] image) => (float[n, 3, p, q] y) { y = MaxPool <kernel_sh
 
 def planner_of(model: object, folder: Path) -> Planner:
     graph = read(model, folder)  # type: ignore[arg-type]
-    return Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ())
+    return Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, structure_of(graph).stages), {}, ())
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ def test_more_taps_than_a_request_may_have(planner: Planner) -> None:
 
 
 def test_more_results_than_a_request_may_have(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft_module, "MOST_RESULTS", 1)
     monkeypatch.setattr(plan_module, "MOST_RESULTS", 1)
     with pytest.raises(TooManyTapsError, match="more than 1 results"):
         planner.resolve(("act", "conv"), INPUT)
@@ -88,8 +91,8 @@ def test_a_listing_without_a_selector_has_every_layer(planner: Planner) -> None:
 
 def test_the_cost_and_the_exactness_of_a_plan(planner: Planner, tmp_path: Path) -> None:
     plan = planner.resolve(("conv",), INPUT).plan
-    assert planner.cost(plan) == (6 * 64 * 3 * 9, 1)
-    assert planner.is_exact(plan)
+    assert planner.graphs.cost(plan.layers, INPUT) == (6 * 64 * 3 * 9, 1)
+    assert not planner.graphs.inexact(plan.layers, INPUT)
     changed = planner_of(quantized(), tmp_path).resolve(("conv1", "scores"), INPUT)
     assert changed.inexact == {"conv1", "scores"}
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from layertap.types import EncodedImage, ImagePayload, PixelImage
-from layertap_server.planning.plan_store import Output
+from layertap_server.planning.open_plan import Output
 from layertap_server.planning.response_cache import ENTRY_BYTES, ResponseCache
 
 

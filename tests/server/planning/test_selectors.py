@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from layertap.errors import InvalidRequestError, NotTappableError, UnknownLayerError
-from layertap_server.graph import read
+from layertap_server.graph import read, structure_of
 from layertap_server.planning.layer_index import LayerIndex
 from layertap_server.planning.selectors import FORMS, Form, Selectors, check_name
 from tests.models import branching, built_model
@@ -17,7 +17,7 @@ from tests.paths import MODEL, MODELS
 @pytest.fixture(scope="module")
 def selectors(tmp_path_factory: pytest.TempPathFactory) -> Selectors:
     graph = read(branching(), tmp_path_factory.mktemp("weights"))
-    return Selectors(graph.layers, {"embedding": "vector", "act": "conv"}, ())
+    return Selectors(graph.layers, {"embedding": "vector", "act": "conv"}, structure_of(graph).stages)
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +94,14 @@ def test_what_cannot_be_tapped_says_why(selectors: Selectors, selector: str) -> 
 def test_an_alias_must_name_a_layer(tmp_path: Path) -> None:
     graph = read(branching(), tmp_path)
     with pytest.raises(UnknownLayerError, match="vektor"):
-        Selectors(graph.layers, {"embedding": "vektor"}, ())
+        Selectors(graph.layers, {"embedding": "vektor"}, structure_of(graph).stages)
     with pytest.raises(UnknownLayerError):
         Selectors(graph.layers, {}, ("conv", "nothing"))
 
 
 def test_stages_of_the_shipped_model_are_found_without_being_told(tmp_path: Path) -> None:
     graph = read(built_model(MODELS / MODEL), tmp_path)
-    found = Selectors(graph.layers, {}, ()).stages
+    found = Selectors(graph.layers, {}, structure_of(graph).stages).stages
     assert [layer.stride for layer in found] == [2, 4, 8, 16, 32]
 
 

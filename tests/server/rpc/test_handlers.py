@@ -9,7 +9,7 @@ import pytest
 from layertap.errors import InvalidRequestError
 from layertap.types import ListBlocksRequest
 from layertap.wire import rpcs
-from layertap_server.rpc.dispatch import Call
+from layertap_server.request.context import RequestContext
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.model_service import ModelService
@@ -32,21 +32,19 @@ def test_every_rpc_has_a_handler_in_the_service_of_its_row() -> None:
 
 
 def test_a_handler_decodes_calls_and_encodes() -> None:
-    asked: list[tuple[str, float]] = []
+    asked: list[tuple[str, str]] = []
 
-    def list_blocks(request: ListBlocksRequest, call: Call) -> list[Any]:
-        asked.append((request.name, call.queue_ms))
+    def list_blocks(request: ListBlocksRequest, context: RequestContext) -> list[Any]:
+        asked.append((request.name, context.request_id))
         return []
 
     rpc, handle = handler_of(rpcs.LIST_BLOCKS, list_blocks)
-    assert (
-        rpcs.LIST_BLOCKS.response.decode(handle(rpcs.LIST_BLOCKS.request.encode(ListBlocksRequest("gap")), Call(5.0)))
-        == []
-    )
-    assert (rpc, asked) == (rpcs.LIST_BLOCKS, [("gap", 5.0)])
+    answer = handle(rpcs.LIST_BLOCKS.request.encode(ListBlocksRequest("gap")), RequestContext(request_id="id"))
+    assert rpcs.LIST_BLOCKS.response.decode(answer) == []
+    assert (rpc, asked) == (rpcs.LIST_BLOCKS, [("gap", "id")])
 
 
 def test_a_handler_checks_the_limits_of_its_request() -> None:
-    _, handle = handler_of(rpcs.LIST_BLOCKS, lambda _request, _call: [])
+    _, handle = handler_of(rpcs.LIST_BLOCKS, lambda _request, _context: [])
     with pytest.raises(InvalidRequestError, match="at most 65536 bytes"):
-        handle(rpcs.LIST_BLOCKS.request.encode(ListBlocksRequest("x" * 70000)), Call(0.0))
+        handle(rpcs.LIST_BLOCKS.request.encode(ListBlocksRequest("x" * 70000)), RequestContext())

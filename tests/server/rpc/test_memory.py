@@ -18,7 +18,9 @@ from layertap.errors import InvalidRequestError
 from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire import rpcs
-from layertap_server.rpc.dispatch import Call, Context, Dispatcher, Messages, StreamTools
+from layertap_server.request.context import RequestContext
+from layertap_server.rpc.calls import Call, Messages, StreamTools
+from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits
 
@@ -33,12 +35,12 @@ MOST_LEFT = 3
 class Refusing:
     """A service that decodes its requests and refuses each with a chained error, or returns large responses."""
 
-    def unary(self, request: bytes, _call: Call) -> bytes:
+    def unary(self, request: bytes, context: RequestContext) -> bytes:
         """Refuse a unary request."""
-        self.extract(rpcs.EXTRACT.request.decode(request), 0)
+        self.extract(rpcs.EXTRACT.request.decode(request), context)
         raise AssertionError("it refuses")
 
-    def extract(self, request: ExtractRequest, _queue_ms: float) -> ExtractResponse:
+    def extract(self, request: ExtractRequest, _context: RequestContext) -> ExtractResponse:
         """Return large features for the model ``large``, and refuse requests for other models."""
         if request.model == "large":
             array = np.ones((1, SIZE // 4), np.float32)
@@ -52,9 +54,9 @@ class Refusing:
             raise kept from error
         raise AssertionError("an image is no number")
 
-    async def stream(self, messages: Messages, context: Context, tools: StreamTools) -> None:
+    async def stream(self, messages: Messages, call: Call, tools: StreamTools) -> None:
         """Serve a stream with `extract`."""
-        await ExtractStream(self.extract, lambda _: ("m", "1"), tools).serve(messages, context)
+        await ExtractStream(self.extract, lambda _request, _context: ("m", "1"), tools).serve(messages, call)
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,7 @@ from layertap import wire
 from layertap.errors import InvalidRequestError, LayertapError, OverloadedError
 from layertap.types import EncodedImage, ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap_server.request.context import RequestContext
-from layertap_server.rpc.dispatch import StreamTools
+from layertap_server.rpc.calls import StreamTools
 from layertap_server.rpc.stream import ExtractStream
 from layertap_server.rpc.worker_pool import QueueLimits, WorkerPool
 from tests.server.rpc.any_order import ORDERS, play
@@ -24,7 +24,7 @@ BAD = b"bad"
 """Bytes of the image that `extract` refuses."""
 
 
-def extract(request: ExtractRequest, _queue_ms: float) -> ExtractResponse:
+def extract(request: ExtractRequest, _context: RequestContext) -> ExtractResponse:
     """Return constant features, or refuse the image `BAD`."""
     (image,) = request.images
     if image == EncodedImage(BAD):
@@ -80,8 +80,8 @@ def tools_of(pool: WorkerPool, workers: int) -> StreamTools:
         failure_of=failure_of,
         draining=asyncio.Event(),
         workers=workers,
-        record=RequestContext(),
-        finish=lambda record: record.end(),
+        context=RequestContext(),
+        finish=lambda context: context.end(),
     )
 
 
@@ -102,7 +102,9 @@ def test_every_stream_ends(
     callers = [Caller(images) for images, _ in streams]
 
     async def stream(caller: Caller, gone_after: int | None) -> None:
-        answer = ExtractStream(extract, lambda _: ("m", "1"), tools_of(pool, workers)).serve(caller.messages(), caller)
+        answer = ExtractStream(extract, lambda _request, _context: ("m", "1"), tools_of(pool, workers)).serve(
+            caller.messages(), caller
+        )
         task = asyncio.create_task(answer)
         if gone_after is not None:
             await steps(gone_after)

@@ -9,8 +9,18 @@ from layertap_server.runtime.contention import RUNS_BEFORE_A_COPY, SingleThreade
 from layertap_server.runtime.replica import Replica
 
 
+class Room:
+    """Budget with or without room for a replica."""
+
+    def __init__(self, *, is_free: bool = True) -> None:
+        self._is_free = is_free
+
+    def has_room(self) -> bool:
+        return self._is_free
+
+
 def copy_in(contention: Contention, *, has_room: bool = True) -> SingleThreadedReplica:
-    return SingleThreadedReplica(contention, lambda: cast("Replica", object()), lambda: has_room)
+    return SingleThreadedReplica(contention, lambda: cast("Replica", object()), Room(is_free=has_room))
 
 
 def test_it_takes_a_crowd_and_some_runs() -> None:
@@ -39,7 +49,7 @@ def test_one_that_cannot_be_opened_fails_no_request() -> None:
         raise OSError("the weights are gone")
 
     contention = Contention(1)
-    copy = SingleThreadedReplica(contention, fail, lambda: True)
+    copy = SingleThreadedReplica(contention, fail, Room())
     with contention.request():
         assert not any(copy.get() for _ in range(3 * RUNS_BEFORE_A_COPY))
 

@@ -12,7 +12,7 @@ from onnx import parser
 
 from layertap.types import Array
 from layertap_server.runtime import Runtime
-from layertap_server.runtime.denormals import flushed_denormals
+from layertap_server.runtime.denormals import flush_denormals
 from layertap_server.runtime.devices import CPU
 
 TINY = np.full((4, 250_000), 1e-20, np.float32)
@@ -46,14 +46,14 @@ def test_a_run_flushes_denormals_on_every_thread_and_its_caller_is_as_before(thr
 
 def test_the_callers_own_arithmetic_is_as_before_an_error_too() -> None:
     assert squares().all()
-    with pytest.raises(ZeroDivisionError), flushed_denormals():
+    with pytest.raises(ZeroDivisionError), flush_denormals():
         1 // int(squares().any())  # a one where denormals are computed
     assert squares().all()
 
 
 def test_rounding_and_exceptions_of_numpy_are_left_alone() -> None:
-    with flushed_denormals():
+    with flush_denormals():
         third = np.float32(1) / np.float32(3)
     assert third == np.float32(1) / np.float32(3)
-    with np.errstate(divide="raise"), pytest.raises(FloatingPointError), flushed_denormals():
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError), flush_denormals():
         np.float32(1) / np.float32(0)

@@ -14,7 +14,8 @@ from onnx import parser
 from layertap.errors import OutOfResourcesError
 from layertap_server.graph import CompiledPlan
 from layertap_server.runtime import Runtime
-from layertap_server.planning.plan_store import OpenPlan, SessionCache
+from layertap_server.planning.open_plan import OpenPlan
+from layertap_server.planning.plan_store import PlanStore
 
 MODEL = parser.parse_model('''
     <ir_version: 8, opset_import: ["": 17]> g (float[N, 3] x) => (float[N, 3] y) { y = Add(x, x) }
@@ -32,15 +33,19 @@ def threads_of_user(user):
 def open_plan(runtime):
     return OpenPlan(runtime.open(MODEL, Path("/nowhere")), CompiledPlan(MODEL, "x", ("y",), 0))
 
+class Compiler:
+    def compile(self, plan):
+        return open_plan(runtime)
+
 if os.getuid() == 0:  # limits of processes do not apply to root
     os.setuid(54321)
 """
 THREADS = """
-runtime, cache = Runtime(threads=16), SessionCache(10**12)
+runtime, cache = Runtime(threads=16), PlanStore(10**12)
 limit = threads_of_user(os.getuid()) + 100
 resource.setrlimit(resource.RLIMIT_NPROC, (limit, limit))
 for number in range(60):
-    assert cache.get(number, lambda: open_plan(runtime))
+    assert cache.acquire(number, Compiler())
 print("plans", len(cache))
 
 kept = []

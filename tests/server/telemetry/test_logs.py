@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.call_metadata import host_of
-from layertap_server.rpc.dispatch import Call, Dispatcher
+from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.worker_pool import QueueLimits
 from layertap_server.telemetry import logs
 
@@ -111,7 +111,7 @@ def test_empty_fields_of_a_request_are_omitted() -> None:
 def test_an_unexpected_error_is_logged_with_its_incident_id(capsys: pytest.CaptureFixture[str]) -> None:
     """Call a method with a defect on a real server."""
 
-    def defect(_request: bytes, _call: Call) -> bytes:
+    def defect(_request: bytes, _context: RequestContext) -> bytes:
         raise KeyError("/a/path/of/the/server")
 
     async def fail() -> tuple[str, str]:

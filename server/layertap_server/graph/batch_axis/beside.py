@@ -29,7 +29,7 @@ def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | Non
         if fact is None:
             continue
         if fact.axis is not None:
-            axes.add(fact.axis.moved(fact.axis.index + most - (ranks[index] or 0)))
+            axes.add(fact.axis.at_index(fact.axis.index + most - (ranks[index] or 0)))
         elif fact.sizes is None or any(fact.sizes):
             verdicts.append(node.doubt)
     if len({axis.index for axis in axes}) > 1:
@@ -47,12 +47,12 @@ def broadcast(node: Node, index: int, axis: Axis, rank: int) -> Verdict:
     A constant whose size along the batch axis is not 1 gives each position in the batch values of its own.
     """
     shape = node.shape(index) or ()
-    place = axis.index - (rank - len(shape))
-    if place < 0 or shape[place] == 1:
+    position = axis.index - (rank - len(shape))
+    if position < 0 or shape[position] == 1:
         return APART
-    if not isinstance(shape[place], int):
+    if not isinstance(shape[position], int):
         return node.doubt
-    if shape[place] == axis.multiple:
+    if shape[position] == axis.multiple:
         return node.pinned
     return Verdict(Mixing.REQUEST, f"{node.title} has different values for each position in the batch")
 
@@ -120,8 +120,8 @@ def _max_unpool(node: Node) -> Fact:
 
     Its indices count through the whole batch, and may lead from any image to any other.
     """
-    data, places = node.fact(0), node.fact(1)
-    if data is None or places is None or places.axis != data.axis or places.verdict.mixing is not Mixing.RUN:
+    data, positions = node.fact(0), node.fact(1)
+    if data is None or positions is None or positions.axis != data.axis or positions.verdict.mixing is not Mixing.RUN:
         return node.unsure(Fact(node.axis))
     return Fact(data.axis)
 
@@ -156,7 +156,7 @@ def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
     if fact.axis.index in gone:
         return node.along()
     before = 0 if keep else sum(axis < fact.axis.index for axis in gone)
-    return Fact(fact.axis.moved(fact.axis.index - before))
+    return Fact(fact.axis.at_index(fact.axis.index - before))
 
 
 def _softmax(node: Node) -> Fact:

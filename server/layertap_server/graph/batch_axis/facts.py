@@ -56,7 +56,7 @@ class Axis:
         """Size of the axis for one image."""
         return self.outer * self.inner
 
-    def moved(self, index: int) -> Axis:
+    def at_index(self, index: int) -> Axis:
         """Return the same axis at another index."""
         return replace(self, index=index)
 

@@ -22,13 +22,13 @@ def _gather(node: Node) -> Fact:
     if axis is None or rank is None:
         return node.unsure()
     if data is None and indices is not None:
-        return Fact(indices.axis.moved(axis + indices.axis.index)) if indices.axis else node.unsure()
+        return Fact(indices.axis.at_index(axis + indices.axis.index)) if indices.axis else node.unsure()
     if data is None or data.axis is None:
         return node.unsure()
     if data.axis.index == axis:
         is_picked = indices is None and data.axis.multiple == 1
         return node.mixes("selects images by their positions in the batch") if is_picked else node.unsure()
-    moved = Fact(data.axis.moved(data.axis.index + (rank - 1 if data.axis.index > axis else 0)))
+    moved = Fact(data.axis.at_index(data.axis.index + (rank - 1 if data.axis.index > axis else 0)))
     return moved if not others_fed(node, {0}) else node.unsure(moved)
 
 
@@ -52,14 +52,14 @@ def _slice(node: Node) -> Fact:
     rank = node.rank(0)
     if axes is None or rank is None:
         return node.unsure(Fact(data.axis))
-    places = [axis % rank for axis in axes]
-    if data.axis.index not in places:
+    positions = [axis % rank for axis in axes]
+    if data.axis.index not in positions:
         return Fact(data.axis)
-    place = places.index(data.axis.index)
-    steps = node.constant(4) if node.name(4) else np.ones(len(places), int)
+    position = positions.index(data.axis.index)
+    steps = node.constant(4) if node.name(4) else np.ones(len(positions), int)
     if starts is None or ends is None or steps is None:
         return node.unsure(Fact(data.axis))
-    if starts[place] == 0 and steps[place] == 1 and ends[place] >= ENDLESS:
+    if starts[position] == 0 and steps[position] == 1 and ends[position] >= ENDLESS:
         return Fact(data.axis)
     return node.mixes("selects images by their positions in the batch")
 
@@ -119,7 +119,7 @@ def _transpose(node: Node) -> Fact:
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
     order = node.attribute("perm", list(range(rank))[::-1])
-    return Fact(fact.axis.moved(list(order).index(fact.axis.index)))
+    return Fact(fact.axis.at_index(list(order).index(fact.axis.index)))
 
 
 def _squeeze(node: Node) -> Fact:
@@ -130,7 +130,7 @@ def _squeeze(node: Node) -> Fact:
     gone = {axis % rank for axis in axes}
     if fact.axis.index in gone:
         return Fact(None, node.pinned)
-    return Fact(fact.axis.moved(fact.axis.index - sum(axis < fact.axis.index for axis in gone)))
+    return Fact(fact.axis.at_index(fact.axis.index - sum(axis < fact.axis.index for axis in gone)))
 
 
 def _unsqueeze(node: Node) -> Fact:
@@ -139,8 +139,8 @@ def _unsqueeze(node: Node) -> Fact:
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
     new = {axis % (rank + len(axes)) for axis in axes}
-    kept = [place for place in range(rank + len(axes)) if place not in new]
-    return Fact(fact.axis.moved(kept[fact.axis.index]))
+    kept = [position for position in range(rank + len(axes)) if position not in new]
+    return Fact(fact.axis.at_index(kept[fact.axis.index]))
 
 
 def _expand(node: Node) -> Fact:
@@ -151,11 +151,11 @@ def _expand(node: Node) -> Fact:
     rank = node.rank(0)
     if fact.axis is None or rank is None or made is None or node.is_of_values:
         return node.unsure()
-    axis = fact.axis.moved(fact.axis.index + len(made) - rank)
+    axis = fact.axis.at_index(fact.axis.index + len(made) - rank)
     sizes = node.fact(1)
     if sizes is None or sizes.sizes is None:
         return Fact(axis) if _keeps_batch(node, axis, made) else node.unsure(Fact(axis))
-    depends = {place + len(made) - len(sizes.sizes) for place, size in enumerate(sizes.sizes) if size}
+    depends = {position + len(made) - len(sizes.sizes) for position, size in enumerate(sizes.sizes) if size}
     return Fact(axis) if depends == {axis.index} else node.unsure(Fact(axis))
 
 
@@ -164,8 +164,8 @@ def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
     given = node.constant(1)
     if given is None:
         return made[axis.index] == node.known.symbol and axis.multiple == 1
-    place = axis.index - (len(made) - given.size)
-    return place < 0 or given.reshape(-1)[place] == 1 or node.known.symbol is None
+    position = axis.index - (len(made) - given.size)
+    return position < 0 or given.reshape(-1)[position] == 1 or node.known.symbol is None
 
 
 def _fill(node: Node) -> Fact:
@@ -173,11 +173,11 @@ def _fill(node: Node) -> Fact:
     if any(fact.sizes is None for fact in node.fed):
         return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
-    places = [place for place, size in enumerate(made or ()) if size == symbol and symbol is not None]
+    positions = [position for position, size in enumerate(made or ()) if size == symbol and symbol is not None]
     known = [size for size in made or () if isinstance(size, int)]
-    if made is None or len(places) != 1 or len(known) != len(made) - 1:
-        return node.unsure(Fact(Axis(places[0]) if places else None))
-    axis = Axis(places[0])
+    if made is None or len(positions) != 1 or len(known) != len(made) - 1:
+        return node.unsure(Fact(Axis(positions[0]) if positions else None))
+    axis = Axis(positions[0])
     return Fact(axis, broadcast(node, 0, axis, len(made)) if node.op == "Expand" else APART)
 
 
@@ -197,11 +197,11 @@ def _pad(node: Node) -> Fact:
     axes = node.integers(3, "axes") if node.name(3) else list(range(rank))
     if axes is None:
         return node.unsure(Fact(fact.axis))
-    places = [axis % rank for axis in axes]
-    if fact.axis.index not in places:
+    positions = [axis % rank for axis in axes]
+    if fact.axis.index not in positions:
         return Fact(fact.axis)
-    place = places.index(fact.axis.index)
-    is_left = pads[place] == pads[place + len(places)] == 0
+    position = positions.index(fact.axis.index)
+    is_left = pads[position] == pads[position + len(positions)] == 0
     return Fact(fact.axis) if is_left else node.mixes("adds positions to the batch axis")
 
 
@@ -212,26 +212,26 @@ def _resize(node: Node) -> Fact:
         return node.unsure()
     if node.attribute("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         return node.unsure(Fact(fact.axis))
-    places = [axis % rank for axis in node.attribute("axes", range(rank))]
-    if fact.axis.index not in places:
+    positions = [axis % rank for axis in node.attribute("axes", range(rank))]
+    if fact.axis.index not in positions:
         return Fact(fact.axis) if not others_fed(node, {0}) else node.unsure(Fact(fact.axis))
-    place = places.index(fact.axis.index)
+    position = positions.index(fact.axis.index)
     if node.name(3):
-        return Fact(fact.axis) if _is_own_size(node, fact.axis, place) else node.unsure(Fact(fact.axis))
+        return Fact(fact.axis) if _is_own_size(node, fact.axis, position) else node.unsure(Fact(fact.axis))
     scales = node.constant(1 if node.op == "Upsample" or len(node.proto.input) == 2 else 2)  # noqa: PLR2004
     if scales is None:
         return node.unsure(Fact(fact.axis))
-    return Fact(fact.axis) if scales.reshape(-1)[place] == 1 else node.along()
+    return Fact(fact.axis) if scales.reshape(-1)[position] == 1 else node.along()
 
 
-def _is_own_size(node: Node, axis: Axis, place: int) -> bool:
-    """Return whether the sizes of a Resize hold the number of images at index ``place``, and nowhere else."""
+def _is_own_size(node: Node, axis: Axis, position: int) -> bool:
+    """Return whether the sizes of a Resize hold the number of images at index ``position``, and nowhere else."""
     given, shape, sizes = node.constant(3), node.shape(0), node.fact(3)
     if given is not None and shape is not None:
-        return bool(given.reshape(-1)[place] == shape[axis.index])
+        return bool(given.reshape(-1)[position] == shape[axis.index])
     if sizes is None or sizes.sizes is None or sizes.computed or axis.multiple != 1:
         return False
-    return [index for index, flag in enumerate(sizes.sizes) if flag] == [place]
+    return [index for index, flag in enumerate(sizes.sizes) if flag] == [position]
 
 
 def _one_hot(node: Node) -> Fact:
@@ -240,7 +240,7 @@ def _one_hot(node: Node) -> Fact:
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()
     new = node.attribute("axis", -1) % (rank + 1)
-    return Fact(fact.axis.moved(fact.axis.index + (new <= fact.axis.index)))
+    return Fact(fact.axis.at_index(fact.axis.index + (new <= fact.axis.index)))
 
 
 RULES: Mapping[tuple[str, str], Rule] = {

@@ -22,7 +22,7 @@ def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
         return _contract(node, a, right, -2)
     if b is not None and b.index == ranks[1] - 2:
         return _contract(node, b, left, -1)
-    found = {axis.moved(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
+    found = {axis.at_index(axis.index + rank - own) for axis, own in ((a, ranks[0]), (b, ranks[1])) if axis is not None}
     if len(found) != 1:
         return node.mixes("multiplies each image with every other")
     axis = found.pop()
@@ -38,13 +38,13 @@ def _axis_of(node: Node, index: int) -> Axis | None:
     return None if fact is None else fact.axis
 
 
-def _contract(node: Node, axis: Axis, other: int, place: int) -> Fact:
+def _contract(node: Node, axis: Axis, other: int, position: int) -> Fact:
     """Return the fact about a sum over the batch axis.
 
-    Constant weights whose fixed size at ``place`` fits one image make the node accept only one image.
+    Constant weights whose fixed size at ``position`` fits one image make the node accept only one image.
     """
     shape = node.shape(other)
-    if node.fact(other) is None and shape is not None and shape[place] == axis.multiple:
+    if node.fact(other) is None and shape is not None and shape[position] == axis.multiple:
         return Fact(None, node.pinned)
     return node.along()
 
@@ -59,7 +59,7 @@ def _gemm(node: Node) -> Fact:
         return _contract(node, a, 1, 1 - columns)
     if b is not None and b.index != columns:
         return _contract(node, b, 0, 1 - rows)
-    found = [axis for axis in (a.moved(0) if a else None, b.moved(1) if b else None) if axis is not None]
+    found = [axis for axis in (a.at_index(0) if a else None, b.at_index(1) if b else None) if axis is not None]
     if len(found) != 1:
         return node.mixes("multiplies each image with every other") if found else node.unsure()
     bias = node.fact(2)
@@ -79,14 +79,14 @@ def _einsum(node: Node) -> Fact:
         if fact is not None:
             if fact.axis is None or fact.axis.index >= len(terms) or len(set(terms)) < len(terms):
                 return node.unsure()
-            letters.add((terms[fact.axis.index], fact.axis.moved(0)))
+            letters.add((terms[fact.axis.index], fact.axis.at_index(0)))
     if len(letters) != 1:
         return node.mixes("multiplies each image with every other")
     letter, axis = letters.pop()
     constant = [terms for terms, fact in zip(inputs.split(","), node.facts, strict=False) if fact is None]
     if letter not in output or any(letter in terms for terms in constant):
         return node.along()
-    return Fact(axis.moved(output.index(letter)))
+    return Fact(axis.at_index(output.index(letter)))
 
 
 def _recurrent(node: Node) -> Fact | list[Fact]:
@@ -101,7 +101,7 @@ def _recurrent(node: Node) -> Fact | list[Fact]:
     states = [index for index in (5, 6) if node.name(index)]
     if others_fed(node, {0, *states}) or node.name(4) or any(_axis_of(node, index) != fact.axis for index in states):
         return node.unsure()
-    whole, last = fact.axis.moved(0 if first else 2), fact.axis.moved(0 if first else 1)
+    whole, last = fact.axis.at_index(0 if first else 2), fact.axis.at_index(0 if first else 1)
     return [Fact(whole), Fact(last), Fact(last)]
 
 

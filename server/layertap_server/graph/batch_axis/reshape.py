@@ -44,8 +44,8 @@ def _confirm(node: Node, made: Fact) -> Fact:
     sizes = node.fact(1)
     if sizes is None or sizes.sizes is None or made.axis is None:
         return made
-    places = [place for place, flag in enumerate(sizes.sizes) if flag]
-    return made if places == [made.axis.index] else node.unsure(made)
+    positions = [position for position, flag in enumerate(sizes.sizes) if flag]
+    return made if positions == [made.axis.index] else node.unsure(made)
 
 
 def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] | None:
@@ -56,11 +56,11 @@ def _target(node: Node, shape: tuple[int | str, ...] | None) -> list[int | str] 
         return None if made is None else list(made)
     copies = not node.attribute("allowzero", 0)
     sizes: list[int | str] = [int(size) for size in given.reshape(-1)]
-    for place, size in enumerate(sizes):
+    for position, size in enumerate(sizes):
         if size == 0 and copies:
-            sizes[place] = shape[place] if shape is not None and place < len(shape) else "?"
+            sizes[position] = shape[position] if shape is not None and position < len(shape) else "?"
         elif size == -1:
-            sizes[place] = "?"
+            sizes[position] = "?"
     return sizes
 
 
@@ -78,16 +78,16 @@ def _leaves(node: Node, axis: Axis, shape: tuple[int | str, ...], target: Sequen
 
 def _regroup(node: Node, major: int, minor: int, target: Sequence[int | str]) -> Fact:
     """Find the batch axis among the sizes after a Reshape of major × N × minor values, with N the number of images."""
-    free = [place for place, size in enumerate(target) if not isinstance(size, int)]
+    free = [position for position, size in enumerate(target) if not isinstance(size, int)]
     if not free and node.known.symbol is not None:
         is_one = product(target) == major * minor
         return Fact(None, node.pinned) if is_one else node.unsure()
     if len(free) > 1:
         return node.unsure()
-    for place in free or range(len(target)):
-        before, after = product(target[:place]), product(target[place + 1 :])
+    for position in free or range(len(target)):
+        before, after = product(target[:position]), product(target[position + 1 :])
         if before and after and major % before == 0 and minor % after == 0:
-            return Fact(Axis(place, major // before, minor // after))
+            return Fact(Axis(position, major // before, minor // after))
     if target[0] == 1 and major == 1:  # exported for one image: more images would be merged
         return Fact(None, node.pinned)
     return node.unsure()

@@ -18,7 +18,7 @@ def _shape(node: Node) -> Fact:
     start, end = node.attribute("start", 0), node.attribute("end", rank)
     # If images mix, or may mix, any size may depend on the values of all images.
     is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
-    flags = [is_any or place == getattr(fact.axis, "index", None) for place in range(rank)][start:end]
+    flags = [is_any or position == getattr(fact.axis, "index", None) for position in range(rank)][start:end]
     computed = fact.axis is None or fact.axis.multiple != 1
     return Fact(sizes=tuple(flags), verdict=fact.verdict if is_any else APART, computed=computed)
 
@@ -33,7 +33,11 @@ def _gather_sizes(node: Node) -> Fact:
     sizes, indices = node.fact(0), node.constant(1)
     if sizes is None or sizes.sizes is None or indices is None:
         return _any_size(node)
-    flags = [sizes.sizes[int(place)] for place in indices.reshape(-1) if -len(sizes.sizes) <= place < len(sizes.sizes)]
+    flags = [
+        sizes.sizes[int(position)]
+        for position in indices.reshape(-1)
+        if -len(sizes.sizes) <= position < len(sizes.sizes)
+    ]
     return Fact(sizes=tuple(flags))
 
 

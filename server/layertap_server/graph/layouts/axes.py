@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from layertap.types import Layout
-from layertap_server.blocks import Dim
+from layertap_server.tensor import Dim
 
 POSITIONS = "TDHW"
 """Roles of spatial axes: tokens or time, depth, height and width, in the order in which they are flattened."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import numpy_helper
 
-from layertap_server.blocks import Dim
 from layertap_server.graph.layouts.axes import (
     LINE_RANK,
     UNKNOWN,
@@ -22,6 +21,7 @@ from layertap_server.graph.layouts.axes import (
     whole,
 )
 from layertap_server.graph.walk import attribute_of, depends_on, reads
+from layertap_server.tensor import Dim
 
 MOST_CONSTANTS = 1024
 """Maximum number of values of a constant that is read, such as the axes of a Squeeze."""

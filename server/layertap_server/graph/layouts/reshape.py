@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from layertap_server.blocks import Dim
 from layertap_server.graph.layouts.axes import UNKNOWN, Axes, Axis, Part, Shape, joined, split
+from layertap_server.tensor import Dim
 
 Span = tuple[slice, slice]
 """Axes before, and the axes after that hold the same values."""

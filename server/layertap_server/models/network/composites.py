@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from layertap.blocks import BlockKind, BlockSpec, BoundBlock, Parameter, ParameterType
 from layertap.types import Block, Value
-from layertap_server.blocks import Tensor
 from layertap_server.models.network.layers import Layer, One, Residual, Sequential, Work
+from layertap_server.tensor import Tensor
 
 
 @dataclass(frozen=True, slots=True)

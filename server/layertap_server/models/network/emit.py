@@ -14,13 +14,14 @@ from layertap._nearest import did_you_mean, nearest
 from layertap.blocks import BlockSpec, BoundBlock, ParameterType
 from layertap.errors import BadParameterError, LayertapError
 from layertap.types import Block, Layout, Value
-from layertap_server.blocks import Builder, Tensor, emit_block
+from layertap_server.blocks import Builder, emit_block
 from layertap_server.blocks import Layer as LayerWeights
 from layertap_server.config.yaml_document import ManifestError
 from layertap_server.models.network.composites import COMPOSITES
 from layertap_server.models.network.layers import INPUT, Layer, Network, One, Parallel, Residual, Sequential, Work
 from layertap_server.models.network.network import chain, takes_defaults
 from layertap_server.models.network.weights import Weights
+from layertap_server.tensor import Tensor
 
 OPSET = 17
 """Opset of configured models."""

@@ -22,7 +22,7 @@ PLACEHOLDERS = ("activation", "norm", "pool")
 """Defaults that layers refer to with a ``$``. All other defaults are values of the parameter with the same name."""
 _PLACEHOLDERS = {f"${name}" for name in PLACEHOLDERS}
 """Placeholders as they are written in layers."""
-DEEPEST = 16
+MOST_NESTED = 16
 """Maximum depth of nested layers."""
 
 
@@ -81,7 +81,7 @@ def _defaults(section: Section) -> tuple[dict[str, str], dict[str, Value]]:
         if takes_defaults(spec)
         for parameter in spec.parameters
     }
-    section.known(*PLACEHOLDERS, *known)
+    section.check_keys(*PLACEHOLDERS, *known)
     placeholders = {name: section.text(name) for name in PLACEHOLDERS if name in section.values}
     parameters = {name: _value(section, name) for name in section.values if name not in PLACEHOLDERS}
     for name, value in parameters.items():
@@ -137,8 +137,8 @@ class _Reader:
 
     def _layer_list(self, value: object, where: str, depth: int) -> tuple[Layer, ...]:
         """Parse a list of layers; raise `ManifestError` if it is empty, nested too deep, or a name is not unique."""
-        if depth > DEEPEST:
-            raise ManifestError(f"{where}: layers can be nested at most {DEEPEST} levels deep")
+        if depth > MOST_NESTED:
+            raise ManifestError(f"{where}: layers can be nested at most {MOST_NESTED} levels deep")
         items = items_of(value, where) if value else []
         layers = [self._layer(item, place, depth + 1) for item, place in items]
         if not layers:
@@ -177,7 +177,7 @@ class _Reader:
         section = outer.section(name)
         if section is None:
             raise outer.error(name, f"the layer {name!r} is empty; give it a head")
-        section.known("from", "join", "head", *self._works)
+        section.check_keys("from", "join", "head", *self._works)
         inputs = tuple(str(item) for item, _ in items_of(section.values.get("from"), section.where("from")))
         join = section.choice("join", ("add", "concat"), "add")
         given = [key for key in section.values if key == "head" or key in self._works]
@@ -196,14 +196,14 @@ class _Reader:
     def _residual(self, section: Section, key: str, depth: int) -> Work:
         """Parse a residual with ``layers`` and ``shortcut``."""
         inner = _inside(section, key, "layers")
-        inner.known("layers", "shortcut")
+        inner.check_keys("layers", "shortcut")
         shortcut = self.layers(inner, "shortcut", depth) if "shortcut" in inner.values else ()
         return Residual(self.layers(inner, "layers", depth), shortcut)
 
     def _parallel(self, section: Section, key: str, depth: int) -> Work:
         """Parse a parallel with ``branches`` and ``join``."""
         inner = _inside(section, key, "branches")
-        inner.known("branches", "join")
+        inner.check_keys("branches", "join")
         return Parallel(self.layers(inner, "branches", depth), inner.choice("join", ("concat", "add"), "concat"))
 
     def _composite(self, section: Section, key: str, _depth: int) -> Work:

@@ -1,0 +1,110 @@
+"""The blocks that a network repeats, such as residual blocks, transformer layers and MBConv blocks.
+
+A module of the original network is a block if its name ends in a number, like ``layer1.0`` or ``blocks.4``, and it
+contains several layers with weights. Without module paths, a block ends where branches are added or concatenated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import onnx
+
+from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.trunk import Step
+
+Path = tuple[str, ...]
+"""Components of a module path."""
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "ConvInteger", "QLinearConv", "QLinearMatMul"})
+"""Operators that hold most of a network's weights."""
+SEVERAL = 2
+"""Minimum number of weighted layers, and of blocks of one kind."""
+SHARE = 0.1
+"""Minimum share of the network's weighted layers in all blocks of one kind; a stem has less."""
+NUMBER = re.compile(r"\d+$")
+JOINING = frozenset({"Add", "Concat", "Sum"})
+ACTIVATING = frozenset({"Relu", "LeakyRelu", "Clip", "PRelu", "Elu", "Selu", "HardSwish", "Sigmoid", "Mul", "Gelu"})
+
+
+class Modules:
+    """The modules of a network, by their paths."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        """Count the weighted layers of each module."""
+        self._weighted: Counter[Path] = Counter()
+        total = 0
+        for node in graph.node:
+            path = module_path_of(node)
+            if path and node.op_type in WEIGHTED:
+                total += 1
+                parts = tuple(path.split("."))
+                self._weighted.update(parts[:count] for count in range(1, len(parts) + 1))
+        numbered = [path for path in self._weighted if NUMBER.search(path[-1]) and self._weighted[path] >= SEVERAL]
+        members = Counter(map(kind_of, numbered))
+        layers = Counter(
+            {kind: sum(self._weighted[path] for path in numbered if kind_of(path) == kind) for kind in members}
+        )
+        self._kinds = {kind for kind in members if members[kind] >= SEVERAL and layers[kind] >= SHARE * total}
+
+    def weighted(self, path: Path) -> int:
+        """Return the number of weighted layers of a module."""
+        return self._weighted[path]
+
+    def blocks_of(self, path: Path) -> list[Path]:
+        """Return the blocks that contain a module, the outermost first."""
+        prefixes = (path[:count] for count in range(1, len(path) + 1))
+        return [prefix for prefix in prefixes if NUMBER.search(prefix[-1]) and kind_of(prefix) in self._kinds]
+
+    def is_plain_among_others(self, block: Path) -> bool:
+        """Return whether a block is a single weighted layer at the end of a flat list of larger blocks."""
+        kind = kind_of(block)
+        is_flat = sum(bool(NUMBER.search(part)) for part in block) == 1
+        others = (path for path in self._weighted if len(path) == len(block) and kind_of(path) == kind)
+        return is_flat and self._weighted[block] == 1 and any(self._weighted[path] >= SEVERAL for path in others)
+
+
+def kind_of(path: Path) -> Path:
+    """Return the kind of a numbered module: its path without numbers, such as ``("layer#", "#")``."""
+    return tuple(NUMBER.sub("#", part) for part in path)
+
+
+def without_class_attention(steps: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the steps before class tokens join the tokens of the blocks; what follows prepares the classifier."""
+    ends = block_ends(steps, modules)
+    if not ends or ends[0].prefix:
+        return list(steps)
+    first = steps.index(ends[0])
+    joined = (index for index, step in enumerate(steps) if index > first and step.prefix)
+    return list(steps[: next(joined, len(steps))])
+
+
+def block_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the outputs of the blocks on the trunk, in execution order."""
+    ends: dict[Path, Step] = {}
+    for step in steps:
+        if (blocks := modules.blocks_of(step.path)) and not step.moves:
+            ends[blocks[-1]] = step
+    if ends:
+        return [end for path, end in ends.items() if not _has_inner(path, ends)]
+    return _joins(steps)
+
+
+def _has_inner(path: Path, ends: dict[Path, Step]) -> bool:
+    """Return whether another block lies inside the module."""
+    return any(len(other) > len(path) and other[: len(path)] == path for other in ends)
+
+
+def _joins(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps at which branches are joined, each with the activation that follows it."""
+    trunk = {step.name for step in steps}
+    found: list[Step] = []
+    for step, after in zip_longest(steps, steps[1:]):
+        if step.op_type not in JOINING or sum(name in trunk for name in step.inputs) == len(step.inputs) == 1:
+            continue
+        is_activated = after is not None and after.op_type in ACTIVATING and step.name in after.inputs
+        found.append(after if is_activated and after is not None else step)
+    return found

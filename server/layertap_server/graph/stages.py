@@ -1,0 +1,150 @@
+"""The stages of a network: the output of the last block at each resolution of the trunk.
+
+What prepares the next resolution, such as a norm, an expansion or padding, belongs to the next stage. What follows the
+last block, such as the norm or convolution in front of the classifier, belongs to no stage. A stem is a stage if the
+network has one resolution in it, as in a ResNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from layertap_server.graph.network_blocks import SEVERAL, WEIGHTED, Modules, Path
+from layertap_server.graph.trunk import Step
+
+SHRINKING = 0.6
+"""Maximum ratio of positions from one stage to the next; convolutions without padding shrink a map by less."""
+HEADS = ("head", "classif", "logits", "fc", "pool")
+"""Parts of the names of modules that follow the last stage."""
+POOLING = frozenset({"MaxPool", "AveragePool"})
+
+
+def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the steps at which the stages end, in execution order."""
+    segments = list(_segments(steps))
+    first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
+    found: list[Step] = []
+    for index, own in enumerate(segments):
+        before = [step for segment in segments[:index] for step in segment]
+        later = [step for segment in segments[index + 1 :] for step in segment]
+        is_stem = len(before) + len(own) <= first_block < len(steps)
+        if not later:
+            kept = _without_head(own, modules)
+        elif is_stem:
+            kept = _stem(own, later)
+        else:
+            following = segments[index + 1]
+            kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
+            if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
+                kept = []
+        if (end := _last(kept)) is not None:
+            found.append(end)
+    return found
+
+
+def _segments(steps: Sequence[Step]) -> Iterator[list[Step]]:
+    """Yield the steps of each resolution."""
+    segment: list[Step] = []
+    for step in steps:
+        if segment and step.area < SHRINKING * segment[0].area:
+            yield segment
+            segment = []
+        segment.append(step)
+    if segment:
+        yield segment
+
+
+def _stem(own: Sequence[Step], later: Sequence[Step]) -> list[Step]:
+    """Return the steps of a resolution before the first block, if they are a stage.
+
+    They are none if the module that they belong to goes on at the next resolution, unless a pooling leads there, and
+    if they contain a residual block: such networks count their stages after the stem.
+    """
+    following = later[0]
+    shared = _common(own[-1].path, following.path)
+    root = _common(own[0].path, later[-1].path)
+    is_divided = len(shared) > len(root) and following.op_type not in POOLING
+    return [] if is_divided or _has_residual(own) else list(own)
+
+
+def _has_residual(steps: Sequence[Step]) -> bool:
+    """Return whether a step adds a former step to what was computed from it."""
+    names = {step.name for step in steps}
+    return any(step.op_type == "Add" and names.intersection(step.inputs) for step in steps)
+
+
+def _without_preparation(
+    own: Sequence[Step], following: Sequence[Step], others: Sequence[Step], modules: Modules
+) -> list[Step]:
+    """Return the steps of a resolution without those of a module that leads to the next resolution.
+
+    Such a module has steps at this resolution and the next, none at others, and no whole block at this resolution.
+    """
+    path = following[0].path
+    for depth in range(1, len(path) + 1):
+        module = path[:depth]
+        inside = [step for step in own if _within(step, module)]
+        if any(_within(step, module) for step in others) or _has_block(inside, following, module, modules):
+            continue
+        kept = [step for step in own if not _within(step, module)]
+        return kept or list(own)
+    return list(own)
+
+
+def _has_block(inside: Sequence[Step], following: Sequence[Step], module: Path, modules: Modules) -> bool:
+    """Return whether the module contains a block that ends at this resolution."""
+    blocks = {block for step in inside for block in modules.blocks_of(step.path) if len(block) > len(module)}
+    blocks = {block for block in blocks if modules.weighted(block) >= SEVERAL}
+    return any(not any(_within(step, block) for step in following) for block in blocks)
+
+
+def _without_head(own: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the steps of the last resolution up to the end of the last block, and convolutions that follow it.
+
+    A module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which widens the
+    map for the classifier, are not kept. A norm with an activation beside the last block is kept, as in networks that
+    activate before they convolve.
+    """
+    last = max((index for index, step in enumerate(own) if _is_body(step, modules)), default=None)
+    if last is None:
+        return list(own)
+    kept = list(own[: last + 1])
+    container = modules.blocks_of(own[last].path)[0][:-1]
+    is_beside = bool(container)
+    for step in own[last + 1 :]:
+        is_beside = is_beside and _within(step, container) and step.op_type not in WEIGHTED
+        is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")
+        if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider):
+            break
+        kept.append(step)
+    return kept
+
+
+def _is_head(step: Step) -> bool:
+    """Return whether the module of a step, or of its weight, is named as the head of the network."""
+    names = ".".join((*step.path, *step.inputs[1:2])).lower()
+    return any(word in names for word in HEADS)
+
+
+def _is_body(step: Step, modules: Modules) -> bool:
+    """Return whether a step belongs to a block that is no single layer among larger blocks."""
+    blocks = modules.blocks_of(step.path)
+    return bool(blocks) and not modules.is_plain_among_others(blocks[-1])
+
+
+def _last(steps: Sequence[Step]) -> Step | None:
+    """Return the last step that computes values; None if there is none."""
+    return next((step for step in reversed(steps) if not step.moves), None)
+
+
+def _within(step: Step, module: Path) -> bool:
+    """Return whether a step belongs to a module."""
+    return step.path[: len(module)] == module
+
+
+def _common(one: Path, other: Path) -> Path:
+    """Return the module that contains both modules."""
+    count = 0
+    while count < min(len(one), len(other)) and one[count] == other[count]:
+        count += 1
+    return one[:count]

@@ -1,0 +1,105 @@
+"""Check the values that a request gives for a model's inputs other than its image input."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from layertap._nearest import did_you_mean, nearest
+from layertap.errors import BadTensorError, InvalidRequestError
+from layertap.types import Array, TensorInfo
+from layertap_server.graph import ModelGraph
+
+
+@dataclass(frozen=True, slots=True)
+class OtherInputs:
+    """Values of the model's inputs other than its image input."""
+
+    batched: Mapping[str, Array]
+    """Values with one row per image, by input name."""
+    shared: Mapping[str, Array]
+    """Values that hold for all images, by input name."""
+
+    def part(self, start: int, count: int) -> OtherInputs:
+        """Return the values for ``count`` images from ``start`` on."""
+        return OtherInputs({name: array[start : start + count] for name, array in self.batched.items()}, self.shared)
+
+    def pad(self, missing: int) -> dict[str, Array]:
+        """Return all values by name; the last row of each batched value is repeated ``missing`` times."""
+        return {**{name: pad_batch(array, missing) for name, array in self.batched.items()}, **self.shared}
+
+
+def pad_batch(array: Array, missing: int) -> Array:
+    """Append ``missing`` copies of the last row."""
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def collect_other_inputs(
+    given: Mapping[str, Array], needed: Collection[str], graph: ModelGraph, images: int
+) -> OtherInputs:
+    """Check and return the request's values for the inputs that a plan needs.
+
+    Of the values for other inputs, only the names are checked.
+
+    Args:
+        given: the request's values by input name.
+        needed: names of the inputs that the plan needs, other than the image input.
+        graph: the model.
+        images: number of images in the request.
+
+    Raises:
+        InvalidRequestError: the model has no input of a given name, or the value of a needed input is missing.
+        BadTensorError: a value does not have the shape or dtype of its input.
+    """
+    infos = {info.name: info for info in graph.inputs if info.name != graph.image_input.name}
+    for name in given:
+        if name not in infos:
+            hint = did_you_mean(nearest(name, infos))
+            message = (
+                f"the model has no input {name!r} besides its images{hint}; its other inputs: "
+                f"{', '.join(infos) or 'none'}"
+            )
+            raise InvalidRequestError(message, field="inputs", input=name)
+    batched: dict[str, Array] = {}
+    shared: dict[str, Array] = {}
+    for name in needed:
+        if name not in given:
+            expected = _describe(infos[name])
+            message = f"these layers also need the model's input {name} ({expected}); give it in inputs"
+            raise InvalidRequestError(message, field="inputs", input=name, expected=expected)
+        array, is_batch = _check_value(given[name], infos[name], graph, images)
+        (batched if is_batch else shared)[name] = array
+    return OtherInputs(batched, shared)
+
+
+def _check_value(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> tuple[Array, bool]:
+    """Return the value in the input's dtype, repeated per image if needed, and whether it has one row per image.
+
+    Raises:
+        BadTensorError: the value does not have the shape or dtype of the input.
+    """
+    types = graph.types
+    is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.image_input.name].shape[0]
+    if is_batch and array.ndim == len(info.shape) - 1:
+        array = array[None]
+    if is_batch and array.shape == tuple(info.shape) and len(array) != images:
+        is_batch = False  # the value has the fixed batch of the graph, so that it holds for each run
+    if is_batch and array.ndim and len(array) == 1:
+        array = np.repeat(array, images, axis=0)
+    expected = (images, *info.shape[1:]) if is_batch else info.shape
+    fits = array.ndim == len(expected) and all(
+        size in {-1, got} for size, got in zip(expected, array.shape, strict=False)
+    )
+    if not fits or not np.can_cast(array.dtype, info.dtype, "same_kind"):
+        message = f"expected {_describe(info)} for the input {info.name}, got {array.dtype} {list(array.shape)}"
+        raise BadTensorError(
+            f"{message}; the request has {images} images", field="inputs", input=info.name, expected=_describe(info)
+        )
+    return array.astype(info.dtype, copy=False), is_batch
+
+
+def _describe(info: TensorInfo) -> str:
+    """Return the dtype and shape of an input as text, such as ``float32 [any, 8]``."""
+    return f"{info.dtype} [{', '.join('any' if size < 0 else str(size) for size in info.shape)}]"

@@ -1,0 +1,109 @@
+"""What a model's graph says at one image size: shapes, cost, prices, and how layers mix images; cached by size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+
+from layertap.errors import ShapeMismatchError, UnavailableError
+from layertap_server.blocks.operations import ELEMENT
+from layertap_server.graph import (
+    APART,
+    GraphError,
+    Mixing,
+    ModelGraph,
+    NativeLostError,
+    Verdict,
+    at_size,
+    cost_of,
+    inexact_layers,
+    mixing_of,
+    price_of,
+    prices_of,
+    worst,
+)
+from layertap_server.planning.plan import PlanInput
+from layertap_server.planning.recent import Recent
+
+PREAMBLE = 8 * ELEMENT
+"""Operations per image value of the image preamble, which transposes, casts and normalizes."""
+RETRY_AFTER_MS = 500
+"""Milliseconds after which a caller may retry a request whose child process was killed."""
+SIZES = 16
+"""Number of recent image sizes for which the graph, the mixing and the prices are cached."""
+
+
+class SizedGraphs:
+    """One model at recent image sizes; safe to use from any thread."""
+
+    def __init__(self, graph: ModelGraph) -> None:
+        """Describe ``graph``, whose shapes may depend on the image size."""
+        self._graph = graph
+        self._graphs: Recent[ModelGraph] = Recent(SIZES)
+        self._mixing: Recent[Mapping[str, Verdict]] = Recent(SIZES)
+        self._prices: Recent[Mapping[str, int]] = Recent(SIZES)
+
+    def at(self, input_: PlanInput) -> ModelGraph:
+        """Return the model with shapes for images of this size.
+
+        Raises:
+            ShapeMismatchError: images of this size do not go through the model.
+            UnavailableError: the process that infers the shapes was killed from outside or could not be started.
+        """
+        if input_.size is None:
+            return self._graph
+        key = str(input_.size)
+        return self._graphs.get(key) or self._graphs.put(key, _infer(self._graph, input_.size))
+
+    def cost(self, layers: Collection[str], input_: PlanInput) -> tuple[int, int]:
+        """Return the multiply-accumulates per image, as far as they are known, and the number of model nodes run."""
+        return cost_of(self.at(input_), set(layers))
+
+    def price(self, layers: Collection[str], input_: PlanInput) -> int:
+        """Return the estimated operations per image of the model's nodes that the layers need."""
+        graph, key = self.at(input_), str(input_.size)
+        prices = self._prices.get(key)
+        if prices is None:
+            prices = self._prices.put(key, prices_of(graph))
+        return price_of(graph, prices, layers) + PREAMBLE * graph.types[graph.image_input.name].values
+
+    def inexact(self, layers: Collection[str], input_: PlanInput) -> frozenset[str]:
+        """Return the layers whose values change because they are tapped; see ``graph.quantized``."""
+        return inexact_layers(self.at(input_).proto.graph, set(layers))
+
+    def mixing(self, layers: Iterable[str], input_: PlanInput) -> Verdict:
+        """Return how the layers mix the images of a run, derived from the graph.
+
+        A layer that the graph does not decide counts as computing across images.
+        """
+        found = self._verdicts(input_)
+        return worst(_decided(found.get(layer, APART)) for layer in layers)
+
+    def undecided(self, layers: Iterable[str], input_: PlanInput) -> list[str]:
+        """Return the layers for which the graph does not show whether they mix images."""
+        found = self._verdicts(input_)
+        return [layer for layer in layers if found.get(layer, APART).mixing is Mixing.UNKNOWN]
+
+    def _verdicts(self, input_: PlanInput) -> Mapping[str, Verdict]:
+        """Return how each layer mixes the images of a run."""
+        key = str(input_.size)
+        found = self._mixing.get(key)
+        return self._mixing.put(key, mixing_of(self.at(input_))) if found is None else found
+
+
+def _infer(graph: ModelGraph, size: tuple[int, int]) -> ModelGraph:
+    """Infer the shapes for an image size; see `SizedGraphs.at` for the errors."""
+    try:
+        return at_size(graph, size)
+    except NativeLostError as error:
+        message = f"the shapes for images of this size were not inferred: {error}; send the request again"
+        raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
+    except GraphError as error:
+        height, width = size
+        message = f"images of {width}×{height} do not go through the model: {error}"
+        raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
+
+
+def _decided(verdict: Verdict) -> Verdict:
+    """Return the verdict; if the graph does not decide it, the verdict that keeps each request whole and alone."""
+    return replace(verdict, mixing=Mixing.REQUEST) if verdict.mixing is Mixing.UNKNOWN else verdict

@@ -1,0 +1,156 @@
+"""Tests of the stages and blocks that are derived from a graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from layertap_server.graph import Structure, at_size, read, structure_of
+from layertap_server.graph.network_blocks import Modules, block_ends
+from layertap_server.graph.stages import stage_ends
+from layertap_server.graph.trunk import find_trunk
+from tests.paths import ROOT
+
+CASES = ROOT / "tests" / "data" / "cases"
+
+CNN = """
+<ir_version: 8, opset_import: ["" : 17]>
+cnn (float[N, 3, 32, 32] image) => (float[N, 4] scores) {{
+    {body}
+    pooled = GlobalAveragePool ({last})
+    vector = Flatten (pooled)
+    scores = MatMul (vector, w_scores)
+}}
+"""
+
+
+def conv(output: str, source: str, *, stride: int = 1, size: int = 1) -> str:
+    """Return a convolution of 4 to 4 channels whose weight is ``w_<output>``."""
+    pad = size // 2
+    return (
+        f"{output} = Conv <kernel_shape = [{size}, {size}], strides = [{stride}, {stride}], "
+        f"pads = [{pad}, {pad}, {pad}, {pad}]> ({source}, w_{output})"
+    )
+
+
+def network(nodes: list[str], last: str, weights: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+    """Return a classifier of the given nodes, whose values do not matter."""
+    model = parser.parse_model(CNN.format(body="\n    ".join(nodes), last=last))
+    for name, shape in {**weights, "w_scores": (4, 4)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+    return model
+
+
+def convolutions(*specs: tuple[str, str, int, int]) -> tuple[list[str], dict[str, tuple[int, ...]]]:
+    """Return convolutions of (output, source, stride, size) and the shapes of their weights."""
+    nodes = [conv(output, source, stride=stride, size=size) for output, source, stride, size in specs]
+    weights: dict[str, tuple[int, ...]] = {
+        f"w_{output}": (4, 3 if source == "image" else 4, size, size) for output, source, _, size in specs
+    }
+    return nodes, weights
+
+
+def named(model: onnx.ModelProto, paths: dict[str, str]) -> onnx.ModelProto:
+    """Name the nodes after module paths, by their outputs."""
+    for node in model.graph.node:
+        path = paths.get(node.output[0])
+        if path is not None:
+            parts = path.split(".")
+            node.name = "/" + "/".join(".".join(parts[: count + 1]) for count in range(len(parts))) + "/" + node.op_type
+    return model
+
+
+def derive(model: onnx.ModelProto, folder: Path) -> Structure:
+    return structure_of(read(model, folder))
+
+
+def test_a_sum_that_closes_a_block_ends_a_stage_and_an_expansion_does_not(tmp_path: Path) -> None:
+    """The convolution ``wide`` prepares the next resolution: it belongs to the module that has the stride."""
+    nodes, weights = convolutions(
+        ("stem", "image", 1, 3), ("a", "stem", 1, 1), ("b", "a", 1, 1), ("wide", "sum1", 1, 1),
+        ("down", "wide", 2, 3), ("c", "down", 1, 1), ("d", "c", 1, 1),
+    )  # fmt: skip
+    body = [*nodes[:3], "sum1 = Add (stem, b)", *nodes[3:], "sum2 = Add (down, d)"]
+    paths = {
+        "stem": "stem", "a": "blocks.0.0.one", "b": "blocks.0.0.two", "sum1": "blocks.0.0",
+        "wide": "blocks.1.0.wide", "down": "blocks.1.0.down", "c": "blocks.1.1.one", "d": "blocks.1.1.two",
+        "sum2": "blocks.1.1",
+    }  # fmt: skip
+    structure = derive(named(network(body, "sum2", weights), paths), tmp_path)
+    assert structure.stages == ("sum1", "sum2")
+    assert structure.blocks == ("sum1", "down", "sum2")
+
+
+def test_a_gate_beside_the_trunk_is_no_step_of_it(tmp_path: Path) -> None:
+    nodes, weights = convolutions(("first", "image", 2, 3), ("squeezed", "mean", 1, 1), ("second", "gated", 2, 3))
+    body = [nodes[0], "mean = GlobalAveragePool (first)", nodes[1], "gate = Sigmoid (squeezed)",
+            "gated = Mul (first, gate)", nodes[2]]  # fmt: skip
+    graph = read(network(body, "second", weights), tmp_path)
+    steps = find_trunk(graph.proto.graph, graph.types, "image")
+    assert [step.name for step in steps] == ["first", "gated", "second"]
+
+
+def test_the_trunk_of_a_decoder_leads_to_its_deepest_map(tmp_path: Path) -> None:
+    nodes, weights = convolutions(
+        ("high", "image", 2, 3), ("low", "high", 2, 3), ("bottom", "low", 1, 1), ("merged", "joined", 1, 1)
+    )
+    up = 'up = Resize <mode = "nearest"> (bottom, , scales)'
+    body = ["scales = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> ()",
+            *nodes[:3], up, "joined = Add (high, up)", nodes[3]]  # fmt: skip
+    assert derive(network(body, "merged", weights), tmp_path).stages == ("high", "bottom")
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_a_stem_of_several_strides_is_a_stage_only_before_a_pooling(*, pooled: bool, tmp_path: Path) -> None:
+    specs = [("one", "image", 2, 3), ("two", "one", 2, 3), ("a", "two", 1, 1), ("b", "a", 1, 1), ("c", "sum1", 1, 1)]
+    nodes, weights = convolutions(*specs, ("d", "c", 1, 1))
+    if pooled:
+        nodes[1] = "two = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (one)"
+        del weights["w_two"]
+    body = [*nodes[:4], "sum1 = Add (two, b)", *nodes[4:], "sum2 = Add (sum1, d)"]
+    paths = {"one": "stem.one", "two": "stem.two", "a": "blocks.0.a", "b": "blocks.0.b", "sum1": "blocks.0",
+             "c": "blocks.1.a", "d": "blocks.1.b", "sum2": "blocks.1"}  # fmt: skip
+    structure = derive(named(network(body, "sum2", weights), paths), tmp_path)
+    assert structure.stages == (("one", "sum2") if pooled else ("sum2",))
+    assert structure.blocks == ("sum1", "sum2")
+
+
+def test_without_module_paths_blocks_end_where_branches_join(tmp_path: Path) -> None:
+    nodes, weights = convolutions(("stem", "image", 1, 3), ("a", "stem", 1, 1), ("b", "act", 1, 1))
+    body = [*nodes[:2], "sum1 = Add (stem, a)", "act = Relu (sum1)", nodes[2], "sum2 = Add (act, b)"]
+    structure = derive(network(body, "sum2", weights), tmp_path)
+    assert structure == Structure(stages=("sum2",), blocks=("act", "sum2"))
+
+
+def test_a_network_without_maps_has_neither_stages_nor_blocks(tmp_path: Path) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> flat (float[N, 3, 4, 4] image) '
+    text += "=> (float[N, 48] y) { y = Flatten (image) }"
+    assert derive(parser.parse_model(text), tmp_path) == Structure()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 70)])
+def test_stages_of_a_network_of_any_size(size: tuple[int, int], tmp_path: Path) -> None:
+    graph = at_size(read(onnx.load(CASES / "any_size_residual.onnx"), tmp_path), size)
+    assert structure_of(graph).stages == ("layer1.1", "layer2.1", "layer3.1")
+
+
+def test_the_transposed_input_of_keras_is_no_stage(tmp_path: Path) -> None:
+    stages = derive(onnx.load(CASES / "keras.onnx"), tmp_path).stages
+    assert stages == ("r1", "StatefulPartitionedCall/model/activation_1/Relu:0")
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "blocks"),
+    [("swin", ["add_515", "add_1030"], ["add_264", "add_515", "add_794", "add_1030"]),
+     ("convnext", ["add_70", "add_146", "add_222", "add_298"], ["add_70", "add_146", "add_222", "add_298"])],
+)  # fmt: skip
+def test_channels_last_networks(name: str, stages: list[str], blocks: list[str], tmp_path: Path) -> None:
+    graph = read(onnx.load(CASES / f"{name}.onnx"), tmp_path)
+    modules = Modules(graph.proto.graph)
+    steps = find_trunk(graph.proto.graph, graph.types, graph.image_input.name)
+    assert [step.name for step in stage_ends(steps, modules)] == stages
+    assert [step.name for step in block_ends(steps, modules)] == blocks
