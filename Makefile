@@ -60,6 +60,9 @@ generated: env  ## writes constructors, methods of the clients, docs/blocks.md, 
 check-blocks: env  ## compares every block, in every use, with its reference
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_blocks.py
 
+check-activations: env  ## compares all:activations with the activation modules of timm networks; needs TIMM_PYTHON
+	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_activations.py
+
 check-models: env  ## compares each layer of real architectures with the same layer of the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
 

@@ -279,10 +279,12 @@ SHAPES = [
     case("resize(5, width=3, mode=cubic)", lambda x: r.resize_cubic(x, 5, 3)),
     case("resize(3, width=8, mode=nearest)", lambda x: r.resize_nearest(x, 3, 8)),
     case(
-        "transpose([0, 2, 3, 1]) | reshape([-1, 4]) | tokens(mean)",
+        "transpose([0, 2, 3, 1]) | reshape([-1, 4]) | tokens(mean, prefix=1)",
         lambda x: x.reshape(*x.shape[:2], -1)[:, :, 1:].mean(axis=2),
         2,
     ),
+    case("transpose([0, 2, 3, 1]) | read_as(NHWC) | gap", lambda x: x.mean(axis=(2, 3))),
+    case("reshape([2, 1, -1, 2]) | read_as(NCDHW) | gap", lambda x: x.reshape(len(x), 2, -1).mean(axis=2)),
     case("gram", r.gram),
     case("stats", r.stats),
     case("cast(float64)", lambda x: x),

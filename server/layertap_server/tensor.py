@@ -34,6 +34,8 @@ class Tensor:
     """Names of the tensors of scale and zero point if the values are quantized."""
     grid: tuple[int, int] | None = None
     """Height and width of the map that the tokens are the positions of, after any prefix tokens; None if not known."""
+    prefix: int | None = None
+    """Number of learned tokens (class token, registers) before the tokens of positions; None if not known."""
     max_pools: tuple[Any, ...] = ()
     """Inputs of the max_pool blocks before, for max_unpool: each the tensor, its layout and the windows."""
 
@@ -49,12 +51,16 @@ class Tensor:
 
     @property
     def spatial_axes(self) -> tuple[int, ...]:
-        """Indices of height and width, or of the token axis; empty for a vector."""
+        """Indices of the axes of positions, such as height and width, or tokens; empty if there are none."""
         match self.layout:
             case Layout.NCHW:
                 return (2, 3)
             case Layout.NHWC:
                 return (1, 2)
+            case Layout.NCDHW:
+                return (2, 3, 4)
+            case Layout.NCT:
+                return (2,)
             case Layout.TOKENS:
                 return (1,)
         return ()
@@ -105,17 +111,40 @@ class Tensor:
         return f"the tensor has shape {self.shape_text} ({self.layout}, {self.dtype})"
 
     @property
+    def layout_advice(self) -> str:
+        """Advice for messages to state a layout that is not known; empty if it is known."""
+        layouts = {3: "tokens or NCT", 4: "NCHW or NHWC", 5: "NCDHW"}.get(self.rank)
+        if self.layout is not Layout.OTHER or layouts is None:
+            return ""
+        first = layouts.split(" ", maxsplit=1)[0]
+        return f". Its layout is not known; if it is {layouts}, put read_as({first}) before the block"
+
+    @property
     def values(self) -> int:
         """Number of values of one image; symbolic sizes count as 1."""
         return math.prod(size for size in self.shape[1:] if isinstance(size, int))
 
     def with_axis(self, name: str, axis: int, size: Dim) -> Tensor:
         """Return the tensor with another name and another size along one axis."""
-        return replace(self, name=name, shape=(*self.shape[:axis], size, *self.shape[axis + 1 :]))
+        shape = (*self.shape[:axis], size, *self.shape[axis + 1 :])
+        return replace(self._without_stale_tokens(shape, self.layout), name=name, shape=shape)
 
     def with_shape(self, *shape: Dim, layout: Layout | None = None) -> Tensor:
         """Return the tensor with another shape, and another layout unless None."""
-        return replace(self, shape=shape, layout=layout or self.layout)
+        layout = layout or self.layout
+        return replace(self._without_stale_tokens(shape, layout), shape=shape, layout=layout)
+
+    def _without_stale_tokens(self, shape: Sequence[Dim], layout: Layout) -> Tensor:
+        """Return the tensor without prefix and grid if its tokens change."""
+        if layout is self.layout and shape[1:2] == self.shape[1:2]:
+            return self
+        return replace(self, prefix=None, grid=None)
+
+    def without_prefix(self, name: str) -> Tensor:
+        """Return the tensor of tokens under another name and without its prefix tokens, whose number is known."""
+        count, prefix = self.shape[1], self.prefix or 0
+        left = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
+        return replace(self, name=name, shape=(self.shape[0], left, *self.shape[2:]), prefix=0)
 
 
 def value_info(name: str, dtype: str, shape: Sequence[Dim | None]) -> onnx.ValueInfoProto:

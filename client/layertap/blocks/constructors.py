@@ -73,6 +73,7 @@ __all__ = [
     "prelu",
     "quantize",
     "quick_gelu",
+    "read_as",
     "relu",
     "relu6",
     "reshape",
@@ -1508,7 +1509,7 @@ def resize(height: int, width: int, *, mode: Literal["nearest", "linear", "cubic
     return make("resize", height=height, width=width, mode=mode)
 
 
-def tokens(take: Literal["cls", "mean", "grid", "all"] = "cls", *, prefix: int = 1) -> Block:
+def tokens(take: Literal["cls", "mean", "grid", "all"] = "cls", *, prefix: int | None = None) -> Block:
     """Select or average the tokens of a transformer.
 
     ``cls: the first; mean: the mean after the prefix; grid: those after it as a square map; all: those after it``
@@ -1517,9 +1518,21 @@ def tokens(take: Literal["cls", "mean", "grid", "all"] = "cls", *, prefix: int =
 
     Args:
         take: tokens to take (one of cls, mean, grid, all).
-        prefix: number of first tokens without spatial position (integer, at least 0, at most 4096).
+        prefix: number of first tokens without a position, such as class tokens; by default the listed one (integer,
+            at least 0, at most 4096).
     """
     return make("tokens", take=take, prefix=prefix)
+
+
+def read_as(layout: Literal["NCHW", "NHWC", "NCT", "NTC", "tokens", "NCDHW", "vector"]) -> Block:
+    """State the layout of a layer whose layout was not recognized; the values stay as they are.
+
+    ``x``
+
+    Args:
+        layout: meaning of the axes; NTC and tokens are the same (one of NCHW, NHWC, NCT, NTC, tokens, NCDHW, vector).
+    """
+    return make("read_as", layout=layout)
 
 
 def gram() -> Block:

@@ -113,10 +113,22 @@ BLOCKS = (
         Parameter(
             "prefix",
             ParameterType.INTEGER,
-            default=1,
             minimum=0,
             maximum=4096,
-            doc="number of first tokens without spatial position",
+            doc="number of first tokens without a position, such as class tokens; by default the listed one",
+        ),
+    ),
+    _shape(
+        "read_as",
+        "State the layout of a layer whose layout was not recognized; the values stay as they are.",
+        "x",
+        "the shape stays",
+        Parameter(
+            "layout",
+            ParameterType.WORD,
+            required=True,
+            choices=("NCHW", "NHWC", "NCT", "NTC", "tokens", "NCDHW", "vector"),
+            doc="meaning of the axes; NTC and tokens are the same",
         ),
     ),
     _shape(

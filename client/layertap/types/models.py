@@ -99,6 +99,11 @@ class LayerInfo:
     block: int | None = None
     """Number, from 1, of the network block whose output the layer is; None if it is none."""
 
+    activation: str = ""
+    """Name in the catalogue of blocks of the activation whose result the layer is; empty if it is none."""
+    attention: int | None = None
+    """Number, from 1, of the attention whose probabilities the layer holds; None if it holds none."""
+
     @property
     def tappable(self) -> bool:
         """Whether a tap may select the layer; ``not_tappable_reason`` is why it may not."""

@@ -30,6 +30,8 @@ class Layout(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LAYOUT_TOKENS: _ClassVar[Layout]
     LAYOUT_VECTOR: _ClassVar[Layout]
     LAYOUT_OTHER: _ClassVar[Layout]
+    LAYOUT_NCT: _ClassVar[Layout]
+    LAYOUT_NCDHW: _ClassVar[Layout]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT16: DataType
@@ -49,6 +51,8 @@ LAYOUT_NHWC: Layout
 LAYOUT_TOKENS: Layout
 LAYOUT_VECTOR: Layout
 LAYOUT_OTHER: Layout
+LAYOUT_NCT: Layout
+LAYOUT_NCDHW: Layout
 
 class Tensor(_message.Message):
     __slots__ = ("name", "dtype", "shape", "data", "shared")

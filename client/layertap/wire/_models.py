@@ -119,6 +119,8 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         batching=_BATCHING_PREFIX + layer.batching.name if layer.batching else None,
         stage=layer.stage,
         block=layer.block,
+        activation=layer.activation,
+        attention=layer.attention,
     )
 
 
@@ -146,6 +148,8 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         batching=_decode_batching(message.batching),
         stage=message.stage if message.HasField("stage") else None,
         block=message.block if message.HasField("block") else None,
+        activation=message.activation,
+        attention=message.attention if message.HasField("attention") else None,
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
-from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape
+from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape, tokens
 from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Emitter, Layer, check_nodes, misfit
+from layertap_server.blocks.tokens import RANKS
 from layertap_server.tensor import Tensor
 
 EMITTERS: dict[str, Emitter] = {
@@ -20,13 +21,14 @@ EMITTERS: dict[str, Emitter] = {
     **normalization.EMITTERS,
     **convolution.EMITTERS,
     **shape.EMITTERS,
+    **tokens.EMITTERS,
 }
 """Emitters by block name."""
 LOWEST_RANK = 2
 """Minimum number of axes of a block's input: the batch and one more."""
 _COMPUTED = frozenset({"float32", "float16"})
 """Dtypes that blocks compute in. onnxruntime has few operators for float64, so a head can only end in it."""
-_ANY_DTYPE = frozenset({"identity", "flatten", "transpose", "reshape", "squeeze", "select", "crop", "cast"})
+_ANY_DTYPE = frozenset({"identity", "flatten", "transpose", "reshape", "squeeze", "select", "crop", "cast", "read_as"})
 """Blocks that only move or select values, and work with every dtype."""
 
 
@@ -74,6 +76,7 @@ __all__ = [
     "INNER",
     "LAYOUT",
     "PATH",
+    "RANKS",
     "Builder",
     "Emitter",
     "Layer",

@@ -9,7 +9,8 @@ from dataclasses import replace
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap_server.blocks import noise
-from layertap_server.blocks.builder import Builder, Emitter, elementwise, maximum_with_nan, require_spatial_axes
+from layertap_server.blocks.builder import Builder, Emitter, elementwise, maximum_with_nan, require_channel_axis
+from layertap_server.blocks.layouts import require_spatial_axes
 from layertap_server.tensor import Dim, Tensor
 
 
@@ -197,7 +198,7 @@ def _both_phases(path: Callable[[Terms, str, BoundBlock], str]) -> Emitter:
 
     def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         t = Terms(builder, tensor)
-        axis = tensor.channel_axis
+        axis = require_channel_axis(tensor, block)
         name = builder.op("Concat", path(t, t.x, block), path(t, t.op("Neg", t.x), block), axis=axis)
         channels = tensor.shape[axis]
         doubled: Dim = channels * 2 if isinstance(channels, int) else f"2·{channels}"
@@ -214,7 +215,7 @@ def _rectified_square(t: Terms, x: str, _block: BoundBlock) -> str:
 
 def _group(builder: Builder, tensor: Tensor, block: BoundBlock, size: int) -> Tensor:
     """Emit a split of the channels into groups of ``size``, along a new axis after the channel axis."""
-    axis = tensor.channel_axis
+    axis = require_channel_axis(tensor, block)
     channels = tensor.shape[axis]
     if not isinstance(channels, int) or channels % size:
         message = f"{block.name}: {channels} channels do not make groups of {size}; {tensor.describe()}"
@@ -245,7 +246,7 @@ def _maxout(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 def _glu(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit the first half of the channels times the sigmoid of the second half."""
-    axis = tensor.channel_axis
+    axis = require_channel_axis(tensor, block)
     channels = tensor.shape[axis]
     if not isinstance(channels, int) or channels % 2:
         message = f"glu needs an even number of channels, and {tensor.describe()}"

@@ -29,6 +29,8 @@ INNER, BLOCK, PATH, LAYOUT = "layertap.inner", "layertap.block", "layertap.path"
 module path of the layer (`PATH`) and its layout (`LAYOUT`).
 """
 
+NO_POSITIONS = ("N", "C")
+"""Axes of a vector, the only tensor whose channels are known without a layout."""
 AXES_BECAME_INPUTS = 18
 """First opset in which all reductions take their axes as an input."""
 
@@ -229,6 +231,8 @@ def channel_values(block: BoundBlock, parameter: str, tensor: Tensor) -> Array:
         ShapeMismatchError: The number of values is neither 1 nor the number of channels.
     """
     values = np.asarray(block.numbers(parameter))
+    if len(values) > 1:
+        require_channel_axis(tensor, block)
     channels = tensor.shape[tensor.channel_axis]
     if len(values) > 1 and len(values) != channels:
         message = f"{block.name}: {parameter} has {len(values)} values for {channels} channels; {tensor.describe()}"
@@ -286,38 +290,13 @@ def misfit(block: BoundBlock, tensor: Tensor, problem: str, expected: str) -> Sh
     return ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=expected)
 
 
-def require_spatial_axes(tensor: Tensor, block: BoundBlock) -> tuple[int, ...]:
-    """Return the spatial axes of a tensor.
+def require_channel_axis(tensor: Tensor, block: BoundBlock) -> int:
+    """Return the channel axis of a tensor.
 
     Raises:
-        ShapeMismatchError: The tensor has no spatial axes.
+        ShapeMismatchError: The layout of the tensor is not known.
     """
-    if not tensor.spatial_axes:
-        message = f"{block.name} needs N×C×H×W or N×T×C, and {tensor.describe()}"
-        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="[N, C, H, W] or [N, T, C]")
-    return tensor.spatial_axes
-
-
-def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit the tensor as N×C×H×W, the layout of ONNX's window operators.
-
-    Raises:
-        ShapeMismatchError: The tensor has no height and width.
-    """
-    if tensor.layout is Layout.NCHW:
-        return tensor
-    if tensor.layout is Layout.NHWC:
-        batch, height, width, channels = tensor.shape
-        name = builder.op("Transpose", tensor.name, perm=[0, 3, 1, 2])
-        return replace(tensor, name=name, shape=(batch, channels, height, width), layout=Layout.NCHW)
-    message = f"{block.name} needs height and width, and {tensor.describe()}"
-    raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="[N, C, H, W]")
-
-
-def back_to(layout: Layout, builder: Builder, tensor: Tensor) -> Tensor:
-    """Emit an N×C×H×W tensor in the layout of the block's input, after `as_nchw`."""
-    if layout is not Layout.NHWC:
-        return tensor
-    batch, channels, height, width = tensor.shape
-    name = builder.op("Transpose", tensor.name, perm=[0, 2, 3, 1])
-    return replace(tensor, name=name, shape=(batch, height, width, channels), layout=Layout.NHWC)
+    if tensor.layout is Layout.OTHER and tensor.rank > len(NO_POSITIONS):
+        message = f"{block.name} works on channels, and {tensor.describe()}{tensor.layout_advice}"
+        raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="a known layout")
+    return tensor.channel_axis

@@ -10,8 +10,9 @@ import numpy as np
 from layertap.blocks import BoundBlock
 from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Array, Layout
-from layertap_server.blocks.builder import Builder, Emitter, as_nchw, back_to, misfit
+from layertap_server.blocks.builder import Builder, Emitter, misfit
 from layertap_server.blocks.filters import FilterShape, initial_weights
+from layertap_server.blocks.layouts import as_nchw, back_to
 from layertap_server.blocks.operations import VECTOR, multiply, multiply_transposed
 from layertap_server.blocks.windows import Side, side_of
 from layertap_server.tensor import Dim, Tensor

@@ -10,15 +10,8 @@ import numpy as np
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap.types import Array
-from layertap_server.blocks.builder import (
-    Builder,
-    Emitter,
-    as_nchw,
-    back_to,
-    channel_values,
-    maximum_with_nan,
-    require_spatial_axes,
-)
+from layertap_server.blocks.builder import Builder, Emitter, channel_values, maximum_with_nan, require_channel_axis
+from layertap_server.blocks.layouts import as_nchw, back_to, require_spatial_axes
 from layertap_server.blocks.operations import multiply, window
 from layertap_server.tensor import Tensor
 
@@ -138,7 +131,7 @@ def _mean_variance(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tenso
 
 def _group_norm(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit a standardization of each group of channels, over its channels and all spatial positions."""
-    axis, groups = tensor.channel_axis, block.integer("groups")
+    axis, groups = require_channel_axis(tensor, block), block.integer("groups")
     channels = tensor.shape[axis]
     if not isinstance(channels, int) or channels % groups:
         message = f"group_norm: {channels} channels do not make {groups} groups; {tensor.describe()}"

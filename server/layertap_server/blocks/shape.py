@@ -12,14 +12,13 @@ from layertap.types import Array, Layout
 from layertap_server.blocks.builder import (
     Builder,
     Emitter,
-    as_nchw,
-    back_to,
     check_numbers,
     maximum_with_nan,
     minimum_with_nan,
     misfit,
-    require_spatial_axes,
+    require_channel_axis,
 )
+from layertap_server.blocks.layouts import as_nchw, back_to, drop_prefix, require_spatial_axes
 from layertap_server.blocks.operations import RESIZE, sorting
 from layertap_server.tensor import Dim, Tensor
 
@@ -28,6 +27,8 @@ _BY_RANK = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
 _PERMUTED: dict[tuple[Layout, tuple[int, ...]], Layout] = {
     (Layout.NCHW, (0, 2, 3, 1)): Layout.NHWC,
     (Layout.NHWC, (0, 3, 1, 2)): Layout.NCHW,
+    (Layout.NCT, (0, 2, 1)): Layout.TOKENS,
+    (Layout.TOKENS, (0, 2, 1)): Layout.NCT,
 }
 """Layout after a permutation of axes, by layout and permutation."""
 
@@ -87,7 +88,7 @@ def _squeeze(builder: Builder, tensor: Tensor, _block: BoundBlock) -> Tensor:
 
 def _channels(tensor: Tensor, block: BoundBlock) -> int:
     """Return the number of channels; raise `ShapeMismatchError` if it is not known."""
-    channels = tensor.shape[tensor.channel_axis] if tensor.rank > 1 else "no"
+    channels = tensor.shape[require_channel_axis(tensor, block)] if tensor.rank > 1 else "no"
     if isinstance(channels, str):
         raise misfit(block, tensor, "it needs a known number of channels", "a known size")
     return channels
@@ -202,48 +203,11 @@ def _cubic_matrix(size: int, output: int) -> Array:
     return matrix
 
 
-def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit the class token, the tokens after the prefix, their mean, or their grid as a map."""
-    if tensor.layout is not Layout.TOKENS:
-        raise misfit(block, tensor, "it needs tokens", "[N, T, C]")
-    batch, count, channels = tensor.shape
-    take, prefix = block.word("take"), block.integer("prefix")
-    if isinstance(count, int) and (prefix >= count or (take == "cls" and prefix == 0)):
-        raise misfit(
-            block,
-            tensor,
-            f"a prefix of {prefix} in {count} tokens",
-            "at least one token after the prefix, and a prefix for cls",
-        )
-    if take == "cls":
-        name = builder.op("Gather", tensor.name, builder.constant(0, "int64"), axis=1)
-        return replace(tensor, name=name).with_shape(batch, channels, layout=Layout.VECTOR)
-    remaining: Dim = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
-    rest = tensor.with_axis(builder.slice(tensor.name, 1, prefix, 2**31), 1, remaining)
-    if take == "mean":
-        mean = builder.reduce("ReduceMean", rest.name, [1], keepdims=False)
-        return replace(tensor, name=mean).with_shape(batch, channels, layout=Layout.VECTOR)
-    return rest if take == "all" else _grid(builder, rest, block)
-
-
-def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit tokens as a map N×C×H×W."""
-    batch, count, channels = tensor.shape
-    side = math.isqrt(count) if isinstance(count, int) else 0
-    height, width = tensor.grid if tensor.grid and math.prod(tensor.grid) == count else (side, side)
-    if height * width != count or isinstance(channels, str):
-        raise misfit(
-            block, tensor, f"{count} tokens do not make a square grid", "a square number of tokens after the prefix"
-        )
-    shape = builder.constant([0, channels, height, width], "int64")
-    name = builder.op("Reshape", builder.op("Transpose", tensor.name, perm=[0, 2, 1]), shape)
-    return replace(tensor, name=name).with_shape(batch, channels, height, width, layout=Layout.NCHW)
-
-
 def _gram(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit the Gram matrix of the channels over all spatial positions, N×C×C (Gatys et al. 2016)."""
+    tensor = drop_prefix(builder, tensor)
     spatial_axes = require_spatial_axes(tensor, block)
-    maps = tensor if tensor.layout is Layout.TOKENS else as_nchw(builder, tensor, block)
+    maps = as_nchw(builder, tensor, block) if tensor.layout is Layout.NHWC else tensor
     if maps.layout is Layout.TOKENS:
         features = builder.op("Transpose", maps.name, perm=[0, 2, 1])
     else:
@@ -298,7 +262,7 @@ def _clip_to_range(builder: Builder, tensor: Tensor, dtype: str) -> str:
 def _quantize(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit 8-bit values with scale and zero point for each image, or for each image and channel."""
     dtype, f32 = block.word("dtype"), "float32"
-    kept = {0, tensor.channel_axis} if block.word("per") == "channel" else {0}
+    kept = {0, require_channel_axis(tensor, block)} if block.word("per") == "channel" else {0}
     axes = [axis for axis in range(tensor.rank) if axis not in kept]
     x = tensor.name if tensor.dtype == f32 else builder.cast(tensor.name, f32)
 
@@ -337,7 +301,6 @@ EMITTERS: dict[str, Emitter] = {
     "top_channels": _top_channels,
     "crop": _crop,
     "resize": _resize,
-    "tokens": _tokens,
     "gram": _gram,
     "stats": _stats,
     "cast": _cast,

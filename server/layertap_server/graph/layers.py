@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import onnx
 
 from layertap.types import LayerInfo, Layout, ReceptiveField, TokenGrid
 from layertap_server.blocks import BLOCK, INNER
 from layertap_server.graph import cost
+from layertap_server.graph.activations import Activation
+from layertap_server.graph.attention import attentions_of
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.receptive_field import receptive_fields
 from layertap_server.graph.walk import bodies, depends_on, metadata_of
@@ -25,12 +28,14 @@ _SENDABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Facts about a graph's tensors: image input, types, weight shapes and receptive fields by name."""
+    """Facts about a graph's tensors, by name: types, weight shapes, receptive fields, activations and attentions."""
 
     image: Tensor
     types: Mapping[str, Tensor]
     weights: Mapping[str, cost.Shape]
     fields: Mapping[str, ReceptiveField]
+    activations: Mapping[str, Activation]
+    attentions: Mapping[str, int]
 
     def macs(self, node: onnx.NodeProto, output: str) -> int | None:
         """Return the multiply-accumulates of a node for one image, or None if they are not known."""
@@ -38,16 +43,26 @@ class _Known:
         return cost.macs(node, self.types.get(output), {**self.weights, **read})
 
 
-def list_layers(graph: onnx.GraphProto, inputs: Sequence[str], types: Mapping[str, Tensor]) -> Iterator[LayerInfo]:
+def list_layers(
+    graph: onnx.GraphProto,
+    inputs: Sequence[str],
+    types: Mapping[str, Tensor],
+    activations: Mapping[str, Activation] = MappingProxyType({}),
+) -> Iterator[LayerInfo]:
     """Yield the layers of a graph: its inputs in the given order, then the outputs of each node.
 
-    ``inputs`` begins with the image input. ``types`` holds the tensors whose types are known.
+    Args:
+        graph: The graph, its nodes in execution order.
+        inputs: Names of its inputs, first the image input.
+        types: The tensors whose types are known, by name.
+        activations: The activations of the graph by the names of their results.
     """
     weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    known = _Known(types[inputs[0]], types, weights, receptive_fields(graph, types, inputs[0]))
+    fed = depends_on(graph, inputs)
+    fields, attentions = receptive_fields(graph, types, inputs[0]), attentions_of(graph, fed)
+    known = _Known(types[inputs[0]], types, weights, fields, activations, attentions)
     for number, name in enumerate(inputs):
         yield _layer(name, None, number, known)
-    fed = depends_on(graph, inputs)
     ordinal = len(inputs)
     inner: list[onnx.NodeProto] = []
     for node in graph.node:
@@ -108,11 +123,11 @@ def _hidden(name: str, node: onnx.NodeProto, ordinal: int) -> LayerInfo:
 
 def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) -> LayerInfo:
     """Return the layer of a tensor that ``node`` computes, or that is an input of the model if ``node`` is None."""
-    tensor, field = known.types.get(name), known.fields.get(name)
+    tensor, field, activation = known.types.get(name), known.fields.get(name), known.activations.get(name)
     return LayerInfo(
         name=name,
         node=node.name if node else "",
-        op_type=_operator(node) if node else INPUT,
+        op_type=_operator(node, activation) if node else INPUT,
         module_path=module_path_of(node) if node else "",
         ordinal=ordinal,
         dtype=tensor.dtype if tensor else "",
@@ -127,6 +142,8 @@ def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) 
         macs=known.macs(node, name) if node else None,
         bytes_per_image=cost.bytes_per_image(tensor),
         not_tappable_reason=_why_not_tappable(tensor, known.image),
+        activation=activation.name if activation else "",
+        attention=known.attentions.get(name),
     )
 
 
@@ -134,14 +151,15 @@ def _token_grid(tensor: Tensor | None) -> TokenGrid | None:
     """Return the grid of a token layer and its number of prefix tokens, or None if it has no grid."""
     if tensor is None or tensor.grid is None:
         return None
-    height, width = tensor.grid
-    count = tensor.shape[1]
-    return TokenGrid(count - height * width, height, width) if isinstance(count, int) else None
+    return TokenGrid(tensor.prefix or 0, *tensor.grid)
 
 
-def _operator(node: onnx.NodeProto) -> str:
-    """Return the name of the block that ends with this node, or the node's operator if it belongs to no block."""
-    return metadata_of(node, BLOCK) or node.op_type
+def _operator(node: onnx.NodeProto, activation: Activation | None) -> str:
+    """Return the name of the block or of the activation of several nodes that ends with a node, or its operator."""
+    block = metadata_of(node, BLOCK)
+    if not block and activation is not None and activation.is_composite:
+        return activation.name
+    return block or node.op_type
 
 
 def _why_not_tappable(tensor: Tensor | None, image: Tensor) -> str:

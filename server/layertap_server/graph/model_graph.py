@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
+from layertap_server.graph.activations import Activation
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.tensor import Tensor
 
@@ -39,6 +40,8 @@ class ModelGraph:
     layers: tuple[LayerInfo, ...]
     types: Mapping[str, Tensor]
     """Types by name of all tensors whose type is known."""
+    activations: Mapping[str, Activation] = field(default_factory=dict)
+    """Activations by the names of their results."""
     observed: Mapping[str, ObservedType] = field(default_factory=dict)
     """Types by name of tensors whose type is known only from a run."""
     native: Native = field(default_factory=InProcess)

@@ -11,14 +11,16 @@ from types import MappingProxyType
 import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
+from layertap_server.graph.activations import activations_of
 from layertap_server.graph.canonicalize import opset_of, prepare
+from layertap_server.graph.input_layout import layout_by_use
 from layertap_server.graph.layers import list_layers
-from layertap_server.graph.layouts import layouts_of
+from layertap_server.graph.layouts import axes_of
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, explained
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.native import InProcess, Native
-from layertap_server.graph.tokens import with_grids
+from layertap_server.graph.tokens import typed
 from layertap_server.graph.walk import written_types
 from layertap_server.tensor import Dim, Tensor, value_info
 
@@ -151,22 +153,25 @@ def _build_graph(
     """Return the graph with its layers, from the inferred types."""
     image = _image_input(proto, configured)
     _check_input_sizes(proto)
-    types = with_grids(proto.graph, _types(proto, image, inferred))
+    types = _types(proto, image, inferred)
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of layer {name}: its shape would be {tensor.shape_text}")
-    layers = tuple(list_layers(proto.graph, names, types))
+    floats = {name for name, tensor in types.items() if tensor.dtype.startswith("float")}
+    activations = activations_of(proto, names, floats)
+    layers = tuple(list_layers(proto.graph, names, types, activations))
     _check_layer_sizes(layers)
     return ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
         opset=opset_of(proto),
-        inputs=tuple(_tensor_info(value) for value in _inputs(proto)),
-        outputs=tuple(_tensor_info(value) for value in proto.graph.output),
+        inputs=tuple(_known_info(value, types) for value in _inputs(proto)),
+        outputs=tuple(_known_info(value, types) for value in proto.graph.output),
         image_input=image,
         layers=layers,
         types=types,
+        activations=activations,
         observed=observed,
         native=native,
     )
@@ -192,15 +197,18 @@ def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 def _image_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
     """Return the image input: the configured one, else the first with 1, 3 or 4 channels, else the first of rank 4.
 
+    Its layout is the configured one, else what the first convolution tells, else a guess from its sizes.
+
     Raises:
         GraphError: The configured input does not exist or is not of rank 4, or no input is of rank 4.
     """
     infos = [_tensor_info(value) for value in _inputs(proto)]
-    numbers = [info for info in infos if len(info.shape) == IMAGE_RANK and info.dtype not in {"", "bool"}]
+    images = [info for info in infos if len(info.shape) == IMAGE_RANK and info.dtype not in {"", "bool"}]
+    numbers = [replace(info, layout=layout_by_use(proto.graph, info.name) or info.layout) for info in images]
     named = [info for info in numbers if info.name == image.name]
     if image.name and not named:
         raise GraphError(f"it has no input {image.name!r} of four dimensions; {_describe(infos)}")
-    like_pictures = [info for info in numbers if {info.shape[1], info.shape[3]} & {1, 3, 4}]
+    like_pictures = [info for info in numbers if info.shape[3 if info.layout is Layout.NHWC else 1] in {1, 3, 4}]
     for info in (*named, *like_pictures, *numbers):
         return info if image.layout is None else replace(info, layout=image.layout)
     raise GraphError(f"no input takes images, which have four dimensions; {_describe(infos)}")
@@ -241,10 +249,16 @@ def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, _dtype(value.type), shape, _input_layout(shape))
 
 
+def _known_info(value: onnx.ValueInfoProto, types: Mapping[str, Tensor]) -> TensorInfo:
+    """Return an input or output as `_tensor_info`, with the layout that was inferred."""
+    info = _tensor_info(value)
+    return replace(info, layout=types[info.name].layout) if info.name in types else info
+
+
 def _input_layout(shape: tuple[int, ...]) -> Layout:
-    """Return the layout that an input of this shape is assumed to have."""
+    """Return the layout that an input of this shape is assumed to have if the graph does not tell it."""
     if len(shape) != IMAGE_RANK:
-        return {3: Layout.TOKENS, 2: Layout.VECTOR}.get(len(shape), Layout.OTHER)
+        return Layout.VECTOR if len(shape) == 2 else Layout.OTHER  # noqa: PLR2004 - N×anything
     channels_last = shape[3] in {1, 3, 4} and shape[1] not in {1, 3, 4}
     return Layout.NHWC if channels_last else Layout.NCHW
 
@@ -292,9 +306,9 @@ def _types(proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.Valu
     """Return the tensors whose shapes are known, with their layouts, by name."""
     known = {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
     shapes = {name: _shape(type_) for name, type_ in known.items()}
-    inputs = {value.name: _tensor_info(value).layout for value in _inputs(proto)}
-    layouts = layouts_of(proto.graph, shapes, {**inputs, image.name: image.layout})
-    return {name: Tensor(name, _dtype(type_), shapes[name], layouts[name]) for name, type_ in known.items()}
+    others = {value.name: None for value in _inputs(proto) if value.name != image.name}
+    axes = axes_of(proto.graph, shapes, {image.name: image.layout, **others})
+    return {name: typed(name, _dtype(type_), shapes[name], axes.get(name, ())) for name, type_ in known.items()}
 
 
 def _shape(type_: onnx.TypeProto) -> tuple[Dim, ...]:

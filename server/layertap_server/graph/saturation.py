@@ -16,6 +16,7 @@ one-sided ones (relu, elu, softplus) have one bound, where the unit is off. Hard
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ _SOFTMAX = frozenset({"softmax", "softmin"})
 """Blocks that are a softmax; the distribution saturates, not the single value."""
 _CLIPS = frozenset({"clip", "relu6", "hard_tanh"})
 """Blocks that are emitted as a Clip, whose bounds are inputs of the node."""
+_BOUNDS: Mapping[str, tuple[float, float]] = {"relu6": (0, 6), "hard_tanh": (-1, 1)}
+"""Bounds of the blocks that have no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
     if block in _SOFTMAX:
         return Saturation(high=1 - NEAR, axis=int(attribute_of(_producer(graph, layer), "axis", -1)))
     if block in _CLIPS:
-        return _of_clip(*_clip_bounds(graph, layer))
+        return _of_clip(*_clip_bounds(graph, layer, block))
     bounds = _squashing_range(block)
     return _near_both(*bounds) if bounds else NONE
 
@@ -93,9 +96,15 @@ def _of_clip(low: float | None, high: float | None) -> Saturation:
     return Saturation(None if is_off_below else ends.low, None if is_off_above else ends.high)
 
 
-def _clip_bounds(graph: ModelGraph, layer: str) -> tuple[float | None, float | None]:
-    """Return the bounds of a Clip, each None if it is absent or not a constant."""
-    low, high = [*_producer(graph, layer).input[1:3], "", ""][:2]
+def _clip_bounds(graph: ModelGraph, layer: str, block: str) -> tuple[float | None, float | None]:
+    """Return the bounds of a clip, each None if it is absent or not a constant.
+
+    A clip that is written as several nodes has the bounds of its block, or none that are known.
+    """
+    node = _producer(graph, layer)
+    if node.op_type != "Clip":
+        return _BOUNDS.get(block, (None, None))
+    low, high = [*node.input[1:3], "", ""][:2]
     return _constant(graph, low), _constant(graph, high)
 
 

@@ -87,7 +87,7 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         head = tuple(_per_image(_like(node, block)) for block in operation.head)
         result = emit_head(builder, _data(graph, node, operation.layer), head)
         kept = list(proto.node[:index])
-        done = f"{operation.layer}: {node.op_type} became {operation.text}"
+        done = f"{operation.layer}: {_operator(graph, node, operation.layer)} became {operation.text}"
     else:
         before = builder.fresh("before")
         renamed = onnx.NodeProto()
@@ -98,7 +98,7 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         source = Tensor(before, layer.dtype, layer.shape, layer.layout)
         result = emit_head(builder, source, tuple(_per_image(blocks.bind(block)) for block in operation.head))
         kept = [*proto.node[:index], renamed]
-        done = f"{operation.layer}: {operation.text} inserted after {node.op_type}"
+        done = f"{operation.layer}: {operation.text} inserted after {_operator(graph, node, operation.layer)}"
     if result.quantization is not None:
         raise BadParameterError(
             "quantize must be the last block of a head; it cannot be used inside a model", block="quantize"
@@ -117,6 +117,12 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
     return done
 
 
+def _operator(graph: ModelGraph, node: onnx.NodeProto, layer: str) -> str:
+    """Return the name of the activation of several nodes that computes a layer, or the node's operator."""
+    activation = graph.activations.get(layer)
+    return activation.name if activation is not None and activation.is_composite else node.op_type
+
+
 def _same_type(result: Tensor, layer: Tensor) -> bool:
     """Return whether two tensors have the same rank, dtype and sizes; a symbolic size equals any size."""
     known = [
@@ -129,11 +135,14 @@ def _same_type(result: Tensor, layer: Tensor) -> bool:
 
 
 def _data(graph: ModelGraph, node: onnx.NodeProto, layer: str) -> Tensor:
-    """Return the only input of a node that is not a weight.
+    """Return the tensor that an activation is applied to, or the only input of a node that is not a weight.
 
     Raises:
         ShapeMismatchError: The node has several such inputs, or several outputs.
     """
+    activation = graph.activations.get(layer)
+    if activation is not None and activation.source in graph.types:
+        return graph.types[activation.source]
     inputs = [name for name in node.input if name in graph.types and name not in graph.weights]
     if len(inputs) != 1 or sum(map(bool, node.output)) > 1:
         message = (

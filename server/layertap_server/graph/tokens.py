@@ -1,47 +1,28 @@
-"""Detection of token layers that are flattened maps: their grid, and the number of prefix tokens."""
+"""Types of tensors with their layouts, and the prefix and grid of token layers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-import onnx
+import math
 
 from layertap.types import Layout
+from layertap_server.graph.layouts import Axes, Shape, layout_of, tokens_of
 from layertap_server.tensor import Tensor
 
-MOST_PREFIX_TOKENS = 16
-"""Maximum number of class, distillation and register tokens (Darcet et al. 2024 use 4)."""
+
+def typed(name: str, dtype: str, shape: Shape, axes: Axes) -> Tensor:
+    """Return the type of a tensor whose axes were inferred; () for axes of which none is known."""
+    layout = layout_of(axes or ((),) * len(shape))
+    if layout is not Layout.TOKENS:
+        return Tensor(name, dtype, shape, layout)
+    prefix, sizes = tokens_of(axes[1])
+    return Tensor(name, dtype, shape, layout, grid=_grid(shape, prefix, sizes), prefix=prefix)
 
 
-def with_grids(graph: onnx.GraphProto, types: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Return the types with a grid for each token layer that can be the last map before it, flattened.
-
-    The number of tokens must be the number of spatial positions of the map plus at most `MOST_PREFIX_TOKENS`.
-    """
-    gridded = dict(types)
-    grid: tuple[int, int] | None = None
-    for node in graph.node:
-        for name in node.output:
-            tensor = types.get(name)
-            if tensor is None:
-                continue
-            if tensor.layout is Layout.TOKENS:
-                gridded[name] = replace(tensor, grid=grid if _fits(tensor, grid) else None)
-            elif node.op_type in {"Conv", "MaxPool", "AveragePool"}:
-                grid = _map_size(tensor) or grid
-    return gridded
-
-
-def _fits(tensor: Tensor, grid: tuple[int, int] | None) -> bool:
-    """Return whether the tokens of a layer can be the positions of a grid after prefix tokens."""
-    count = tensor.shape[1]
-    return grid is not None and isinstance(count, int) and 0 <= count - grid[0] * grid[1] <= MOST_PREFIX_TOKENS
-
-
-def _map_size(tensor: Tensor) -> tuple[int, int] | None:
-    """Return height and width of a map of more than one spatial position; None for other tensors."""
-    if len(tensor.spatial_axes) != 2:  # noqa: PLR2004 - height and width
+def _grid(shape: Shape, prefix: int | None, sizes: Shape) -> tuple[int, int] | None:
+    """Return height and width of the map that the tokens after the prefix are; None if they are not known."""
+    if prefix is None or len(sizes) != 2:  # noqa: PLR2004 - height and width
         return None
-    height, width = (tensor.shape[axis] for axis in tensor.spatial_axes)
-    return (height, width) if isinstance(height, int) and isinstance(width, int) and height * width > 1 else None
+    height, width = sizes
+    if not isinstance(height, int) or not isinstance(width, int) or math.prod((height, width)) + prefix != shape[1]:
+        return None
+    return height, width

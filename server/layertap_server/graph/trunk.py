@@ -10,7 +10,6 @@ import onnx
 
 from layertap.types import Layout
 from layertap_server.graph.module_path import module_path_of
-from layertap_server.graph.tokens import MOST_PREFIX_TOKENS
 from layertap_server.tensor import Tensor
 
 UPSAMPLING = frozenset({"Resize", "Upsample", "ConvTranspose", "DepthToSpace", "MaxUnpool", "GridSample"})
@@ -25,6 +24,8 @@ MOVEMENT = frozenset(
 
 Size: TypeAlias = tuple[int, int]
 """Height and width."""
+MOST_PREFIX_TOKENS = 16
+"""Maximum number of class, distillation and register tokens (Darcet et al. 2024 use 4)."""
 FACTORS = (1, 2, 4)
 """Factors by which tokens or maps of unknown layout may shrink from one step to the next."""
 MAP_AXES, TOKEN_AXES = 3, 2

@@ -11,6 +11,7 @@ from layertap.blocks import BoundBlock
 from layertap.errors import BadTensorError, InvalidRequestError, LayertapError, ResponseTooLargeError
 from layertap.expression import format_block, parse_head
 from layertap.types import ApplyRequest, Block, FeatureMap, Layout
+from layertap_server.blocks import RANKS
 from layertap_server.graph import compile_head, tensor_type
 from layertap_server.planning.open_plan import OpenPlan
 from layertap_server.planning.plan import across_images, check_several
@@ -19,8 +20,6 @@ from layertap_server.request.context import RequestContext
 from layertap_server.request.limits import Limits, check_head
 from layertap_server.runtime import Runtime
 
-RANKS = {Layout.NCHW: 4, Layout.NHWC: 4, Layout.TOKENS: 3, Layout.VECTOR: 2}
-"""Number of axes of each layout, batch included."""
 LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
 """Layout assumed for a tensor of each rank when the request names none."""
 LARGEST_INLINE = 64 * 2**20

@@ -9,18 +9,10 @@ from dataclasses import dataclass
 
 from layertap import blocks
 from layertap._nearest import did_you_mean, nearest
-from layertap.blocks import BlockKind
 from layertap.errors import AmbiguousLayerError, NotTappableError, UnknownLayerError
 from layertap.types import LayerInfo
 from layertap_server.planning.layer_index import LayerIndex
 
-ACTIVATIONS = frozenset(
-    {
-        *("Celu", "Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu"),
-        *("Selu", "Sigmoid", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
-    }
-)
-"""ONNX operators whose outputs ``all:activations`` names."""
 LISTED = 5
 """Maximum number of layers that an error about an ambiguous selector lists."""
 
@@ -76,9 +68,11 @@ def find_position(index: LayerIndex, selector: str) -> Selection:
 
 
 def find_operator(index: LayerIndex, selector: str) -> Selection:
-    """Return the layers that an operator of this type produces."""
+    """Return the layers that an operator of this type produces, or a block or activation of this name or alias."""
     operator = selector.removeprefix("op:")
-    layers = [layer for layer in index.layers if layer.op_type == operator]
+    block = blocks.find(operator)
+    names = {operator, block.name} if block is not None else {operator}
+    layers = [layer for layer in index.layers if layer.op_type in names]
     if not layers:
         suggestions = nearest(operator, {layer.op_type for layer in index.layers})
         message = f"no layer is produced by an operator {operator!r}{did_you_mean(suggestions)}"
@@ -93,7 +87,7 @@ def find_all(index: LayerIndex, selector: str) -> Selection:
     if selector != "all:activations":
         message = f"there is no {selector}; use all or all:activations"
         raise UnknownLayerError(message, selector=selector, suggestions=["all", "all:activations"])
-    return several([layer for layer in index.layers if _is_activation(layer.op_type)], selector)
+    return several([layer for layer in index.layers if layer.activation], selector)
 
 
 def find_pattern(index: LayerIndex, selector: str) -> Selection | None:
@@ -116,12 +110,6 @@ def find_numbered(prefix: str, layers: Sequence[LayerInfo], selector: str) -> Se
         message = f"there is no {selector}; {span if layers else f'this model has no {prefix}s'}"
         raise UnknownLayerError(message, selector=selector, **{f"{prefix}s": len(layers)})
     return one(layers[ordinal - 1 if ordinal > 0 else ordinal])
-
-
-def _is_activation(operator: str) -> bool:
-    """Return whether an operator type is an activation: an ONNX operator, or a block in a configured model."""
-    spec = blocks.find(operator)
-    return operator in ACTIVATIONS or (spec is not None and spec.kind is BlockKind.ACTIVATION)
 
 
 def one(layer: LayerInfo) -> Selection:

@@ -19,6 +19,8 @@ class LayerIndex:
     """Outputs of each node."""
     by_path: Mapping[str, LayerInfo]
     """The last layer computed under each module path."""
+    attentions: tuple[LayerInfo, ...] = ()
+    """Layers that hold attention probabilities, in execution order."""
     aliases: Mapping[str, LayerInfo] = field(default_factory=dict)
     stages: tuple[LayerInfo, ...] = ()
     """Layers at which the stages end, in execution order."""
@@ -37,7 +39,8 @@ class LayerIndex:
                 by_node.setdefault(layer.node, []).append(layer)
             for path in _paths(layer.module_path):
                 by_path[path] = layer
-        return cls(tuple(layers), by_name, by_node, by_path)
+        attentions = tuple(layer for layer in layers if layer.attention)
+        return cls(tuple(layers), by_name, by_node, by_path, attentions)
 
 
 def _paths(module_path: str) -> list[str]:

@@ -105,6 +105,12 @@ FORMS = (
         meaning="the output of the second repeated block of the network, such as a residual block or a transformer "
         "layer; the output of the last one",
     ),
+    numbered(
+        "attention",
+        attrgetter("attentions"),
+        examples=("attention:2", "attention:-1"),
+        meaning="the attention probabilities of the second attention, images×heads×tokens×tokens; of the last",
+    ),
     Form(
         find_operator,
         examples=("op:Conv",),
@@ -115,7 +121,7 @@ FORMS = (
     Form(
         find_all,
         examples=("all", "all:activations"),
-        meaning="every layer that can be tapped; every layer directly after an activation",
+        meaning="every layer that can be tapped; every result of an activation, also of one written as several nodes",
         pattern="all(:.*)?",
         written="all:activations",
         selectors=list_all,

@@ -85,7 +85,7 @@ def dynamically_quantized() -> onnx.ModelProto:
         (
             attention,
             {
-                "patches": Layout.NCHW, "flat": Layout.OTHER, "tokens": Layout.TOKENS, "queries": Layout.TOKENS,
+                "patches": Layout.NCHW, "flat": Layout.NCT, "tokens": Layout.TOKENS, "queries": Layout.TOKENS,
                 "parts": Layout.OTHER, "heads": Layout.OTHER, "joined": Layout.TOKENS, "map": Layout.NCHW,
             },
         ),

@@ -6,14 +6,8 @@ from dataclasses import replace
 
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
-from layertap_server.blocks.builder import (
-    Builder,
-    Emitter,
-    as_nchw,
-    back_to,
-    maximum_with_nan,
-    misfit,
-)
+from layertap_server.blocks.builder import Builder, Emitter, maximum_with_nan, misfit
+from layertap_server.blocks.layouts import as_nchw, back_to
 from layertap_server.blocks.operations import ELEMENT
 from layertap_server.tensor import Dim, Tensor
 

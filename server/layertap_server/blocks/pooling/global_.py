@@ -10,23 +10,18 @@ import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
-from layertap_server.blocks.builder import (
-    Builder,
-    Emitter,
-    maximum_with_nan,
-    minimum_with_nan,
-    misfit,
-    require_spatial_axes,
-)
+from layertap_server.blocks.builder import Builder, Emitter, maximum_with_nan, minimum_with_nan, misfit
+from layertap_server.blocks.layouts import drop_prefix, require_spatial_axes
 from layertap_server.blocks.operations import sorting
 from layertap_server.blocks.powers import power
 from layertap_server.tensor import Dim, Tensor
 
 
 def _over_positions(pool: Callable[[Builder, Tensor, tuple[int, ...], BoundBlock], str]) -> Emitter:
-    """Return the emitter of a pool over all spatial positions, N×C."""
+    """Return the emitter of a pool over all spatial positions, N×C. Tokens of a known prefix have no position."""
 
     def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        tensor = drop_prefix(builder, tensor)
         name = pool(builder, tensor, require_spatial_axes(tensor, block), block)
         shape = (tensor.shape[0], tensor.shape[tensor.channel_axis])
         return replace(tensor, name=name, shape=shape, layout=Layout.VECTOR)

@@ -11,14 +11,8 @@ from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
 from layertap.types import Array, Layout
 from layertap_server.blocks import noise
-from layertap_server.blocks.builder import (
-    Builder,
-    Emitter,
-    as_nchw,
-    back_to,
-    maximum_with_nan,
-    misfit,
-)
+from layertap_server.blocks.builder import Builder, Emitter, maximum_with_nan, misfit
+from layertap_server.blocks.layouts import as_nchw, back_to
 from layertap_server.blocks.operations import sorting
 from layertap_server.blocks.powers import power
 from layertap_server.blocks.windows import Windows, gather_windows, window_mean, windows_of
