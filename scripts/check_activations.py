@@ -85,7 +85,7 @@ def main() -> int:
         print(f"skipped: {python} does not exist; set TIMM_PYTHON to a Python with torch, timm, onnx and onnxscript")
         return 0
     failed = 0
-    settings = Settings(models=folder, device="cpu", port=0, metrics_port=-1, log_level="error")
+    settings = Settings(models=str(folder), device="cpu", port=0, metrics_port=-1, log_level="error")
     with EmbeddedServer(settings) as address, Client(address) as client:
         for network in networks:
             info = client.model(network.name)
