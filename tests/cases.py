@@ -283,6 +283,7 @@ SHAPES = [
         lambda x: x.reshape(*x.shape[:2], -1)[:, :, 1:].mean(axis=2),
         2,
     ),
+    case("reshape([-1, 2]) | read_as(NTC)", lambda x: x.reshape(len(x), -1, 2)),
     case("transpose([0, 2, 3, 1]) | read_as(NHWC) | gap", lambda x: x.mean(axis=(2, 3))),
     case("reshape([2, 1, -1, 2]) | read_as(NCDHW) | gap", lambda x: x.reshape(len(x), 2, -1).mean(axis=2)),
     case("gram", r.gram),

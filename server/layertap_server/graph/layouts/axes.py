@@ -75,8 +75,9 @@ def axes_of_roles(roles: str, shape: Shape) -> Axes:
 def role_of(axis: Axis) -> str:
     """Return the role of an axis: a letter as in `Part.role`, or "?" if it is not known or a mixture.
 
-    Several kinds of positions in their order are tokens (T). Positions that were merged into the channels, as in a
-    space-to-depth, are channels; a part of the channels merged into a position, as in a pixel shuffle, is a position.
+    Several kinds of positions in their order are tokens (T). Factors of positions that were merged into the channels, as
+    in a space-to-depth, are channels; a factor of the channels merged into a position, as in a pixel shuffle, is a
+    position. Whole channels and positions together, as after a Flatten, are a mixture.
     """
     roles = "".join(part.role for part in axis)
     kinds = set(roles)
@@ -85,8 +86,17 @@ def role_of(axis: Axis) -> str:
     if "N" in kinds or MIXED in kinds or not kinds:
         return "?"
     if "C" in kinds:
-        return roles[0] if roles[0] != "C" and all(part.is_split for part in axis if part.role == "C") else "C"
+        return _role_with_channels(axis)
     return "T" if list(roles) == sorted(roles, key=POSITIONS.index) else "?"
+
+
+def _role_with_channels(axis: Axis) -> str:
+    """Return the role of an axis of channels and positions: of the two, the one that is not only a factor."""
+    channels = [part.is_split for part in axis if part.role == "C"]
+    positions = [part.is_split for part in axis if part.role != "C"]
+    if all(positions) and not any(channels):
+        return "C"
+    return axis[0].role if all(channels) and axis[0].role != "C" else "?"
 
 
 def roles_of(axes: Axes) -> str:
