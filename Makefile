@@ -12,7 +12,7 @@ BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking sizes coverage clean
-.PHONY: check-sweeps check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
+.PHONY: check-stages check-sweeps check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
 env: $(STAMP)
@@ -59,6 +59,9 @@ generated: env  ## writes constructors, methods of the clients, docs/blocks.md, 
 
 check-blocks: env  ## compares every block, in every use, with its reference
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_blocks.py
+
+check-stages: env  ## compares stage:N and block:N with the feature maps of timm networks; needs TIMM_PYTHON
+	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_stages.py
 
 check-activations: env  ## compares all:activations with the activation modules of timm networks; needs TIMM_PYTHON
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_activations.py

@@ -2,7 +2,8 @@
 
 Usage: ``export_activations.py FOLDER NAME…``, in an environment with torch, timm, onnx and onnxscript. ``NAME@old`` uses
 the older exporter. Each network becomes ``FOLDER/NAME/model.onnx`` and ``FOLDER/NAME/hooks.npz``, which holds the image
-and, in the order of the calls, the output of each activation module (``000``, ``001`` …).
+and, in the order of the calls, the output of each activation module (``000``, ``001`` …), and ``FOLDER/NAME/maps.npz``
+with the feature maps that timm calls those of its stages, for ``make check-stages``.
 """
 
 from __future__ import annotations
@@ -79,6 +80,13 @@ def record(net: torch.nn.Module, image: torch.Tensor) -> dict[str, np.ndarray[An
     return {f"{index:03}": output for index, output in enumerate(outputs)}
 
 
+def feature_maps(net: torch.nn.Module, image: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the feature maps that timm itself calls those of its stages or blocks, N×C×H×W, in their order."""
+    with torch.no_grad():
+        maps = net.forward_intermediates(image, intermediates_only=True, output_fmt="NCHW")
+    return {f"{index:03}": array.numpy() for index, array in enumerate(maps)}
+
+
 def export(folder: Path, entry: str) -> int:
     """Export one network and return its number of activations."""
     name, _, kind = entry.partition("@")
@@ -102,6 +110,7 @@ def export(folder: Path, entry: str) -> int:
             external_data=False,
             verbose=False,
         )
+    np.savez(folder / "maps.npz", image=image.numpy(), **feature_maps(net, image))
     np.savez(folder / "hooks.npz", image=image.numpy(), **outputs)
     return len(outputs)
 
