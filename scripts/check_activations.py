@@ -35,7 +35,8 @@ NETWORKS = (
     "ghostnet_100",
     "ghostnet_100@old",
     "rexnetr_200",
-    "mobilevit_xxs",
+    "levit_128s",
+    "gmlp_s16_224",
     "efficientvit_b0",
 )
 """Networks that are compared; ``@old`` uses the older exporter."""
@@ -85,7 +86,7 @@ def main() -> int:
         print(f"skipped: {python} does not exist; set TIMM_PYTHON to a Python with torch, timm, onnx and onnxscript")
         return 0
     failed = 0
-    settings = Settings(models=folder, device="cpu", port=0, metrics_port=-1, log_level="error")
+    settings = Settings(models=str(folder), device="cpu", port=0, metrics_port=-1, log_level="error")
     with EmbeddedServer(settings) as address, Client(address) as client:
         for network in networks:
             info = client.model(network.name)

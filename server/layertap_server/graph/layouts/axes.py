@@ -75,8 +75,8 @@ def axes_of_roles(roles: str, shape: Shape) -> Axes:
 def role_of(axis: Axis) -> str:
     """Return the role of an axis: a letter as in `Part.role`, or "?" if it is not known or a mixture.
 
-    Several kinds of positions in their order are tokens (T). Factors of positions that were merged into the channels, as
-    in a space-to-depth, are channels; a factor of the channels merged into a position, as in a pixel shuffle, is a
+    Several kinds of positions in their order are tokens (T). Factors of positions that were merged into the channels,
+    as in a space-to-depth, are channels; a factor of the channels merged into a position, as in a pixel shuffle, is a
     position. Whole channels and positions together, as after a Flatten, are a mixture.
     """
     roles = "".join(part.role for part in axis)
