@@ -35,7 +35,8 @@ NETWORKS = (
     "ghostnet_100",
     "ghostnet_100@old",
     "rexnetr_200",
-    "mobilevit_xxs",
+    "levit_128s",
+    "gmlp_s16_224",
     "efficientvit_b0",
 )
 """Networks that are compared; ``@old`` uses the older exporter."""

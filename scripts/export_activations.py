@@ -70,7 +70,7 @@ def record(net: torch.nn.Module, image: torch.Tensor) -> dict[str, np.ndarray[An
     outputs: list[np.ndarray[Any, Any]] = []
     hooks = [
         module.register_forward_hook(lambda _module, _given, result: outputs.append(result.detach().clone().numpy()))
-        for module in net.modules()
+        for module in list[Any](net.modules())
         if isinstance(module, activation_classes())
     ]
     with torch.no_grad():
@@ -110,8 +110,10 @@ def export(folder: Path, entry: str) -> int:
             external_data=False,
             verbose=False,
         )
-    np.savez(folder / "maps.npz", image=image.numpy(), **feature_maps(net, image))
-    np.savez(folder / "hooks.npz", image=image.numpy(), **outputs)
+    maps: dict[str, Any] = {"image": image.numpy(), **feature_maps(net, image)}
+    np.savez(folder / "maps.npz", **maps)
+    arrays: dict[str, Any] = {"image": image.numpy(), **outputs}
+    np.savez(folder / "hooks.npz", **arrays)
     return len(outputs)
 
 

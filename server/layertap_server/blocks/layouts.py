@@ -34,7 +34,7 @@ def drop_prefix(builder: Builder, tensor: Tensor) -> Tensor:
 
 
 def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit the tensor as N×C×H×W, the layout of ONNX's window operators.
+    """Emit the tensor as N×C×H×W, the layout of ONNX's window operators. Tokens of a known grid become its map.
 
     Raises:
         ShapeMismatchError: The tensor has no height and width.
@@ -45,12 +45,22 @@ def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         batch, height, width, channels = tensor.shape
         name = builder.op("Transpose", tensor.name, perm=[0, 3, 1, 2])
         return replace(tensor, name=name, shape=(batch, channels, height, width), layout=Layout.NCHW)
+    if tensor.layout is Layout.TOKENS and tensor.grid is not None:
+        return as_map(builder, drop_prefix(builder, tensor), tensor.grid)
     message = f"{block.name} needs height and width, and {tensor.describe()}{tensor.layout_advice}"
     raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="[N, C, H, W]")
 
 
+def as_map(builder: Builder, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Emit tokens without a prefix as the map N×C×H×W whose positions they are."""
+    batch, _, channels = tokens.shape
+    turned = builder.op("Transpose", tokens.name, perm=[0, 2, 1])
+    name = builder.op("Reshape", turned, builder.constant([0, 0, *grid], "int64"))
+    return replace(tokens, name=name).with_shape(batch, channels, *grid, layout=Layout.NCHW)
+
+
 def back_to(layout: Layout, builder: Builder, tensor: Tensor) -> Tensor:
-    """Emit an N×C×H×W tensor in the layout of the block's input, after `as_nchw`."""
+    """Emit an N×C×H×W tensor in the layout of the block's input, after `as_nchw`; that of tokens stays a map."""
     if layout is not Layout.NHWC:
         return tensor
     batch, channels, height, width = tensor.shape

@@ -8,7 +8,7 @@ from dataclasses import replace
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks.builder import Builder, Emitter, misfit
-from layertap_server.blocks.layouts import LARGEST_INDEX
+from layertap_server.blocks.layouts import LARGEST_INDEX, as_map
 from layertap_server.tensor import Dim, Tensor
 
 RANKS = {
@@ -34,7 +34,8 @@ def _tokens(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
         return replace(tensor, name=name).with_shape(batch, channels, layout=Layout.VECTOR)
     remaining: Dim = count - prefix if isinstance(count, int) else f"{count}-{prefix}"
     name = builder.slice(tensor.name, 1, prefix, LARGEST_INDEX)
-    rest = replace(tensor, name=name, shape=(batch, remaining, channels), prefix=0)
+    grid = tensor.grid if tensor.grid and math.prod(tensor.grid) == remaining else None
+    rest = replace(tensor, name=name, shape=(batch, remaining, channels), prefix=0, grid=grid)
     if take == "mean":
         mean = builder.reduce("ReduceMean", rest.name, [1], keepdims=False)
         return replace(tensor, name=mean).with_shape(batch, channels, layout=Layout.VECTOR)
@@ -69,16 +70,14 @@ def _read_as(_builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
 
 def _grid(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     """Emit tokens as a map N×C×H×W."""
-    batch, count, channels = tensor.shape
+    count = tensor.shape[1]
     side = math.isqrt(count) if isinstance(count, int) else 0
-    height, width = tensor.grid if tensor.grid and math.prod(tensor.grid) == count else (side, side)
-    if height * width != count or isinstance(channels, str):
+    grid = tensor.grid or (side, side)
+    if math.prod(grid) != count:
         raise misfit(
             block, tensor, f"{count} tokens do not make a square grid", "a square number of tokens after the prefix"
         )
-    shape = builder.constant([0, channels, height, width], "int64")
-    name = builder.op("Reshape", builder.op("Transpose", tensor.name, perm=[0, 2, 1]), shape)
-    return replace(tensor, name=name).with_shape(batch, channels, height, width, layout=Layout.NCHW)
+    return as_map(builder, tensor, grid)
 
 
 EMITTERS: dict[str, Emitter] = {"tokens": _tokens, "read_as": _read_as}

@@ -20,6 +20,8 @@ GRID = np.unique(np.concatenate([np.linspace(-8, 8, 65), [-FAR, -30, -12, -1, 1,
 """Inputs at which functions are compared."""
 TOLERANCE = 1e-3
 """Largest difference from a formula, relative to 1 + its absolute value: float16 constants are rounded to as much."""
+SMALLEST = 0.02
+"""Smallest value that counts as a bend of an elu or softplus; a smaller one is a bound that keeps a divisor from 0."""
 QUICK = 1.702
 """Factor of x in the sigmoid of quick_gelu."""
 Rule = Callable[[Array], tuple[str, Array] | None]
@@ -85,6 +87,11 @@ def _fixed(name: str, formula: Array) -> Rule:
     return rule
 
 
+def _relu(values: Array) -> tuple[str, Array] | None:
+    """Fit a relu, which is exactly 0 below 0; a bound such as 1e-12 keeps a divisor from 0 instead."""
+    return ("relu", np.maximum(GRID, 0)) if (values[GRID <= 0] == 0).all() else None
+
+
 def _slope(values: Array) -> float:
     """Return the slope of a leaky_relu below 0."""
     return -_at(values, -1)
@@ -119,13 +126,13 @@ def _hard_sigmoid(values: Array) -> tuple[str, Array] | None:
 def _elu(values: Array) -> tuple[str, Array] | None:
     """Fit an elu."""
     alpha = -_at(values, -FAR)
-    return ("elu", np.where(GRID > 0, GRID, alpha * np.expm1(np.minimum(GRID, 0)))) if alpha > 0 else None
+    return ("elu", np.where(GRID > 0, GRID, alpha * np.expm1(np.minimum(GRID, 0)))) if alpha > SMALLEST else None
 
 
 def _celu(values: Array) -> tuple[str, Array] | None:
     """Fit a celu of another alpha than 1, which is elu."""
     alpha = -_at(values, -FAR)
-    if not FAR > alpha > 0:
+    if not FAR > alpha > SMALLEST:
         return None
     return "celu", np.where(GRID > 0, GRID, alpha * np.expm1(np.minimum(GRID, 0) / alpha))
 
@@ -133,7 +140,9 @@ def _celu(values: Array) -> tuple[str, Array] | None:
 def _softplus(values: Array) -> tuple[str, Array] | None:
     """Fit a softplus of any beta."""
     middle = _at(values, 0)
-    return ("softplus", softplus(GRID * math.log(2) / middle) * middle / math.log(2)) if 0 < middle < FAR else None
+    if not SMALLEST < middle < FAR:
+        return None
+    return "softplus", softplus(GRID * math.log(2) / middle) * middle / math.log(2)
 
 
 def _softshrink(values: Array) -> tuple[str, Array] | None:
@@ -154,7 +163,7 @@ def _swish(values: Array) -> tuple[str, Array] | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _fixed("relu", np.maximum(GRID, 0)),
+    _relu,
     _fixed("sigmoid", sigmoid(GRID)),
     _fixed("tanh", np.tanh(GRID)),
     _fixed("gelu", gelu(GRID)),
