@@ -186,7 +186,7 @@ def test_a_function_of_the_model_is_evaluated() -> None:
 
 
 def test_quantization_between_the_nodes_is_passed() -> None:
-    weights = {"scale": np.asarray(np.float32(0.1)), "point": np.asarray(np.uint8(128))}
+    weights: dict[str, Any] = {"scale": np.asarray(np.float32(0.1)), "point": np.asarray(np.uint8(128))}
     body = "s = Sigmoid (x) q = QuantizeLinear (s, scale, point) d = DequantizeLinear (q, scale, point) y = Mul (x, d)"
     assert names(body, weights) == {"y": "swish"}
 
