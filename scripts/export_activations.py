@@ -43,7 +43,7 @@ NO_ACTIVATIONS = {"Softmax", "Softmax2d", "Softmin", "LogSoftmax", "MultiheadAtt
 """Classes of the modules of activations that work along an axis or are none."""
 
 
-def activation_classes() -> tuple[type, ...]:
+def activation_classes() -> Any:
     """Return the activation classes of torch and timm."""
     places = (torch.nn.modules.activation, timm.layers.activations)
     classes = [one for place in places for _, one in inspect.getmembers(place, inspect.isclass)]
@@ -68,9 +68,10 @@ def randomize(net: torch.nn.Module) -> None:
 def record(net: torch.nn.Module, image: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
     """Return the outputs of the activation modules for an image, in the order of the calls."""
     outputs: list[np.ndarray[Any, Any]] = []
+    modules: list[Any] = list(net.modules())
     hooks = [
         module.register_forward_hook(lambda _module, _given, result: outputs.append(result.detach().clone().numpy()))
-        for module in list[Any](net.modules())
+        for module in modules
         if isinstance(module, activation_classes())
     ]
     with torch.no_grad():

@@ -19,7 +19,7 @@ FEWEST_IMAGES = 3
 """Minimum number of images for CKA; for two images it is 1 whatever their features are."""
 DEFAULT_SELECTORS = ("all:activations",)
 """Selectors used if none are given."""
-_HAS_POSITIONS = {Layout.NCHW, Layout.NHWC, Layout.TOKENS}
+_HAS_POSITIONS = {Layout.NCHW, Layout.NHWC, Layout.NCT, Layout.NCDHW, Layout.TOKENS}
 """Layouts with spatial positions or tokens, over which ``gap`` averages."""
 _HAS_MEANS = {"float32", "float16"}
 """Element types that ``gap`` accepts."""

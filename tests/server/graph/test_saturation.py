@@ -186,3 +186,22 @@ def test_blocks_of_a_network_saturate_as_operators_do(tmp_path: Path) -> None:
         "softmax": (None, 0.99, 1),
         "softmin": (None, 0.99, 1),
     }
+
+
+def test_activations_of_several_nodes_saturate_as_one_operator(tmp_path: Path) -> None:
+    """Compare x·6 clipped by Min and Max, and a hard sigmoid by Clip and Div, with the operators that they are."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        graph (float[N, 3, 8, 8] image) => (float[N, 3, 8, 8] other)
+        <float zero = {0.0}, float six = {6.0}, float three = {3.0}> {
+            x = Mul (image, six)
+            low = Max (x, zero) relu6 = Min (low, six) clip = Clip (x, zero, six)
+            up = Add (x, three) between = Clip (up, zero, six) hard = Div (between, six)
+            operator = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)
+            other = Sum (relu6, clip, hard, operator)
+        }"""
+    )
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    relu6, clip, hard, operator = inspected(tmp_path, model, images, ["relu6", "clip", "hard", "operator"])
+    assert relu6.saturated_fraction == clip.saturated_fraction > 0
+    assert hard.saturated_fraction == operator.saturated_fraction > 0

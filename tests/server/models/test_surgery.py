@@ -152,3 +152,19 @@ def test_the_readme_s_example(tmp_path: Path) -> None:
         "down: MaxPool became average_pool",
         "act: lrn(5) inserted after LeakyRelu",
     )
+
+
+def test_an_activation_of_several_nodes_is_replaced_as_one(tmp_path: Path) -> None:
+    """Replace x·sigmoid(x): the block takes x, not one of the operands of the product."""
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        graph (float[N, 3, 8, 8] image) => (float[N, 3, 8, 8] out) <float two = {2.0}> {
+            scaled = Mul (image, two) gate = Sigmoid (scaled) act = Mul (gate, scaled) out = Neg (act)
+        }"""
+    )
+    rule = 'surgery:\n  - {match: "op:silu", with: leaky_relu(0.1)}\n'
+    model = load_model(model_folder(tmp_path, "gated", proto, rule), "CPU")
+    act, out = tapped(model, IMAGES, "act", "out")
+    assert_close(act, references.leaky(2 * IMAGES.astype(np.float64), 0.1))
+    assert_close(out, -act.astype(np.float64))
+    assert model.info.surgery == ("act: swish became leaky_relu(0.1)",)

@@ -121,10 +121,11 @@ def _multiply(facts: Facts, node: onnx.NodeProto) -> None:
             facts.fill(first, [*result[:-1], UNKNOWN])
             facts.fill(second, [*result[:-2], UNKNOWN, result[-1]])
         return
-    if rows and len(rows) == len(result):
-        sums_channels = role_of(result[-1]) == "C"
-        last = whole("C", rows[-1]) if sums_channels else UNKNOWN
-        facts.fill(first, [*result[:-1], last])
+    if not rows:
+        return
+    known = result if len(result) == len(rows) else (UNKNOWN,) * len(rows)
+    last = whole("C", rows[-1]) if role_of(known[-1]) in {"C", "?"} else UNKNOWN
+    facts.fill(first, [*known[:-1], last])
 
 
 def _gemm(facts: Facts, node: onnx.NodeProto) -> None:

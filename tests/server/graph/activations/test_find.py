@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper, parser
 
-from layertap.types import Array
 from layertap_server.blocks import BLOCK, INNER
 from layertap_server.graph.activations import Activation, activations_of
 from layertap_server.graph.walk import depends_on
@@ -187,7 +186,7 @@ def test_a_function_of_the_model_is_evaluated() -> None:
 
 
 def test_quantization_between_the_nodes_is_passed() -> None:
-    weights: dict[str, Array] = {"scale": np.asarray(np.float32(0.1)), "point": np.asarray(np.uint8(128))}
+    weights: dict[str, Any] = {"scale": np.asarray(np.float32(0.1)), "point": np.asarray(np.uint8(128))}
     body = "s = Sigmoid (x) q = QuantizeLinear (s, scale, point) d = DequantizeLinear (q, scale, point) y = Mul (x, d)"
     assert names(body, weights) == {"y": "swish"}
 
