@@ -23,6 +23,7 @@ from tests import odd_models
 from tests.light_models import LIGHT
 from tests.models import branching, built_model, vision_transformer
 from tests.paths import MODELS
+from tests.sweeps import EXAMPLES
 
 HEAD = '<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>\n'
 INPUT = "g (float[batch, 3, 4, 6] image) => ({output}) {{\n"
@@ -401,7 +402,7 @@ def chains(draw: st.DrawFn) -> str:
     return "\n".join([*lines, f"out = Identity({name})"])
 
 
-@settings(max_examples=int(os.environ.get("BATCHING_EXAMPLES", "150")), deadline=None)
+@settings(max_examples=int(os.environ.get("BATCHING_EXAMPLES", 8 * EXAMPLES)), deadline=None)
 @given(chains())
 def test_independent_layers_give_the_same_results_in_one_batch_and_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, body: str
