@@ -85,10 +85,10 @@ check-fuzz-models: env  ## loads and uses 3,000 damaged model files in a real se
 	PYTHONPATH=. $(BIN)/python scripts/check_fuzz_models.py
 
 check-plans: env  ## sends 2,000 sets of taps by four callers: right results, memory within the plan budget
-	LAYERTAP_CHECK_PLANS=2000 $(BIN)/python -m pytest tests/e2e/test_plan_memory.py -p no:xdist --timeout 1800 $(ARGS)
+	LAYERTAP_SWEEP=1 LAYERTAP_CHECK_PLANS=2000 $(BIN)/python -m pytest tests/e2e/test_plan_memory.py -p no:xdist --timeout 1800 $(ARGS)
 
 check-local: env  ## runs each command 50 times with --local, and with Ctrl-C at 50 moments: no foreign output
-	RUNS=50 $(BIN)/python -m pytest tests/e2e/test_local.py -p no:xdist --timeout 3600 $(ARGS)
+	LAYERTAP_SWEEP=1 RUNS=50 $(BIN)/python -m pytest tests/e2e/test_local.py -p no:xdist --timeout 3600 $(ARGS)
 
 bench: env  ## measures every scenario of docs/performance.md against plain onnxruntime
 	$(BIN)/python -m benchmarks $(ARGS)

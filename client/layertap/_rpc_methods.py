@@ -58,10 +58,19 @@ class RpcMethods(ABC):
         return self._call(call_of(rpcs.GET_MODEL, request), timeout_seconds)
 
     def layers(
-        self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
+        self,
+        model: str,
+        selector: str = "",
+        *,
+        image_height: int = 0,
+        image_width: int = 0,
+        version: str = "",
+        timeout_seconds: float | None = None,
     ) -> list[LayerInfo]:
         """Return the layers of a model in execution order; with a selector, only the layers that it matches."""
-        request = ListLayersRequest(model=model, selector=selector, version=version)
+        request = ListLayersRequest(
+            model=model, selector=selector, image_height=image_height, image_width=image_width, version=version
+        )
         return self._call(call_of(rpcs.LIST_LAYERS, request), timeout_seconds).layers
 
     def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:
@@ -116,10 +125,19 @@ class AsyncRpcMethods(ABC):
         return await self._call(call_of(rpcs.GET_MODEL, request), timeout_seconds)
 
     async def layers(
-        self, model: str, selector: str = "", *, version: str = "", timeout_seconds: float | None = None
+        self,
+        model: str,
+        selector: str = "",
+        *,
+        image_height: int = 0,
+        image_width: int = 0,
+        version: str = "",
+        timeout_seconds: float | None = None,
     ) -> list[LayerInfo]:
         """Return the layers of a model in execution order; with a selector, only the layers that it matches."""
-        request = ListLayersRequest(model=model, selector=selector, version=version)
+        request = ListLayersRequest(
+            model=model, selector=selector, image_height=image_height, image_width=image_width, version=version
+        )
         return (await self._call(call_of(rpcs.LIST_LAYERS, request), timeout_seconds)).layers
 
     async def blocks(self, name: str = "", *, timeout_seconds: float | None = None) -> list[BlockSpec]:

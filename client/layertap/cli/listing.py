@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from layertap import blocks
@@ -50,6 +51,13 @@ def add_commands(commands: Any) -> None:
     layers.add_argument("model")
     layers.add_argument(
         "selector", nargs="?", default="", help="list only these layers, such as op:Conv or 'blocks.3.*'"
+    )
+    layers.add_argument(
+        "--size",
+        type=parse_size,
+        default=(0, 0),
+        metavar="WIDTHxHEIGHT",
+        help="list shapes and costs for images of this size after preprocessing, for a model that accepts any size",
     )
     catalogue = add_command(commands, "blocks", "list the blocks", examples=BLOCKS_EXAMPLES)
     catalogue.add_argument("name", nargs="?", help="show all details of this block")
@@ -115,7 +123,8 @@ def _print_model(model: ModelInfo) -> None:
 def _layers(arguments: argparse.Namespace) -> None:
     """Run the command ``layers``."""
     with connect(arguments) as client:
-        layers = client.layers(arguments.model, arguments.selector)
+        width, height = arguments.size
+        layers = client.layers(arguments.model, arguments.selector, image_height=height, image_width=width)
     if arguments.json:
         print_json(layers)
         return
@@ -124,9 +133,23 @@ def _layers(arguments: argparse.Namespace) -> None:
         *("bytes/image", "module", ""),
     )
     print_table(headings, [_layer_row(layer) for layer in layers])
-    total = sum(layer.macs or 0 for layer in layers)
     if not arguments.quiet:
-        print(f"\n{format_count(len(layers), 'layer')}, {format_amount(total, 'multiply-accumulates')} per image")
+        print(f"\n{format_count(len(layers), 'layer')}, {_total_macs(layers)}")
+
+
+def _total_macs(layers: Sequence[LayerInfo]) -> str:
+    """Return the multiply-accumulates per image of all layers as text."""
+    if any(set(size) & set("HW") for layer in layers for size in layer.symbolic_shape):
+        return "accepts images of any size; --size WIDTHxHEIGHT lists the multiply-accumulates"
+    return f"{format_amount(sum(layer.macs or 0 for layer in layers), 'multiply-accumulates')} per image"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse a width and a height in pixels, such as ``640x480``."""
+    width, _, height = text.lower().replace("×", "x").partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 640x480, got {text!r}")
+    return int(width), int(height)
 
 
 def _receptive_field(layer: LayerInfo) -> str:
@@ -144,7 +167,7 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
         layer.op_type,
         layer.stage,
         layer.block,
-        format_shape(layer.shape),
+        "×".join(layer.symbolic_shape),
         layer.dtype,
         layer.stride,
         _receptive_field(layer),

@@ -70,7 +70,8 @@ class LayerInfo:
     """Position in execution order, from 0; ``#<ordinal>`` selects the layer."""
     dtype: str
     symbolic_shape: tuple[str, ...]
-    """Shape as in the file, with a name for each free size."""
+    """Shape, with "N" for the batch, "?" for a size that is not known, and formulas of the image's height H and width W
+    for a model that accepts any size, such as ``H/8``. A formula holds for multiples of the layer's stride."""
     shape: tuple[int, ...]
     """Shape with the sizes of the model's preprocessing; -1 for the batch and for unknown sizes."""
     layout: Layout

@@ -102,6 +102,10 @@ class ListLayersRequest:
     model: str
     selector: str = ""
     """Selector of the layers; if empty, all layers."""
+    image_height: int = field(default=0, kw_only=True)
+    """Height in pixels of the images after preprocessing; 0 for that of the model's preprocessing."""
+    image_width: int = field(default=0, kw_only=True)
+    """Width in pixels of the images after preprocessing; 0 for that of the model's preprocessing."""
     version: str = field(default="", kw_only=True)
 
 

@@ -139,14 +139,18 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class ListLayersRequest(_message.Message):
-    __slots__ = ("model", "version", "selector")
+    __slots__ = ("model", "version", "selector", "image_height", "image_width")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SELECTOR_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_WIDTH_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     selector: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., selector: _Optional[str] = ...) -> None: ...
+    image_height: int
+    image_width: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., selector: _Optional[str] = ..., image_height: _Optional[int] = ..., image_width: _Optional[int] = ...) -> None: ...
 
 class ListLayersResponse(_message.Message):
     __slots__ = ("model", "version", "layers")

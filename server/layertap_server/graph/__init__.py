@@ -28,6 +28,8 @@ from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
 from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
+from layertap_server.graph.size_formulas import SAMPLES, describe_any_size
+from layertap_server.graph.sized_by_values import sized_by_values
 from layertap_server.graph.structure import Structure, structure_of
 from layertap_server.graph.surgery import Operation, operate
 
@@ -39,6 +41,7 @@ __all__ = [
     "COLUMNS",
     "INPUT",
     "LARGEST_MODEL_BYTES",
+    "SAMPLES",
     "CompiledPlan",
     "GraphError",
     "HeadType",
@@ -60,6 +63,7 @@ __all__ = [
     "compile_inspection",
     "compile_plan",
     "cost_of",
+    "describe_any_size",
     "explained",
     "first_line",
     "head_type",
@@ -73,6 +77,7 @@ __all__ = [
     "read",
     "read_file",
     "reread",
+    "sized_by_values",
     "spatial_axes",
     "structure_of",
     "tensor_type",

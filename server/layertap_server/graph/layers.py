@@ -16,7 +16,7 @@ from layertap_server.graph.attention import attentions_of
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.receptive_field import receptive_fields
 from layertap_server.graph.walk import bodies, depends_on, metadata_of
-from layertap_server.tensor import Tensor
+from layertap_server.tensor import Dim, Tensor
 
 INPUT = "Input"
 """Operator name that is reported for layers that are inputs of the model."""
@@ -131,7 +131,7 @@ def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) 
         module_path=module_path_of(node) if node else "",
         ordinal=ordinal,
         dtype=tensor.dtype if tensor else "",
-        symbolic_shape=tuple(str(size) for size in tensor.shape) if tensor else (),
+        symbolic_shape=tuple(map(_symbol, tensor.shape)) if tensor else (),
         shape=tuple(size if isinstance(size, int) else -1 for size in tensor.shape) if tensor else (),
         layout=tensor.layout if tensor else Layout.OTHER,
         channels=cost.channels(tensor),
@@ -145,6 +145,11 @@ def _layer(name: str, node: onnx.NodeProto | None, ordinal: int, known: _Known) 
         activation=activation.name if activation else "",
         attention=known.attentions.get(name),
     )
+
+
+def _symbol(size: Dim) -> str:
+    """Return a size as text; names that shape inference makes up become ``?``."""
+    return "?" if str(size).startswith("unk__") else str(size)
 
 
 def _token_grid(tensor: Tensor | None) -> TokenGrid | None:

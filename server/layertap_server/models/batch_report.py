@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable
 
 from layertap.errors import LayertapError
-from layertap_server.models.loader import LoadedModel, sizes_to_list
+from layertap_server.models.description import sizes_to_list
+from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.plan import PlanInput
 
 log = logging.getLogger(__name__)

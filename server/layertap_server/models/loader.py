@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
 
 from layertap.errors import LayertapError
 from layertap.expression import parse_head
@@ -16,6 +14,7 @@ from layertap.types import ModelInfo, ModelState
 from layertap_server import graph
 from layertap_server.config.yaml_document import ManifestError
 from layertap_server.graph import ModelGraph
+from layertap_server.models.description import Probe, describe, no_probe
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
 from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
@@ -29,8 +28,6 @@ ONNX_FILE = "model.onnx"
 """Default name of a model's ONNX file."""
 ONLY_VERSION = "1"
 """Version of a model that has no version folders."""
-SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
-"""Heights and widths in pixels at which a model that accepts any image size is described."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """Pattern of a valid model name."""
 _keys = itertools.count(1)
@@ -82,17 +79,13 @@ class ModelFiles:
         return path
 
 
-Probe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
-"""Function that opens a model's first session and completes its types, for an image size; see ``shape_probe``."""
-
-
 @dataclass(frozen=True)
 class LoadOptions:
     """Options for loading models."""
 
     native: graph.Native = field(default_factory=graph.InProcess)
     """Runner of native code, which a model's file may crash; a server runs it in child processes."""
-    probe: Probe = lambda model, _: model
+    probe: Probe = no_probe
     """Shape probe; by default, types remain as inferred."""
     most_bytes: int = graph.LARGEST_MODEL_BYTES
     """Maximum bytes of a model's weights and constants."""
@@ -129,8 +122,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         model = options.probe(model, manifest.preprocessing.output_size)
     preprocessing = _fit_preprocessing(manifest, model)
     size = preprocessing.output_size
-    sized = graph.at_size(model, size) if size else model
-    layers, structure = sized.layers, _structure(sized)
+    layers, structure = describe(model, size, options.probe)
     model = replace(model, native=model.native.for_requests())
     key = next(_keys)
     selectors = Selectors(layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
@@ -159,24 +151,6 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     return LoadedModel(key, info, model, planner, preprocessing, max_batch, manifest.max_delay_ms / 1000, scratch)
 
 
-def _structure(model: graph.ModelGraph) -> graph.Structure:
-    """Return the stages and blocks of a model, derived at the first size that it accepts if it takes several."""
-    for size in sizes_to_list(model.image_sides):
-        try:
-            return graph.structure_of(graph.at_size(model, size))
-        except graph.GraphError:
-            continue
-    return graph.Structure()
-
-
-def sizes_to_list(sides: tuple[int | None, int | None]) -> list[tuple[int, int]]:
-    """Return heights and widths in pixels at which to describe a model whose graph fixes the given sides or none."""
-    height, width = sides
-    if height and width:
-        return [(height, width)]
-    return [(height or other[0], width or other[1]) for other in SIZES_TO_LIST]
-
-
 def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options: LoadOptions) -> ModelGraph:
     """Read the model from its file, or build it from the layers that ``model.yaml`` lists."""
     image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
@@ -202,14 +176,13 @@ def _apply_surgery(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, t
     for rule in manifest.surgery:
         try:
             size = manifest.preprocessing.output_size
-            sized = graph.at_size(model, size) if size else model
-            structure = _structure(sized)
-            selectors = Selectors(sized.layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
-            layers = selectors.find(rule.match).layers
+            layers, structure = describe(model, size)
+            selectors = Selectors(layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
+            matched = selectors.find(rule.match).layers
             head = parse_head(rule.head)
             operations = [
                 graph.Operation(layer.name, head, rule.replaces, rule.head)
-                for layer in layers
+                for layer in matched
                 if layer.op_type != graph.INPUT
             ]
             proto, report = graph.operate(model, operations, len(done))

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from layertap.types import LayerInfo
 from layertap_server import graph
 from layertap_server.graph import ModelGraph, ObservedType
 from layertap_server.sandbox.trial import Inputs, Runs, Seen, Trial
@@ -49,7 +48,7 @@ def probe_shapes(model: ModelGraph, size: tuple[int, int] | None, try_model: Try
     Raises:
         GraphError: the model cannot be opened, or crashes the process that runs it.
     """
-    names = [layer.name for layer in model.layers if _is_open(layer)]
+    names = _open_layers(model)
     outputs = tuple(dict.fromkeys([*names, *(info.name for info in model.outputs)]))
     if not outputs:
         return model
@@ -64,11 +63,22 @@ def probe_shapes(model: ModelGraph, size: tuple[int, int] | None, try_model: Try
     return graph.with_observed(model, seen)
 
 
-def _is_open(layer: LayerInfo) -> bool:
-    """Return whether the layer's dtype is unknown, or it is unknown whether its first axis is the batch."""
-    if not layer.op_type or layer.op_type == graph.INPUT:
-        return False
-    return not layer.dtype or (bool(layer.shape) and layer.shape[0] < 0 and not layer.tappable)
+def _open_layers(model: ModelGraph) -> list[str]:
+    """Return the layers whose dtype is unknown, or whether their first axis is the batch.
+
+    If the sizes of all inputs are fixed, these are also the layers with another unknown size, unless values decide it.
+    """
+    others = [info.shape[1:] for info in model.inputs if info.name != model.image_input.name]
+    is_fixed = model.image_size is not None and all(side > 0 for sides in others for side in sides)
+    by_values = graph.sized_by_values(model.proto.graph, model.image_input.name) if is_fixed else frozenset()
+    computed = [layer for layer in model.layers if layer.op_type and layer.op_type != graph.INPUT]
+    return [
+        layer.name
+        for layer in computed
+        if not layer.dtype
+        or (bool(layer.shape) and layer.shape[0] < 0 and not layer.tappable)
+        or (is_fixed and layer.name not in by_values and any(side < 0 for side in layer.shape[1:]))
+    ]
 
 
 def _attempts(model: ModelGraph, size: tuple[int, int] | None, batches: Sequence[int]) -> Iterator[tuple[Inputs, ...]]:

@@ -131,9 +131,21 @@ class Planner:
         self._listed_at = input_
         return undecided
 
-    def layers(self, selector: str) -> tuple[LayerInfo, ...]:
-        """Return the tappable layers that a selector names; for an empty selector, all layers."""
+    def layers(self, selector: str, size: tuple[int, int] | None = None) -> tuple[LayerInfo, ...]:
+        """Return the tappable layers that a selector names; for an empty selector, all layers.
+
+        Args:
+            selector: the selector.
+            size: height and width of the images in pixels; None for the size at which the model was described.
+
+        Raises:
+            UnknownLayerError, NotTappableError, AmbiguousLayerError: the selector is invalid.
+            ShapeMismatchError: images of this size do not go through the model.
+        """
         found = self._selectors.find(selector).layers if selector else self._layers
+        if size is not None:
+            sized = {layer.name: layer for layer in self.graphs.at(PlanInput(pictures=False, size=size)).layers}
+            found = tuple(sized[layer.name] for layer in found)
         return tuple(map(self._describe, found))
 
     def _describe(self, layer: LayerInfo) -> LayerInfo:

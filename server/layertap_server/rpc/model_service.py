@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from layertap import blocks
 from layertap.blocks import BlockSpec
-from layertap.errors import ControlDisabledError
+from layertap.errors import ControlDisabledError, ShapeMismatchError
 from layertap.types import (
     GetModelRequest,
     ListBlocksRequest,
@@ -21,6 +21,9 @@ from layertap_server.request.context import RequestContext
 from layertap_server.rpc.calls import Handler
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.lookup import find_model, record_model
+
+LARGEST_SIDE = 65_535
+"""Maximum height and width in pixels to list layers for."""
 
 
 class ModelService:
@@ -57,7 +60,7 @@ class ModelService:
     def _list_layers(self, request: ListLayersRequest, context: RequestContext) -> ListLayersResponse:
         """List the layers of a model that a selector matches."""
         model = find_model(self._repository, request.model, request.version, context)
-        layers = list(model.planner.layers(request.selector))
+        layers = list(model.planner.layers(request.selector, _listed_size(request)))
         return ListLayersResponse(model.info.name, model.info.version, layers)
 
     def _list_blocks(self, request: ListBlocksRequest, _context: RequestContext) -> list[BlockSpec]:
@@ -82,3 +85,19 @@ class ModelService:
         """Raise `ControlDisabledError` unless the operator permits loading and unloading."""
         if not self._control:
             raise ControlDisabledError(f"{method} is disabled on this server; the operator enables it with --control")
+
+
+def _listed_size(request: ListLayersRequest) -> tuple[int, int] | None:
+    """Return the height and width to list layers for; None for those of the model's preprocessing.
+
+    Raises:
+        ShapeMismatchError: only one of them is given, or one is negative or too large.
+    """
+    size = request.image_height, request.image_width
+    if size == (0, 0):
+        return None
+    for name, pixels in zip(("image_height", "image_width"), size, strict=True):
+        if not 0 < pixels <= LARGEST_SIDE:
+            message = f"expected image_height and image_width from 1 to {LARGEST_SIDE}, got {size[0]} and {size[1]}"
+            raise ShapeMismatchError(message, field=name)
+    return size

@@ -1,0 +1,73 @@
+"""What the server says about a model's layers: shapes, strides, costs, stages and blocks.
+
+A model that accepts images of any size is described at several sizes; see ``graph.size_formulas``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from layertap.types import LayerInfo
+from layertap_server import graph
+from layertap_server.graph import ModelGraph
+
+Probe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
+"""Function that opens a model's first session and completes its types, for an image size; see ``shape_probe``."""
+Described: TypeAlias = tuple[tuple[LayerInfo, ...], graph.Structure]
+"""Layers of a model, in execution order, and its stages and blocks."""
+SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
+"""Heights and widths in pixels at which a model is described that accepts several sizes, but not those of `SAMPLES`."""
+
+
+def no_probe(model: ModelGraph, _size: tuple[int, int] | None) -> ModelGraph:
+    """Return the model with its types as inferred."""
+    return model
+
+
+def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe = no_probe) -> Described:
+    """Return the layers, stages and blocks of a model.
+
+    Args:
+        model: The model.
+        size: Height and width of images after preprocessing; None if they vary.
+        probe: Shape probe for the sizes at which the model is described if they vary.
+
+    Raises:
+        GraphError: The model does not accept images of ``size``.
+    """
+    sized = graph.at_size(model, size) if size else model
+    if sized.image_size:
+        return sized.layers, graph.structure_of(sized)
+    for sizes in _samples(model):
+        try:
+            described = [probe(graph.at_size(model, one), one) for one in sizes]
+        except graph.GraphError:
+            continue
+        return graph.describe_any_size([one.layers for one in described], sizes), graph.structure_of(described[0])
+    return model.layers, _structure_at_any(model)
+
+
+def _samples(model: ModelGraph) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Yield groups of heights and widths, with the height or width that the graph fixes."""
+    fixed_height, fixed_width = model.image_sides
+    for sizes in graph.SAMPLES:
+        yield tuple((fixed_height or height, fixed_width or width) for height, width in sizes)
+
+
+def _structure_at_any(model: ModelGraph) -> graph.Structure:
+    """Return the stages and blocks at the first size that the model accepts; none if it accepts none."""
+    for size in sizes_to_list(model.image_sides):
+        try:
+            return graph.structure_of(graph.at_size(model, size))
+        except graph.GraphError:
+            continue
+    return graph.Structure()
+
+
+def sizes_to_list(sides: tuple[int | None, int | None]) -> list[tuple[int, int]]:
+    """Return heights and widths in pixels at which to describe a model whose graph fixes the given sides or none."""
+    height, width = sides
+    if height and width:
+        return [(height, width)]
+    return [(height or other[0], width or other[1]) for other in SIZES_TO_LIST]
