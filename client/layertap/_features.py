@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from layertap import _conversions, storage
 from layertap.errors import LayertapError
 from layertap.expression import canonicalize
-from layertap.types import Array, ExtractResponse, FeatureMap, SkippedLayer, Timing
+from layertap.types import Array, ExtractResponse, FeatureMap, ImagePadding, SkippedLayer, Timing
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -45,6 +45,8 @@ class Features(Mapping[str, Array]):
     """The line of ``model.yaml`` that would state the assumed preprocessing; empty if nothing was assumed."""
     skipped: tuple[SkippedLayer, ...] = ()
     """Layers that a tap of several layers left out, because its head does not fit them."""
+    padding: tuple[ImagePadding, ...] = ()
+    """Padding of each image, if any was padded to a size that the network accepts; else empty."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """Return the arrays as PyTorch tensors by result name, on the CPU, without copying.
@@ -161,4 +163,5 @@ def features_of(response: ExtractResponse, taps: tuple[str, ...]) -> Features:
         taps,
         assumed_preprocessing=response.assumed_preprocessing,
         skipped=response.skipped,
+        padding=response.padding,
     )

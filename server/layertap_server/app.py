@@ -21,7 +21,7 @@ from layertap_server.inference.plans import Plans
 from layertap_server.inference.runs import PlanRunner
 from layertap_server.models.loader import LoadedModel, LoadOptions
 from layertap_server.models.repository import Hooks, Repository, RepositoryError
-from layertap_server.models.shape_probe import probe_shapes
+from layertap_server.models.shape_probe import find_multiple, probe_shapes
 from layertap_server.models.warm_up import WarmUp
 from layertap_server.planning.plan_store import PlanStore
 from layertap_server.planning.response_cache import ResponseCache
@@ -153,7 +153,7 @@ class ModelHooks:
 
     parts: Parts
 
-    def probe(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
+    def complete(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
         """Run the model once in a child process on the CPU, and return it with the observed shapes.
 
         A failure is ignored if the server uses a GPU, since the model may run only there; the warm-up then tries it.
@@ -164,6 +164,13 @@ class ModelHooks:
             if self.parts.computation.runtime.device == "CPU":
                 raise
             return model
+
+    def find_multiple(self, model: ModelGraph) -> int:
+        """Return the multiple of pixels that a model accepts; see ``shape_probe.find_multiple``."""
+        try:
+            return find_multiple(model, self.parts.sandbox.try_model)
+        except FirstSessionError:
+            return 1
 
     def retire(self, model: LoadedModel) -> None:
         """Drop the plans and cached responses of a retired model, and trim the heap when its last request has ended."""
@@ -187,7 +194,7 @@ def open_repository(parts: Parts, changed: Callable[[], None]) -> Repository:
     hooks = ModelHooks(parts)
     options = LoadOptions(
         native=parts.sandbox,
-        probe=hooks.probe,
+        probe=hooks,
         most_bytes=settings.max_model_bytes,
         follow_links=settings.follow_links,
     )

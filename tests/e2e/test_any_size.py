@@ -8,14 +8,29 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
+import onnx
 import pytest
+from onnx import parser
 
 from layertap import Client
-from layertap.errors import ShapeMismatchError
+from layertap import PreprocessingAssumedWarning
+from layertap.errors import LayertapError, ShapeMismatchError
+from layertap.types import ImagePadding
 from tests.paths import ROOT
 from tests.processes import ServerProcess, running_server
 
 CASES = ROOT / "tests" / "data" / "cases"
+U_NET = """
+<ir_version: 8, opset_import: ["" : 17]> unet (float[N,3,H,W] x) => (float[N,6,H2,W2] y) {
+  w1 = Constant<value = float[3,3,1,1] {1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0}>()
+  scales = Constant<value = float[4] {1.0, 1.0, 4.0, 4.0}>()
+  a = Conv<strides = [2, 2]>(x, w1)
+  b = Conv<strides = [2, 2]>(a, w1)
+  u = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(b, , scales)
+  y = Concat<axis = 1>(u, x)
+}
+"""
+"""A network that enlarges by a fixed factor, so that it accepts only multiples of 4."""
 NAMES = ("any_size_residual", "minus_one", "odd_sizes")
 
 
@@ -25,6 +40,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     for name in NAMES:
         (models / name).mkdir()
         shutil.copy(CASES / f"{name}.onnx", models / name / "model.onnx")
+    for name, text in (("unet", "input: {resize: none, normalize: none, background: [10, 20, 30]}"), ("bare", "")):
+        (models / name).mkdir()
+        onnx.save(parser.parse_model(U_NET), models / name / "model.onnx")
+        (models / name / "model.yaml").write_text(f"{text}\n")
     with running_server(models=models) as process:
         yield process
 
@@ -80,3 +99,38 @@ def test_taps_after_an_enlargement_have_the_right_size(client: Client) -> None:
     images = np.random.default_rng(0).normal(size=(1, 3, 32, 48)).astype(np.float32)
     features = client.extract(images, model="odd_sizes", taps=["/Concat_2_output_0 -> a", "97 | gap -> b"])
     assert (features["a"].shape, features["b"].shape) == ((1, 56, 8, 12), (1, 2))
+
+
+def test_pictures_are_padded_to_what_the_network_accepts(client: Client) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 301, 454, 3), dtype=np.uint8)
+    assert "pad right and below to multiples of 4 with RGB 10, 20, 30" in client.model("unet").preprocessing
+    features = client.extract(pictures, model="unet", taps=["x", "y"])
+    assert features.padding == (ImagePadding(3, 2),) * 2
+    assert features["y"].shape == (2, 6, 304, 456)
+    padded = features["x"].transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(padded[:, :301, :454], pictures)
+    np.testing.assert_array_equal(padded[:, 301:], np.broadcast_to([10, 20, 30], (2, 3, 456, 3)))
+    np.testing.assert_array_equal(padded[:, :, 454:], np.broadcast_to([10, 20, 30], (2, 304, 2, 3)))
+    (streamed,) = client.extract_many(pictures[:1], model="unet", taps=["y"])
+    assert streamed.features.padding == (ImagePadding(3, 2),)
+
+
+def test_pictures_that_fit_are_not_padded(client: Client) -> None:
+    picture = np.zeros((40, 44, 3), np.uint8)
+    features = client.extract([picture], model="unet", taps=["y"])
+    assert (features.padding, features["y"].shape) == ((), (1, 6, 40, 44))
+
+
+def test_pictures_of_one_size_after_padding_are_one_batch(client: Client) -> None:
+    pictures = [np.zeros((40, 44, 3), np.uint8), np.zeros((39, 41, 3), np.uint8)]
+    assert client.extract(pictures, model="unet", taps=["y"]).padding == (ImagePadding(0, 0), ImagePadding(1, 3))
+
+
+def test_the_guessed_multiple_is_said(client: Client) -> None:
+    with pytest.warns(PreprocessingAssumedWarning, match="multiple_of: 4"):
+        assert client.extract([np.zeros((41, 44, 3), np.uint8)], model="bare", taps=["y"]).padding
+
+
+def test_float_arrays_are_never_padded(client: Client) -> None:
+    with pytest.raises(LayertapError, match="of 44×41 do not go through the model; send images of height and width that are multiples of 4"):
+        client.extract(np.zeros((1, 3, 41, 44), np.float32), model="unet", taps=["y"])

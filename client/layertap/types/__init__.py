@@ -34,6 +34,7 @@ from layertap.types.requests import (
 from layertap.types.results import (
     ExtractResponse,
     FeatureMap,
+    ImagePadding,
     InspectResponse,
     LayerStatistics,
     Preview,
@@ -61,6 +62,7 @@ __all__ = [
     "ExtractResponse",
     "FeatureMap",
     "GetModelRequest",
+    "ImagePadding",
     "ImagePayload",
     "InspectRequest",
     "InspectResponse",

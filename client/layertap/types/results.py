@@ -70,6 +70,16 @@ class SkippedLayer:
     """Message of the error that a tap of this layer alone would raise."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImagePadding:
+    """Rows and columns that the server added to an image because the network accepts only some sizes."""
+
+    bottom: int
+    """Rows below the image."""
+    right: int
+    """Columns to the right of the image."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ExtractResponse:
     """The results of one request for features."""
@@ -88,6 +98,8 @@ class ExtractResponse:
     """The line of ``model.yaml`` that would state the assumed preprocessing; empty if nothing was assumed."""
     skipped: tuple[SkippedLayer, ...] = ()
     """Layers that a tap of several layers left out, because its head does not fit them."""
+    padding: tuple[ImagePadding, ...] = ()
+    """Padding of each image, if any was padded to a size that the network accepts; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

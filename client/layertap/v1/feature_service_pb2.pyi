@@ -23,7 +23,7 @@ class ExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped", "assumed_preprocessing")
+    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped", "assumed_preprocessing", "padding")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class ExtractResponse(_message.Message):
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
     model: str
     version: str
@@ -38,7 +39,16 @@ class ExtractResponse(_message.Message):
     batch_size: int
     skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
-    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
+    padding: _containers.RepeatedCompositeFieldContainer[ImagePadding]
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ...) -> None: ...
+
+class ImagePadding(_message.Message):
+    __slots__ = ("bottom", "right")
+    BOTTOM_FIELD_NUMBER: _ClassVar[int]
+    RIGHT_FIELD_NUMBER: _ClassVar[int]
+    bottom: int
+    right: int
+    def __init__(self, bottom: _Optional[int] = ..., right: _Optional[int] = ...) -> None: ...
 
 class SkippedLayer(_message.Message):
     __slots__ = ("layer", "reason")
@@ -133,16 +143,18 @@ class FeatureChunk(_message.Message):
     def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ExtractStreamDone(_message.Message):
-    __slots__ = ("timing", "batch_size", "skipped", "assumed_preprocessing")
+    __slots__ = ("timing", "batch_size", "skipped", "assumed_preprocessing", "padding")
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     timing: _types_pb2.Timing
     batch_size: int
     skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
-    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
+    padding: _containers.RepeatedCompositeFieldContainer[ImagePadding]
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamError(_message.Message):
     __slots__ = ("code", "message", "reason", "metadata")

@@ -16,6 +16,7 @@ from layertap.types import (
     ExtractRequest,
     ExtractResponse,
     FeatureMap,
+    ImagePadding,
     ImagePayload,
     PixelImage,
     Quantization,
@@ -122,6 +123,7 @@ def encode_extract_response(features: ExtractResponse, places: Sequence[tuple[in
         batch_size=features.batch_size,
         assumed_preprocessing=features.assumed_preprocessing,
         skipped=encode_skipped(features.skipped),
+        padding=encode_padding(features.padding),
     )
     if places is not None:
         rest.features.extend(
@@ -187,7 +189,18 @@ def decode_extract_response(message: feature_pb.ExtractResponse, region: Array |
         batch_size=message.batch_size,
         assumed_preprocessing=message.assumed_preprocessing,
         skipped=decode_skipped(message.skipped),
+        padding=decode_padding(message.padding),
     )
+
+
+def encode_padding(padding: Sequence[ImagePadding]) -> list[feature_pb.ImagePadding]:
+    """Encode the padding of images."""
+    return [feature_pb.ImagePadding(bottom=one.bottom, right=one.right) for one in padding]
+
+
+def decode_padding(padding: Iterable[feature_pb.ImagePadding]) -> tuple[ImagePadding, ...]:
+    """Decode the padding of images."""
+    return tuple(ImagePadding(one.bottom, one.right) for one in padding)
 
 
 def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:

@@ -21,12 +21,14 @@ from layertap.wire._features import (
     decode_extract_response,
     decode_feature_header,
     decode_image,
+    decode_padding,
     decode_skipped,
     decode_tap_at,
     decode_timing,
     encode_extract_response,
     encode_feature_header,
     encode_image,
+    encode_padding,
     encode_skipped,
     encode_timing,
 )
@@ -176,6 +178,7 @@ def stream_answer(id_: str, features: ExtractResponse, chunk_bytes: int) -> Iter
         batch_size=features.batch_size,
         assumed_preprocessing=features.assumed_preprocessing,
         skipped=encode_skipped(features.skipped),
+        padding=encode_padding(features.padding),
     )
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
@@ -296,4 +299,5 @@ class Assembler:
             batch_size=done.batch_size,
             skipped=decode_skipped(done.skipped),
             assumed_preprocessing=done.assumed_preprocessing,
+            padding=decode_padding(done.padding),
         )

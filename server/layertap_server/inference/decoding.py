@@ -9,12 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from layertap.errors import BadTensorError
-from layertap.types import Array, ImagePayload
+from layertap.types import Array, ImagePadding, ImagePayload
 from layertap_server.inference import images
 from layertap_server.models.loader import LoadedModel
 from layertap_server.models.preprocessing import Preprocessing
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import RequestContext
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Decoded pictures of one size."""
+
+    batch: Array
+    """Pixels, uint8 N×H×W×C."""
+    padding: tuple[ImagePadding, ...]
+    """Padding of each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +36,8 @@ class Decoder:
     max_pixels: int
     """Maximum pixels per picture."""
 
-    def decode(self, payloads: Sequence[ImagePayload], model: LoadedModel, context: RequestContext) -> Array:
-        """Decode the pictures into one uint8 batch, N×H×W×C, and record the time as the stage "decode".
+    def decode(self, payloads: Sequence[ImagePayload], model: LoadedModel, context: RequestContext) -> Pictures:
+        """Decode the pictures into one batch and record the time as the stage "decode".
 
         Raises:
             BadTensorError: the model's input has another number of channels, or the pictures differ in size.
@@ -38,10 +48,11 @@ class Decoder:
             _check_channels(model)
             job = _DecodeJob(payloads, model.preprocessing, self.max_pixels, context.cancellation)
             if len(payloads) == 1:
-                return job.decode(0)[None]
-            pictures = list(self.pool.map(job.decode, range(len(payloads))))
-            _check_same_size(pictures)
-            return np.stack(pictures)
+                pixels, padding = job.decode(0)
+                return Pictures(pixels[None], (padding,))
+            decoded = list(self.pool.map(job.decode, range(len(payloads))))
+            _check_same_size([pixels for pixels, _ in decoded])
+            return Pictures(np.stack([pixels for pixels, _ in decoded]), tuple(padding for _, padding in decoded))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,11 @@ class _DecodeJob:
     max_pixels: int
     cancellation: Cancellation
 
-    def decode(self, index: int) -> Array:
-        """Return the pixels of one picture, H×W×C."""
+    def decode(self, index: int) -> tuple[Array, ImagePadding]:
+        """Return the pixels of one picture, H×W×C, and its padding."""
         self.cancellation.check()
-        return images.prepare(self.payloads[index], self.preprocessing, index, self.max_pixels)
+        pixels = images.prepare(self.payloads[index], self.preprocessing, index, self.max_pixels)
+        return images.pad(pixels, self.preprocessing)
 
 
 def _check_channels(model: LoadedModel) -> None:

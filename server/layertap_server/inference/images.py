@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError  # noqa: TID251 - this is the plac
 
 from layertap import _pixels
 from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
-from layertap.types import Array, EncodedImage, ImagePayload
+from layertap.types import Array, EncodedImage, ImagePadding, ImagePayload
 from layertap_server.inference.picture_memory import check_memory
 from layertap_server.inference.truncation import is_truncated
 from layertap_server.models.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
@@ -76,6 +76,23 @@ def prepare(payload: ImagePayload, preprocessing: Preprocessing, index: int, max
     image = _resize(_in_color(picture.image, preprocessing), target, picture.box, preprocessing)
     pixels = np.asarray(image)
     return pixels[:, :, None] if preprocessing.channels == GRAY else pixels
+
+
+def pad(pixels: Array, preprocessing: Preprocessing) -> tuple[Array, ImagePadding]:
+    """Pad pixels, H×W×C, below and on the right to the multiple that the preprocessing states.
+
+    The padding has the background colour; the image is returned unchanged if its size is such a multiple.
+    """
+    height, width, channels = pixels.shape
+    padding = ImagePadding(-height % preprocessing.multiple_of, -width % preprocessing.multiple_of)
+    if padding == ImagePadding(0, 0):
+        return pixels, padding
+    color = Image.new("RGB", (1, 1), preprocessing.background)
+    filling = np.asarray(color if channels > 1 else color.convert("L")).reshape(-1)
+    padded = np.empty((height + padding.bottom, width + padding.right, channels), pixels.dtype)
+    padded[:] = filling
+    padded[:height, :width] = pixels
+    return padded, padding
 
 
 def _decode(data: bytes, preprocessing: Preprocessing, index: int, max_pixels: int) -> _Picture:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from layertap.errors import NoImagesError
-from layertap.types import Array, ImagePayload
+from layertap.types import Array, ImagePadding, ImagePayload
 from layertap_server.inference.decoding import Decoder
 from layertap_server.inference.other_inputs import OtherInputs, collect_other_inputs
 from layertap_server.inference.own_inputs import is_own_input, join_own_inputs, own_size, too_many_images
@@ -31,6 +31,8 @@ class ModelInputs:
     _decoder: Decoder
     _batch: Array | None = None
     """Images as the plan's input, batch first; None while pictures are not decoded."""
+    padding: tuple[ImagePadding, ...] = ()
+    """Padding of each picture, if any was padded; else empty."""
 
     def arrays(self, context: RequestContext) -> Array:
         """Return the images as the plan's input, batch first; pictures are decoded now.
@@ -38,7 +40,7 @@ class ModelInputs:
         Raises:
             LayertapError: as `Decoder.decode` raises it.
         """
-        return self._decoder.decode(self.payloads, self.model, context) if self._batch is None else self._batch
+        return self._decoder.decode(self.payloads, self.model, context).batch if self._batch is None else self._batch
 
     def others_for(self, needed: Collection[str]) -> OtherInputs:
         """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
@@ -80,6 +82,9 @@ class InputReader:
         if (size := model.preprocessing.output_size) is not None:
             spec = PlanInput(pictures=True, size=size)
             return ModelInputs(model, payloads, others, spec, len(payloads), self.decoder)
-        batch = self.decoder.decode(payloads, model, context)
+        pictures = self.decoder.decode(payloads, model, context)
+        batch = pictures.batch
         spec = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
-        return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch)
+        is_padded = any(padding.bottom or padding.right for padding in pictures.padding)
+        padding = pictures.padding if is_padded else ()
+        return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch, padding)

@@ -38,13 +38,13 @@ class ModelCompiler:
             compiled = compile_plan(graph, plan.heads, normalization=normalization, image_size=size)
         else:
             compiled = compile_inspection(graph, plan.layers, normalization=normalization, image_size=size)
-        return OpenPlan(self._open(compiled, graph), compiled)
+        return OpenPlan(self._open(compiled, graph, plan.input), compiled)
 
     def _preamble(self, input_: PlanInput) -> Normalization | None:
         """Return the normalization of the preprocessing nodes; None for arrays of the model's own input."""
         return self.model.preprocessing.normalization if input_.pictures else None
 
-    def _open(self, compiled: CompiledPlan, graph: ModelGraph) -> Session:
+    def _open(self, compiled: CompiledPlan, graph: ModelGraph, input_: PlanInput) -> Session:
         """Open a session; see `compile` for the errors."""
         # With a delay, concurrent requests run as one batch on all cores, so that a replica has no use.
         is_delayed = bool(self.model.max_delay_seconds)
@@ -55,8 +55,16 @@ class ModelCompiler:
             why = str(error).splitlines()[0]
             message = f"onnxruntime rejects these layers: {why}"
             if self.model.graph.image_size is None:  # the model was opened at loading, so the image size is the cause
-                raise ShapeMismatchError(f"{message}; send images of another size", why=why) from error
+                raise self._wrong_size(input_, why) from error
             raise ModelFailedError(message, model=self.model.info.name, why=why) from error
+
+    def _wrong_size(self, input_: PlanInput, why: str) -> ShapeMismatchError:
+        """Return the error for images of a size that the model cannot compute; ``why`` is onnxruntime's message."""
+        height, width = input_.size or (0, 0)
+        multiple = self.model.preprocessing.multiple_of
+        advice = f"height and width that are multiples of {multiple}" if multiple > 1 else "another size"
+        message = f"images of {width}×{height} do not go through the model; send images of {advice} ({why})"
+        return ShapeMismatchError(message, got=f"[{height}, {width}]", why=why)
 
 
 class Plans:

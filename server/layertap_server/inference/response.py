@@ -45,6 +45,7 @@ def respond(
         batch_size=batch_size,
         assumed_preprocessing=assumed_preprocessing(inputs.model, inputs.payloads),
         skipped=resolution.skipped,
+        padding=inputs.padding,
     )
 
 

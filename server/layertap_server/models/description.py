@@ -5,27 +5,42 @@ A model that accepts images of any size is described at several sizes; see ``gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
+from typing import Protocol, TypeAlias
 
 from layertap.types import LayerInfo
 from layertap_server import graph
 from layertap_server.graph import ModelGraph
 
-Probe: TypeAlias = Callable[[ModelGraph, tuple[int, int] | None], ModelGraph]
-"""Function that opens a model's first session and completes its types, for an image size; see ``shape_probe``."""
 Described: TypeAlias = tuple[tuple[LayerInfo, ...], graph.Structure]
 """Layers of a model, in execution order, and its stages and blocks."""
 SIZES_TO_LIST = ((224, 224), (64, 64), (32, 32))
 """Heights and widths in pixels at which a model is described that accepts several sizes, but not those of `SAMPLES`."""
 
 
-def no_probe(model: ModelGraph, _size: tuple[int, int] | None) -> ModelGraph:
-    """Return the model with its types as inferred."""
-    return model
+class Probe(Protocol):
+    """Runs of a model on noise when it is loaded; see ``shape_probe``."""
+
+    def complete(self, model: ModelGraph, size: tuple[int, int] | None) -> ModelGraph:
+        """Open the first session of a model, and return it with the types that runs at an image size show."""
+
+    def find_multiple(self, model: ModelGraph) -> int:
+        """Return the number of pixels of which a model accepts all multiples as height and width."""
 
 
-def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe = no_probe) -> Described:
+class NoProbe:
+    """Probe that runs nothing."""
+
+    def complete(self, model: ModelGraph, _size: tuple[int, int] | None) -> ModelGraph:
+        """Return the model with its types as inferred."""
+        return model
+
+    def find_multiple(self, _model: ModelGraph) -> int:
+        """Return 1."""
+        return 1
+
+
+def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe | None = None) -> Described:
     """Return the layers, stages and blocks of a model.
 
     Args:
@@ -36,12 +51,13 @@ def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe = no_
     Raises:
         GraphError: The model does not accept images of ``size``.
     """
+    probe = probe or NoProbe()
     sized = graph.at_size(model, size) if size else model
     if sized.image_size:
         return sized.layers, graph.structure_of(sized)
     for sizes in _samples(model):
         try:
-            described = [probe(graph.at_size(model, one), one) for one in sizes]
+            described = [probe.complete(graph.at_size(model, one), one) for one in sizes]
         except graph.GraphError:
             continue
         return graph.describe_any_size([one.layers for one in described], sizes), graph.structure_of(described[0])

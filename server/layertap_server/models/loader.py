@@ -14,7 +14,7 @@ from layertap.types import ModelInfo, ModelState
 from layertap_server import graph
 from layertap_server.config.yaml_document import ManifestError
 from layertap_server.graph import ModelGraph
-from layertap_server.models.description import Probe, describe, no_probe
+from layertap_server.models.description import NoProbe, Probe, describe
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
 from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
@@ -85,7 +85,7 @@ class LoadOptions:
 
     native: graph.Native = field(default_factory=graph.InProcess)
     """Runner of native code, which a model's file may crash; a server runs it in child processes."""
-    probe: Probe = no_probe
+    probe: Probe = field(default_factory=NoProbe)
     """Shape probe; by default, types remain as inferred."""
     most_bytes: int = graph.LARGEST_MODEL_BYTES
     """Maximum bytes of a model's weights and constants."""
@@ -119,8 +119,8 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     model = _read(files, manifest, scratch, options)
     model, surgery = _apply_surgery(model, manifest)
     if surgery:
-        model = options.probe(model, manifest.preprocessing.output_size)
-    preprocessing = _fit_preprocessing(manifest, model)
+        model = options.probe.complete(model, manifest.preprocessing.output_size)
+    preprocessing = _with_multiple(_fit_preprocessing(manifest, model), model, options.probe)
     size = preprocessing.output_size
     layers, structure = describe(model, size, options.probe)
     model = replace(model, native=model.native.for_requests())
@@ -163,7 +163,7 @@ def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options
         proto = build(network, files.home.name, size, weights)
         model = graph.read(proto, scratch.path, image, options.native)
     graph.check_size(model.constant_bytes, options.most_bytes)
-    return options.probe(model, size)
+    return options.probe.complete(model, size)
 
 
 def _apply_surgery(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, tuple[str, ...]]:
@@ -207,6 +207,13 @@ def _fit_preprocessing(manifest: Manifest, model: ModelGraph) -> Preprocessing:
         return fit_to_graph(manifest.preprocessing, model)
     except PreprocessingError as error:
         raise ManifestError(f"{FILE_NAME}: {error}") from error
+
+
+def _with_multiple(preprocessing: Preprocessing, model: ModelGraph, probe: Probe) -> Preprocessing:
+    """Complete the preprocessing with the multiple that images of any size must be padded to, if it is not stated."""
+    if preprocessing.multiple_of > 1 or preprocessing.output_size or model.image_size:
+        return preprocessing
+    return replace(preprocessing, multiple_of=probe.find_multiple(model))
 
 
 def _labels(files: ModelFiles, manifest: Manifest) -> tuple[str, ...]:

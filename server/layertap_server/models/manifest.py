@@ -26,6 +26,9 @@ FILE_NAME = "model.yaml"
 WHITE = 255.0
 """Largest value of a color channel of the background."""
 
+LARGEST_MULTIPLE = 1024
+"""Maximum of ``multiple_of`` in pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class SurgeryRule:
@@ -136,7 +139,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
     """Convert the section ``input`` to a preprocessing; without the section, the preprocessing is assumed."""
     if section is None:
         return Preprocessing(assumed=True)
-    section.check_keys("name", "resize", "crop", "color", "background", "normalize", "layout", "decode")
+    section.check_keys("name", "resize", "crop", "color", "background", "normalize", "layout", "decode", "multiple_of")
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
         crop.check_keys("center")
@@ -153,6 +156,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
         input=section.text("name"),
         layout=Layout[layout.upper()] if layout else None,
         fast=section.choice("decode", ("exact", "fast"), "exact") == "fast",
+        multiple_of=section.integer("multiple_of", 1, minimum=1, maximum=LARGEST_MULTIPLE),
     )
 
 

@@ -79,6 +79,8 @@ class Preprocessing:
     """Layout of the image input; None to detect it from the shape."""
     fast: bool = False
     """Whether a large JPEG is decoded at a reduced scale, which changes features slightly."""
+    multiple_of: int = 1
+    """Number of pixels whose multiples prepared images are padded to, right and below, with the background."""
     assumed: bool = False
     """Whether ``model.yaml`` states no preprocessing, so that this one is a guess."""
 
@@ -100,6 +102,8 @@ class Preprocessing:
         steps += [f"{self.resize} ({self.filter})"] if self.resize else []
         if self.center_crop:
             steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
+        if self.multiple_of > 1:
+            steps.append(f"pad right and below to multiples of {self.multiple_of} with {_color(self.background)}")
         color = "BGR" if self.normalization.bgr else "RGB"
         steps.append("luminance" if self.channels == GRAY else color)
         steps.append(_formula(self.normalization))
@@ -111,7 +115,13 @@ class Preprocessing:
         mean, std = self.normalization.mean, self.normalization.std
         color = "gray" if self.channels == GRAY else "rgb"
         normalize = f"{{mean: {_as_list(mean)}, std: {_as_list(std)}}}" if any(mean) or set(std) != {1.0} else "none"
-        return f"input: {{resize: {size}, color: {color}, normalize: {normalize}}}"
+        multiple = f", multiple_of: {self.multiple_of}" if self.multiple_of > 1 else ""
+        return f"input: {{resize: {size}{multiple}, color: {color}, normalize: {normalize}}}"
+
+
+def _color(color: tuple[int, int, int]) -> str:
+    """Return a colour in words."""
+    return {(255, 255, 255): "white", (0, 0, 0): "black"}.get(color, f"RGB {color[0]}, {color[1]}, {color[2]}")
 
 
 def _as_list(values: tuple[float, ...]) -> str:
@@ -156,6 +166,9 @@ def fit_to_graph(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessi
         if any(there is not None and here != there for here, there in zip(given, fixed, strict=True)):
             sizes = f"{given[0]}×{given[1]} and the graph takes {fixed[0] or 'any'}×{fixed[1] or 'any'}"
             raise PreprocessingError(f"input: resize and crop give {sizes}")
+        if any(side % preprocessing.multiple_of for side in given):
+            multiple = f"{given[0]}×{given[1]} and multiple_of is {preprocessing.multiple_of}"
+            raise PreprocessingError(f"input: resize and crop give {multiple}; leave multiple_of out")
         return preprocessing
     height, width = fixed[0] or fixed[1], fixed[1] or fixed[0]
     if height is None or width is None or not (preprocessing.assumed or model.image_size):

@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SIZES = [(224, 224), (256, 256), (64, 64), (32, 32)]
 """Heights and widths to try if neither the graph nor ``model.yaml`` states the image size."""
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Multiples to try, in pixels."""
+SMALL = (72, 104)
+"""Approximate height and width in pixels of the images to try multiples with."""
 LONGEST_SECONDS = 20.0
 """Maximum seconds of all runs on noise; for a slower model, unknown types remain unknown."""
 
@@ -61,6 +65,38 @@ def probe_shapes(model: ModelGraph, size: tuple[int, int] | None, try_model: Try
     pairs = zip(names, *runs, strict=False)  # the model's outputs follow the names
     seen = {name: found for name, first, second in pairs if (found := _type_of(first, second, batches)) is not None}
     return graph.with_observed(model, seen)
+
+
+def find_multiple(model: ModelGraph, try_model: TryModel) -> int:
+    """Return the smallest power of two such that the model accepts images whose height and width are multiples of it.
+
+    The model is run on noise at sizes that are odd multiples of 1, 2, 4 …, until it succeeds. It is 1 for a model that
+    accepts any size, and for one that accepts none of the sizes that are tried.
+
+    Args:
+        model: A model that does not fix both height and width.
+        try_model: Opens and runs the model.
+
+    Raises:
+        GraphError: The model cannot be opened, or crashes the process that runs it.
+    """
+    if any(not info.dtype for info in model.inputs):
+        return 1
+    outputs = tuple(info.name for info in model.outputs)
+    proto = graph.whole_with_outputs(model, outputs)
+    fixed_height, fixed_width = model.image_sides
+    for multiple in MULTIPLES:
+        height, width = (_odd_multiple(multiple, pixels) for pixels in SMALL)
+        inputs = _inputs(model, model.fixed_batch or 1, (fixed_height or height, fixed_width or width))
+        if try_model(proto, model.weights_folder, Trial(outputs, ((inputs,),), LONGEST_SECONDS)):
+            return multiple
+    return 1
+
+
+def _odd_multiple(multiple: int, pixels: int) -> int:
+    """Return the smallest odd multiple of a number that is at least ``pixels``."""
+    count = -(-pixels // multiple)
+    return (count + 1 - count % 2) * multiple
 
 
 def _open_layers(model: ModelGraph) -> list[str]:

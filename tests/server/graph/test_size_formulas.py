@@ -37,7 +37,7 @@ def test_strides_and_offsets_are_found(halvings: int, offset: int, side: str) ->
     values = [size["HW".index(side)] // 2**halvings + offset for size in SIZES]
     text = fit_formula(values, SIZES)
     assert text is not None
-    assert [eval(text.replace("·", "*"), {"H": h, "W": w}) for h, w in SIZES] == values  # noqa: S307 - our own formula
+    assert [eval(text.replace("·", "*"), {"H": h, "W": w}) for h, w in SIZES] == values
 
 
 def test_sizes_that_follow_no_formula_are_not_guessed() -> None:
