@@ -31,6 +31,8 @@ class Odd:
     """Values of the other inputs by name."""
     not_tappable: Mapping[str, str] = field(default_factory=dict)
     """Part of the reason why a layer cannot be tapped, by layer."""
+    batch_axes: Mapping[str, int] = field(default_factory=dict)
+    """Axis of the batch in the graph, by layer, where it is not the first."""
     inexact: frozenset[str] = frozenset()
     """Layers that a tap changes by rounding."""
     one_by_one: bool = False
@@ -388,7 +390,7 @@ MODELS: Mapping[str, Odd] = {
     "external_data": Odd(free_size, (2, 3, 8, 8), external=True),
     "half": Odd(half, dtype="float16"),
     "quantized": Odd(quantized, inexact=frozenset({"conv1", "act1", "conv2"})),
-    "empty_outputs": Odd(empty_outputs, not_tappable={"rows": NOT_FIRST, "final": NOT_FIRST}),
+    "empty_outputs": Odd(empty_outputs, batch_axes={"rows": 1, "final": 1}),
     "strange_names": Odd(strange_names),
     "functions": Odd(functions),
     "sequences": Odd(sequences, not_tappable={"pieces": "not a tensor"}),

@@ -12,8 +12,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from layertap import Client
-from layertap import PreprocessingAssumedWarning
+from layertap import Client, PreprocessingAssumedWarning
 from layertap.errors import LayertapError, ShapeMismatchError
 from layertap.types import ImagePadding
 from tests.paths import ROOT
@@ -112,6 +111,7 @@ def test_pictures_are_padded_to_what_the_network_accepts(client: Client) -> None
     np.testing.assert_array_equal(padded[:, 301:], np.broadcast_to([10, 20, 30], (2, 3, 456, 3)))
     np.testing.assert_array_equal(padded[:, :, 454:], np.broadcast_to([10, 20, 30], (2, 304, 2, 3)))
     (streamed,) = client.extract_many(pictures[:1], model="unet", taps=["y"])
+    assert streamed.features is not None
     assert streamed.features.padding == (ImagePadding(3, 2),)
 
 
@@ -132,5 +132,8 @@ def test_the_guessed_multiple_is_said(client: Client) -> None:
 
 
 def test_float_arrays_are_never_padded(client: Client) -> None:
-    with pytest.raises(LayertapError, match="of 44×41 do not go through the model; send images of height and width that are multiples of 4"):
+    with pytest.raises(
+        LayertapError,
+        match="of 44×41 do not go through the model; send images of height and width that are multiples of 4",
+    ):
         client.extract(np.zeros((1, 3, 41, 44), np.float32), model="unet", taps=["y"])

@@ -174,7 +174,15 @@ def test_a_batch_of_one_inside_the_graph_does_not_harm_the_layers_before_it(clie
     stem = client.extract(images, model="fixed_inside", taps="stem")["stem"]
     alone = [client.extract(image[None], model="fixed_inside", taps="stem")["stem"] for image in images]
     np.testing.assert_allclose(stem, np.concatenate(alone), rtol=1e-5, atol=1e-6)
-    assert {layer.name: layer.tappable for layer in listed}["out"] is False
+    out = {layer.name: layer for layer in listed}["out"]
+    assert (out.batching, out.batching_reason) == (Batching.ONE_IMAGE, "Reshape grp accepts only one image")
+    together = client.extract(images, model="fixed_inside", taps=["out", "grp"])
+    for name in ("out", "grp"):
+        apart = [client.extract(image[None], model="fixed_inside", taps=name)[name] for image in images]
+        np.testing.assert_array_equal(together[name], np.concatenate(apart))
+    session = onnxruntime.InferenceSession(DATA / "fixed_batch_inside.onnx", providers=["CPUExecutionProvider"])
+    want = np.concatenate([session.run(["out"], {"x": image[None]})[0] for image in images])
+    np.testing.assert_allclose(together["out"], want, rtol=1e-5, atol=1e-6)
 
 
 def test_four_images_through_a_shape_of_one_give_the_results_of_one_each(client: Client) -> None:

@@ -44,7 +44,8 @@ def whole(odd: Odd, images: Array, wanted: list[str]) -> dict[str, Array]:
             node.name = str(number)  # onnxruntime refuses duplicate names
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         rows = [images[index : index + 1] for index in range(len(images))] if odd.one_by_one else [images]
-        found[name] = np.concatenate([session.run([name], {**inputs, "image": row})[0] for row in rows])
+        values = [session.run([name], {**inputs, "image": row})[0] for row in rows]
+        found[name] = np.concatenate([np.moveaxis(value, odd.batch_axes.get(name, 0), 0) for value in values])
     return found
 
 

@@ -180,10 +180,10 @@ def _layer_row(layer: LayerInfo) -> tuple[object, ...]:
 
 
 def _batching_note(layer: LayerInfo) -> str:
-    """Return how images are batched at this layer, as text; "" if requests are joined."""
-    return {Batching.ONE_IMAGE: "one image a run", Batching.ONE_REQUEST: "one request a run"}.get(
-        layer.batching or Batching.JOINED, ""
-    )
+    """Return how images are batched at this layer, and why, as text; "" if requests are joined."""
+    notes = {Batching.ONE_IMAGE: "one image a run", Batching.ONE_REQUEST: "one request a run"}
+    note = notes.get(layer.batching or Batching.JOINED, "")
+    return f"{note}: {layer.batching_reason}" if note and layer.batching_reason else note
 
 
 def _blocks(arguments: argparse.Namespace) -> None:

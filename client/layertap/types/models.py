@@ -104,6 +104,8 @@ class LayerInfo:
     """Name in the catalogue of blocks of the activation whose result the layer is; empty if it is none."""
     attention: int | None = None
     """Number, from 1, of the attention whose probabilities the layer holds; None if it holds none."""
+    batching_reason: str = ""
+    """Why requests, or images, run alone when the layer is tapped; empty if they are joined."""
 
     @property
     def tappable(self) -> bool:

@@ -121,6 +121,7 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         block=layer.block,
         activation=layer.activation,
         attention=layer.attention,
+        batching_reason=layer.batching_reason,
     )
 
 
@@ -150,6 +151,7 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         block=message.block if message.HasField("block") else None,
         activation=message.activation,
         attention=message.attention if message.HasField("attention") else None,
+        batching_reason=message.batching_reason,
     )
 
 

@@ -1,7 +1,7 @@
 """Conversion of a model to canonical form, from any opset and exporter.
 
-A model in canonical form is valid and has opset 17 or newer. Its ``Constant`` nodes are initializers, and its large
-initializers are stored in one external file.
+A model in canonical form is valid and has opset 17 or newer. Its ``Constant`` nodes are initializers, integers that
+do not depend on the inputs are folded, and its large initializers are stored in one external file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import onnx
 from onnx import checker, shape_inference, version_converter
 
 from layertap_server.blocks import INNER
+from layertap_server.graph.folding import fold_integers
 from layertap_server.graph.load import GraphError
 from layertap_server.graph.repair import repair_sizes
 from layertap_server.graph.weights import WeightsError, externalize
@@ -60,6 +61,7 @@ def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
     large = _take_large_weights(proto)
     _check(proto)
     proto = _convert(proto)
+    fold_integers(proto)
     _restore_large_weights(proto, large)
     return proto
 

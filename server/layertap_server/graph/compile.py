@@ -20,6 +20,7 @@ from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
 from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_preprocessing, images_input
 from layertap_server.graph.saturation import saturation_of
+from layertap_server.graph.tapped import emit_batch_first
 from layertap_server.graph.walk import needed_nodes
 from layertap_server.tensor import Tensor, value_info
 
@@ -79,7 +80,7 @@ def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> Head
     Raises:
         ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
-    return _head_type(Builder(graph.opset), graph.types[layer], head)
+    return _head_type(Builder(graph.opset), graph.tapped(layer), head)
 
 
 def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> HeadType:
@@ -144,7 +145,7 @@ def compile_plan(
         ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
     builder = Builder(graph.opset)
-    results = [emit_head(builder, graph.types[layer], blocks) for layer, blocks in heads]
+    results = [emit_head(builder, _layer(builder, graph, layer), blocks) for layer, blocks in heads]
     return _assembled(graph, builder, results, {layer for layer, _ in heads}, normalization, image_size)
 
 
@@ -159,8 +160,13 @@ def compile_inspection(
     builder = Builder(graph.opset)
     results: list[Tensor] = []
     for layer in layers:
-        results += emit_inspection(builder, graph.types[layer], saturation_of(graph, layer))
+        results += emit_inspection(builder, _layer(builder, graph, layer), saturation_of(graph, layer))
     return _assembled(graph, builder, results, set(layers), normalization, image_size)
+
+
+def _layer(builder: Builder, graph: ModelGraph, layer: str) -> Tensor:
+    """Emit a layer batch first."""
+    return emit_batch_first(builder, graph.tapped(layer), graph.batch_axes.get(layer, 0))
 
 
 def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:

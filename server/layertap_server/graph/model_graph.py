@@ -42,10 +42,18 @@ class ModelGraph:
     """Types by name of all tensors whose type is known."""
     activations: Mapping[str, Activation] = field(default_factory=dict)
     """Activations by the names of their results."""
+    batch_first: Mapping[str, Tensor] = field(default_factory=dict)
+    """Types, batch first, of the layers that the graph does not show so; see ``graph.tapped``."""
+    batch_axes: Mapping[str, int] = field(default_factory=dict)
+    """Indices of the batch axis in the graph's own tensors, for the layers of `batch_first`."""
     observed: Mapping[str, ObservedType] = field(default_factory=dict)
     """Types by name of tensors whose type is known only from a run."""
     native: Native = field(default_factory=InProcess)
     """Runner of shape inference, for changed graphs and other image sizes."""
+
+    def tapped(self, layer: str) -> Tensor:
+        """Return the type of a layer as taps see it: batch first, under the name of the graph's own tensor."""
+        return self.batch_first.get(layer) or self.types[layer]
 
     @property
     def fixed_batch(self) -> int | None:

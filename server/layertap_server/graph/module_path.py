@@ -30,6 +30,12 @@ def path_of(node: onnx.NodeProto) -> str:
     return metadata_of(node, PATH)
 
 
+def copy_scopes(source: onnx.NodeProto, target: onnx.NodeProto) -> None:
+    """Give a node the module scopes that torch's newer exporter wrote for another node, if any."""
+    if scopes := metadata_of(source, _SCOPES):
+        target.metadata_props.add(key=_SCOPES, value=scopes)
+
+
 def _from_metadata(text: str) -> str:
     """Return the module path from a list of scopes written as a Python literal; "" if it has no module."""
     try:

@@ -12,14 +12,16 @@ import onnx
 
 from layertap.types import LayerInfo, Layout, TensorInfo
 from layertap_server.graph.activations import activations_of
+from layertap_server.graph.batch_axis import facts_of
 from layertap_server.graph.canonicalize import opset_of, prepare
 from layertap_server.graph.input_layout import layout_by_use
 from layertap_server.graph.layers import list_layers
-from layertap_server.graph.layouts import axes_of
+from layertap_server.graph.layouts import Axes, axes_of
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, explained
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.native import InProcess, Native
+from layertap_server.graph.tapped import find_tapped
 from layertap_server.graph.tokens import typed
 from layertap_server.graph.walk import written_types
 from layertap_server.tensor import Dim, Tensor, value_info
@@ -153,28 +155,30 @@ def _build_graph(
     """Return the graph with its layers, from the inferred types."""
     image = _image_input(proto, configured)
     _check_input_sizes(proto)
-    types = _types(proto, image, inferred)
+    types, axes = _types(proto, image, inferred)
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of layer {name}: its shape would be {tensor.shape_text}")
     floats = {name for name, tensor in types.items() if tensor.dtype.startswith("float")}
     activations = activations_of(proto, names, floats)
-    layers = tuple(list_layers(proto.graph, names, types, activations))
-    _check_layer_sizes(layers)
-    return ModelGraph(
+    graph = ModelGraph(
         proto=proto,
         weights_folder=weights_folder,
         opset=opset_of(proto),
         inputs=tuple(_known_info(value, types) for value in _inputs(proto)),
         outputs=tuple(_known_info(value, types) for value in proto.graph.output),
         image_input=image,
-        layers=layers,
+        layers=(),
         types=types,
         activations=activations,
         observed=observed,
         native=native,
     )
+    tapped = find_tapped(types, axes, facts_of(graph), types[image.name].shape[0])
+    layers = tuple(list_layers(proto.graph, names, {**types, **tapped.types}, activations))
+    _check_layer_sizes(layers)
+    return replace(graph, layers=layers, batch_first=tapped.types, batch_axes=tapped.axes)
 
 
 def _image_input_of(graph: ModelGraph) -> ImageInput:
@@ -302,13 +306,16 @@ def _reserve_batch_symbol(proto: onnx.ModelProto, symbol: str) -> None:
                 dim.dim_param = f"{BATCH}_"
 
 
-def _types(proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.ValueInfoProto]) -> Mapping[str, Tensor]:
-    """Return the tensors whose shapes are known, with their layouts, by name."""
+def _types(
+    proto: onnx.ModelProto, image: TensorInfo, values: Sequence[onnx.ValueInfoProto]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Axes]]:
+    """Return the tensors whose shapes are known, with their layouts, and the roles of their axes, by name."""
     known = {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
     shapes = {name: _shape(type_) for name, type_ in known.items()}
     others = {value.name: None for value in _inputs(proto) if value.name != image.name}
     axes = axes_of(proto.graph, shapes, {image.name: image.layout, **others})
-    return {name: typed(name, _dtype(type_), shapes[name], axes.get(name, ())) for name, type_ in known.items()}
+    types = {name: typed(name, _dtype(type_), shapes[name], axes.get(name, ())) for name, type_ in known.items()}
+    return types, axes
 
 
 def _shape(type_: onnx.TypeProto) -> tuple[Dim, ...]:

@@ -60,7 +60,8 @@ def saturation_of(graph: ModelGraph, layer: str) -> Saturation:
         return NONE
     block = _block_of(info.op_type)
     if block in _SOFTMAX:
-        return Saturation(high=1 - NEAR, axis=int(attribute_of(_producer(graph, layer), "axis", -1)))
+        axis = int(attribute_of(_producer(graph, layer), "axis", -1)) % graph.types[layer].rank
+        return Saturation(high=1 - NEAR, axis=axis + (axis < graph.batch_axes.get(layer, 0)))
     if block in _CLIPS:
         return _of_clip(*_clip_bounds(graph, layer, block))
     bounds = _squashing_range(block)

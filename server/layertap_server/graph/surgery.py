@@ -17,7 +17,8 @@ from layertap.errors import BadParameterError, ShapeMismatchError
 from layertap.types import Block, Value
 from layertap_server.blocks import BLOCK, INNER, Builder, emit_head
 from layertap_server.graph.model_graph import ModelGraph
-from layertap_server.graph.module_path import path_of
+from layertap_server.graph.module_path import copy_scopes, path_of
+from layertap_server.graph.tapped import emit_batch_at, emit_batch_first
 from layertap_server.graph.walk import metadata_of
 from layertap_server.tensor import Tensor
 
@@ -75,7 +76,7 @@ def operate(
 def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, number: int) -> str:
     """Apply one change to ``proto`` and return the line that reports it."""
     index = next(index for index, node in enumerate(proto.node) if operation.layer in node.output)
-    node, layer = proto.node[index], graph.types[operation.layer]
+    node, layer = proto.node[index], graph.tapped(operation.layer)
     made_of = metadata_of(node, BLOCK)
     if operation.replaces and made_of:
         message = (
@@ -85,7 +86,9 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
     builder = Builder(graph.opset, prefix=f"layertap/surgery/{number}")
     if operation.replaces:
         head = tuple(_per_image(_like(node, block)) for block in operation.head)
-        result = emit_head(builder, _data(graph, node, operation.layer), head)
+        data = _data(graph, node, operation.layer)
+        axis = graph.batch_axes.get(data.name, 0)
+        result = emit_head(builder, emit_batch_first(builder, data, axis), head)
         kept = list(proto.node[:index])
         done = f"{operation.layer}: {_operator(graph, node, operation.layer)} became {operation.text}"
     else:
@@ -95,7 +98,8 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
         renamed.name = before
         renamed.metadata_props.add(key=INNER, value=node.name)
         renamed.output[:] = [before if name == operation.layer else name for name in node.output]
-        source = Tensor(before, layer.dtype, layer.shape, layer.layout)
+        axis = graph.batch_axes.get(operation.layer, 0)
+        source = emit_batch_first(builder, Tensor(before, layer.dtype, layer.shape, layer.layout), axis)
         result = emit_head(builder, source, tuple(_per_image(blocks.bind(block)) for block in operation.head))
         kept = [*proto.node[:index], renamed]
         done = f"{operation.layer}: {operation.text} inserted after {_operator(graph, node, operation.layer)}"
@@ -108,8 +112,10 @@ def _operate(graph: ModelGraph, proto: onnx.GraphProto, operation: Operation, nu
             f"{operation.text} results in {result.shape_text}, but layer {operation.layer!r} has {layer.shape_text}"
         )
         raise ShapeMismatchError(message, got=result.shape_text, expected=layer.shape_text)
+    result = emit_batch_at(builder, result, axis)
     node_name = node.name or operation.layer
     builder.name_result(0, result, operation.layer, node=node_name, block=operation.head[-1].name, path=path_of(node))
+    copy_scopes(node, next(made for made in builder.nodes if operation.layer in made.output))
     replacement = [*kept, *builder.nodes, *proto.node[index + 1 :]]
     del proto.node[:]
     proto.node.extend(replacement)
@@ -142,14 +148,14 @@ def _data(graph: ModelGraph, node: onnx.NodeProto, layer: str) -> Tensor:
     """
     activation = graph.activations.get(layer)
     if activation is not None and activation.source in graph.types:
-        return graph.types[activation.source]
+        return graph.tapped(activation.source)
     inputs = [name for name in node.input if name in graph.types and name not in graph.weights]
     if len(inputs) != 1 or sum(map(bool, node.output)) > 1:
         message = (
             f"{node.op_type} computes {layer!r} from {len(inputs)} layers; a block can only replace a node with one"
         )
         raise ShapeMismatchError(message, layer=layer, got=", ".join(inputs))
-    return graph.types[inputs[0]]
+    return graph.tapped(inputs[0])
 
 
 def _per_image(block: BoundBlock) -> BoundBlock:

@@ -9,7 +9,9 @@ from typing import TypeAlias
 import onnx
 
 from layertap.types import Layout
+from layertap_server.blocks import BLOCK
 from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.walk import metadata_of
 from layertap_server.tensor import Tensor
 
 UPSAMPLING = frozenset({"Resize", "Upsample", "ConvTranspose", "DepthToSpace", "MaxUnpool", "GridSample"})
@@ -38,6 +40,7 @@ class Step:
 
     name: str
     op_type: str
+    """Operator, or the block that surgery put there."""
     path: tuple[str, ...]
     """Components of the module path; empty if it is not known."""
     size: Size | None
@@ -81,7 +84,9 @@ def find_trunk(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) 
                 size = own or size
                 path = module_path_of(node)
                 parts = tuple(path.split(".")) if path else ()
-                steps.append(Step(name, node.op_type, parts, own, prefix, tuple(node.input)))
+                steps.append(
+                    Step(name, metadata_of(node, BLOCK) or node.op_type, parts, own, prefix, tuple(node.input))
+                )
     return [step for step in steps if step.area]
 
 

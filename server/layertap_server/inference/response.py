@@ -84,10 +84,12 @@ def statistics_of(
     inspection: Inspection, opened: OpenPlan, arrays: Mapping[str, Array], model: LoadedModel
 ) -> tuple[LayerStatistics, ...]:
     """Return the statistics of the layers of an inspection from the outputs of its run."""
-    types = model.planner.graphs.at(inspection.input).types
+    graph = model.planner.graphs.at(inspection.input)
     outputs = [arrays[name] for name in opened.compiled.output_names]
     return tuple(
-        summarize(layer, *outputs[2 * index : 2 * index + 2], has_channels=types[layer].layout is not Layout.OTHER)
+        summarize(
+            layer, *outputs[2 * index : 2 * index + 2], has_channels=graph.tapped(layer).layout is not Layout.OTHER
+        )
         for index, layer in enumerate(inspection.layers)
     )
 

@@ -149,13 +149,13 @@ class Planner:
         return tuple(map(self._describe, found))
 
     def _describe(self, layer: LayerInfo) -> LayerInfo:
-        """Return a layer with its batching, and with the numbers of the stage and the block that end with it."""
+        """Return a layer with its batching and the reason, and the numbers of the stage and the block it ends."""
         stage, block = self._stages.get(layer.name), self._blocks.get(layer.name)
-        return replace(layer, batching=self._batching_of(layer), stage=stage, block=block)
-
-    def _batching_of(self, layer: LayerInfo) -> Batching | None:
-        """Return which images run together when the layer is tapped; None if it cannot be tapped."""
-        return BATCHING[self.graphs.mixing([layer.name], self._listed_at).mixing] if layer.tappable else None
+        if not layer.tappable:
+            return replace(layer, stage=stage, block=block)
+        mixing = self.graphs.mixing([layer.name], self._listed_at)
+        batching = BATCHING[mixing.mixing]
+        return replace(layer, batching=batching, batching_reason=mixing.why, stage=stage, block=block)
 
     def _layers_of(self, selectors: Sequence[str], cancellation: Cancellation) -> dict[str, None]:
         """Return the names of the layers that the selectors name, each once; see `inspection` for the errors."""

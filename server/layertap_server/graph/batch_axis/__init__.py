@@ -6,7 +6,7 @@ them. A table holds one rule for each family of operators. Layers after an opera
 the server runs each request for them alone.
 """
 
-from layertap_server.graph.batch_axis.facts import APART, Mixing, Verdict, worst
+from layertap_server.graph.batch_axis.facts import APART, Fact, Mixing, Verdict, worst
 from layertap_server.graph.batch_axis.flow import facts_of, mixing_of
 
-__all__ = ["APART", "Mixing", "Verdict", "facts_of", "mixing_of", "worst"]
+__all__ = ["APART", "Fact", "Mixing", "Verdict", "facts_of", "mixing_of", "worst"]

@@ -27,7 +27,7 @@ def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
     facts = facts_of(graph)
     if graph.fixed_batch == 1:
         return dict.fromkeys(facts, Verdict(Mixing.ONE, "the model accepts only one image at a time"))
-    return {name: _of_layer(fact) for name, fact in facts.items()}
+    return {name: fact.verdict if name in graph.batch_axes else _of_layer(fact) for name, fact in facts.items()}
 
 
 def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
@@ -62,7 +62,9 @@ def _visit(known: Known, proto: onnx.NodeProto) -> None:
         # Sizes that do not depend on the number of images are treated as constants.
         if name and (fact.sizes is None or any(fact.sizes)):
             computed = fact.sizes is not None and (fact.computed or any(fed.computed for fed in node.fed))
-            known.facts[name] = _check(node, name, replace(fact.worse(came), computed=computed))
+            known.facts[name] = _check(
+                node, name, replace(fact, verdict=worst([came, fact.verdict]), computed=computed)
+            )
 
 
 def _apply_rule(node: Node) -> Fact | list[Fact] | None:

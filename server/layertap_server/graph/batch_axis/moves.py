@@ -173,6 +173,12 @@ def _fill(node: Node) -> Fact:
     if any(fact.sizes is None for fact in node.fed):
         return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
+    sizes = node.fact(1 if node.op == "Expand" else 0)
+    if made is not None and sizes is not None and sizes.sizes is not None and not sizes.computed:
+        flagged = [index + len(made) - len(sizes.sizes) for index, flag in enumerate(sizes.sizes) if flag]
+        if len(flagged) == 1 and flagged[0] >= 0:
+            axis = Axis(flagged[0])
+            return Fact(axis, broadcast(node, 0, axis, len(made)) if node.op == "Expand" else APART)
     positions = [position for position, size in enumerate(made or ()) if size == symbol and symbol is not None]
     known = [size for size in made or () if isinstance(size, int)]
     if made is None or len(positions) != 1 or len(known) != len(made) - 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from layertap_server.graph.batch_axis.facts import Axis, Fact
+from layertap_server.graph.batch_axis.facts import BATCH_FIRST, Axis, Fact
 from layertap_server.graph.batch_axis.node import Node, Rule, product
 
 
@@ -81,7 +81,7 @@ def _regroup(node: Node, major: int, minor: int, target: Sequence[int | str]) ->
     free = [position for position, size in enumerate(target) if not isinstance(size, int)]
     if not free and node.known.symbol is not None:
         is_one = product(target) == major * minor
-        return Fact(None, node.pinned) if is_one else node.unsure()
+        return Fact(_first(target, major), node.pinned) if is_one else node.unsure()
     if len(free) > 1:
         return node.unsure()
     for position in free or range(len(target)):
@@ -89,8 +89,16 @@ def _regroup(node: Node, major: int, minor: int, target: Sequence[int | str]) ->
         if before and after and major % before == 0 and minor % after == 0:
             return Fact(Axis(position, major // before, minor // after))
     if target[0] == 1 and major == 1:  # exported for one image: more images would be merged
-        return Fact(None, node.pinned)
+        return Fact(BATCH_FIRST, node.pinned)
     return node.unsure()
+
+
+def _first(target: Sequence[int | str], major: int) -> Axis | None:
+    """Return the first axis as that of a batch of one image, if nothing is before the batch; None if it is not known.
+
+    ``major`` is the size of the axes before the batch.
+    """
+    return BATCH_FIRST if major == 1 and list(target[:1]) == [1] else None
 
 
 RULES: Mapping[tuple[str, str], Rule] = {("", "Reshape"): _reshape, ("", "Flatten"): _flatten}

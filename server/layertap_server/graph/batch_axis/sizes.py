@@ -15,6 +15,8 @@ def _shape(node: Node) -> Fact:
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or rank is None:
         return node.unsure()
+    if fact.sizes is not None:  # the number of sizes in a list is fixed
+        return Fact(sizes=(False,) * rank)
     start, end = node.attribute("start", 0), node.attribute("end", rank)
     # If images mix, or may mix, any size may depend on the values of all images.
     is_any = fact.axis is None or fact.verdict.mixing in {Mixing.UNKNOWN, Mixing.REQUEST}
@@ -78,7 +80,7 @@ def _combine_sizes(node: Node) -> Fact:
     if any(len(item) not in {1, longest} for item in flags):
         return _any_size(node)
     spread = [item * longest if len(item) == 1 else item for item in flags]
-    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))), computed=True)
+    return Fact(sizes=tuple(map(any, zip(*spread, strict=True))), computed=node.op not in CHOOSING)
 
 
 def _any_size(node: Node) -> Fact:
@@ -89,6 +91,8 @@ def _any_size(node: Node) -> Fact:
     return Fact(sizes=(flag,) * min(max(count, 1), LARGEST_READ), computed=True)
 
 
+CHOOSING = frozenset({"Equal", "Where"})
+"""Operators on lists of sizes that compute no new sizes: they compare sizes, or choose one of two."""
 RULES: Mapping[tuple[str, str], Rule] = {("", "Shape"): _shape, ("", "Size"): _all_sizes}
 """Rules by domain and name of the operators that return sizes."""
 OF_SIZES: Mapping[str, Rule] = {

@@ -68,7 +68,7 @@ def forward(facts: Facts, node: onnx.NodeProto) -> None:
 def _axes(facts: Facts, node: onnx.NodeProto, name: str) -> Axes:
     """Return the axes of an output of a node; () if they are not known."""
     layout = metadata_of(node, LAYOUT)
-    if layout:
+    if layout not in {"", Layout.OTHER.value}:
         roles, shape = ROLES.get(Layout(layout), ""), facts.shapes[name]
         return axes_of_roles(roles, shape) if len(roles) == len(shape) else ()
     if node.op_type in CONVOLUTIONS:
