@@ -29,7 +29,7 @@ def apply_head(
     ``symbolic`` contains the letters of the axes, out of N, C, H and W, whose size the graph does not know.
     """
     layout = layout_of(array, layout)
-    order = {Layout.NHWC: "NHWC", Layout.TOKENS: "NHC"}.get(layout, NAMES)[: array.ndim]
+    order = {Layout.NHWC: "NHWC", Layout.TOKENS: "NHC", Layout.NCDHW: "NCDHW"}.get(layout, NAMES)[: array.ndim]
     shape = tuple(letter if letter in symbolic else size for letter, size in zip(order, array.shape, strict=True))
     builder = Builder(opset)
     result = emit_head(

@@ -17,9 +17,10 @@ from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTI
 from layertap._features import ExtractedItem, Features
 from layertap._feeds import AsyncFeed
 from layertap._progress import length_of, with_async_progress
+from layertap._rows import payloads_of, rows_of, rows_of_async, to_inputs
 from layertap._waiting import check_wait
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, as_images, is_one_image, to_payloads
+from layertap.images import ImageLike, is_one_image
 from layertap.types import (
     ApplyRequest,
     Array,
@@ -66,7 +67,7 @@ class AsyncClient(AsyncSender):
 
     async def extract(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
@@ -75,19 +76,20 @@ class AsyncClient(AsyncSender):
         timeout_seconds: float | None = None,
     ) -> Features:
         """Extract features of one image or several, all or nothing; read image files on another thread."""
-        payloads = await asyncio.to_thread(to_payloads, images)
-        request = ExtractRequest(model, payloads, as_sequence(taps), version, inputs or {})
+        payloads = await asyncio.to_thread(payloads_of, images)
+        request = ExtractRequest(model, payloads, as_sequence(taps), version, to_inputs(inputs))
         features = await self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
     def extract_many(
         self,
-        images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike] | None = None,
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
+        inputs: Mapping[str, Array] | None = None,
         ordered: bool = True,
         progress: bool = False,
     ) -> AsyncGenerator[ExtractedItem]:
@@ -98,7 +100,7 @@ class AsyncClient(AsyncSender):
         bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
         given: Any = images
         is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # aiofiles' files are iterable
-        several = given if is_asynchronous else as_images(given)
+        several = (rows_of_async(given, inputs) if inputs else given) if is_asynchronous else rows_of(given, inputs)
         items = self._run_bulk(bulk, AsyncFeed(bulk, several))
         return with_async_progress(items, length_of(several)) if progress else items
 
@@ -140,7 +142,7 @@ class AsyncClient(AsyncSender):
 
     async def inspect(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         selectors: str | Sequence[str] = (),
@@ -150,8 +152,8 @@ class AsyncClient(AsyncSender):
     ) -> tuple[LayerStatistics, ...]:
         """Return activation statistics of layers over all images, in the order of the selectors."""
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
-        payloads = await asyncio.to_thread(to_payloads, images)
-        request = InspectRequest(model, payloads, names, version, inputs or {})
+        payloads = await asyncio.to_thread(payloads_of, images)
+        request = InspectRequest(model, payloads, names, version, to_inputs(inputs))
         response = await self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from layertap import blocks, wire
 from layertap._calls import expressions
 from layertap._features import ExtractedItem, features_of
+from layertap._rows import Row, name_of
 from layertap.errors import LayertapError, RequestTooLargeError, TooFewImagesError, UnavailableError
 from layertap.expression import format_block, parse_tap
-from layertap.images import ImageLike, describe, to_payloads
+from layertap.images import ImageLike, to_payloads
 from layertap.types import ExtractRequest, ExtractResponse, Preview, PreviewRequest, Tap
 
 UNDER_WAY = 32
@@ -95,15 +96,17 @@ class Bulk:
         """Whether some images have no result yet, so that a stream that ends now ends too early."""
         return bool(self._sent)
 
-    def add(self, image: ImageLike) -> bytes | None:
-        """Add the next image and return its message.
+    def add(self, given: ImageLike | Row) -> bytes | None:
+        """Add the next image or row and return its message.
 
         Return None if the image cannot be read; the error is then its result.
         """
         number, self._added = self._added, self._added + 1
-        name = describe(image, number)
+        row = given if isinstance(given, Row) else Row(given, {})
+        name = name_of(row, number)
         try:
-            one = replace(self.request, images=to_payloads([image]))
+            images = () if row.image is None else to_payloads([row.image])
+            one = replace(self.request, images=images, inputs=row.inputs)
         except LayertapError as error:
             with self._lock:
                 self._ready[number] = ExtractedItem(name, error=_renumber(error, number))

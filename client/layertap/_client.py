@@ -14,10 +14,11 @@ from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTI
 from layertap._features import ExtractedItem, Features
 from layertap._feeds import Feed
 from layertap._progress import length_of, with_progress
+from layertap._rows import Row, payloads_of, rows_of, to_inputs
 from layertap._sending import Sender
 from layertap._waiting import Wait, check_wait
 from layertap.errors import LayertapError, UnavailableError
-from layertap.images import ImageLike, as_images, to_payloads
+from layertap.images import ImageLike
 from layertap.types import (
     ApplyRequest,
     Array,
@@ -94,7 +95,7 @@ class Client(Sender):
 
     def extract(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
@@ -112,24 +113,26 @@ class Client(Sender):
             model: the model's name.
             taps: tap expressions or `Tap`s; if empty, the model's default taps.
             version: the model's version; if empty, the newest.
-            inputs: values for the model's inputs that are not images, by input name.
+            inputs: values for the model's inputs that are not images, by input name. Without ``images``, for a model
+                that takes none or for taps that need none, the rows of the arrays are the batch.
             timeout_seconds: this call's deadline in seconds.
 
         Returns:
             Arrays by result name, batch first.
         """
-        request = ExtractRequest(model, to_payloads(images), as_sequence(taps), version, inputs or {})
+        request = ExtractRequest(model, payloads_of(images), as_sequence(taps), version, to_inputs(inputs))
         features = self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
 
     def extract_many(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
+        inputs: Mapping[str, Array] | None = None,
         ordered: bool = True,
         progress: bool = False,
     ) -> Generator[ExtractedItem]:
@@ -144,6 +147,8 @@ class Client(Sender):
             model: the model's name.
             taps: tap expressions or `Tap`s; if empty, the model's default taps.
             version: the model's version; if empty, the newest.
+            inputs: values for the model's inputs that are not images, by input name: arrays with one row per image. An
+                array without axes holds for all images. Without ``images``, each row is an item.
             ordered: whether to yield items in the order of ``images``; otherwise in the order of completion.
             progress: whether to show progress on standard error if it is a terminal.
 
@@ -153,10 +158,22 @@ class Client(Sender):
         Raises:
             TooFewImagesError: a block takes its statistics from several images, but each image is a request of its own.
         """
-        bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
-        several = as_images(images)
-        items = self._run_bulk(bulk, Feed(bulk, several))
+        several = rows_of(images, inputs)
+        items = self._extract_rows(several, model, as_sequence(taps), version, ordered=ordered)
         return with_progress(items, length_of(several)) if progress else items
+
+    def _extract_rows(
+        self,
+        rows: Iterable[ImageLike | Row],
+        model: str,
+        taps: tuple[Tap | str, ...],
+        version: str,
+        *,
+        ordered: bool = True,
+    ) -> Generator[ExtractedItem]:
+        """Extract features of images or rows over one stream; see `extract_many`."""
+        bulk = Bulk(ExtractRequest(model, (), taps, version), ordered=ordered)
+        return self._run_bulk(bulk, Feed(bulk, rows))
 
     def _check_bulk(self, bulk: Bulk) -> None:
         """Raise `TooFewImagesError` if a block needs several images; the stream reports all other errors."""
@@ -195,7 +212,7 @@ class Client(Sender):
 
     def inspect(
         self,
-        images: ImageLike | Iterable[ImageLike],
+        images: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         selectors: str | Sequence[str] = (),
@@ -214,7 +231,7 @@ class Client(Sender):
             timeout_seconds: this call's deadline in seconds.
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
-        request = InspectRequest(model, to_payloads(images), names, version, inputs or {})
+        request = InspectRequest(model, payloads_of(images), names, version, to_inputs(inputs))
         response = self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers

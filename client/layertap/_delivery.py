@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from layertap import _calls
 from layertap._features import Features
+from layertap._rows import count_rows
 from layertap._shared_memory import Region, RegionPool, new_region
 from layertap.errors import BadRegionError, LayertapError, SharedMemoryDisabledError, UnavailableError
 from layertap.types import (
@@ -128,16 +129,16 @@ class _LargeResponses:
 
     def is_large(self, request: ExtractRequest) -> bool:
         """Return whether the response is expected to exceed `LARGE_BYTES`; False for an unknown kind of request."""
-        return self._bytes_per_image.get(_kind(request), 0) * len(request.images) > LARGE_BYTES
+        return self._bytes_per_image.get(_kind(request), 0) * count_rows(request) > LARGE_BYTES
 
     def bytes_of(self, request: ExtractRequest) -> int:
         """Return the expected size of the response in bytes, alignment included."""
-        return int(self._bytes_per_image[_kind(request)] * len(request.images)) + ROOM_FOR_ALIGNMENT
+        return int(self._bytes_per_image[_kind(request)] * count_rows(request)) + ROOM_FOR_ALIGNMENT
 
     def learn(self, request: ExtractRequest, features: Features) -> None:
         """Remember the size per image of a large response."""
-        size = sum(array.nbytes for array in features.values()) / max(len(request.images), 1)
-        if size * len(request.images) > LARGE_BYTES or _kind(request) in self._bytes_per_image:
+        size = sum(array.nbytes for array in features.values()) / max(count_rows(request), 1)
+        if size * count_rows(request) > LARGE_BYTES or _kind(request) in self._bytes_per_image:
             if len(self._bytes_per_image) >= MOST_KINDS:
                 self._bytes_per_image.clear()
             self._bytes_per_image[_kind(request)] = size

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from layertap import _conversions, storage
 from layertap.errors import LayertapError
@@ -165,3 +167,19 @@ def features_of(response: ExtractResponse, taps: tuple[str, ...]) -> Features:
         skipped=response.skipped,
         padding=response.padding,
     )
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """Return the results of several requests with the same taps as those of one request.
+
+    Raises:
+        ValueError: a result differs in shape between the requests.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    maps = tuple(
+        replace(feature, array=np.concatenate([part.maps[index].array for part in parts]))
+        for index, feature in enumerate(first.maps)
+    )
+    return replace(first, maps=maps)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from itertools import islice
 
 from layertap._bulk import Bulk
+from layertap._rows import Row
 from layertap.images import ImageLike, parts_of
 
 
@@ -17,7 +18,7 @@ class Feed:
     It blocks while too many images are in progress.
     """
 
-    def __init__(self, bulk: Bulk, images: Iterable[ImageLike]) -> None:
+    def __init__(self, bulk: Bulk, images: Iterable[ImageLike | Row]) -> None:
         """Prepare to feed ``images`` to ``bulk``."""
         self._bulk = bulk
         self._images = iter(images)
@@ -79,7 +80,7 @@ class AsyncFeed:
     One task reads the images, independently of the streams, so that no image is lost when a stream breaks.
     """
 
-    def __init__(self, bulk: Bulk, images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> None:
+    def __init__(self, bulk: Bulk, images: Iterable[ImageLike | Row] | AsyncIterable[ImageLike | Row]) -> None:
         """Prepare to feed ``images`` to ``bulk``."""
         self._bulk = bulk
         self._images = images
@@ -131,11 +132,13 @@ class AsyncFeed:
             self._outbox.put_nowait(None)
 
 
-async def _iterate(images: Iterable[ImageLike] | AsyncIterable[ImageLike]) -> AsyncIterator[ImageLike]:
+async def _iterate(
+    images: Iterable[ImageLike | Row] | AsyncIterable[ImageLike | Row],
+) -> AsyncIterator[ImageLike | Row]:
     """Iterate over images asynchronously; advance a blocking iterator on another thread."""
     if isinstance(images, AsyncIterable):
         async for image in images:
-            for part in parts_of(image):
+            for part in [image] if isinstance(image, Row) else parts_of(image):
                 yield part
         return
     iterator = iter(images)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch  # noqa: TID251 - this is the place
@@ -11,8 +11,9 @@ from torch.utils.data import IterableDataset, get_worker_info  # noqa: TID251
 from layertap._client import Client
 from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap._conversions import tensor_of
-from layertap.images import ImageLike, as_images, describe
-from layertap.types import Tap, as_sequence
+from layertap._rows import name_of, rows_of
+from layertap.images import ImageLike
+from layertap.types import Array, Tap, as_sequence
 
 
 class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
@@ -27,11 +28,12 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
 
     def __init__(
         self,
-        paths: ImageLike | Iterable[ImageLike],
+        paths: ImageLike | Iterable[ImageLike] | None = None,
         *,
         model: str,
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
+        inputs: Mapping[str, Array] | None = None,
         address: str = DEFAULT_ADDRESS,
         tls: Tls | bool = False,
         token: str = "",
@@ -45,13 +47,15 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
             model: the model's name.
             taps: tap expressions or `Tap`s; if empty, the model's default taps.
             version: the model's version; if empty, the newest.
+            inputs: values for the model's inputs that are not images, by input name: arrays with one row per image.
+                Without ``paths``, each row is an item.
             address: the server's address.
             tls: as for `Client`.
             token: as for `Client`.
             on_error: whether to raise the `layertap.errors.LayertapError` of an image without features, or to skip the
                 image.
         """
-        self._images = list(as_images(paths))
+        self._rows = list(rows_of(paths, inputs))
         self._model = model
         self._taps = as_sequence(taps)
         self._version = version
@@ -63,12 +67,12 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
     def __iter__(self) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """Yield the name and the results of each of this worker's images."""
         numbers = self._numbers()
-        mine = [self._images[number] for number in numbers]
+        mine = [self._rows[number] for number in numbers]
         with Client(self._address, tls=self._tls, token=self._token) as client:
-            items = client.extract_many(mine, model=self._model, taps=self._taps, version=self._version)
+            items = client._extract_rows(mine, self._model, self._taps, self._version)  # noqa: SLF001 - rows are ours
             for number, item in zip(numbers, items, strict=True):
                 if item.features is not None:
-                    name = describe(self._images[number], number)
+                    name = name_of(self._rows[number], number)
                     yield name, {name: tensor_of(array)[0] for name, array in item.features.items()}
                 elif item.error is not None and self._on_error == "raise":
                     raise item.error.about_image(item.id)
@@ -76,5 +80,5 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
     def _numbers(self) -> range:
         """Return the numbers of this worker's images; in the main process, of all images."""
         worker = get_worker_info()
-        count = len(self._images)
+        count = len(self._rows)
         return range(count) if worker is None else range(worker.id, count, worker.num_workers)

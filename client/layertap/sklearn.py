@@ -31,7 +31,8 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
     ``X`` is images as for `Client.extract` (paths, bytes, open files, Pillow images, arrays), one array of images
     (uint8 N×H×W or N×H×W×C, or float in the model's own input layout), a single column of paths, or a table with one
     flattened picture per row, such as scikit-learn's digits. ``image_shape`` and ``pixel_range`` define how a row
-    becomes a picture; it is sent with 8 bits per pixel, so that the model's own resizing and normalization apply.
+    becomes a picture; it is sent with 8 bits per pixel, so that the model's own resizing and normalization apply. With
+    ``input``, the rows of ``X`` are the values of another input of the model, such as series or token ids.
 
     The transformer learns nothing: `fit` extracts the features of the first image, which validates the model and the
     taps and determines the number and names of the features. Each call opens its own connection, so an instance can be
@@ -49,6 +50,7 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         token: str = "",
         image_shape: tuple[int, ...] | None = None,
         pixel_range: tuple[float, float] | None = None,
+        input: str = "",  # noqa: A002 - the word of the protocol
     ) -> None:
         """Store the parameters; nothing is validated before `fit`.
 
@@ -62,6 +64,8 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
             image_shape: the shape of the picture in a row of a table: (H, W) or (H, W, C), where one size may be -1, as
                 in `numpy.reshape`.
             pixel_range: the values of black and white in a table; values outside the range are clipped.
+            input: name of the model's input that takes the rows of ``X``, for a model of series, volumes, tokens or
+                tables; if empty, ``X`` is images.
         """
         self.taps = taps
         self.model = model
@@ -71,6 +75,7 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         self.token = token
         self.image_shape = image_shape
         self.pixel_range = pixel_range
+        self.input = input
 
     def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002, N803 - scikit-learn's names
         """Validate the server, the model and the taps on the first image.
@@ -117,7 +122,10 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         return tags
 
     def _images(self, given: Any, *, fitting: bool) -> list[Any]:
-        """Return the single images of ``X``."""
+        """Return the single images of ``X``, or its rows if they are for another input."""
+        if self.input:
+            rows = as_array(given, 0)
+            return list(validate_data(self, given, reset=fitting) if rows.ndim == TABLE else rows)
         images = _one_by_one(given)
         if images is not None:
             return images
@@ -133,7 +141,10 @@ class LayertapTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc
         """Yield each image's results by name, all of them vectors."""
         with Client(self.address, tls=self.tls, token=self.token) as client:
             client._assumptions = self._assumptions  # noqa: SLF001 - what `fit` has warned of is not repeated
-            for item in client.extract_many(images, model=self.model, taps=self.taps, version=self.version):
+            pictures, inputs = (None, {self.input: np.stack(images)}) if self.input else (images, None)
+            for item in client.extract_many(
+                pictures, model=self.model, taps=self.taps, version=self.version, inputs=inputs
+            ):
                 if item.error is not None:
                     item.error.add_note(f"the image is {item.id}")
                     raise item.error

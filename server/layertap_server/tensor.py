@@ -104,7 +104,7 @@ class Tensor:
     @property
     def shape_text(self) -> str:
         """Shape for messages, such as ``[N, 40, 28, 28]``."""
-        return "[" + ", ".join(str(size) for size in self.shape) + "]"
+        return "[" + ", ".join("?" if str(size).startswith("unk__") else str(size) for size in self.shape) + "]"
 
     def describe(self) -> str:
         """Return a description for messages: ``the tensor has shape [N, 40, 28, 28] (NCHW, float32)``."""

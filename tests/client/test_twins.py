@@ -30,7 +30,6 @@ def test_parameters_and_answers_are_the_same(name: str) -> None:
     assert list(ours.parameters) == list(twins.parameters)
     for parameter, twin in zip(ours.parameters.values(), twins.parameters.values(), strict=True):
         assert (parameter.kind, parameter.default) == (twin.kind, twin.default)
-        assert str(parameter.annotation) in str(
-            twin.annotation
-        )  # the asyncio client also accepts asynchronous iterables
+        kinds, twin_kinds = (set(str(one.annotation).split(" | ")) for one in (parameter, twin))
+        assert kinds <= twin_kinds  # the asyncio client also accepts asynchronous iterables
     assert str(twins.return_annotation).removeprefix("Async") == str(ours.return_annotation)

@@ -134,6 +134,6 @@ def test_the_guessed_multiple_is_said(client: Client) -> None:
 def test_float_arrays_are_never_padded(client: Client) -> None:
     with pytest.raises(
         LayertapError,
-        match="of 44×41 do not go through the model; send images of height and width that are multiples of 4",
+        match="of 44×41 do not go through the model; send multiples of 4 as height and width",
     ):
         client.extract(np.zeros((1, 3, 41, 44), np.float32), model="unet", taps=["y"])

@@ -105,11 +105,17 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     shutil.copy(EXAMPLE_PHOTO, folder / "home" / "photo.jpg")
     models = folder / "models"
     shutil.copytree(MODELS, models)
-    for name, model in (("vit", vision_transformer()), ("two_inputs", two_inputs()), ("mine", onnx.load(SQUEEZENET))):
+    made = {"vit": vision_transformer(), "two_inputs": two_inputs(), "mine": onnx.load(SQUEEZENET), "wave": wave()}
+    for name, model in made.items():
         model_folder(models, name, model)
     with running_server("--reflection", "--control", models=models) as server:
         write_commands(folder / ".venv" / "bin", server.address)
         yield Checkout(folder, server.address)
+
+
+def wave() -> onnx.ModelProto:
+    """Return a model of series."""
+    return onnx.load(ROOT / "tests" / "data" / "cases" / "wave.onnx")
 
 
 def write_commands(folder: Path, address: str) -> None:

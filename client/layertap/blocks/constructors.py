@@ -619,7 +619,8 @@ def max_pool(
 
     ``max x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
@@ -644,7 +645,8 @@ def min_pool(
 
     ``min x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
@@ -670,7 +672,8 @@ def average_pool(
 
     ``mean x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
@@ -704,7 +707,8 @@ def sum_pool(
 
     ``sum x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Args:
         kernel: size of the window (integer or [h, w], at least 1, at most 1024).
@@ -730,7 +734,8 @@ def lp_pool(
 
     ``(sum |x|^p)^(1/p)``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Source: Sermanet et al. 2012.
 
@@ -760,7 +765,8 @@ def stochastic_pool(
 
     ``drawn with probability x / sum x; expectation: sum x² / sum x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Source: Zeiler & Fergus 2013.
 
@@ -799,7 +805,8 @@ def mixed_pool(
 
     ``max_weight·max x + (1 - max_weight)·mean x``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Source: Lee et al. 2016.
 
@@ -831,7 +838,8 @@ def sort_pool(
 
     ``sum w_r·x_(r), x sorted from largest to smallest, w = softmax(scores)``
 
-    Shape: N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s).
+    Shape: N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same:
+            ceil(i / s).
 
     Source: Kumar 2018.
 
@@ -907,7 +915,7 @@ def gap() -> Block:
 
     ``mean x over H×W``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
 
     Source: Lin et al. 2013.
     """
@@ -919,7 +927,7 @@ def gmp() -> Block:
 
     ``max x``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
     """
     return make("gmp")
 
@@ -929,7 +937,7 @@ def global_min() -> Block:
 
     ``min x``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
     """
     return make("global_min")
 
@@ -939,7 +947,7 @@ def global_sum() -> Block:
 
     ``sum x``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
     """
     return make("global_sum")
 
@@ -949,7 +957,7 @@ def global_std(ddof: int = 0) -> Block:
 
     ``sqrt(mean (x - mean x)²)``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
 
     Args:
         ddof: 1 divides the variance by n - 1 instead of n (integer, at least 0, at most 1).
@@ -962,7 +970,7 @@ def global_lp(p: float = 2.0) -> Block:
 
     ``(sum |x|^p)^(1/p)``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
 
     Args:
         p: exponent (number, at least 0.01, at most 100).
@@ -975,7 +983,7 @@ def gem(p: float = 3.0, *, eps: float = 1e-06) -> Block:
 
     ``(mean max(x, eps)^p over H×W)^(1/p)``
 
-    Shape: N×C×H×W or N×T×C to N×C.
+    Shape: N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C.
 
     Source: Radenović et al. 2018.
 

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
 
-_WINDOW_SHAPE = "N×C×H×W to N×C×H'×W'; valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s)"
-_GLOBAL_SHAPE = "N×C×H×W or N×T×C to N×C"
+_WINDOW_SHAPE = (
+    "N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; "
+    "valid: floor((i - (d(k-1)+1)) / s) + 1 per axis, same: ceil(i / s)"
+)
+_GLOBAL_SHAPE = "N×C×H×W, N×C×T, N×C×D×H×W or N×T×C to N×C"
 
 _WINDOW = (
     Parameter("kernel", ParameterType.SIDES, required=True, minimum=1, maximum=1024, doc="size of the window"),

@@ -8,14 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from layertap._features import Features
+import numpy as np
+
+from layertap._features import Features, join_features
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import find_images
-from layertap.cli._output import CommandError, format_shape, output_path, print_json, print_skipped, print_table
+from layertap.cli._output import (
+    CommandError,
+    UsageError,
+    format_shape,
+    output_path,
+    print_json,
+    print_skipped,
+    print_table,
+)
 from layertap.cli._parser import VersionAction, add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.storage.bulk import discard
 from layertap.storage.index import index_path
+from layertap.types import Array
 
 MAX_IMAGES_PER_REQUEST = 64
 """Maximum images of one request by the server's default settings; more make a bulk run."""
@@ -45,7 +56,16 @@ def add_commands(commands: Any) -> None:
     parser = add_command(
         commands, "extract", "extract features of images", description=DESCRIPTION, notes=NOTES, examples=EXAMPLES
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
+    parser.add_argument("images", nargs="*", metavar="IMAGE|FOLDER")
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        type=parse_input,
+        metavar="NAME=FILE",
+        help="values of an input of the model, a .npy with one row per image; also without images",
+    )
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument(
         "--model-version",
@@ -76,7 +96,11 @@ def _extract(arguments: argparse.Namespace) -> None:
             if not arguments.out.name:
                 raise CommandError(f"expected --out to name a file, such as features.npz, got {arguments.out}")
             format_of(arguments.out)
-        if len(arguments.images) > MAX_IMAGES_PER_REQUEST or any(Path(image).is_dir() for image in arguments.images):
+        if not (arguments.images or arguments.inputs):
+            raise UsageError("expected an IMAGE or a FOLDER, or --input NAME=FILE")
+        if not arguments.images:
+            print_summary = _extract_arrays(arguments)
+        elif len(arguments.images) > MAX_IMAGES_PER_REQUEST or any(Path(image).is_dir() for image in arguments.images):
             print_summary = _extract_in_bulk(arguments)
         else:
             print_summary = _extract_at_once(arguments)
@@ -91,6 +115,8 @@ def _extract_in_bulk(arguments: argparse.Namespace) -> Callable[[], None]:
     """Extract a folder or many images; return a function that prints the summary."""
     from layertap.cli._bulk_extract import extract_in_bulk
 
+    if arguments.inputs:
+        raise UsageError(f"--input needs image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder")
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
         outputs = " or ".join(f"FILE{suffix}" for suffix in BULK_SUFFIXES)
         raise CommandError(f"a folder, or more than {MAX_IMAGES_PER_REQUEST} images, needs --out {outputs}")
@@ -105,13 +131,58 @@ def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
         raise CommandError(f"{out} is the output of a bulk run; give --overwrite to replace it, or choose another name")
     with connect(arguments) as client:
         features = client.extract(
-            arguments.images, model=arguments.model, version=arguments.model_version, taps=arguments.taps
+            arguments.images,
+            model=arguments.model,
+            version=arguments.model_version,
+            taps=arguments.taps,
+            inputs=dict(arguments.inputs),
         )
     if out is not None:
         if is_in_bulk:
             discard(out)
         replace(features, paths=tuple(arguments.images)).save(out)
     return lambda: _print(features, arguments)
+
+
+def _extract_arrays(arguments: argparse.Namespace) -> Callable[[], None]:
+    """Extract the rows of arrays in requests of several rows; return a function that prints the summary.
+
+    Raises:
+        CommandError: the arrays differ in their number of rows.
+    """
+    inputs = dict(arguments.inputs)
+    lengths = {len(array) for array in inputs.values() if array.ndim}
+    if len(lengths) != 1:
+        raise CommandError(f"expected --input arrays with the same number of rows, got {sorted(lengths)}")
+    with connect(arguments) as client:
+        parts = [
+            client.extract(
+                model=arguments.model,
+                version=arguments.model_version,
+                taps=arguments.taps,
+                inputs={
+                    name: array[start:][:MAX_IMAGES_PER_REQUEST] if array.ndim else array
+                    for name, array in inputs.items()
+                },
+            )
+            for start in range(0, lengths.pop(), MAX_IMAGES_PER_REQUEST)
+        ]
+    features = join_features(parts)
+    if arguments.out is not None:
+        features.save(arguments.out)
+    return lambda: _print(features, arguments)
+
+
+def parse_input(text: str) -> tuple[str, Array]:
+    """Parse ``NAME=FILE`` and load the array of the file."""
+    name, separator, file = text.partition("=")
+    if not (name and separator and file):
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE, such as waveform=series.npy, got {text!r}")
+    try:
+        return name, np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise argparse.ArgumentTypeError(f"{file}: {reason}") from error
 
 
 def _print(features: Features, arguments: argparse.Namespace) -> None:

@@ -51,6 +51,33 @@ def as_nchw(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
     raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected="[N, C, H, W]")
 
 
+def line_as_map(builder: Builder, line: Tensor) -> Tensor:
+    """Emit a series N×C×T as the map N×C×1×T."""
+    batch, channels, time = line.shape
+    name = builder.op("Unsqueeze", line.name, builder.constant([2], "int64"))
+    return replace(line, name=name, shape=(batch, channels, 1, time), layout=Layout.NCHW)
+
+
+def map_as_line(builder: Builder, maps: Tensor) -> Tensor:
+    """Emit a map N×C×1×T as the series N×C×T."""
+    batch, channels, _, time = maps.shape
+    name = builder.op("Squeeze", maps.name, builder.constant([2], "int64"))
+    return replace(maps, name=name, shape=(batch, channels, time), layout=Layout.NCT)
+
+
+def check_one_number(tensor: Tensor, block: BoundBlock, *names: str) -> None:
+    """Check that parameters that may differ by height and width have one number, for a series or a volume.
+
+    Raises:
+        ShapeMismatchError: A parameter has several different numbers.
+    """
+    for name in names:
+        value = block[name]
+        if isinstance(value, tuple) and len(set(value)) > 1:
+            message = f"{block.name}: {name} must be one number for {tensor.layout}, got {list(value)}"
+            raise ShapeMismatchError(message, block=block.name, got=tensor.shape_text, expected=f"one {name}")
+
+
 def as_map(builder: Builder, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     """Emit tokens without a prefix as the map N×C×H×W whose positions they are."""
     batch, _, channels = tokens.shape

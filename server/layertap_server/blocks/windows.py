@@ -113,8 +113,13 @@ class Windows:
         return replace(tensor, name=name, shape=(*tensor.shape[:2], self.height.output, self.width.output))
 
 
-def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
+def windows_of(tensor: Tensor, block: BoundBlock, slides: tuple[bool, bool] = (True, True)) -> Windows:
     """Return the windows of a block on an N×C×H×W tensor.
+
+    Args:
+        tensor: The tensor.
+        block: The block.
+        slides: Whether the windows extend along the height and along the width; elsewhere they have one element.
 
     Raises:
         ShapeMismatchError: A window is larger than the padded map, or contains only padding.
@@ -122,7 +127,12 @@ def windows_of(tensor: Tensor, block: BoundBlock) -> Windows:
     kernels = block.sides("kernel")
     strides = kernels if block["stride"] is None else block.sides("stride")
     dilations = block.sides("dilation")
-    height, width = (side_of(tensor, block, side, kernels[side], strides[side], dilations[side]) for side in range(2))
+    height, width = (
+        side_of(tensor, block, side, kernels[side], strides[side], dilations[side])
+        if slides[side]
+        else Side(tensor.shape[2 + side], 1, 1, 1, 0, 0, 0, tensor.shape[2 + side])
+        for side in range(2)
+    )
     windows = Windows(height, width)
     if not all(side.inside(padding=False).any(axis=1).all() for side in (height, width)):
         raise misfit(block, tensor, "a window contains only padding", "less padding or dilation")

@@ -27,7 +27,7 @@ from layertap_server.graph.preprocessing_nodes import Normalization
 from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
-from layertap_server.graph.read import ImageInput, at_size, read, read_file, reread, with_observed
+from layertap_server.graph.read import ImageInput, at_shape, at_size, read, read_file, reread, with_observed
 from layertap_server.graph.size_formulas import SAMPLES, describe_any_size
 from layertap_server.graph.sized_by_values import sized_by_values
 from layertap_server.graph.structure import Structure, structure_of
@@ -57,6 +57,7 @@ __all__ = [
     "Proto",
     "Structure",
     "Verdict",
+    "at_shape",
     "at_size",
     "check_size",
     "compile_head",

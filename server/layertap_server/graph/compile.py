@@ -59,6 +59,18 @@ class CompiledPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """How a plan receives the batch."""
+
+    normalization: Normalization | None
+    """Normalization of uint8 images; None for arrays of one of the model's own inputs."""
+    image_size: tuple[int, int] | None
+    """Height and width of the images in pixels."""
+    batch_input: str = ""
+    """Name of the input that the batch is given for; empty for the main input."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeadType:
     """Result type and cost of a head. Sizes that are not known are left out of the costs."""
 
@@ -129,6 +141,7 @@ def compile_plan(
     *,
     normalization: Normalization | None,
     image_size: tuple[int, int] | None,
+    batch_input: str = "",
 ) -> CompiledPlan:
     """Compile a model that computes heads, each given as a layer and the blocks that are applied to it.
 
@@ -137,6 +150,7 @@ def compile_plan(
         heads: Layer name and blocks of each head.
         normalization: Normalization of uint8 images. With None the plan takes the model's own image input instead.
         image_size: Height and width of the images in pixels.
+        batch_input: Name of the input that the batch is given for; empty for the main input.
 
     Returns:
         The compiled plan. It takes the model's other inputs too, as far as the layers need them.
@@ -146,22 +160,28 @@ def compile_plan(
     """
     builder = Builder(graph.opset)
     results = [emit_head(builder, _layer(builder, graph, layer), blocks) for layer, blocks in heads]
-    return _assembled(graph, builder, results, {layer for layer, _ in heads}, normalization, image_size)
+    layers = {layer for layer, _ in heads}
+    return _assembled(graph, builder, results, layers, Feed(normalization, image_size, batch_input))
 
 
 def compile_inspection(
-    graph: ModelGraph, layers: Sequence[str], *, normalization: Normalization | None, image_size: tuple[int, int] | None
+    graph: ModelGraph,
+    layers: Sequence[str],
+    *,
+    normalization: Normalization | None,
+    image_size: tuple[int, int] | None,
+    batch_input: str = "",
 ) -> CompiledPlan:
     """Compile a model that computes the statistics of layers.
 
     Its outputs are the summary and the channel maxima of each layer, in the order of ``layers``; see `emit_inspection`.
-    ``normalization`` and ``image_size`` are as in `compile_plan`.
+    The other arguments are as in `compile_plan`.
     """
     builder = Builder(graph.opset)
     results: list[Tensor] = []
     for layer in layers:
         results += emit_inspection(builder, _layer(builder, graph, layer), saturation_of(graph, layer))
-    return _assembled(graph, builder, results, set(layers), normalization, image_size)
+    return _assembled(graph, builder, results, set(layers), Feed(normalization, image_size, batch_input))
 
 
 def _layer(builder: Builder, graph: ModelGraph, layer: str) -> Tensor:
@@ -195,22 +215,22 @@ def _assembled(
     builder: Builder,
     results: Sequence[Tensor],
     layers: Collection[str],
-    normalization: Normalization | None,
-    image_size: tuple[int, int] | None,
+    feed: Feed,
 ) -> CompiledPlan:
     """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes."""
     nodes, needed = needed_nodes(graph.proto.graph, layers)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
-    image = graph.image_input
+    image = graph.main_input
+    fed = feed.batch_input or image.name
     model_inputs = {info.name for info in graph.inputs}
-    others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != image.name)
+    others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != fed)
     before = Builder(graph.opset, prefix="layertap/front")
-    if normalization is not None and image_size is not None:
-        inputs = [images_input(graph.fixed_batch, image_size, len(normalization.mean))]
-        start = emit_preprocessing(before, normalization, image)
+    if feed.normalization is not None and feed.image_size is not None:
+        inputs = [images_input(graph.fixed_batch, feed.image_size, len(feed.normalization.mean))]
+        start = emit_preprocessing(before, feed.normalization, image)
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:
-        inputs = [value for value in graph.proto.graph.input if value.name == image.name]
+        inputs = [value for value in graph.proto.graph.input if value.name == fed]
     inputs += [value for value in graph.proto.graph.input if value.name in others]
     outputs = [_as_output(builder, result, is_input=result.name in model_inputs) for result in results]
     names = tuple(output.name for output in outputs)
@@ -231,7 +251,7 @@ def _assembled(
     )
     return CompiledPlan(
         model=model.SerializeToString(),
-        input_name=IMAGES if normalization is not None else image.name,
+        input_name=IMAGES if feed.normalization is not None else fed,
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
         other_inputs=others,

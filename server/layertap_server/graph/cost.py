@@ -102,7 +102,7 @@ def channels(tensor: Tensor | None) -> int | None:
 def stride(tensor: Tensor | None, image: Tensor) -> float | None:
     """Return the ratio of the image height to the layer's height, in pixels; None where a height is not known."""
     is_map = tensor is not None and len(tensor.spatial_axes) == len(image.spatial_axes)
-    if tensor is None or not (is_map or tensor.grid):
+    if tensor is None or not image.spatial_axes or not (is_map or tensor.grid):
         return None
     here = tensor.grid[0] if tensor.grid else tensor.shape[tensor.spatial_axes[0]]
     there = image.shape[image.spatial_axes[0]]

@@ -14,6 +14,9 @@ from layertap_server.graph.activations import Activation
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.tensor import Tensor
 
+PICTURE_RANK = 4
+"""Number of axes of an input that takes images."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObservedType:
@@ -35,8 +38,11 @@ class ModelGraph:
     opset: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
-    image_input: TensorInfo
-    """Input that takes the images. A size in its shape is -1 if neither the file nor the given image size fixes it."""
+    main_input: TensorInfo
+    """Input that takes the images; in a model that takes none, its first input with a batch.
+
+    A size in its shape is -1 if neither the file nor the given image size fixes it.
+    """
     layers: tuple[LayerInfo, ...]
     types: Mapping[str, Tensor]
     """Types by name of all tensors whose type is known."""
@@ -56,9 +62,14 @@ class ModelGraph:
         return self.batch_first.get(layer) or self.types[layer]
 
     @property
+    def takes_pictures(self) -> bool:
+        """Whether the main input takes images, so that it has four axes."""
+        return len(self.main_input.shape) == PICTURE_RANK
+
+    @property
     def fixed_batch(self) -> int | None:
         """Batch size that the model requires, or None if it is free."""
-        size = self.image_input.shape[0]
+        size = self.main_input.shape[0]
         return size if size > 0 else None
 
     @property
@@ -69,19 +80,23 @@ class ModelGraph:
 
     @property
     def image_sides(self) -> tuple[int | None, int | None]:
-        """Height and width of the image input in pixels, each None if the graph does not fix it."""
-        height, width = (self.image_input.shape[axis] for axis in spatial_axes(self.image_input.layout))
+        """Height and width of the image input in pixels, each None if the graph does not fix it, or takes no images."""
+        if not self.takes_pictures:
+            return None, None
+        height, width = (self.main_input.shape[axis] for axis in spatial_axes(self.main_input.layout))
         return height if height > 0 else None, width if width > 0 else None
 
     def image_shape(self, batch: int, size: tuple[int, int]) -> list[int]:
         """Return the shape of a batch of images of height and width ``size`` in the layout of the image input."""
         channels = max(self.image_channels, 1)
-        return [batch, *size, channels] if self.image_input.layout is Layout.NHWC else [batch, channels, *size]
+        return [batch, *size, channels] if self.main_input.layout is Layout.NHWC else [batch, channels, *size]
 
     @property
     def image_channels(self) -> int:
-        """Number of channels of the image input; -1 if the graph does not fix it."""
-        return self.image_input.shape[3 if self.image_input.layout is Layout.NHWC else 1]
+        """Number of channels of the image input; -1 if the graph does not fix it, or takes no images."""
+        if not self.takes_pictures:
+            return -1
+        return self.main_input.shape[3 if self.main_input.layout is Layout.NHWC else 1]
 
     @property
     def constant_bytes(self) -> int:

@@ -32,13 +32,13 @@ def images_input(batch: int | None, size: tuple[int, int], channels: int) -> Val
     return helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, [batch or "N", *size, channels])
 
 
-def emit_preprocessing(builder: Builder, normalization: Normalization, image_input: TensorInfo) -> str:
+def emit_preprocessing(builder: Builder, normalization: Normalization, main_input: TensorInfo) -> str:
     """Emit the preprocessing nodes and return the name of the tensor to use as the model's input."""
     name = IMAGES
     if normalization.bgr:
         name = builder.op("Gather", name, builder.constant([2, 1, 0], "int64"), axis=3)
     # Transpose bytes, not floats: it moves a quarter of the data, and the arithmetic runs on contiguous channels.
-    planes = image_input.layout is not Layout.NHWC
+    planes = main_input.layout is not Layout.NHWC
     if planes:
         name = builder.op("Transpose", name, perm=[0, 3, 1, 2])
     # Compute in float32 for every input dtype: float16 would lose precision with a large mean.
@@ -47,8 +47,8 @@ def emit_preprocessing(builder: Builder, normalization: Normalization, image_inp
         name = builder.op("Sub", name, _channel_values(builder, normalization.mean, planes=planes))
     if any(value != 1 for value in normalization.std):
         name = builder.op("Div", name, _channel_values(builder, normalization.std, planes=planes))
-    if image_input.dtype != "float32":
-        name = builder.op("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(image_input.dtype)))
+    if main_input.dtype != "float32":
+        name = builder.op("Cast", name, to=helper.np_dtype_to_tensor_dtype(np.dtype(main_input.dtype)))
     return name
 
 

@@ -36,7 +36,7 @@ class Sizes:
         self._facts = facts
         self._inside = inside or {}
         self._constants = {one.output[0]: one for one in graph.proto.graph.node if one.op_type == "Constant"}
-        image = graph.types[graph.image_input.name].shape
+        image = graph.types[graph.main_input.name].shape
         self._is_sized = all(isinstance(size, int) for size in image[1:])
         self._batch = image[0]
 

@@ -18,7 +18,7 @@ from layertap_server.graph.input_layout import layout_by_use
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import Axes, axes_of
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, explained
-from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
+from layertap_server.graph.model_graph import PICTURE_RANK, ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.graph.tapped import find_tapped
@@ -30,8 +30,6 @@ BATCH = "N"
 """Symbolic size of the batch axis."""
 LARGEST_NUMBER = 2**50
 """Maximum of a layer's sizes, bytes and multiply-accumulates."""
-IMAGE_RANK = 4
-"""Number of axes of an image input."""
 MOST_INPUT_VALUES = 2**28
 """Maximum number of values of one input, over the sizes that the file fixes; 1 GiB of float32."""
 
@@ -100,13 +98,13 @@ def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
     """
     made = {name for node in proto.graph.node for name in node.output}
     observed = {name: seen for name, seen in graph.observed.items() if name in made}
-    return _analyze(proto, graph.weights_folder, _image_input_of(graph), graph.native, observed=observed)
+    return _analyze(proto, graph.weights_folder, _main_input_of(graph), graph.native, observed=observed)
 
 
 def with_observed(graph: ModelGraph, types: Mapping[str, ObservedType]) -> ModelGraph:
     """Analyze a model again with types of tensors that were observed in runs, by name."""
     known = {**graph.observed, **types}
-    return _analyze(graph.proto, graph.weights_folder, _image_input_of(graph), graph.native, observed=known)
+    return _analyze(graph.proto, graph.weights_folder, _main_input_of(graph), graph.native, observed=known)
 
 
 def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
@@ -122,10 +120,47 @@ def at_size(graph: ModelGraph, image_size: tuple[int, int]) -> ModelGraph:
         return graph
     for wanted, given in zip(graph.image_sides, image_size, strict=True):
         if wanted not in {None, given}:
-            raise GraphError(f"it takes {list(graph.image_input.shape)}, not images of {image_size[0]}×{image_size[1]}")
+            raise GraphError(f"it takes {list(graph.main_input.shape)}, not images of {image_size[0]}×{image_size[1]}")
+    sizes = dict(zip(spatial_axes(graph.main_input.layout), image_size, strict=True))
+    return _with_sizes(graph, graph.main_input.name, sizes)
+
+
+def at_shape(graph: ModelGraph, name: str, sizes: Sequence[int]) -> ModelGraph:
+    """Analyze a model again for arrays of one shape.
+
+    Args:
+        graph: The model.
+        name: Name of the input that takes the arrays.
+        sizes: Sizes of the arrays' axes, without the batch.
+
+    Returns:
+        The model with the shapes for these arrays, or ``graph`` itself if the file fixes all sizes of the input.
+
+    Raises:
+        GraphError: The model cannot compute arrays of this shape.
+    """
+    info = next(info for info in graph.inputs if info.name == name)
+    if all(size > 0 for size in info.shape[1:]):
+        return graph
+    return _with_sizes(graph, name, dict(enumerate(sizes, 1)))
+
+
+def _with_sizes(graph: ModelGraph, name: str, sizes: Mapping[int, int]) -> ModelGraph:
+    """Analyze a model again with sizes of the free axes of an input, and of axes that have the same symbol."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return _analyze(proto, graph.weights_folder, _image_input_of(graph), graph.native, image_size, graph.observed)
+    symbols: dict[str, int] = {}
+    dims = next(value for value in proto.graph.input if value.name == name).type.tensor_type.shape.dim
+    for axis, size in sizes.items():
+        if dims[axis].dim_param:
+            symbols[dims[axis].dim_param] = size
+        if not dims[axis].HasField("dim_value"):
+            dims[axis].dim_value = size
+    for value in proto.graph.input:
+        for dim in value.type.tensor_type.shape.dim[1:]:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    return _analyze(proto, graph.weights_folder, _main_input_of(graph), graph.native, graph.observed)
 
 
 def _analyze(
@@ -133,12 +168,11 @@ def _analyze(
     weights_folder: Path,
     configured: ImageInput,
     native: Native,
-    image_size: tuple[int, int] | None = None,
     observed: Mapping[str, ObservedType] = MappingProxyType({}),
 ) -> ModelGraph:
     """Infer the types of a model in canonical form and return its graph with its layers."""
     with explained("its analysis"):
-        _fix_image_size(proto, _image_input(proto, configured), image_size)
+        _write_batch_symbol(proto, _main_input(proto, configured))
         proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
         inferred = native.infer_types(proto)
         return _build_graph(proto, weights_folder, configured, native, inferred, observed)
@@ -153,7 +187,7 @@ def _build_graph(
     observed: Mapping[str, ObservedType],
 ) -> ModelGraph:
     """Return the graph with its layers, from the inferred types."""
-    image = _image_input(proto, configured)
+    image = _main_input(proto, configured)
     _check_input_sizes(proto)
     types, axes = _types(proto, image, inferred)
     names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
@@ -168,7 +202,7 @@ def _build_graph(
         opset=opset_of(proto),
         inputs=tuple(_known_info(value, types) for value in _inputs(proto)),
         outputs=tuple(_known_info(value, types) for value in proto.graph.output),
-        image_input=image,
+        main_input=image,
         layers=(),
         types=types,
         activations=activations,
@@ -181,9 +215,9 @@ def _build_graph(
     return replace(graph, layers=layers, batch_first=tapped.types, batch_axes=tapped.axes)
 
 
-def _image_input_of(graph: ModelGraph) -> ImageInput:
+def _main_input_of(graph: ModelGraph) -> ImageInput:
     """Return the configuration that selects a graph's image input again."""
-    return ImageInput(graph.image_input.name, graph.image_input.layout)
+    return ImageInput(graph.main_input.name, graph.main_input.layout)
 
 
 def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
@@ -198,24 +232,28 @@ def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [value for value in proto.graph.input if value.name not in weights]
 
 
-def _image_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
-    """Return the image input: the configured one, else the first with 1, 3 or 4 channels, else the first of rank 4.
+def _main_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
+    """Return the main input: the configured one, or the first that takes images, or the first with a batch.
 
-    Its layout is the configured one, else what the first convolution tells, else a guess from its sizes.
+    Images have four axes; inputs with 1, 3 or 4 channels come first. The layout is the configured one, else what the
+    first convolution tells, else a guess from the sizes.
 
     Raises:
-        GraphError: The configured input does not exist or is not of rank 4, or no input is of rank 4.
+        GraphError: The configured input does not exist, or no input is a tensor of numbers with an axis.
     """
     infos = [_tensor_info(value) for value in _inputs(proto)]
-    images = [info for info in infos if len(info.shape) == IMAGE_RANK and info.dtype not in {"", "bool"}]
+    images = [info for info in infos if len(info.shape) == PICTURE_RANK and info.dtype not in {"", "bool"}]
     numbers = [replace(info, layout=layout_by_use(proto.graph, info.name) or info.layout) for info in images]
-    named = [info for info in numbers if info.name == image.name]
+    arrays = sorted((info for info in infos if info.shape and info.dtype), key=lambda info: info.shape[0] >= 0)
+    named = [info for info in (*numbers, *arrays) if info.name == image.name]
     if image.name and not named:
-        raise GraphError(f"it has no input {image.name!r} of four dimensions; {_describe(infos)}")
+        raise GraphError(f"it has no input {image.name!r}; {_describe(infos)}")
     like_pictures = [info for info in numbers if info.shape[3 if info.layout is Layout.NHWC else 1] in {1, 3, 4}]
     for info in (*named, *like_pictures, *numbers):
         return info if image.layout is None else replace(info, layout=image.layout)
-    raise GraphError(f"no input takes images, which have four dimensions; {_describe(infos)}")
+    if not arrays:
+        raise GraphError(f"it has no input with a batch; {_describe(infos)}")
+    return arrays[0]
 
 
 def _check_input_sizes(proto: onnx.ModelProto) -> None:
@@ -261,14 +299,14 @@ def _known_info(value: onnx.ValueInfoProto, types: Mapping[str, Tensor]) -> Tens
 
 def _input_layout(shape: tuple[int, ...]) -> Layout:
     """Return the layout that an input of this shape is assumed to have if the graph does not tell it."""
-    if len(shape) != IMAGE_RANK:
+    if len(shape) != PICTURE_RANK:
         return Layout.VECTOR if len(shape) == 2 else Layout.OTHER  # noqa: PLR2004 - N×anything
     channels_last = shape[3] in {1, 3, 4} and shape[1] not in {1, 3, 4}
     return Layout.NHWC if channels_last else Layout.NCHW
 
 
-def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple[int, int] | None) -> None:
-    """Write the batch symbol and the image size into the inputs, for shape inference to propagate."""
+def _write_batch_symbol(proto: onnx.ModelProto, image: TensorInfo) -> None:
+    """Write the batch symbol into the inputs, for shape inference to propagate."""
     value = next(value for value in proto.graph.input if value.name == image.name)
     dims = value.type.tensor_type.shape.dim
     symbol = dims[0].dim_param
@@ -278,9 +316,6 @@ def _fix_image_size(proto: onnx.ModelProto, image: TensorInfo, image_size: tuple
             # Another input has the same batch if its first size has the same symbol, or none.
             if first and not first[0].HasField("dim_value") and first[0].dim_param in {symbol, ""}:
                 first[0].dim_param = BATCH
-    for axis, size in zip(spatial_axes(image.layout), image_size or (), strict=False):
-        if image.shape[axis] < 0:
-            dims[axis].dim_value = size
     # Shapes in the file use the exporter's own symbols, so they are dropped and inferred again. The shapes of a
     # configured model's layers are kept: inference could not prove that their first axis is the batch.
     built = {name for node in proto.graph.node if path_of(node) for name in node.output}

@@ -85,6 +85,8 @@ def receptive_fields(graph: onnx.GraphProto, types: Mapping[str, Tensor], image:
         types: Types of the graph's tensors by name.
         image: Name of the image input.
     """
+    if not types[image].spatial_axes:
+        return {}
     walk = _Walk({name: tensor.shape for name, tensor in types.items()}, graph, types[image])
     for node in graph.node:
         walk.visit(node)

@@ -28,7 +28,7 @@ def structure_of(model: ModelGraph) -> Structure:
     graph = model.proto.graph
     modules = Modules(graph)
     steps = without_class_attention(
-        find_trunk(graph, {**model.types, **model.batch_first}, model.image_input.name), modules
+        find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name), modules
     )
     tappable = {layer.name for layer in model.layers if layer.tappable}
     return Structure(

@@ -89,7 +89,7 @@ class Engine:
         self, model: LoadedModel, request: PreviewRequest | ExtractRequest, context: RequestContext
     ) -> Resolution:
         """Resolve the taps of a request for an input of pictures; raise the errors of `preview`."""
-        input_ = PlanInput(pictures=True, size=model.preprocessing.output_size)
+        input_ = PlanInput(pictures=model.graph.takes_pictures, size=model.preprocessing.output_size)
         with context.stage("plan"):
             return model.planner.resolve(request.taps, input_, context.cancellation)
 

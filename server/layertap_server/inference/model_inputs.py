@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from layertap.errors import NoImagesError
+from layertap.errors import BadTensorError, NoImagesError
 from layertap.types import Array, ImagePadding, ImagePayload
+from layertap_server.graph import ModelGraph
 from layertap_server.inference.decoding import Decoder
-from layertap_server.inference.other_inputs import OtherInputs, collect_other_inputs
+from layertap_server.inference.other_inputs import (
+    OtherInputs,
+    check_names,
+    check_rows,
+    collect_other_inputs,
+    describe_input,
+)
 from layertap_server.inference.own_inputs import is_own_input, join_own_inputs, own_size, too_many_images
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.plan import PlanInput
@@ -44,7 +51,7 @@ class ModelInputs:
 
     def others_for(self, needed: Collection[str]) -> OtherInputs:
         """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
-        return collect_other_inputs(self.others, needed, self.model.graph, self.count)
+        return collect_other_inputs(self.others, needed, self.model.graph, self.count, self.spec.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +75,13 @@ class InputReader:
 
         Raises:
             NoImagesError, TooManyImagesError: the request has no images or too many.
-            BadTensorError: an array does not fit the model's image input, or pictures and float arrays are mixed.
+            BadTensorError: an array does not fit the model's image input, pictures and float arrays are mixed, or the
+                model takes no images.
             LayertapError: as `Decoder.decode` raises it, for a model without a fixed image size.
         """
         if not payloads:
-            raise NoImagesError("the request has no images", field="images")
+            return self._read_arrays(others, model)
+        _check_takes_images(payloads, model)
         if len(payloads) > self.max_images:
             raise too_many_images(len(payloads), self.max_images)
         if is_own_input(payloads):
@@ -88,3 +97,43 @@ class InputReader:
         is_padded = any(padding.bottom or padding.right for padding in pictures.padding)
         padding = pictures.padding if is_padded else ()
         return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch, padding)
+
+    def _read_arrays(self, given: Mapping[str, Array], model: LoadedModel) -> ModelInputs:
+        """Check the inputs of a request without images; the batch is that of the first input that has one.
+
+        Raises:
+            NoImagesError: the request has no input with a batch.
+            InvalidRequestError: the model has no input of a given name.
+            BadTensorError: the batch does not have the shape or dtype of its input.
+            TooManyImagesError: the batch has more rows than a request may have images.
+        """
+        graph = model.graph
+        infos = {info.name: info for info in graph.inputs}
+        check_names(given, infos)
+        name = next((name for name in _by_batch(graph) if name in given), "")
+        if not name:
+            what = "; ".join(f"{info.name}: {describe_input(info)}" for info in graph.inputs)
+            message = f"the request has no images, and no input with a batch; the model's inputs are {what}"
+            raise NoImagesError(message, field="images")
+        batch = check_rows(given[name], infos[name])
+        if len(batch) > self.max_images:
+            raise too_many_images(len(batch), self.max_images)
+        others = {other: array for other, array in given.items() if other != name}
+        is_main = name == graph.main_input.name
+        size = own_size(batch, graph) if is_main else batch.shape[1:]
+        spec = PlanInput(pictures=False, size=size, name="" if is_main else name)
+        return ModelInputs(model, (), others, spec, len(batch), self.decoder, batch)
+
+
+def _by_batch(graph: ModelGraph) -> list[str]:
+    """Return the names of the inputs with a batch, the main input first."""
+    batch = graph.types[graph.main_input.name].shape[0]
+    names = [info.name for info in graph.inputs if info.shape and graph.types[info.name].shape[0] == batch]
+    return sorted(names, key=lambda name: name != graph.main_input.name)
+
+
+def _check_takes_images(payloads: Sequence[ImagePayload], model: LoadedModel) -> None:
+    """Raise `BadTensorError` if pictures are sent to a model that takes none."""
+    if not model.graph.takes_pictures and not is_own_input(payloads):
+        what = "; ".join(f"{info.name}: {describe_input(info)}" for info in model.graph.inputs)
+        raise BadTensorError(f"the model takes no images; send arrays in inputs: {what}", field="images")

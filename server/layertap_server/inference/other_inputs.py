@@ -37,7 +37,7 @@ def pad_batch(array: Array, missing: int) -> Array:
 
 
 def collect_other_inputs(
-    given: Mapping[str, Array], needed: Collection[str], graph: ModelGraph, images: int
+    given: Mapping[str, Array], needed: Collection[str], graph: ModelGraph, images: int, batch_input: str = ""
 ) -> OtherInputs:
     """Check and return the request's values for the inputs that a plan needs.
 
@@ -45,33 +45,64 @@ def collect_other_inputs(
 
     Args:
         given: the request's values by input name.
-        needed: names of the inputs that the plan needs, other than the image input.
+        needed: names of the inputs that the plan needs, other than the one of the batch.
         graph: the model.
         images: number of images in the request.
+        batch_input: name of the input that the batch is given for; empty for the main input.
 
     Raises:
         InvalidRequestError: the model has no input of a given name, or the value of a needed input is missing.
         BadTensorError: a value does not have the shape or dtype of its input.
     """
-    infos = {info.name: info for info in graph.inputs if info.name != graph.image_input.name}
-    for name in given:
-        if name not in infos:
-            hint = did_you_mean(nearest(name, infos))
-            message = (
-                f"the model has no input {name!r} besides its images{hint}; its other inputs: "
-                f"{', '.join(infos) or 'none'}"
-            )
-            raise InvalidRequestError(message, field="inputs", input=name)
+    fed = batch_input or graph.main_input.name
+    infos = {info.name: info for info in graph.inputs if info.name != fed}
+    check_names(given, infos, fed)
     batched: dict[str, Array] = {}
     shared: dict[str, Array] = {}
     for name in needed:
         if name not in given:
-            expected = _describe(infos[name])
-            message = f"these layers also need the model's input {name} ({expected}); give it in inputs"
+            expected = describe_input(infos[name])
+            how = "send images" if name == graph.main_input.name and graph.takes_pictures else "give it in inputs"
+            message = f"these layers also need the model's input {name} ({expected}); {how}"
             raise InvalidRequestError(message, field="inputs", input=name, expected=expected)
         array, is_batch = _check_value(given[name], infos[name], graph, images)
         (batched if is_batch else shared)[name] = array
     return OtherInputs(batched, shared)
+
+
+def check_names(given: Collection[str], infos: Mapping[str, TensorInfo], batch_input: str = "") -> None:
+    """Check the names of the request's inputs.
+
+    Args:
+        given: the names.
+        infos: the model's inputs that may be given, by name.
+        batch_input: name of the input that the batch is given for already; empty if there is none.
+
+    Raises:
+        InvalidRequestError: the model has no input of a given name.
+    """
+    for name in given:
+        if name not in infos:
+            besides = f" besides {batch_input}, which takes the batch" if batch_input else ""
+            hint = did_you_mean(nearest(name, infos))
+            message = f"the model has no input {name!r}{besides}{hint}; its inputs: {', '.join(infos) or 'none'}"
+            raise InvalidRequestError(message, field="inputs", input=name)
+
+
+def check_rows(array: Array, info: TensorInfo) -> Array:
+    """Return the batch of a request without images in the dtype of its input.
+
+    Raises:
+        BadTensorError: the batch does not have the shape or dtype of its input, or has no row.
+    """
+    sizes = info.shape[1:]
+    fits = array.ndim == len(info.shape) and all(
+        size in {-1, got} for size, got in zip(sizes, array.shape[1:], strict=True)
+    )
+    if not fits or 0 in array.shape or not np.can_cast(array.dtype, info.dtype, "same_kind"):
+        message = f"expected {describe_input(info)} for the input {info.name}, got {array.dtype} {list(array.shape)}"
+        raise BadTensorError(message, field="inputs", input=info.name, expected=describe_input(info))
+    return array.astype(info.dtype, copy=False)
 
 
 def _check_value(array: Array, info: TensorInfo, graph: ModelGraph, images: int) -> tuple[Array, bool]:
@@ -81,7 +112,7 @@ def _check_value(array: Array, info: TensorInfo, graph: ModelGraph, images: int)
         BadTensorError: the value does not have the shape or dtype of the input.
     """
     types = graph.types
-    is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.image_input.name].shape[0]
+    is_batch = bool(info.shape) and types[info.name].shape[0] == types[graph.main_input.name].shape[0]
     if is_batch and array.ndim == len(info.shape) - 1:
         array = array[None]
     if is_batch and array.shape == tuple(info.shape) and len(array) != images:
@@ -93,13 +124,16 @@ def _check_value(array: Array, info: TensorInfo, graph: ModelGraph, images: int)
         size in {-1, got} for size, got in zip(expected, array.shape, strict=False)
     )
     if not fits or not np.can_cast(array.dtype, info.dtype, "same_kind"):
-        message = f"expected {_describe(info)} for the input {info.name}, got {array.dtype} {list(array.shape)}"
+        message = f"expected {describe_input(info)} for the input {info.name}, got {array.dtype} {list(array.shape)}"
         raise BadTensorError(
-            f"{message}; the request has {images} images", field="inputs", input=info.name, expected=_describe(info)
+            f"{message}; the request has {images} images",
+            field="inputs",
+            input=info.name,
+            expected=describe_input(info),
         )
     return array.astype(info.dtype, copy=False), is_batch
 
 
-def _describe(info: TensorInfo) -> str:
+def describe_input(info: TensorInfo) -> str:
     """Return the dtype and shape of an input as text, such as ``float32 [any, 8]``."""
     return f"{info.dtype} [{', '.join('any' if size < 0 else str(size) for size in info.shape)}]"

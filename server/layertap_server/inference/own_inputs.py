@@ -12,11 +12,13 @@ from layertap_server.graph import ModelGraph, spatial_axes
 
 
 def is_own_input(images_: Sequence[ImagePayload]) -> bool:
-    """Return whether the images are float arrays of the model's own input.
+    """Return whether the images are float arrays of the model's own input; also if there are none.
 
     Raises:
         BadTensorError: the request mixes pictures and float arrays.
     """
+    if not images_:
+        return True
     own = [isinstance(image, PixelImage) and image.array.dtype.kind == "f" for image in images_]
     if any(own) and not all(own):
         field = f"images[{own.index(not own[0])}]"
@@ -42,9 +44,11 @@ def join_own_inputs(images_: Sequence[ImagePayload], graph: ModelGraph, limit: i
     return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
 
-def own_size(batch: Array, graph: ModelGraph) -> tuple[int, int]:
-    """Return the height and width of a batch in the layout of the model's image input."""
-    height, width = spatial_axes(graph.image_input.layout)
+def own_size(batch: Array, graph: ModelGraph) -> tuple[int, ...]:
+    """Return the height and width of a batch of images, or the sizes after the batch if the model takes none."""
+    if not graph.takes_pictures:
+        return batch.shape[1:]
+    height, width = spatial_axes(graph.main_input.layout)
     return batch.shape[height], batch.shape[width]
 
 
@@ -56,7 +60,7 @@ def _with_batch(image: PixelImage | EncodedImage, index: int, graph: ModelGraph)
     """
     if isinstance(image, EncodedImage):
         raise TypeError(f"images[{index}]: expected a float array, got an encoded picture")
-    expected = graph.image_input
+    expected = graph.main_input
     array = image.array if image.array.ndim == len(expected.shape) else image.array[None]
     fits = array.ndim == len(expected.shape) and all(
         wanted in {-1, got} for wanted, got in zip(expected.shape[1:], array.shape[1:], strict=True)

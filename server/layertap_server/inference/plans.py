@@ -10,6 +10,7 @@ from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.open_plan import OpenPlan, session_bytes
 from layertap_server.planning.plan import Inspection, Plan, PlanInput
 from layertap_server.planning.plan_store import PlanStore, RoomInStore
+from layertap_server.planning.sized_graphs import describe_size
 from layertap_server.runtime import Runtime, Session, SessionError
 
 MOST_EXTRA = 1.1
@@ -33,11 +34,14 @@ class ModelCompiler:
             ModelFailedError: onnxruntime rejects the plan of a model whose image size is fixed.
         """
         graph = self.model.planner.graphs.at(plan.input)
-        normalization, size = self._preamble(plan.input), plan.input.size
+        normalization, name = self._preamble(plan.input), plan.input.name
+        size = plan.input.image_size
         if isinstance(plan, Plan):
-            compiled = compile_plan(graph, plan.heads, normalization=normalization, image_size=size)
+            compiled = compile_plan(graph, plan.heads, normalization=normalization, image_size=size, batch_input=name)
         else:
-            compiled = compile_inspection(graph, plan.layers, normalization=normalization, image_size=size)
+            compiled = compile_inspection(
+                graph, plan.layers, normalization=normalization, image_size=size, batch_input=name
+            )
         return OpenPlan(self._open(compiled, graph, plan.input), compiled)
 
     def _preamble(self, input_: PlanInput) -> Normalization | None:
@@ -60,11 +64,11 @@ class ModelCompiler:
 
     def _wrong_size(self, input_: PlanInput, why: str) -> ShapeMismatchError:
         """Return the error for images of a size that the model cannot compute; ``why`` is onnxruntime's message."""
-        height, width = input_.size or (0, 0)
         multiple = self.model.preprocessing.multiple_of
-        advice = f"height and width that are multiples of {multiple}" if multiple > 1 else "another size"
-        message = f"images of {width}×{height} do not go through the model; send images of {advice} ({why})"
-        return ShapeMismatchError(message, got=f"[{height}, {width}]", why=why)
+        advice = f"multiples of {multiple} as height and width" if multiple > 1 else "another size"
+        what = describe_size(input_, self.model.graph)
+        message = f"{what} do not go through the model; send {advice} ({why})"
+        return ShapeMismatchError(message, got=str(list(input_.size or ())), why=why)
 
 
 class Plans:

@@ -37,7 +37,9 @@ def report_batching(model: LoadedModel) -> None:
         return
 
 
-def _sizes(model: LoadedModel) -> Iterable[tuple[int, int]]:
-    """Return the sizes (height, width) in pixels at which to try the model, in this order."""
+def _sizes(model: LoadedModel) -> Iterable[tuple[int, int] | None]:
+    """Return the sizes (height, width) in pixels at which to try the model, in this order; None if it has none."""
+    if not model.graph.takes_pictures:
+        return [None]
     size = model.graph.image_size or model.preprocessing.output_size
     return sizes_to_list(size or model.graph.image_sides)

@@ -53,7 +53,7 @@ def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe | Non
     """
     probe = probe or NoProbe()
     sized = graph.at_size(model, size) if size else model
-    if sized.image_size:
+    if sized.image_size or not model.takes_pictures:
         return sized.layers, graph.structure_of(sized)
     for sizes in _samples(model):
         try:

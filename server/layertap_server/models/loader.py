@@ -136,7 +136,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         license=manifest.license,
         inputs=model.inputs,
         outputs=model.outputs,
-        preprocessing=preprocessing.describe(),
+        preprocessing=preprocessing.describe() if model.takes_pictures else "",
         preprocessing_assumed=preprocessing.assumed,
         labels=_labels(files, manifest),
         stages=tuple(layer.name for layer in selectors.stages),
@@ -211,7 +211,7 @@ def _fit_preprocessing(manifest: Manifest, model: ModelGraph) -> Preprocessing:
 
 def _with_multiple(preprocessing: Preprocessing, model: ModelGraph, probe: Probe) -> Preprocessing:
     """Complete the preprocessing with the multiple that images of any size must be padded to, if it is not stated."""
-    if preprocessing.multiple_of > 1 or preprocessing.output_size or model.image_size:
+    if preprocessing.multiple_of > 1 or preprocessing.output_size or model.image_size or not model.takes_pictures:
         return preprocessing
     return replace(preprocessing, multiple_of=probe.find_multiple(model))
 

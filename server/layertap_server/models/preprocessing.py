@@ -157,6 +157,10 @@ def fit_to_graph(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessi
     Raises:
         PreprocessingError: the size or the channels of prepared images do not fit the graph.
     """
+    if not model.takes_pictures:
+        if not preprocessing.assumed and preprocessing != Preprocessing(input=preprocessing.input):
+            raise PreprocessingError(f"input: the model takes no images: {model.main_input.name} has another rank")
+        return Preprocessing(input=preprocessing.input)
     if preprocessing.assumed:
         preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
     _check_channels(preprocessing, model)
@@ -193,7 +197,7 @@ def _check_channels(preprocessing: Preprocessing, model: ModelGraph) -> None:
 def _assumed_normalization(model: ModelGraph) -> Normalization:
     """Return the assumed normalization: none for a uint8 input, ImageNet's for RGB, 0 to 1 for luminance."""
     is_gray = model.image_channels == GRAY
-    if model.image_input.dtype == "uint8":
+    if model.main_input.dtype == "uint8":
         count = GRAY if is_gray else COLOR
         return Normalization((0.0,) * count, (1.0,) * count)
     return _UNIT_RANGE if is_gray else IMAGENET

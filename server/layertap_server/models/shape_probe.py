@@ -22,6 +22,8 @@ MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Multiples to try, in pixels."""
 SMALL = (72, 104)
 """Approximate height and width in pixels of the images to try multiples with."""
+LENGTHS = ((64, 96), (64, 64), (16, 24), (16, 16), (8, 8), (256, 256), (1, 1))
+"""Pairs of sizes to try for the free axes of a model that takes no images, such as those of time."""
 LONGEST_SECONDS = 20.0
 """Maximum seconds of all runs on noise; for a slower model, unknown types remain unknown."""
 
@@ -104,9 +106,8 @@ def _open_layers(model: ModelGraph) -> list[str]:
 
     If the sizes of all inputs are fixed, these are also the layers with another unknown size, unless values decide it.
     """
-    others = [info.shape[1:] for info in model.inputs if info.name != model.image_input.name]
-    is_fixed = model.image_size is not None and all(side > 0 for sides in others for side in sides)
-    by_values = graph.sized_by_values(model.proto.graph, model.image_input.name) if is_fixed else frozenset()
+    is_fixed = all(side > 0 for info in model.inputs for side in info.shape[1:])
+    by_values = graph.sized_by_values(model.proto.graph, model.main_input.name) if is_fixed else frozenset()
     computed = [layer for layer in model.layers if layer.op_type and layer.op_type != graph.INPUT]
     return [
         layer.name
@@ -120,6 +121,10 @@ def _open_layers(model: ModelGraph) -> list[str]:
 def _attempts(model: ModelGraph, size: tuple[int, int] | None, batches: Sequence[int]) -> Iterator[tuple[Inputs, ...]]:
     """Yield the inputs of each attempt, one run per batch size."""
     if any(not info.dtype for info in model.inputs):
+        return
+    if not model.takes_pictures:
+        for lengths in LENGTHS:
+            yield tuple(_arrays(model, batch, length) for batch, length in zip(batches, lengths, strict=False))
         return
     for sizes in _sizes_to_try(model, size):
         yield tuple(_inputs(model, batch, at) for batch, at in zip(batches, sizes, strict=False))
@@ -140,9 +145,26 @@ def _inputs(model: ModelGraph, batch: int, size: tuple[int, int]) -> Inputs:
     """Return the shape and dtype of each input of a run."""
     inputs = {}
     for info in model.inputs:
-        is_image = info.name == model.image_input.name
+        is_image = info.name == model.main_input.name
         shape = model.image_shape(batch, size) if is_image else [max(side, 1) for side in info.shape]
         if not is_image and info.shape and info.shape[0] < 0:
+            shape[0] = batch
+        inputs[info.name] = (shape, info.dtype)
+    return inputs
+
+
+def _arrays(model: ModelGraph, batch: int, length: int) -> Inputs:
+    """Return the shape and dtype of each input of a run of a model without images.
+
+    Args:
+        model: The model.
+        batch: Size of the first axis of inputs with a free first axis.
+        length: Size of all other free axes, such as those of time.
+    """
+    inputs = {}
+    for info in model.inputs:
+        shape = [side if side > 0 else length for side in info.shape]
+        if info.shape and info.shape[0] < 0:
             shape[0] = batch
         inputs[info.name] = (shape, info.dtype)
     return inputs

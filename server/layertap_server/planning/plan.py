@@ -32,8 +32,18 @@ class PlanInput:
 
     pictures: bool
     """Whether the images are pictures (uint8, N×H×W×C); otherwise they are arrays of the model's own input."""
-    size: tuple[int, int] | None
-    """Height and width in pixels; None if they are not known, which suffices for a preview."""
+    size: tuple[int, ...] | None
+    """Height and width in pixels or, for arrays that are no images, the sizes of all axes after the batch.
+
+    None if they are not known, which suffices for a preview.
+    """
+    name: str = ""
+    """Input of the model that the batch is given for; empty for its main input."""
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """Height and width of pictures in pixels; None for arrays, and if they are not known."""
+        return (self.size[0], self.size[1]) if self.pictures and self.size else None
 
 
 @dataclass(frozen=True, slots=True)

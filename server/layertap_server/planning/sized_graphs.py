@@ -14,6 +14,7 @@ from layertap_server.graph import (
     ModelGraph,
     NativeLostError,
     Verdict,
+    at_shape,
     at_size,
     cost_of,
     inexact_layers,
@@ -52,8 +53,8 @@ class SizedGraphs:
         """
         if input_.size is None:
             return self._graph
-        key = str(input_.size)
-        return self._graphs.get(key) or self._graphs.put(key, _infer(self._graph, input_.size))
+        key = _key(input_)
+        return self._graphs.get(key) or self._graphs.put(key, _infer(self._graph, input_))
 
     def cost(self, layers: Collection[str], input_: PlanInput) -> tuple[int, int]:
         """Return the multiply-accumulates per image, as far as they are known, and the number of model nodes run."""
@@ -61,11 +62,11 @@ class SizedGraphs:
 
     def price(self, layers: Collection[str], input_: PlanInput) -> int:
         """Return the estimated operations per image of the model's nodes that the layers need."""
-        graph, key = self.at(input_), str(input_.size)
+        graph, key = self.at(input_), _key(input_)
         prices = self._prices.get(key)
         if prices is None:
             prices = self._prices.put(key, prices_of(graph))
-        return price_of(graph, prices, layers) + PREAMBLE * graph.types[graph.image_input.name].values
+        return price_of(graph, prices, layers) + PREAMBLE * graph.types[graph.main_input.name].values
 
     def inexact(self, layers: Collection[str], input_: PlanInput) -> frozenset[str]:
         """Return the layers whose values change because they are tapped; see ``graph.quantized``."""
@@ -86,22 +87,38 @@ class SizedGraphs:
 
     def _verdicts(self, input_: PlanInput) -> Mapping[str, Verdict]:
         """Return how each layer mixes the images of a run."""
-        key = str(input_.size)
+        key = _key(input_)
         found = self._mixing.get(key)
         return self._mixing.put(key, mixing_of(self.at(input_))) if found is None else found
 
 
-def _infer(graph: ModelGraph, size: tuple[int, int]) -> ModelGraph:
-    """Infer the shapes for an image size; see `SizedGraphs.at` for the errors."""
+def _key(input_: PlanInput) -> str:
+    """Return the key of the shapes of an input."""
+    return f"{input_.name}{input_.size}"
+
+
+def _infer(graph: ModelGraph, input_: PlanInput) -> ModelGraph:
+    """Infer the shapes for an image size or a shape of arrays; see `SizedGraphs.at` for the errors."""
+    size = input_.size or ()
     try:
-        return at_size(graph, size)
+        if input_.name or not graph.takes_pictures:
+            return at_shape(graph, input_.name or graph.main_input.name, size)
+        height, width = size
+        return at_size(graph, (height, width))
     except NativeLostError as error:
         message = f"the shapes for images of this size were not inferred: {error}; send the request again"
         raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
     except GraphError as error:
-        height, width = size
-        message = f"images of {width}×{height} do not go through the model: {error}"
-        raise ShapeMismatchError(message, got=f"[{height}, {width}]") from error
+        message = f"{describe_size(input_, graph)} do not go through the model: {error}"
+        raise ShapeMismatchError(message, got=str(list(size))) from error
+
+
+def describe_size(input_: PlanInput, graph: ModelGraph) -> str:
+    """Return images or arrays with their size as text, such as ``images of 640×480``."""
+    sizes = input_.size or ()
+    if input_.name or not graph.takes_pictures:
+        return f"arrays of [N, {', '.join(map(str, sizes))}]"
+    return f"images of {'×'.join(map(str, reversed(sizes)))}"
 
 
 def _decided(verdict: Verdict) -> Verdict:

@@ -37,7 +37,7 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("sort_pool(40, scores=[1, 2])", ("N", 1, 64, 64), "2 scores"),
         ("max_unpool", MAPS, "max_unpool needs a max_pool before it"),
         ("max_pool(2) | crop(2, width=2) | max_unpool", MAPS, "the result of the max_pool before it has shape"),
-        ("adaptive_average_pool(2)", ANY_SIZE, "it needs a known height and width"),
+        ("adaptive_average_pool(2)", ANY_SIZE, "it needs spatial axes of known sizes"),
         ("average_pool(2, dilation=2)", ANY_CHANNELS, "dilation needs a known number of channels"),
         ("dynamic_k_max(1, depth=2, layer=3)", MAPS, "layer 3 of 2"),
         ("dynamic_k_max(1, depth=2, layer=1, axis=2)", ANY_SIZE, "it needs a known size along the axis"),

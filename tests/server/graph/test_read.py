@@ -80,7 +80,16 @@ def test_a_model_without_an_image_input(tmp_path: Path) -> None:
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "flat", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    with pytest.raises(GraphError, match=r"no input takes images.*x float32 \[-1, 3\]"):
+    read_model = read(model, tmp_path)
+    assert (read_model.main_input.name, read_model.takes_pictures, read_model.image_sides) == ("x", False, (None, None))
+    assert [layer.symbolic_shape for layer in read_model.layers] == [("N", "3"), ("N", "3")]
+
+
+def test_a_model_without_an_input_that_has_a_batch(tmp_path: Path) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, []) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "flat", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(GraphError, match=r"no input with a batch; the inputs are x float32 \[\]"):
         read(model, tmp_path)
 
 

@@ -151,6 +151,6 @@ def test_the_transposed_input_of_keras_is_no_stage(tmp_path: Path) -> None:
 def test_channels_last_networks(name: str, stages: list[str], blocks: list[str], tmp_path: Path) -> None:
     graph = read(onnx.load(CASES / f"{name}.onnx"), tmp_path)
     modules = Modules(graph.proto.graph)
-    steps = find_trunk(graph.proto.graph, graph.types, graph.image_input.name)
+    steps = find_trunk(graph.proto.graph, graph.types, graph.main_input.name)
     assert [step.name for step in stage_ends(steps, modules)] == stages
     assert [step.name for step in block_ends(steps, modules)] == blocks

@@ -7,7 +7,7 @@ from dataclasses import replace
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks.builder import Builder, Emitter, maximum_with_nan, misfit
-from layertap_server.blocks.layouts import as_nchw, back_to
+from layertap_server.blocks.layouts import as_nchw, back_to, check_one_number
 from layertap_server.blocks.operations import ELEMENT
 from layertap_server.tensor import Dim, Tensor
 
@@ -20,16 +20,16 @@ def _bounds(size: int, output: int) -> list[tuple[int, int]]:
     return [(index * size // output, -(-(index + 1) * size // output)) for index in range(output)]
 
 
-def _known_sides(maps: Tensor, block: BoundBlock) -> tuple[int, int]:
-    """Return height and width; raise `ShapeMismatchError` if one is not known."""
-    height, width = maps.shape[2:]
-    if isinstance(height, str) or isinstance(width, str):
-        raise misfit(block, maps, "it needs a known height and width", "a known size")
-    return height, width
+def _known_sides(maps: Tensor, block: BoundBlock) -> tuple[int, ...]:
+    """Return the sizes of the spatial axes; raise `ShapeMismatchError` if one is not known."""
+    sides = tuple(side for side in maps.shape[2:] if isinstance(side, int))
+    if len(sides) < len(maps.shape) - 2:
+        raise misfit(block, maps, "it needs spatial axes of known sizes", "a known size")
+    return sides
 
 
-def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[int, int], *, maximum: bool) -> Tensor:
-    """Emit an adaptive pool with results of height and width ``output``."""
+def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[int, ...], *, maximum: bool) -> Tensor:
+    """Emit an adaptive pool with ``output`` results along the spatial axes."""
     sides = _known_sides(maps, block)
     builder.count_operations(maps.values * ELEMENT * PASSES_ADAPTIVE)
     pool = _adaptive_max if maximum else _adaptive_average
@@ -37,19 +37,25 @@ def _adaptive(builder: Builder, maps: Tensor, block: BoundBlock, output: tuple[i
     return replace(maps, name=name, shape=(*maps.shape[:2], *output))
 
 
-def _adaptive_average(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
+def _along_axes(builder: Builder, tensor: Tensor, block: BoundBlock, *, maximum: bool) -> Tensor:
+    """Emit an adaptive pool of a series or a volume, with the same number of results along each spatial axis."""
+    output = (block.sides("output")[0],) * (tensor.rank - 2)
+    return _adaptive(builder, tensor, block, output, maximum=maximum)
+
+
+def _adaptive_average(builder: Builder, maps: Tensor, sides: tuple[int, ...], output: tuple[int, ...]) -> str:
     """Emit the mean of each adaptive window."""
     return _by_sides(builder, maps.name, "ReduceMean", sides, output)
 
 
-def _adaptive_max(builder: Builder, maps: Tensor, sides: tuple[int, int], output: tuple[int, int]) -> str:
+def _adaptive_max(builder: Builder, maps: Tensor, sides: tuple[int, ...], output: tuple[int, ...]) -> str:
     """Emit the maximum of each adaptive window."""
     return maximum_with_nan(builder, maps, lambda name: _by_sides(builder, name, "ReduceMax", sides, output))
 
 
-def _by_sides(builder: Builder, name: str, op_type: str, sides: tuple[int, int], output: tuple[int, int]) -> str:
-    """Emit a reduction of each window over its rows, and then over its columns."""
-    for axis, size, count in zip((2, 3), sides, output, strict=True):
+def _by_sides(builder: Builder, name: str, op_type: str, sides: tuple[int, ...], output: tuple[int, ...]) -> str:
+    """Emit a reduction of each window over one spatial axis after the other."""
+    for axis, (size, count) in enumerate(zip(sides, output, strict=True), 2):
         parts = [builder.slice(name, axis, start, end) for start, end in _bounds(size, count)]
         name = builder.op(
             "Concat", *(builder.reduce(op_type, part, [axis], keepdims=True) for part in parts), axis=axis
@@ -61,6 +67,9 @@ def _adaptive_pool(*, maximum: bool) -> Emitter:
     """Return the emitter of an adaptive maximum or average pool."""
 
     def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        if tensor.layout in {Layout.NCT, Layout.NCDHW}:
+            check_one_number(tensor, block, "output")
+            return _along_axes(builder, tensor, block, maximum=maximum)
         maps = as_nchw(builder, tensor, block)
         pooled = _adaptive(builder, maps, block, block.sides("output"), maximum=maximum)
         return back_to(tensor.layout, builder, pooled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,20 +13,54 @@ from layertap.errors import ShapeMismatchError
 from layertap.types import Array, Layout
 from layertap_server.blocks import noise
 from layertap_server.blocks.builder import Builder, Emitter, maximum_with_nan, misfit
-from layertap_server.blocks.layouts import as_nchw, back_to
+from layertap_server.blocks.layouts import as_nchw, back_to, check_one_number, line_as_map, map_as_line
 from layertap_server.blocks.operations import sorting
+from layertap_server.blocks.pooling.volumes import VolumeWindows, in_two_passes, volume_windows_of
 from layertap_server.blocks.powers import power
 from layertap_server.blocks.windows import Windows, gather_windows, window_mean, windows_of
 from layertap_server.tensor import Tensor
 
-WindowPool = Callable[[Builder, Tensor, Windows, BoundBlock], str]
+AnyWindows: TypeAlias = Windows | VolumeWindows
+"""Windows over maps or over volumes."""
+WindowPool: TypeAlias = Callable[[Builder, Tensor, AnyWindows, BoundBlock], str]
 """Function that emits one value for each window and returns the name of the result."""
+
+
+def _in_passes(pool: Callable[[Builder, Tensor, Windows, BoundBlock], str]) -> WindowPool:
+    """Return a pool of maps as one that also takes volumes, in two passes."""
+
+    def emit(builder: Builder, maps: Tensor, windows: AnyWindows, block: BoundBlock) -> str:
+        if isinstance(windows, VolumeWindows):
+            return in_two_passes(pool, builder, maps, windows, block)
+        return pool(builder, maps, windows, block)
+
+    return emit
+
+
+def _of_maps(maps: Tensor, windows: AnyWindows, block: BoundBlock) -> Windows:
+    """Return the windows of a pool that does not take volumes.
+
+    Raises:
+        ShapeMismatchError: The windows are those of volumes.
+    """
+    if isinstance(windows, VolumeWindows):
+        raise misfit(block, maps, "this pool does not take volumes", "a map or a series")
+    return windows
 
 
 def _window_pool(pool: WindowPool) -> Emitter:
     """Return the emitter of a pool that returns one value for each window."""
 
     def emit(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
+        if tensor.layout in {Layout.NCT, Layout.NCDHW}:
+            check_one_number(tensor, block, "kernel", "stride", "dilation", "padding")
+        if tensor.layout is Layout.NCDHW:
+            boxes = volume_windows_of(tensor, block)
+            return boxes.pooled(tensor, pool(builder, tensor, boxes, block))
+        if tensor.layout is Layout.NCT:
+            line = line_as_map(builder, tensor)
+            windows = windows_of(line, block, slides=(False, True))
+            return map_as_line(builder, windows.pooled(line, pool(builder, line, windows, block)))
         maps = as_nchw(builder, tensor, block)
         windows = windows_of(maps, block)
         return back_to(tensor.layout, builder, windows.pooled(maps, pool(builder, maps, windows, block)))
@@ -33,6 +68,7 @@ def _window_pool(pool: WindowPool) -> Emitter:
     return emit
 
 
+@_in_passes
 def _maximum(builder: Builder, maps: Tensor, windows: Windows, _block: BoundBlock) -> str:
     """Emit the maximum of each window."""
 
@@ -42,12 +78,13 @@ def _maximum(builder: Builder, maps: Tensor, windows: Windows, _block: BoundBloc
     return maximum_with_nan(builder, maps, maximum)
 
 
-def _minimum(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+def _minimum(builder: Builder, maps: Tensor, windows: AnyWindows, block: BoundBlock) -> str:
     """Emit the minimum of each window."""
     negated = replace(maps, name=builder.op("Neg", maps.name))
     return builder.op("Neg", _maximum(builder, negated, windows, block))
 
 
+@_in_passes
 def _average(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
     """Emit the mean of each window: the mean over the whole kernel, times a factor for the values that it holds.
 
@@ -67,23 +104,24 @@ def _scale(builder: Builder, maps: Tensor, name: str, factor: Array) -> str:
     return builder.op("Mul", name, builder.constant(factor[None, None], maps.dtype))
 
 
+@_in_passes
 def _sum(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
     """Emit the sum of each window."""
     mean = window_mean(builder, maps, windows, block)
     return builder.op("Mul", mean, builder.constant(windows.area, maps.dtype))
 
 
-def _lp(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+def _lp(builder: Builder, maps: Tensor, windows: AnyWindows, block: BoundBlock) -> str:
     """Emit the p-norm of each window."""
     powered = replace(maps, name=power(builder, builder.op("Abs", maps.name), block.number("p"), maps.dtype))
     return power(builder, _sum(builder, powered, windows, block), 1 / block.number("p"), maps.dtype)
 
 
-def _stochastic(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+def _stochastic(builder: Builder, maps: Tensor, windows: AnyWindows, block: BoundBlock) -> str:
     """Emit a stochastic pool (Zeiler and Fergus 2013): a drawn value of each window, or the expected value."""
     positive = replace(maps, name=builder.op("Relu", maps.name))
     if block.word("mode") == "sample":
-        return _draw(builder, positive, windows, block)
+        return _draw(builder, positive, _of_maps(maps, windows, block), block)
     square = replace(maps, name=builder.op("Mul", positive.name, positive.name))
     return _ratio(builder, maps, _sum(builder, square, windows, block), _sum(builder, positive, windows, block))
 
@@ -110,7 +148,7 @@ def _draw(builder: Builder, positive: Tensor, windows: Windows, block: BoundBloc
     return builder.op("Where", builder.op("IsNaN", sums), sums, value)
 
 
-def _mixed(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+def _mixed(builder: Builder, maps: Tensor, windows: AnyWindows, block: BoundBlock) -> str:
     """Emit a weighted sum of the maximum and the mean of each window."""
     share = block.number("max_weight")
     if share in {0, 1}:  # infinity times 0 would be NaN
@@ -123,8 +161,9 @@ def _mixed(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) 
     )
 
 
-def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:
+def _sorted(builder: Builder, maps: Tensor, any_windows: AnyWindows, block: BoundBlock) -> str:
     """Emit a sum of each window's sorted values, weighted by the softmax of the scores."""
+    windows = _of_maps(maps, any_windows, block)
     scores = np.asarray(block.numbers("scores"))
     if len(scores) != windows.area:
         problem = f"{len(scores)} scores for a kernel of {windows.area} elements"
@@ -149,7 +188,9 @@ def _sorted(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock)
 
 
 def _max_pool(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit a max pool, and record its input for max_unpool."""
+    """Emit a max pool, and record its input for max_unpool if it is a map."""
+    if tensor.layout in {Layout.NCT, Layout.NCDHW}:
+        return _window_pool(_maximum)(builder, tensor, block)
     maps = as_nchw(builder, tensor, block)
     windows = windows_of(maps, block)
     pooled = windows.pooled(maps, _maximum(builder, maps, windows, block))

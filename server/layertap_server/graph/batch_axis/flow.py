@@ -33,7 +33,7 @@ def mixing_of(graph: ModelGraph) -> Mapping[str, Verdict]:
 def facts_of(graph: ModelGraph) -> Mapping[str, Fact]:
     """Return the facts about every tensor that depends on the images or on their number, by name."""
     known = Known(graph)
-    size = graph.types[graph.image_input.name].shape[0]
+    size = graph.types[graph.main_input.name].shape[0]
     for info in graph.inputs:
         tensor = graph.types.get(info.name)
         if tensor is not None and tensor.shape[:1] == (size,):

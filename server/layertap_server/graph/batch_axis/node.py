@@ -31,7 +31,7 @@ class Known:
         self.facts: dict[str, Fact] = {}
         self._types = graph.types
         self._weights = graph.weights
-        size = graph.types[graph.image_input.name].shape[0]
+        size = graph.types[graph.main_input.name].shape[0]
         self.symbol = size if isinstance(size, str) else None
         """Symbol of the number of images in shapes; None if the model fixes the number."""
 

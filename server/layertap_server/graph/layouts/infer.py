@@ -12,6 +12,10 @@ from layertap_server.graph.layouts.backward import backward
 from layertap_server.graph.layouts.facts import Facts
 from layertap_server.graph.layouts.forward import forward
 
+INDICES = frozenset({onnx.TensorProto.INT32, onnx.TensorProto.INT64})
+"""Element types of token ids."""
+TOKENS_RANK = 2
+"""Number of axes of token ids, N×T."""
 MOST_ROUNDS = 4
 """Maximum number of times that the graph is walked in each direction."""
 
@@ -27,8 +31,10 @@ def axes_of(
         inputs: Layouts of the graph's inputs by name, first the image input; None for one that is not known.
     """
     facts = Facts.of(graph, shapes, list(inputs))
+    whole_numbers = {value.name for value in graph.input if value.type.tensor_type.elem_type in INDICES}
     for name, layout in inputs.items():
-        _start(facts, name, ROLES.get(layout, "") if layout else "")
+        is_tokens = name in whole_numbers and len(facts.shapes.get(name, ())) == TOKENS_RANK
+        _start(facts, name, "NT" if is_tokens else ROLES.get(layout, "") if layout else "")
     for _ in range(MOST_ROUNDS):
         facts.changed = False
         for node in graph.node:
