@@ -116,8 +116,12 @@ def _print_model(model: ModelInfo) -> None:
     for name, value in facts.items():
         if value:
             print(f"{name:<14} {value}")
+    for fact in model.facts:
+        print(f"{fact.name:<14} {fact.value} ({fact.source})")
     for line in model.surgery:
         print(f"{'surgery':<14} {line}")
+    for line in model.warnings:
+        print(f"{'warning':<14} {line}")
 
 
 def _layers(arguments: argparse.Namespace) -> None:

@@ -123,6 +123,17 @@ class ModelState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFact:
+    """One fact about a model's preprocessing or class names, with its source."""
+
+    name: str
+    """What it is about: ``resize``, ``crop``, ``multiple_of``, ``normalize``, ``layout`` or ``labels``."""
+    value: str
+    source: str
+    """``model.yaml``, the name of a file beside the model, the metadata in its file, ``graph``, or ``assumed``."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """The server's description of a model."""
 
@@ -156,6 +167,10 @@ class ModelInfo:
     """Maximum number of images per run."""
     surgery: tuple[str, ...] = ()
     """Changes made to the graph when the model was loaded, one line each."""
+    facts: tuple[ModelFact, ...] = ()
+    """What is known about the preprocessing and the class names."""
+    warnings: tuple[str, ...] = ()
+    """Files beside the model, and metadata in its file, that could not be used, with the reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ from layertap.types import (
     Batching,
     LayerInfo,
     ListLayersResponse,
+    ModelFact,
     ModelInfo,
     ModelState,
     ReceptiveField,
@@ -43,6 +44,8 @@ def encode_model(model: ModelInfo) -> pb.Model:
         device=model.device,
         max_batch=model.max_batch,
         surgery=model.surgery,
+        facts=[pb.ModelFact(name=fact.name, value=fact.value, source=fact.source) for fact in model.facts],
+        warnings=model.warnings,
     )
 
 
@@ -68,6 +71,8 @@ def decode_model(message: pb.Model) -> ModelInfo:
         device=message.device,
         max_batch=message.max_batch,
         surgery=tuple(message.surgery),
+        facts=tuple(ModelFact(fact.name, fact.value, fact.source) for fact in message.facts),
+        warnings=tuple(message.warnings),
     )
 
 

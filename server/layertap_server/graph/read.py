@@ -42,6 +42,8 @@ class ImageInput:
     """Name of the input; empty to infer it."""
     layout: Layout | None = None
     """Layout of the input, NCHW or NHWC; None to infer it."""
+    override_size: tuple[int, int] | None = None
+    """Height and width that replace those in the file, 0 for any; None to keep those of the file."""
 
 
 def read(
@@ -58,10 +60,12 @@ def read(
     Raises:
         GraphError: The model is not valid, or has no input that can take images.
     """
-    native = native or InProcess()
+    native, image = native or InProcess(), image or ImageInput()
     with explained("reading it"):
         prepare(proto, weights_folder)
-    return _analyze(native.canonicalize(proto), weights_folder, image or ImageInput(), native)
+    proto = native.canonicalize(proto)
+    _override_size(proto, image)
+    return _analyze(proto, weights_folder, image, native)
 
 
 def read_file(
@@ -87,7 +91,31 @@ def read_file(
         GraphError: The model is not valid, too large, or has no input that can take images.
     """
     proto = native.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
+    _override_size(proto, image)
     return _analyze(proto, weights_folder, image, native)
+
+
+def _override_size(proto: onnx.ModelProto, image: ImageInput) -> None:
+    """Replace the height and width of the image input in the file, if that is configured.
+
+    Raises:
+        GraphError: The model takes no images.
+    """
+    if image.override_size is None:
+        return
+    info = _main_input(proto, image)
+    if len(info.shape) != PICTURE_RANK:
+        raise GraphError(f"override_size needs an input of images; {_describe([info])}")
+    dims = next(value for value in proto.graph.input if value.name == info.name).type.tensor_type.shape.dim
+    for axis, size, symbol in zip(spatial_axes(info.layout), image.override_size, ("height", "width"), strict=True):
+        dims[axis].Clear()
+        if size:
+            dims[axis].dim_value = size
+        else:
+            dims[axis].dim_param = symbol
+    for type_ in written_types(proto.graph):  # they were written for the size in the file
+        for dim in type_.shape.dim:
+            dim.Clear()
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:

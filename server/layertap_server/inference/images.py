@@ -14,7 +14,7 @@ from layertap.errors import BadTensorError, ImageDecodeError, ImageTooLargeError
 from layertap.types import Array, EncodedImage, ImagePadding, ImagePayload
 from layertap_server.inference.picture_memory import check_memory
 from layertap_server.inference.truncation import is_truncated
-from layertap_server.models.preprocessing import GRAY, Exact, Letterbox, Preprocessing, ShorterSide
+from layertap_server.models.preprocessing import GRAY, Exact, FixedHeight, Letterbox, Preprocessing, ShorterSide
 
 Image.MAX_IMAGE_PIXELS = None  # the operator's limit is checked instead, before anything is decoded
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -25,12 +25,15 @@ Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
+    "linear": Image.Resampling.BILINEAR,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+EXACT = 1e-9
+"""Tolerance of sizes that are computed by a division and rounded down."""
 _FAST_MARGIN = 2
 """Minimum height and width of a reduced JPEG, as a multiple of the height and width that it is resized to."""
 _ON_ITS_SIDE, _FLIPPED_ACROSS, _FLIPPED_DOWN = {5, 6, 7, 8}, {2, 3, 6, 7}, {3, 4, 7, 8}
@@ -198,7 +201,7 @@ def _resize(image: Image.Image, target: Size, box: Box | None, preprocessing: Pr
     """Resize the image to the target, then letterbox or crop it."""
     columns = None
     if preprocessing.center_crop and not isinstance(preprocessing.resize, Letterbox):
-        columns = _kept(target[0], preprocessing.center_crop[1])
+        columns = _kept(target[0], preprocessing.center_crop[1], preprocessing)
     if target != image.size or box:
         image = _resample(image, target, preprocessing.filter, box or (0, 0, *image.size), columns or (0, target[0]))
     elif columns:
@@ -208,10 +211,15 @@ def _resize(image: Image.Image, target: Size, box: Box | None, preprocessing: Pr
     return _crop(image, preprocessing)
 
 
-def _kept(size: int, crop: int) -> tuple[int, int]:
+def _kept(size: int, crop: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """Return the range of columns, start and end, that a centre crop keeps of ``size`` columns."""
-    left = max((size - crop) // 2, 0)
+    left = max(_middle(size - crop, preprocessing), 0)
     return left, min(left + crop, size)
+
+
+def _middle(rest: int, preprocessing: Preprocessing) -> int:
+    """Return half of the pixels beside a crop; half a pixel is rounded as the preprocessing says."""
+    return round(rest / 2) if preprocessing.crop_rounds else rest // 2
 
 
 def _resample(image: Image.Image, size: Size, name: str, box: Box, columns: tuple[int, int]) -> Image.Image:
@@ -226,6 +234,10 @@ def _resample(image: Image.Image, size: Size, name: str, box: Box, columns: tupl
     if name == "nearest":
         return image.resize(size, FILTERS[name], box).crop((left, 0, right, size[1]))
     x0, y0, x1, y1 = box
+    if name == "linear":
+        matrix = ((x1 - x0) / size[0], 0, x0, 0, (y1 - y0) / size[1], y0)
+        mapped = image.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+        return mapped.crop((left, 0, right, size[1]))
     if (y1 - y0) / size[1] > 2 * (x1 - x0) / size[0]:
         down = image.resize((image.width, size[1]), FILTERS[name], (0, y0, image.width, y1))
         return down.resize(size, FILTERS[name], (x0, 0, x1, size[1])).crop((left, 0, right, size[1]))
@@ -242,17 +254,32 @@ def _target(size: Size, preprocessing: Preprocessing) -> Size:
             return size
         case Exact() as exact:
             return exact.width, exact.height
+        case FixedHeight() as line:
+            return max(round(width * line.height / height), 1), line.height
         case Letterbox() as box:
             scale = min(box.width / width, box.height / height)
+            if box.floors:
+                return max(int(width * scale + EXACT), 1), max(int(height * scale + EXACT), 1)
         case ShorterSide() as side:
-            scale = side.pixels / min(width, height)
+            return _by_shorter_side(size, side)
     return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _by_shorter_side(size: Size, side: ShorterSide) -> Size:
+    """Return the width and height after a resizing of the shorter side."""
+    short, long = min(size), max(size)
+    wanted: float = side.pixels
+    if side.longest and long / short * wanted > side.longest:
+        wanted = side.longest * short / long
+    other = max(int(wanted * long / short) if side.floors else round(long * (wanted / short)), 1)
+    pixels = max(round(wanted), 1)
+    return (pixels, other) if size[0] <= size[1] else (other, pixels)
 
 
 def _letterbox(image: Image.Image, box: Letterbox) -> Image.Image:
     """Centre the image in the box and fill the rest."""
     boxed = Image.new(image.mode, (box.width, box.height), (box.fill,) * len(image.getbands()))
-    boxed.paste(image, _centre(boxed.size, image.size))
+    boxed.paste(image, (0, 0) if box.corner else _centre(boxed.size, image.size))
     return boxed
 
 
@@ -261,7 +288,7 @@ def _crop(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if preprocessing.center_crop is None:
         return image
     height, width = preprocessing.center_crop
-    left, top = _centre(image.size, (width, height))
+    left, top = (_middle(have - want, preprocessing) for have, want in zip(image.size, (width, height), strict=True))
     return image.crop((left, top, left + width, top + height))
 
 

@@ -20,7 +20,7 @@ LIMIT_PER_PIXEL = 16
 """Memory limit in bytes per pixel that ``--max-image-pixels`` allows; pictures of usual shape need half of it."""
 LEAST_LIMIT = 512 * 2**20
 """Lower bound of the memory limit, in bytes, for a small ``--max-image-pixels``."""
-SUPPORT = {"nearest": 0.0, "box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+SUPPORT = {"nearest": 0.0, "linear": 0.0, "box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 """Radius of each of Pillow's resizing filters, in pixels of the smaller picture."""
 
 

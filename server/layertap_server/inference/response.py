@@ -20,6 +20,7 @@ from layertap_server.inference.model_inputs import ModelInputs
 from layertap_server.inference.own_inputs import is_own_input
 from layertap_server.inference.runs import computed_images
 from layertap_server.inference.statistics import summarize
+from layertap_server.models.input_line import input_line
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.open_plan import OpenPlan, Outputs
 from layertap_server.planning.plan import Inspection, Resolution, Result
@@ -101,7 +102,7 @@ def assumed_preprocessing(model: LoadedModel, payloads: Sequence[ImagePayload]) 
     """
     if not model.preprocessing.assumed or is_own_input(payloads):
         return ""
-    return model.preprocessing.settling_line()
+    return input_line(model.preprocessing)
 
 
 def _feature_map(result: Result, outputs: Outputs, resolution: Resolution) -> FeatureMap:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from layertap_server.models.loader import ONLY_VERSION, ONNX_FILE
+from layertap_server.models.loader import ONLY_VERSION, ONNX_FILE, ONNX_FOLDER
 from layertap_server.models.manifest import FILE_NAME
 
 Fingerprint: TypeAlias = tuple[tuple[str, int, int], ...]
@@ -22,8 +22,9 @@ def is_model(path: Path) -> bool:
 
 
 def _has_model(path: Path) -> bool:
-    """Return whether a folder contains a ``model.yaml`` or ``model.onnx``."""
-    return (path / FILE_NAME).is_file() or (path / ONNX_FILE).is_file()
+    """Return whether a folder contains a ``model.yaml`` or ``model.onnx``, also in the folder ``onnx``."""
+    files = (FILE_NAME, ONNX_FILE, f"{ONNX_FOLDER}/{ONNX_FILE}")
+    return any((path / name).is_file() for name in files)
 
 
 def _is_version(path: Path) -> bool:

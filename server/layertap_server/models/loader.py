@@ -19,6 +19,8 @@ from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
 from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
 from layertap_server.models.scratch import ScratchFolder
+from layertap_server.models.sources import Beside, find_sources
+from layertap_server.models.sources.believed import believe, facts_of
 from layertap_server.planning.planner import Planner
 from layertap_server.planning.selectors import Selectors
 
@@ -26,6 +28,8 @@ log = logging.getLogger(__name__)
 
 ONNX_FILE = "model.onnx"
 """Default name of a model's ONNX file."""
+ONNX_FOLDER = "onnx"
+"""Name of the folder in which Hugging Face keeps the ONNX files of a model."""
 ONLY_VERSION = "1"
 """Version of a model that has no version folders."""
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -64,19 +68,24 @@ class ModelFiles:
     """Whether symbolic links may lead out of the model's folder."""
 
     def path(self, name: str) -> Path:
-        """Return the path of a file in the version's folder or, if it is not there, in the model's folder.
+        """Return the path of a file in the version's folder, the model's folder, or the folder ``onnx`` in it.
 
         Raises:
             ManifestError: the path is not a file, or a link that leads out of the model's folder.
         """
-        own = self.home / self.version / name
-        path = own if own.exists() else self.home / name
+        folders = (self.home / self.version, self.home, self.home / ONNX_FOLDER)
+        path = next((folder / name for folder in folders if (folder / name).exists()), self.home / name)
         if path.exists() and not path.is_file():
             raise ManifestError(f"{name} is no file")
         if not self.follow_links and not path.resolve().is_relative_to(self.home.resolve()):
             message = f"{name} lies outside the model's folder, by a link; --follow-links allows such links"
             raise ManifestError(message)
         return path
+
+    def find(self, name: str) -> Path | None:
+        """Return the path of a file as `path`, or None if there is none; raise the errors of `path`."""
+        path = self.path(name)
+        return path if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,13 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     model, surgery = _apply_surgery(model, manifest)
     if surgery:
         model = options.probe.complete(model, manifest.preprocessing.output_size)
-    preprocessing = _with_multiple(_fit_preprocessing(manifest, model), model, options.probe)
+    beside = Beside(files.find, model)
+    believed = believe(manifest, find_sources(beside), beside)
+    preprocessing = _with_multiple(_fit_preprocessing(believed.preprocessing, model), model, options.probe)
+    labels = _labels(files, manifest)
+    believed = replace(believed, labels=labels, labels_source=manifest.labels) if labels else believed
+    for problem in beside.problems:
+        log.warning("model %s: %s", home.name, problem)
     size = preprocessing.output_size
     layers, structure = describe(model, size, options.probe)
     model = replace(model, native=model.native.for_requests())
@@ -138,7 +153,9 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         outputs=model.outputs,
         preprocessing=preprocessing.describe() if model.takes_pictures else "",
         preprocessing_assumed=preprocessing.assumed,
-        labels=_labels(files, manifest),
+        labels=believed.labels,
+        facts=facts_of(believed, preprocessing, model),
+        warnings=tuple(beside.problems),
         stages=tuple(layer.name for layer in selectors.stages),
         aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
         heads=manifest.heads,
@@ -153,7 +170,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
 
 def _read(files: ModelFiles, manifest: Manifest, scratch: ScratchFolder, options: LoadOptions) -> ModelGraph:
     """Read the model from its file, or build it from the layers that ``model.yaml`` lists."""
-    image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout)
+    image = graph.ImageInput(manifest.preprocessing.input, manifest.preprocessing.layout, manifest.override_size)
     size, network = manifest.preprocessing.output_size, manifest.network
     if network is None:
         path, most = files.path(manifest.onnx), options.most_bytes
@@ -197,14 +214,14 @@ def _apply_surgery(model: ModelGraph, manifest: Manifest) -> tuple[ModelGraph, t
     return model, tuple(done)
 
 
-def _fit_preprocessing(manifest: Manifest, model: ModelGraph) -> Preprocessing:
+def _fit_preprocessing(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
     """Complete the preprocessing from the graph.
 
     Raises:
         ManifestError: the preprocessing contradicts the graph.
     """
     try:
-        return fit_to_graph(manifest.preprocessing, model)
+        return fit_to_graph(preprocessing, model)
     except PreprocessingError as error:
         raise ManifestError(f"{FILE_NAME}: {error}") from error
 

@@ -14,7 +14,9 @@ from layertap_server.models.preprocessing import (
     COLOR,
     FILTERS,
     GRAY,
+    GUESSED,
     Exact,
+    FixedHeight,
     Letterbox,
     Preprocessing,
     Resize,
@@ -26,6 +28,17 @@ FILE_NAME = "model.yaml"
 WHITE = 255.0
 """Largest value of a color channel of the background."""
 
+BOXED = ["letterbox"]
+"""Key of `resize` that fill and align belong to."""
+FIELDS = {
+    "resize": ("resize", "filter"),
+    "crop": ("center_crop", "crop_rounds"),
+    "color": ("normalization",),
+    "normalize": ("normalization",),
+    "background": ("background",),
+    "multiple_of": ("multiple_of",),
+}
+"""Fields of the preprocessing that each key of ``input`` states."""
 LARGEST_MULTIPLE = 1024
 """Maximum of ``multiple_of`` in pixels."""
 
@@ -54,7 +67,11 @@ class Manifest:
     """Name of the ONNX file."""
     network: Network | None = None
     """Layers of a configured model, which has no ONNX file; None for a model with an ONNX file."""
-    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(assumed=True))
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(guessed=GUESSED))
+    stated: frozenset[str] = frozenset()
+    """Fields of the preprocessing that the section ``input`` states."""
+    override_size: tuple[int, int] | None = None
+    """Height and width that replace those in the ONNX file, 0 for any; None to keep those of the file."""
     labels: str = ""
     """Name of the file of class names, one per line; empty for none."""
     stages: tuple[str, ...] = ()
@@ -99,6 +116,8 @@ def _manifest(top: Section) -> Manifest:
         onnx=_file_name(source, "onnx", "model.onnx"),
         network=read_network(source) if source and "layers" in source.values else None,
         preprocessing=_preprocessing(top.section("input")),
+        stated=_stated(top.section("input")),
+        override_size=_override_size(top.section("input")),
         labels=_file_name(top, "labels", ""),
         stages=top.texts("stages"),
         aliases=top.text_map("aliases"),
@@ -138,11 +157,14 @@ def _file_name(section: Section | None, key: str, default: str) -> str:
 def _preprocessing(section: Section | None) -> Preprocessing:
     """Convert the section ``input`` to a preprocessing; without the section, the preprocessing is assumed."""
     if section is None:
-        return Preprocessing(assumed=True)
-    section.check_keys("name", "resize", "crop", "color", "background", "normalize", "layout", "decode", "multiple_of")
+        return Preprocessing(guessed=GUESSED)
+    section.check_keys(
+        *("name", "resize", "crop", "color", "background", "normalize", "layout", "decode", "multiple_of"),
+        "override_size",
+    )
     resize, crop = (None if section.is_none(key) else section.section(key) for key in ("resize", "crop"))
     if crop:
-        crop.check_keys("center")
+        crop.check_keys("center", "round")
     background = section.numbers("background", COLOR) or (WHITE,) * COLOR
     if not all(0 <= value <= WHITE and value.is_integer() for value in background):
         raise section.error("background", "background must be [red, green, blue], each 0 to 255")
@@ -151,6 +173,7 @@ def _preprocessing(section: Section | None) -> Preprocessing:
         resize=_resize(resize) if resize else None,
         filter=resize.choice("filter", FILTERS, "bilinear") if resize else "bilinear",
         center_crop=crop.size("center") if crop else None,
+        crop_rounds=crop is not None and crop.choice("round", ("down", "even"), "down") == "even",
         background=(int(background[0]), int(background[1]), int(background[2])),
         normalization=_normalization(section),
         input=section.text("name"),
@@ -160,18 +183,38 @@ def _preprocessing(section: Section | None) -> Preprocessing:
     )
 
 
+def _stated(section: Section | None) -> frozenset[str]:
+    """Return the fields of the preprocessing that the section ``input`` states."""
+    return frozenset(name for key in (section.values if section else ()) for name in FIELDS.get(key, ()))
+
+
+def _override_size(section: Section | None) -> tuple[int, int] | None:
+    """Return the height and width of the key ``override_size``, each 0 for any."""
+    if section is None or "override_size" not in section.values:
+        return None
+    if section.values["override_size"] == "any":
+        return (0, 0)
+    return section.size("override_size")
+
+
 def _resize(section: Section) -> Resize | None:
     """Convert the section ``resize``; None if it names no size."""
-    section.check_keys("shorter_side", "size", "letterbox", "fill", "filter")
-    named = [key for key in ("shorter_side", "size", "letterbox") if key in section.values]
+    section.check_keys("shorter_side", "longest", "size", "letterbox", "height", "fill", "align", "round", "filter")
+    named = [key for key in ("shorter_side", "size", "letterbox", "height") if key in section.values]
     if len(named) > 1:
         raise section.error(named[1], f"resize has {' and '.join(named)}; it must be one of them")
-    if "fill" in section.values and named != ["letterbox"]:
-        raise section.error("fill", "fill belongs to letterbox")
+    for key, owners in (("fill", BOXED), ("align", BOXED), ("longest", ["shorter_side"])):
+        if key in section.values and named != owners:
+            raise section.error(key, f"{key} belongs to {owners[0]}")
+    floors = section.choice("round", ("nearest", "down"), "nearest") == "down"
     if named == ["shorter_side"]:
-        return ShorterSide(section.integer("shorter_side", 0, minimum=1))
+        longest = section.integer("longest", 0, minimum=1) if "longest" in section.values else None
+        return ShorterSide(section.integer("shorter_side", 0, minimum=1), floors, longest)
+    if named == ["height"]:
+        return FixedHeight(section.integer("height", 0, minimum=1))
     if box := section.size("letterbox"):
-        return Letterbox(*box, fill=section.integer("fill", 114, maximum=255))
+        corner = section.choice("align", ("center", "corner"), "center") == "corner"
+        return Letterbox(*box, section.integer("fill", 114, maximum=255), corner, floors)
     size = section.size("size")
     return Exact(*size) if size else None
 

@@ -8,12 +8,14 @@ from typing import TypeAlias
 from layertap.types import Layout
 from layertap_server.graph import ModelGraph, Normalization
 
-FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
-"""Names of the resizing filters."""
+FILTERS = ("nearest", "linear", "bilinear", "bicubic", "lanczos", "box", "hamming")
+"""Names of the resizing filters; ``linear`` is bilinear without antialiasing, as OpenCV's INTER_LINEAR."""
 IMAGENET = Normalization(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 """Means and standard deviations of ImageNet for pixels from 0 to 255, as in torchvision, used by most networks."""
 GRAY, COLOR = 1, 3
 """Number of channels of luminance and of RGB images."""
+GUESSED = frozenset({"resize", "normalization"})
+"""Fields of a preprocessing that nothing states."""
 _UNIT_RANGE = Normalization(mean=(0.0,), std=(255.0,))
 """Normalization of luminance to values from 0 to 1."""
 
@@ -23,10 +25,15 @@ class ShorterSide:
     """Resizing of the shorter of height and width to a number of pixels, with the aspect ratio kept."""
 
     pixels: int
+    floors: bool = False
+    """Whether the longer side is rounded down, as in torchvision and Hugging Face; otherwise to the nearest number."""
+    longest: int | None = None
+    """Maximum of the longer side in pixels, as in DETR; None for no maximum."""
 
     def __str__(self) -> str:
         """Return the step in words."""
-        return f"resize the shorter side to {self.pixels}"
+        limit = f", the longer to at most {self.longest}" if self.longest else ""
+        return f"resize the shorter side to {self.pixels}{limit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +56,29 @@ class Letterbox:
     width: int
     fill: int = 114
     """Value of every channel in the margins, 0 to 255; the YOLO networks were trained with 114."""
+    corner: bool = False
+    """Whether the image lies in the upper left corner; otherwise in the middle."""
+    floors: bool = False
+    """Whether height and width after resizing are rounded down; otherwise to the nearest number."""
 
     def __str__(self) -> str:
         """Return the step in words."""
-        return f"fit into {self.height}×{self.width}, filled with {self.fill}"
+        corner = " in the upper left corner" if self.corner else ""
+        return f"fit into {self.height}×{self.width}{corner}, filled with {self.fill}"
 
 
-Resize: TypeAlias = ShorterSide | Exact | Letterbox
+@dataclass(frozen=True, slots=True)
+class FixedHeight:
+    """Resizing to a fixed height, with the aspect ratio kept and a free width, as for lines of text."""
+
+    height: int
+
+    def __str__(self) -> str:
+        """Return the step in words."""
+        return f"resize to a height of {self.height}"
+
+
+Resize: TypeAlias = ShorterSide | Exact | Letterbox | FixedHeight
 """A way to resize an image."""
 
 
@@ -69,6 +92,8 @@ class Preprocessing:
     """Name of the resizing filter."""
     center_crop: tuple[int, int] | None = None
     """Height and width of the centre crop; None for no crop."""
+    crop_rounds: bool = False
+    """Whether half a pixel beside the crop is rounded to even, as in torchvision; otherwise down."""
     background: tuple[int, int, int] = (255, 255, 255)
     """Red, green and blue, 0 to 255, over which transparent images are composited."""
     normalization: Normalization = field(default_factory=Normalization)
@@ -81,8 +106,8 @@ class Preprocessing:
     """Whether a large JPEG is decoded at a reduced scale, which changes features slightly."""
     multiple_of: int = 1
     """Number of pixels whose multiples prepared images are padded to, right and below, with the background."""
-    assumed: bool = False
-    """Whether ``model.yaml`` states no preprocessing, so that this one is a guess."""
+    guessed: frozenset[str] = frozenset()
+    """Fields that no source states, so that they are guesses: ``resize``, ``normalization`` or both."""
 
     @property
     def channels(self) -> int:
@@ -90,9 +115,14 @@ class Preprocessing:
         return len(self.normalization.mean)
 
     @property
+    def assumed(self) -> bool:
+        """Whether a part is a guess."""
+        return bool(self.guessed)
+
+    @property
     def output_size(self) -> tuple[int, int] | None:
         """Height and width of every prepared image; None if they depend on the image."""
-        if self.center_crop or self.resize is None or isinstance(self.resize, ShorterSide):
+        if self.center_crop or self.resize is None or isinstance(self.resize, ShorterSide | FixedHeight):
             return self.center_crop
         return self.resize.height, self.resize.width
 
@@ -104,29 +134,19 @@ class Preprocessing:
             steps.append(f"crop the centre {self.center_crop[0]}×{self.center_crop[1]}")
         if self.multiple_of > 1:
             steps.append(f"pad right and below to multiples of {self.multiple_of} with {_color(self.background)}")
-        color = "BGR" if self.normalization.bgr else "RGB"
-        steps.append("luminance" if self.channels == GRAY else color)
-        steps.append(_formula(self.normalization))
+        steps.append(self.normalization_text)
         return ", ".join(steps)
 
-    def settling_line(self) -> str:
-        """Return the line of ``model.yaml`` that states an assumed preprocessing, for the model's author to correct."""
-        size = f"{{size: [{self.resize.height}, {self.resize.width}]}}" if isinstance(self.resize, Exact) else "none"
-        mean, std = self.normalization.mean, self.normalization.std
-        color = "gray" if self.channels == GRAY else "rgb"
-        normalize = f"{{mean: {_as_list(mean)}, std: {_as_list(std)}}}" if any(mean) or set(std) != {1.0} else "none"
-        multiple = f", multiple_of: {self.multiple_of}" if self.multiple_of > 1 else ""
-        return f"input: {{resize: {size}{multiple}, color: {color}, normalize: {normalize}}}"
+    @property
+    def normalization_text(self) -> str:
+        """Colour and normalization in words, such as ``RGB, pixel / 255``."""
+        color = "BGR" if self.normalization.bgr else "RGB"
+        return f"{'luminance' if self.channels == GRAY else color}, {_formula(self.normalization)}"
 
 
 def _color(color: tuple[int, int, int]) -> str:
     """Return a colour in words."""
     return {(255, 255, 255): "white", (0, 0, 0): "black"}.get(color, f"RGB {color[0]}, {color[1]}, {color[2]}")
-
-
-def _as_list(values: tuple[float, ...]) -> str:
-    """Format numbers as a YAML list."""
-    return f"[{', '.join(f'{value:g}' for value in values)}]"
 
 
 def _formula(normalization: Normalization) -> str:
@@ -152,7 +172,7 @@ class PreprocessingError(Exception):
 
 
 def fit_to_graph(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessing:
-    """Complete a preprocessing with the size and, if it is assumed, the normalization that the graph requires.
+    """Complete a preprocessing with the size and, if it is a guess, the normalization that the graph requires.
 
     Raises:
         PreprocessingError: the size or the channels of prepared images do not fit the graph.
@@ -161,7 +181,7 @@ def fit_to_graph(preprocessing: Preprocessing, model: ModelGraph) -> Preprocessi
         if not preprocessing.assumed and preprocessing != Preprocessing(input=preprocessing.input):
             raise PreprocessingError(f"input: the model takes no images: {model.main_input.name} has another rank")
         return Preprocessing(input=preprocessing.input)
-    if preprocessing.assumed:
+    if "normalization" in preprocessing.guessed:
         preprocessing = replace(preprocessing, normalization=_assumed_normalization(model))
     _check_channels(preprocessing, model)
     fixed = model.image_sides
@@ -189,7 +209,8 @@ def _check_channels(preprocessing: Preprocessing, model: ModelGraph) -> None:
         raise PreprocessingError(
             f"input: laid out as {preprocessing.layout.value}, the graph takes {channels} channels"
         )
-    if not preprocessing.assumed and {channels, preprocessing.channels} == {GRAY, COLOR}:
+    is_stated = "normalization" not in preprocessing.guessed
+    if is_stated and {channels, preprocessing.channels} == {GRAY, COLOR}:
         problem = f"color gives {preprocessing.channels} channels and the graph takes {channels}"
         raise PreprocessingError(f"input: {problem}; color must be rgb, bgr or gray")
 

@@ -89,7 +89,7 @@ def test_normalization_to_a_range(tmp_path: Path, text: str, low: float, high: f
         ("input: {decode: quick}", "decode must be one of exact, fast"),
         ("labels: a.txt\ndefault_tap: [x]", "line 2: unknown key 'default_tap' (did you mean default_taps?)"),
         ("input:\n  resize: {shorter: 3}", "line 2: unknown key 'shorter'"),
-        ("input: {resize: {filter: cubic}}", "line 1: filter must be one of nearest, bilinear, bicubic"),
+        ("input: {resize: {filter: cubic}}", "line 1: filter must be one of nearest, linear, bilinear"),
         ("\nstages: conv", "line 2: stages must be a list of texts"),
         ("aliases: [a]", "line 1: aliases must map texts to texts"),
         ("input: {normalize: {std: 0}}", "std must not be 0"),

@@ -10,8 +10,10 @@ import pytest
 
 from layertap.types import Layout
 from layertap_server.graph import ImageInput, Normalization, read
+from layertap_server.models.input_line import input_line
 from layertap_server.models.manifest import FILE_NAME, read_manifest
 from layertap_server.models.preprocessing import (
+    GUESSED,
     IMAGENET,
     Exact,
     Preprocessing,
@@ -26,7 +28,7 @@ UNIT = Normalization((0.0,), (255.0,))
 
 
 def assumed(resize: Exact | None, normalization: Normalization) -> Preprocessing:
-    return Preprocessing(resize, normalization=normalization, assumed=True)
+    return Preprocessing(resize, normalization=normalization, guessed=GUESSED)
 
 
 def model(*sizes: object, dtype: str = "float") -> onnx.ModelProto:
@@ -37,10 +39,10 @@ def model(*sizes: object, dtype: str = "float") -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("proto", "given", "expected"),
     [
-        (model("N", 3, 8, 9), Preprocessing(assumed=True), assumed(Exact(8, 9), IMAGENET)),
-        (model("N", 1, "h", "w"), Preprocessing(assumed=True), assumed(None, UNIT)),
-        (model("N", 3, 8, 8, dtype="uint8"), Preprocessing(assumed=True), assumed(Exact(8, 8), Normalization())),
-        (model("N", 3, 32, "w"), Preprocessing(assumed=True), assumed(Exact(32, 32), IMAGENET)),
+        (model("N", 3, 8, 9), Preprocessing(guessed=GUESSED), assumed(Exact(8, 9), IMAGENET)),
+        (model("N", 1, "h", "w"), Preprocessing(guessed=GUESSED), assumed(None, UNIT)),
+        (model("N", 3, 8, 8, dtype="uint8"), Preprocessing(guessed=GUESSED), assumed(Exact(8, 8), Normalization())),
+        (model("N", 3, 32, "w"), Preprocessing(guessed=GUESSED), assumed(Exact(32, 32), IMAGENET)),
         (model("N", 3, 8, 8), Preprocessing(ShorterSide(10)), Preprocessing(ShorterSide(10), center_crop=(8, 8))),
         (model("N", 3, 32, "w"), Preprocessing(Exact(32, 100)), Preprocessing(Exact(32, 100))),
         (model("N", 3, "h", "w"), Preprocessing(), Preprocessing()),
@@ -58,9 +60,9 @@ def test_what_is_not_said_is_read_off_the_graph(
     ids=["colours", "luminance of any size", "bytes", "luminance"],
 )
 def test_the_line_that_would_settle_a_guess_says_the_same(proto: onnx.ModelProto, tmp_path: Path) -> None:
-    guess = fit_to_graph(Preprocessing(assumed=True), read(proto, tmp_path))
-    (tmp_path / FILE_NAME).write_text(guess.settling_line())
-    assert read_manifest(tmp_path / FILE_NAME).preprocessing == replace(guess, assumed=False)
+    guess = fit_to_graph(Preprocessing(guessed=GUESSED), read(proto, tmp_path))
+    (tmp_path / FILE_NAME).write_text(input_line(guess))
+    assert read_manifest(tmp_path / FILE_NAME).preprocessing == replace(guess, guessed=frozenset())
 
 
 @pytest.mark.parametrize(
