@@ -133,6 +133,18 @@ def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
         yield address
 
 
+@contextlib.contextmanager
+def connect_local(models: Path, timeout_seconds: float = 600.0) -> Iterator[Client]:
+    """Yield a client of a server in this process that serves a models folder on the CPU.
+
+    Raises:
+        CommandError: the server is not installed, or cannot start.
+    """
+    arguments = argparse.Namespace(models=models, device="cpu")
+    with _local_server(arguments) as address, Client(address, timeout_seconds=timeout_seconds) as client:
+        yield client
+
+
 def has_local_work() -> bool:
     """Return whether a server in this process still computes an abandoned request."""
     return any(embedded.has_work for embedded in _embedded)

@@ -171,6 +171,8 @@ class ModelInfo:
     """What is known about the preprocessing and the class names."""
     warnings: tuple[str, ...] = ()
     """Files beside the model, and metadata in its file, that could not be used, with the reason."""
+    input_line: str = ""
+    """The line of ``model.yaml`` that states the preprocessing; empty for a model that takes no images."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

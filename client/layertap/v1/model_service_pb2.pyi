@@ -59,7 +59,7 @@ class TensorInfo(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "description", "license", "inputs", "outputs", "preprocessing", "preprocessing_assumed", "labels", "stages", "aliases", "heads", "default_taps", "layer_count", "device", "max_batch", "surgery", "facts", "warnings")
+    __slots__ = ("name", "version", "state", "reason", "description", "license", "inputs", "outputs", "preprocessing", "preprocessing_assumed", "labels", "stages", "aliases", "heads", "default_taps", "layer_count", "device", "max_batch", "surgery", "facts", "warnings", "input_line")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +95,7 @@ class Model(_message.Message):
     SURGERY_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_LINE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: ModelState
@@ -116,7 +117,8 @@ class Model(_message.Message):
     surgery: _containers.RepeatedScalarFieldContainer[str]
     facts: _containers.RepeatedCompositeFieldContainer[ModelFact]
     warnings: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., preprocessing: _Optional[str] = ..., preprocessing_assumed: bool = ..., labels: _Optional[_Iterable[str]] = ..., stages: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., heads: _Optional[_Mapping[str, str]] = ..., default_taps: _Optional[_Iterable[str]] = ..., layer_count: _Optional[int] = ..., device: _Optional[str] = ..., max_batch: _Optional[int] = ..., surgery: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[ModelFact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+    input_line: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., reason: _Optional[str] = ..., description: _Optional[str] = ..., license: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorInfo, _Mapping]]] = ..., preprocessing: _Optional[str] = ..., preprocessing_assumed: bool = ..., labels: _Optional[_Iterable[str]] = ..., stages: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., heads: _Optional[_Mapping[str, str]] = ..., default_taps: _Optional[_Iterable[str]] = ..., layer_count: _Optional[int] = ..., device: _Optional[str] = ..., max_batch: _Optional[int] = ..., surgery: _Optional[_Iterable[str]] = ..., facts: _Optional[_Iterable[_Union[ModelFact, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ..., input_line: _Optional[str] = ...) -> None: ...
 
 class ModelFact(_message.Message):
     __slots__ = ("name", "value", "source")

@@ -46,6 +46,7 @@ def encode_model(model: ModelInfo) -> pb.Model:
         surgery=model.surgery,
         facts=[pb.ModelFact(name=fact.name, value=fact.value, source=fact.source) for fact in model.facts],
         warnings=model.warnings,
+        input_line=model.input_line,
     )
 
 
@@ -73,6 +74,7 @@ def decode_model(message: pb.Model) -> ModelInfo:
         surgery=tuple(message.surgery),
         facts=tuple(ModelFact(fact.name, fact.value, fact.source) for fact in message.facts),
         warnings=tuple(message.warnings),
+        input_line=message.input_line,
     )
 
 

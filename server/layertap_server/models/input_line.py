@@ -27,8 +27,15 @@ def input_line(preprocessing: Preprocessing) -> str:
 
 
 def _list(values: tuple[float, ...]) -> str:
-    """Format numbers as a YAML list; ``float`` reads each of them back exactly."""
-    return f"[{', '.join(f'{value:g}' if float(f'{value:g}') == value else repr(value) for value in values)}]"
+    """Format numbers as a YAML list."""
+    return f"[{', '.join(map(_number, values))}]"
+
+
+def _number(value: float) -> str:
+    """Format a number so that YAML reads it back exactly; YAML 1.1 needs a dot before an exponent."""
+    text = next((text for text in (f"{value:g}", f"{value:.10g}") if float(text) == value), repr(value))
+    mantissa, exponent, power = text.partition("e")
+    return f"{mantissa}.0e{power}" if exponent and "." not in mantissa else text
 
 
 def _resize(preprocessing: Preprocessing) -> str:

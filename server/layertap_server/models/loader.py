@@ -15,6 +15,7 @@ from layertap_server import graph
 from layertap_server.config.yaml_document import ManifestError
 from layertap_server.graph import ModelGraph
 from layertap_server.models.description import NoProbe, Probe, describe
+from layertap_server.models.input_line import input_line
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
 from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
@@ -156,6 +157,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
         labels=believed.labels,
         facts=facts_of(believed, preprocessing, model),
         warnings=tuple(beside.problems),
+        input_line=input_line(preprocessing) if model.takes_pictures else "",
         stages=tuple(layer.name for layer in selectors.stages),
         aliases={name: planner.layers(name)[0].name for name in manifest.aliases},
         heads=manifest.heads,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ IMAGENET_PIXELS = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.37
 """ImageNet's means and deviations of pixels from 0 to 255."""
 
 
-def load(folder: Path, files: dict[str, object] | None = None, **how: Any) -> LoadedModel:
+def load(folder: Path, files: Mapping[str, object] | None = None, **how: Any) -> LoadedModel:
     """Load a small network with files or metadata."""
     model = how.pop("model", None) or network(224, 224)
     return load_model(write(folder / "net", model, files, **how), "CPU")
