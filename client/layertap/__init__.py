@@ -26,6 +26,7 @@ from layertap.types import (
     Tap,
     TensorInfo,
     Timing,
+    WeightInfo,
 )
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ __all__ = [
     "TensorInfo",
     "Timing",
     "Tls",
+    "WeightInfo",
     "errors",
     "format_tap",
     "parse_tap",

@@ -31,6 +31,7 @@ from layertap.types import (
     LayerStatistics,
     Layout,
     Tap,
+    WeightsRequest,
     as_sequence,
 )
 from layertap.wire import rpcs
@@ -180,6 +181,13 @@ class AsyncClient(AsyncSender):
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
         return await self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
+
+    async def weights(
+        self, model: str, layer: str, *, version: str = "", timeout_seconds: float | None = None
+    ) -> dict[str, Array]:
+        """Return the parameters of layers, such as filters and biases, as they are stored, by name."""
+        request = WeightsRequest(model, layer, version=version)
+        return await self._perform(_calls.weights(request), timeout_seconds)
 
     async def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""

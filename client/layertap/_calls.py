@@ -23,6 +23,7 @@ from layertap.types import (
     ImagePayload,
     InspectRequest,
     InspectResponse,
+    WeightsRequest,
 )
 from layertap.wire import rpcs
 
@@ -110,6 +111,12 @@ def apply_blocks_in_chunks(request: ApplyRequest) -> Exchange[FeatureMap]:
     """Return the exchange that applies a head to an array and receives the result in chunks."""
     message = wire.encode_apply_stream_request(request)
     return Exchange(rpcs.APPLY_BLOCKS_STREAM.path, (message,), wire.AppliedFeature().add)
+
+
+def weights(request: WeightsRequest) -> Exchange[dict[str, Array]]:
+    """Return the exchange that receives the parameters of layers in chunks."""
+    message = wire.encode_weights_request(request)
+    return Exchange(rpcs.GET_WEIGHTS.path, (message,), wire.ReceivedWeights().add)
 
 
 def health() -> Call[None]:

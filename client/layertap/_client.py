@@ -29,6 +29,7 @@ from layertap.types import (
     LayerStatistics,
     Layout,
     Tap,
+    WeightsRequest,
     as_sequence,
 )
 from layertap.wire import rpcs
@@ -265,6 +266,25 @@ class Client(Sender):
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
         request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
         return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
+
+    def weights(
+        self, model: str, layer: str, *, version: str = "", timeout_seconds: float | None = None
+    ) -> dict[str, Array]:
+        """Return the parameters of layers, such as filters and biases, as they are stored, by name.
+
+        The server must run with ``--weights``, and a token needs the role ``weights``: this hands out the model.
+
+        Args:
+            model: the model's name.
+            layer: selector of the layers; `Client.layers` lists their parameters.
+            version: the model's version; if empty, the newest.
+            timeout_seconds: this call's deadline in seconds.
+
+        Raises:
+            WeightsDisabledError: the operator does not allow it.
+        """
+        request = WeightsRequest(model, layer, version=version)
+        return self._perform(_calls.weights(request), timeout_seconds)
 
     def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""

@@ -252,6 +252,13 @@ class ControlDisabledError(LayertapError):
     reason = "CONTROL_DISABLED"
 
 
+class WeightsDisabledError(LayertapError):
+    """The operator does not allow clients to read the parameters of models."""
+
+    status = "PERMISSION_DENIED"
+    reason = "WEIGHTS_DISABLED"
+
+
 class ForbiddenError(LayertapError):
     """The token lacks the role that this method requires."""
 

@@ -212,7 +212,8 @@ def handlers(parts: Parts, repository: Repository) -> tuple[grpc.GenericRpcHandl
     """Return the gRPC handlers of all services of Layertap."""
     computation = parts.computation
     regions = Regions(enabled=parts.settings.shared_memory)
-    features = FeatureService(repository, computation.engine, computation.applier, regions)
+    weights = parts.settings.weights
+    features = FeatureService(repository, computation.engine, computation.applier, regions, weights=weights)
     memory = SharedMemoryService(regions)
     models = ModelService(repository, control=parts.settings.control)
     return tuple(parts.dispatcher.service(service.handlers) for service in (features, memory, models))

@@ -21,6 +21,7 @@ from layertap import (
     Features,
     LayerInfo,
     Layout,
+    ModelFact,
     ModelInfo,
     ModelState,
     PreprocessingAssumedWarning,
@@ -31,6 +32,7 @@ from layertap import (
     TensorInfo,
     Timing,
     Tls,
+    WeightInfo,
     blocks,
     errors,
     format_tap,
@@ -47,8 +49,10 @@ from layertap.viz import (
     collect,
     components_figure,
     draw_maps,
+    filters_figure,
     labels_of,
     maps_figure,
+    opposite_pairs,
     overlay_figure,
     results_of,
     save,
@@ -77,6 +81,8 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     quantization: Quantization | None = small.quantization
     timing: Timing = features.timing
     layout: Layout = small.layout
+    padding: tuple[ImagePadding, ...] = features.padding
+    assert padding == ()
     assert signature.shape == (2, 112)
     assert set(as_mapping) == {"mean", "signature", "small", "stage:2"}
     assert quantization is not None
@@ -135,6 +141,8 @@ def list_all(client: Client) -> None:
     tokens: TokenGrid | None = layers[0].tokens
     names: list[str] = [spec.name for spec in client.blocks("gem")]
     assert model.state is ModelState.READY
+    facts: tuple[ModelFact, ...] = model.facts
+    assert {fact.source for fact in facts} == {"model.yaml", "graph", "labels.txt"}
     assert input_.shape[1] == 3
     assert layers[0].tappable
     assert field is not None
@@ -150,6 +158,18 @@ def control(client: Client) -> None:
     except errors.ControlDisabledError as error:
         reason: str = error.reason
         assert reason == "CONTROL_DISABLED"
+
+
+def read_weights(client: Client, out: Path) -> None:
+    """Read and draw filters, if the operator allows it."""
+    info: WeightInfo = client.layers(MODEL, "stem.conv")[0].weights[0]
+    try:
+        weights: dict[str, Array] = client.weights(MODEL, "stem.conv")
+    except errors.WeightsDisabledError:
+        weights = {info.name: np.random.default_rng(0).normal(size=info.shape)}
+    pairs: list[tuple[int, int]] = opposite_pairs(weights[info.name])
+    assert len(pairs) <= info.shape[0] / 2
+    save(filters_figure(weights[info.name], info.name), out)
 
 
 def fail(client: Client, photo: Path) -> None:
@@ -242,6 +262,7 @@ def main(address: str, photo: Path, drawing: Path) -> None:
         apply(client)
         list_all(client)
         control(client)
+        read_weights(client, drawing)
         fail(client, photo)
     estimate(address, photo)
     asyncio.run(ask_from_an_event_loop(address, photo))

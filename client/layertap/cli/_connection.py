@@ -122,7 +122,14 @@ def _local_server(arguments: argparse.Namespace) -> Iterator[str]:
         ) from None
     try:
         embedded = EmbeddedServer(
-            Settings(models=arguments.models, device=arguments.device, port=0, metrics_port=-1, log_level="error")
+            Settings(
+                models=arguments.models,
+                device=arguments.device,
+                port=0,
+                metrics_port=-1,
+                log_level="error",
+                weights=True,  # the caller can read the files
+            )
         )
         address = embedded.__enter__()
     except (SettingsError, StartError) as error:

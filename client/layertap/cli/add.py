@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from layertap.cli._connection import connect_local
-from layertap.cli._output import CommandError, UsageError
+from layertap.cli._output import CommandError, UsageError, print_json
 from layertap.cli._parser import add_command
 from layertap.types import ModelInfo
 
@@ -41,6 +41,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--name", help="name of the model (default: that of the file or folder)")
     parser.add_argument("--variant", metavar="FILE", help="the ONNX file to take from a folder with several")
     parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="models folder")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_add)
 
 
@@ -63,7 +64,9 @@ def _add(arguments: argparse.Namespace) -> None:
             _load(Path(folder), name)
         arguments.models.mkdir(parents=True, exist_ok=True)
         shutil.copytree(staged, home)
-    if not arguments.quiet:
+    if arguments.json:
+        print_json(info)
+    elif not arguments.quiet:
         _report(info, home)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
-from layertap.cli._output import CommandError, print_table
+from layertap.cli._output import CommandError, print_json, print_table
 from layertap.cli._parser import add_command
 from layertap.types import Array, LayerStatistics, Layout, ModelInfo
 
@@ -38,6 +38,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("model")
     parser.add_argument("image", metavar="PHOTO")
     parser.add_argument("--out", "-o", type=Path, metavar="FILE", help="picture to write (default: MODEL-seen.png)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection_arguments(parser)
     parser.set_defaults(run=_check)
 
@@ -53,6 +54,12 @@ def _check(arguments: argparse.Namespace) -> None:
         seen, outputs, statistics = _extract(client, info, arguments.image)
     out = arguments.out or Path(f"{info.name}-seen.png")
     Image.fromarray(picture_of(seen)).save(out)
+    if arguments.json:
+        warnings = list(warnings_of(seen, outputs, statistics))
+        print_json(
+            {"preprocessing": info.preprocessing, "seen": str(out), "activations": statistics, "warnings": warnings}
+        )
+        return
     print(f"{'preprocessing':<14} {info.preprocessing}{' (assumed)' if info.preprocessing_assumed else ''}")
     height, width = picture_of(seen).shape[:2]
     print(f"{'seen':<14} {width}×{height} pixels, values {seen.min():.3g} to {seen.max():.3g}; drawn in {out}")

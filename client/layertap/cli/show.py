@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import list_images
-from layertap.cli._output import UsageError, print_json
+from layertap.cli._output import CommandError, UsageError, format_shape, print_json
 from layertap.cli._parser import add_command, positive_integer
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
 
+FILTERS_RANK = 4
+"""Number of axes of the filters of a convolution, O×I×h×w."""
 MAX_IMAGES = 20
 """Maximum images of one figure; with more the cells become unreadable and drawing takes minutes."""
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ layertap show cat.jpg --model efficientnet_lite0 --tap stage:3 --pick 3,17,42
 layertap show cat.jpg cup.jpg --model efficientnet_lite0 --tap stage:5 --as overlay
 layertap show *.jpg --model vit --tap blocks.3 --as pca --out components.pdf
 layertap show cat.jpg --model efficientnet_lite0 --as strip --out network.png
+layertap show --weights stem.conv --model efficientnet_lite0 --out filters.png
 """
 
 
@@ -46,7 +49,12 @@ def add_commands(commands: Any) -> None:
         notes=NOTES,
         examples=EXAMPLES,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER")
+    parser.add_argument("images", nargs="*", metavar="IMAGE|FOLDER")
+    parser.add_argument(
+        "--weights",
+        metavar="LAYER",
+        help="draw the filters of this convolution instead of feature maps; needs a server with --weights",
+    )
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument(
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
@@ -89,6 +97,11 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _show(arguments: argparse.Namespace) -> None:
     """Run the command ``show``."""
+    if arguments.weights:
+        _show_filters(arguments)
+        return
+    if not arguments.images:
+        raise UsageError("expected an IMAGE or a FOLDER, or --weights LAYER")
     if not arguments.taps and arguments.kind != "strip":
         raise UsageError(f"--as {arguments.kind} needs --tap, such as --tap stage:1")
     images = list_images(arguments.images, quiet=arguments.quiet)
@@ -112,5 +125,27 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.json:
         drawn = [{"name": item.name, "shape": item.shape} for item in pictures[0].results]
         print_json({"file": str(arguments.out), "images": len(pictures), "results": drawn})
+    elif not arguments.quiet:
+        print(arguments.out)
+
+
+def _show_filters(arguments: argparse.Namespace) -> None:
+    """Draw the filters of the convolution that ``--weights`` names."""
+    if arguments.images:
+        raise UsageError("--weights draws filters and takes no images")
+    viz = import_viz("show")
+    with connect(arguments) as client:
+        weights = client.weights(arguments.model, arguments.weights)
+    filters = next(((name, array) for name, array in weights.items() if array.ndim == FILTERS_RANK), None)
+    if filters is None:
+        shapes = ", ".join(f"{name} {format_shape(array.shape)}" for name, array in weights.items())
+        raise CommandError(f"{arguments.weights} has no filters O×I×h×w; its parameters are {shapes}")
+    name, array = filters
+    save_figure(
+        lambda: viz.filters_figure(array, f"{arguments.model}: {name}, {format_shape(array.shape)}"), arguments.out
+    )
+    pairs = viz.opposite_pairs(array)
+    if arguments.json:
+        print_json({"file": str(arguments.out), "filters": len(array), "opposite": pairs})
     elif not arguments.quiet:
         print(arguments.out)

@@ -14,6 +14,7 @@ from layertap.types.models import (
     ReceptiveField,
     TensorInfo,
     TokenGrid,
+    WeightInfo,
 )
 from layertap.types.requests import (
     ApplyRequest,
@@ -31,6 +32,7 @@ from layertap.types.requests import (
     RegisterRegionRequest,
     UnloadModelRequest,
     UnregisterRegionRequest,
+    WeightsRequest,
 )
 from layertap.types.results import (
     ExtractResponse,
@@ -93,5 +95,7 @@ __all__ = [
     "UnloadModelRequest",
     "UnregisterRegionRequest",
     "Value",
+    "WeightInfo",
+    "WeightsRequest",
     "as_sequence",
 ]

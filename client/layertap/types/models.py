@@ -56,6 +56,17 @@ class TokenGrid:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightInfo:
+    """One parameter of a layer."""
+
+    name: str
+    """Name of the tensor in the model's file."""
+    dtype: str
+    """dtype in which it is returned; types that NumPy lacks, such as bfloat16, are returned as float32."""
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LayerInfo:
     """One tensor of a model's graph, named as in the model's file."""
 
@@ -106,6 +117,8 @@ class LayerInfo:
     """Number, from 1, of the attention whose probabilities the layer holds; None if it holds none."""
     batching_reason: str = ""
     """Why requests, or images, run alone when the layer is tapped; empty if they are joined."""
+    weights: tuple[WeightInfo, ...] = ()
+    """Parameters of the layer's node, such as filters and biases; `Client.weights` returns their values."""
 
     @property
     def tappable(self) -> bool:

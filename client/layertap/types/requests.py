@@ -110,6 +110,16 @@ class ListLayersRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsRequest:
+    """A request for the parameters of layers."""
+
+    model: str
+    layer: str
+    """Selector of the layers."""
+    version: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class ListBlocksRequest:
     """A request for the block catalogue."""
 

@@ -314,3 +314,33 @@ class ApplyBlocksStreamResponse(_message.Message):
     header: FeatureHeader
     chunk: FeatureChunk
     def __init__(self, header: _Optional[_Union[FeatureHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ...) -> None: ...
+
+class GetWeightsRequest(_message.Message):
+    __slots__ = ("model", "version", "layer", "chunk_bytes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    layer: str
+    chunk_bytes: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., layer: _Optional[str] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+
+class GetWeightsResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: WeightHeader
+    chunk: FeatureChunk
+    def __init__(self, header: _Optional[_Union[WeightHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ...) -> None: ...
+
+class WeightHeader(_message.Message):
+    __slots__ = ("tensor", "total_bytes", "count")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    tensor: _types_pb2.Tensor
+    total_bytes: int
+    count: int
+    def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., total_bytes: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...

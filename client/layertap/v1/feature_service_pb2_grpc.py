@@ -70,6 +70,11 @@ class FeatureServiceStub(object):
                 request_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.SerializeToString,
                 response_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.FromString,
                 _registered_method=True)
+        self.GetWeights = channel.unary_stream(
+                '/layertap.v1.FeatureService/GetWeights',
+                request_serializer=layertap_dot_v1_dot_feature__service__pb2.GetWeightsRequest.SerializeToString,
+                response_deserializer=layertap_dot_v1_dot_feature__service__pb2.GetWeightsResponse.FromString,
+                _registered_method=True)
 
 
 class FeatureServiceServicer(object):
@@ -120,6 +125,14 @@ class FeatureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetWeights(self, request, context):
+        """Returns the parameters of layers as they are stored, in chunks. Needs the role "weights", and a server that was
+        started with --weights, since it hands out the model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FeatureServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -152,6 +165,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.ApplyBlocksStream,
                     request_deserializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.FromString,
                     response_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.SerializeToString,
+            ),
+            'GetWeights': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetWeights,
+                    request_deserializer=layertap_dot_v1_dot_feature__service__pb2.GetWeightsRequest.FromString,
+                    response_serializer=layertap_dot_v1_dot_feature__service__pb2.GetWeightsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -317,6 +335,33 @@ class FeatureService(object):
             '/layertap.v1.FeatureService/ApplyBlocksStream',
             layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamRequest.SerializeToString,
             layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWeights(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/layertap.v1.FeatureService/GetWeights',
+            layertap_dot_v1_dot_feature__service__pb2.GetWeightsRequest.SerializeToString,
+            layertap_dot_v1_dot_feature__service__pb2.GetWeightsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -198,8 +198,18 @@ class TokenGrid(_message.Message):
     width: int
     def __init__(self, prefix: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
+class Weight(_message.Message):
+    __slots__ = ("name", "dtype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: _types_pb2.DataType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
 class Layer(_message.Message):
-    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index", "tokens", "batching", "stage", "block", "activation", "attention", "batching_reason")
+    __slots__ = ("name", "node", "op_type", "module_path", "ordinal", "dtype", "symbolic_shape", "shape", "layout", "channels", "stride", "receptive_field", "parameters", "macs", "bytes_per_image", "tappable", "not_tappable_reason", "output_index", "tokens", "batching", "stage", "block", "activation", "attention", "batching_reason", "weights")
     NAME_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
@@ -225,6 +235,7 @@ class Layer(_message.Message):
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     BATCHING_REASON_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
     name: str
     node: str
     op_type: str
@@ -250,7 +261,8 @@ class Layer(_message.Message):
     activation: str
     attention: int
     batching_reason: str
-    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ..., tokens: _Optional[_Union[TokenGrid, _Mapping]] = ..., batching: _Optional[_Union[Batching, str]] = ..., stage: _Optional[int] = ..., block: _Optional[int] = ..., activation: _Optional[str] = ..., attention: _Optional[int] = ..., batching_reason: _Optional[str] = ...) -> None: ...
+    weights: _containers.RepeatedCompositeFieldContainer[Weight]
+    def __init__(self, name: _Optional[str] = ..., node: _Optional[str] = ..., op_type: _Optional[str] = ..., module_path: _Optional[str] = ..., ordinal: _Optional[int] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., symbolic_shape: _Optional[_Iterable[str]] = ..., shape: _Optional[_Iterable[int]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., channels: _Optional[int] = ..., stride: _Optional[float] = ..., receptive_field: _Optional[_Union[ReceptiveField, _Mapping]] = ..., parameters: _Optional[int] = ..., macs: _Optional[int] = ..., bytes_per_image: _Optional[int] = ..., tappable: bool = ..., not_tappable_reason: _Optional[str] = ..., output_index: _Optional[int] = ..., tokens: _Optional[_Union[TokenGrid, _Mapping]] = ..., batching: _Optional[_Union[Batching, str]] = ..., stage: _Optional[int] = ..., block: _Optional[int] = ..., activation: _Optional[str] = ..., attention: _Optional[int] = ..., batching_reason: _Optional[str] = ..., weights: _Optional[_Iterable[_Union[Weight, _Mapping]]] = ...) -> None: ...
 
 class ListBlocksRequest(_message.Message):
     __slots__ = ("name",)

@@ -5,6 +5,7 @@ file.
 """
 
 from layertap.viz.compare import cka_figure, similarities_figure
+from layertap.viz.filters import filters_figure, opposite_pairs
 from layertap.viz.grid import draw_maps, maps_figure
 from layertap.viz.labels import labels_of
 from layertap.viz.overlay import overlay_figure
@@ -21,8 +22,10 @@ __all__ = [
     "collect",
     "components_figure",
     "draw_maps",
+    "filters_figure",
     "labels_of",
     "maps_figure",
+    "opposite_pairs",
     "overlay_figure",
     "results_of",
     "save",

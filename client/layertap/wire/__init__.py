@@ -38,10 +38,12 @@ from layertap.wire._stream import (
     stream_item_id,
 )
 from layertap.wire._tensors import decode_tensor, encode_tensor
+from layertap.wire._weights import ReceivedWeights, decode_weights_request, encode_weights, encode_weights_request
 
 __all__ = [
     "AppliedFeature",
     "Assembler",
+    "ReceivedWeights",
     "StreamOpening",
     "apply_answer",
     "decode_apply_stream_request",
@@ -53,6 +55,7 @@ __all__ = [
     "decode_preview",
     "decode_stream_open",
     "decode_tensor",
+    "decode_weights_request",
     "encode_apply_request",
     "encode_apply_response",
     "encode_apply_stream_request",
@@ -68,6 +71,8 @@ __all__ = [
     "encode_stream_open",
     "encode_stream_opened",
     "encode_tensor",
+    "encode_weights",
+    "encode_weights_request",
     "parse_request",
     "parse_stream_item",
     "read_apply_response",

@@ -12,6 +12,7 @@ from layertap.types import (
     ReceptiveField,
     TensorInfo,
     TokenGrid,
+    WeightInfo,
 )
 from layertap.v1 import model_service_pb2 as pb
 from layertap.wire._tensors import decode_dtype, decode_layout, encode_dtype, encode_layout
@@ -129,6 +130,10 @@ def encode_layer(layer: LayerInfo) -> pb.Layer:
         activation=layer.activation,
         attention=layer.attention,
         batching_reason=layer.batching_reason,
+        weights=[
+            pb.Weight(name=weight.name, dtype=encode_dtype(weight.dtype), shape=weight.shape)
+            for weight in layer.weights
+        ],
     )
 
 
@@ -159,6 +164,9 @@ def decode_layer(message: pb.Layer) -> LayerInfo:
         activation=message.activation,
         attention=message.attention if message.HasField("attention") else None,
         batching_reason=message.batching_reason,
+        weights=tuple(
+            WeightInfo(weight.name, decode_dtype(weight.dtype), tuple(weight.shape)) for weight in message.weights
+        ),
     )
 
 

@@ -74,6 +74,7 @@ class Settings:
         2.0, "interval in seconds between checks of the models' files", least=0.1, most=MAX_SECONDS
     )
     control: bool = _setting(default=False, doc="permit callers to load and unload models")
+    weights: bool = _setting(default=False, doc="permit callers to read the parameters of models, which hands them out")
     max_model_bytes: int = _setting(8192 * MIB, "maximum bytes of a model's weights and constants", least=1)
     load_seconds: float = _setting(
         60.0,

@@ -23,6 +23,7 @@ from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.native import InProcess, Native, NativeLostError
+from layertap_server.graph.parameters import bytes_of, read_weights
 from layertap_server.graph.preprocessing_nodes import Normalization
 from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
@@ -59,6 +60,7 @@ __all__ = [
     "Verdict",
     "at_shape",
     "at_size",
+    "bytes_of",
     "check_size",
     "compile_head",
     "compile_inspection",
@@ -77,6 +79,7 @@ __all__ = [
     "probe_model",
     "read",
     "read_file",
+    "read_weights",
     "reread",
     "sized_by_values",
     "spatial_axes",

@@ -14,6 +14,7 @@ from layertap_server.graph import cost
 from layertap_server.graph.activations import Activation
 from layertap_server.graph.attention import attentions_of
 from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.parameters import Parameters
 from layertap_server.graph.receptive_field import receptive_fields
 from layertap_server.graph.walk import bodies, depends_on, metadata_of
 from layertap_server.tensor import Dim, Tensor
@@ -36,6 +37,7 @@ class _Known:
     fields: Mapping[str, ReceptiveField]
     activations: Mapping[str, Activation]
     attentions: Mapping[str, int]
+    parameters: Parameters
 
     def macs(self, node: onnx.NodeProto, output: str) -> int | None:
         """Return the multiply-accumulates of a node for one image, or None if they are not known."""
@@ -60,7 +62,7 @@ def list_layers(
     weights: dict[str, cost.Shape] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     fed = depends_on(graph, inputs)
     fields, attentions = receptive_fields(graph, types, inputs[0]), attentions_of(graph, fed)
-    known = _Known(types[inputs[0]], types, weights, fields, activations, attentions)
+    known = _Known(types[inputs[0]], types, weights, fields, activations, attentions, Parameters(graph))
     for number, name in enumerate(inputs):
         yield _layer(name, None, number, known)
     ordinal = len(inputs)
@@ -97,6 +99,7 @@ def _computed(
         else layer.not_tappable_reason,
         macs=_total(layer.macs, [known.macs(one, one.output[0]) for one in inner]),
         parameters=_total(layer.parameters, [cost.parameters(one, known.weights) for one in inner]),
+        weights=known.parameters.of([*inner, node]),
     )
 
 

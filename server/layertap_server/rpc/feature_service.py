@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from layertap import wire
+from layertap.errors import WeightsDisabledError
 from layertap.types import ExtractRequest, ExtractResponse, InspectResponse
 from layertap.wire import rpcs
 from layertap_server.inference.apply_blocks import Applier
 from layertap_server.inference.engine import Engine
+from layertap_server.inference.parameters import read_parameters
 from layertap_server.inference.response import assumed_preprocessing
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
@@ -21,12 +23,23 @@ from layertap_server.rpc.stream import ExtractStream, chunk_size
 class FeatureService:
     """Methods that extract, preview and inspect features of images, and that apply blocks to arrays."""
 
-    def __init__(self, repository: Repository, engine: Engine, applier: Applier, regions: Regions) -> None:
-        """Serve features computed by ``engine`` and ``applier``; ``regions`` holds the shared memory of callers."""
+    def __init__(
+        self, repository: Repository, engine: Engine, applier: Applier, regions: Regions, *, weights: bool = False
+    ) -> None:
+        """Serve features computed by ``engine`` and ``applier``.
+
+        Args:
+            repository: the models.
+            engine: engine of extractions.
+            applier: engine of heads on tensors of callers.
+            regions: shared memory of callers.
+            weights: whether callers may read the parameters of models.
+        """
         self._repository = repository
         self._engine = engine
         self._applier = applier
         self._regions = regions
+        self._weights = weights
 
     @property
     def handlers(self) -> dict[rpcs.Rpc, Handler]:
@@ -38,6 +51,7 @@ class FeatureService:
             rpcs.INSPECT_LAYERS: self._inspect,
             rpcs.APPLY_BLOCKS: self._apply_blocks,
             rpcs.APPLY_BLOCKS_STREAM: self._apply_blocks_in_chunks,
+            rpcs.GET_WEIGHTS: self._get_weights,
         }
 
     def _extract(self, request: bytes, context: RequestContext) -> bytes:
@@ -104,3 +118,12 @@ class FeatureService:
         with context.stage("decode"):
             apply, chunk_bytes = wire.decode_apply_stream_request(request)
         return wire.apply_answer(self._applier.apply(apply, context), chunk_size(chunk_bytes))
+
+    def _get_weights(self, request: bytes, context: RequestContext) -> Iterator[bytes]:
+        """Return the parameters of layers in chunks."""
+        weights, chunk_bytes = wire.decode_weights_request(request)
+        if not self._weights:
+            raise WeightsDisabledError("GetWeights is disabled on this server; the operator enables it with --weights")
+        model = find_model(self._repository, weights.model, weights.version, context)
+        arrays = read_parameters(model, weights.layer, self._engine.limits)
+        return wire.encode_weights(arrays, chunk_size(chunk_bytes))

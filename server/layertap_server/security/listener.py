@@ -60,13 +60,18 @@ def check_exposure(settings: Settings) -> None:
     """Log a warning if the server listens on a public address without authentication.
 
     Raises:
-        ExposureError: callers could also load and unload models.
+        ExposureError: callers could also load and unload models, or read their parameters.
     """
     if _is_loopback(settings.host) or settings.tokens or settings.tls_client_authorities:
         return
     if settings.control:
         raise ExposureError(
             f"--control on {settings.host} would let everyone who reaches the port load and unload models; "
+            "set --tokens or --tls-client-authorities, or listen on 127.0.0.1"
+        )
+    if settings.weights:
+        raise ExposureError(
+            f"--weights on {settings.host} would hand out the models to everyone who reaches the port; "
             "set --tokens or --tls-client-authorities, or listen on 127.0.0.1"
         )
     log.warning("everyone who reaches %s:%s may use the service: no tokens, no mTLS", settings.host, settings.port)

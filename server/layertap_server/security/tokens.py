@@ -39,6 +39,8 @@ class Role(StrEnum):
     """All methods that do not change which models are loaded."""
     CONTROL = "control"
     """Loading and unloading models."""
+    WEIGHTS = "weights"
+    """Reading the parameters of models."""
 
 
 class TokensError(Exception):

@@ -116,7 +116,7 @@ def test_a_version_with_a_value_is_the_model_s() -> None:
     assert make_parser().parse_args([*words, "--model-version", "2"]).model_version == "2"
 
 
-@pytest.mark.parametrize("name", sorted(set(parsers()) - {"serve", "completion", "blocks"}))
+@pytest.mark.parametrize("name", sorted(set(parsers()) - {"serve", "completion", "blocks", "add"}))
 def test_every_command_that_asks_a_server_can_wait_for_it(name: str) -> None:
     assert "--wait SECONDS" in parsers()[name].format_help()
 
