@@ -19,6 +19,7 @@ from layertap import (
     ExtractedItem,
     FeatureMap,
     Features,
+    ImagePadding,
     LayerInfo,
     Layout,
     ModelFact,

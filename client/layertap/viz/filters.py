@@ -67,8 +67,8 @@ def filters_figure(filters: Array, title: str) -> Figure:
     """
     if filters.ndim != RANK or not filters.size:
         raise ValueError(f"expected filters O×I×h×w, got {'×'.join(map(str, filters.shape))}")
-    count = min(len(filters), COLUMNS)
-    page = Page(2 * MARGIN + count * (CELL + GAP) + 0.75)
+    columns = min(len(filters), COLUMNS)
+    page = Page(2 * MARGIN + columns * (CELL + GAP) + 0.75)
     page.text(MARGIN, MARGIN, title, fontsize=9)
     marks = _marks(opposite_pairs(filters))
     top = MARGIN + 0.22
@@ -87,14 +87,14 @@ def filters_figure(filters: Array, title: str) -> Figure:
     rows = math.ceil(len(planes) / COLUMNS)
     if not is_color:
         page.remark(f"Mean over {filters.shape[1]} input channels." if filters.shape[1] > 1 else "One input channel.")
-        bar = page.axes(MARGIN + count * (CELL + GAP) + 0.05, top + LABEL, BAR, max(height, CELL))
+        bar = page.axes(MARGIN + columns * (CELL + GAP) + 0.05, top + LABEL, BAR, max(height, CELL))
         draw_bar(bar, scale, colours(DIVERGING))
     else:
         page.remark(f"Red, green and blue weights from {scale.vmin:.3g} to {scale.vmax:.3g}; grey is 0.")
     if marks:
-        page.remark(
-            f"{len(marks) // 2} pairs of opposite phase, marked by letters (correlation of {OPPOSITE} or less)."
-        )
+        count = len(marks) // 2
+        pairs = f"{count} pair{'s' if count > 1 else ''} of opposite phase"
+        page.remark(f"{pairs}, marked by letters (correlation of {OPPOSITE} or less).")
     if not np.isfinite(filters).all():
         page.remark(GREY_REMARK)
     return page.finish(top + rows * (height + LABEL + GAP))

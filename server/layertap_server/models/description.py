@@ -40,13 +40,16 @@ class NoProbe:
         return 1
 
 
-def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe | None = None) -> Described:
+def describe(
+    model: ModelGraph, size: tuple[int, int] | None, probe: Probe | None = None, height: int | None = None
+) -> Described:
     """Return the layers, stages and blocks of a model.
 
     Args:
         model: The model.
         size: Height and width of images after preprocessing; None if they vary.
         probe: Shape probe for the sizes at which the model is described if they vary.
+        height: Height of images after preprocessing if only their width varies.
 
     Raises:
         GraphError: The model does not accept images of ``size``.
@@ -55,7 +58,7 @@ def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe | Non
     sized = graph.at_size(model, size) if size else model
     if sized.image_size or not model.takes_pictures:
         return sized.layers, graph.structure_of(sized)
-    for sizes in _samples(model):
+    for sizes in _samples(model, height):
         try:
             described = [probe.complete(graph.at_size(model, one), one) for one in sizes]
         except graph.GraphError:
@@ -64,9 +67,10 @@ def describe(model: ModelGraph, size: tuple[int, int] | None, probe: Probe | Non
     return model.layers, _structure_at_any(model)
 
 
-def _samples(model: ModelGraph) -> Iterator[tuple[tuple[int, int], ...]]:
-    """Yield groups of heights and widths, with the height or width that the graph fixes."""
+def _samples(model: ModelGraph, own_height: int | None) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Yield groups of heights and widths, with the height or width that the graph or the preprocessing fixes."""
     fixed_height, fixed_width = model.image_sides
+    fixed_height = fixed_height or own_height
     for sizes in graph.SAMPLES:
         yield tuple((fixed_height or height, fixed_width or width) for height, width in sizes)
 

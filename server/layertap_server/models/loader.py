@@ -18,7 +18,7 @@ from layertap_server.models.description import NoProbe, Probe, describe
 from layertap_server.models.input_line import input_line
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
-from layertap_server.models.preprocessing import Preprocessing, PreprocessingError, fit_to_graph
+from layertap_server.models.preprocessing import FixedHeight, Preprocessing, PreprocessingError, fit_to_graph
 from layertap_server.models.scratch import ScratchFolder
 from layertap_server.models.sources import Beside, find_sources
 from layertap_server.models.sources.believed import believe, facts_of
@@ -138,7 +138,8 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     for problem in beside.problems:
         log.warning("model %s: %s", home.name, problem)
     size = preprocessing.output_size
-    layers, structure = describe(model, size, options.probe)
+    height = preprocessing.resize.height if isinstance(preprocessing.resize, FixedHeight) else None
+    layers, structure = describe(model, size, options.probe, height)
     model = replace(model, native=model.native.for_requests())
     key = next(_keys)
     selectors = Selectors(layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)

@@ -40,7 +40,7 @@ def test_a_figure_has_a_cell_for_each_filter(channels: int) -> None:
     texts = [text.get_text() for text in figure.texts]
     assert "3 A" in texts
     assert "7 A" in texts
-    assert any("1 pairs of opposite phase" in text for text in texts)
+    assert any("1 pair of opposite phase" in text for text in texts)
 
 
 def test_what_is_no_convolution_is_refused() -> None:

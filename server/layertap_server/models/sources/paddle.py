@@ -16,7 +16,10 @@ def read(beside: Beside) -> Found | None:
     text = beside.metadata.get("character")
     if text is None:
         return None
-    labels = ("blank", *text.split("\n"), " ")
+    lines = tuple(text.rstrip("\n").split("\n"))
+    if len(lines) in beside.class_counts:  # the class names of a classifier
+        return Found(SOURCE, labels=lines)
+    labels = ("blank", *lines, " ")
     if not {len(labels), len(labels) - 1} & beside.class_counts:
         raise SourceError(f"character has {len(labels) - 2} lines, which is not the number of the model's classes")
     if len(labels) not in beside.class_counts:
