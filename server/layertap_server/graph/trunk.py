@@ -67,7 +67,8 @@ def find_trunk(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) 
 
     A tensor is on the trunk if, once it is computed, nothing else that depends on the image is needed. Behind an
     upsampling several resolutions are in use at once, so that the trunk of a network with a decoder or a feature
-    pyramid leads to its deepest map.
+    pyramid leads to its deepest map. A network whose maps become deeper still after an upsampling, such as an HRNet,
+    computes several resolutions side by side and has no trunk.
     """
     made = _depending(graph, types, image)
     targets = _targets(graph, types, made)
@@ -147,25 +148,33 @@ def _is_float(tensor: Tensor | None) -> bool:
 
 
 def _targets(graph: onnx.GraphProto, types: Mapping[str, Tensor], made: Collection[str]) -> frozenset[str]:
-    """Return where the trunk leads: the graph's outputs, or the deepest maps in front of the first upsampling."""
+    """Return where the trunk leads: the graph's outputs, or the deepest maps before the first upsampling.
+
+    Returns none for a network that computes several resolutions side by side.
+    """
     upsampled: set[str] = set()
-    read: set[str] = set()
     areas: dict[str, int] = {}
+    later: list[int] = []
     for node in graph.node:
         inputs = [name for name in node.input if name in made]
         is_up = node.op_type in UPSAMPLING and _grows(node, types)
         if inputs and (is_up or any(name in upsampled for name in inputs)):
             upsampled.update(node.output)
+            later += [_area(types.get(name)) for name in node.output]
             continue
-        read.update(inputs)
-        for name in node.output:
-            height, width = size_of(types.get(name)) or (0, 0)
-            if name in made and height * width > 1:
-                areas[name] = height * width
+        areas.update({name: area for name in node.output if name in made and (area := _area(types.get(name))) > 1})
     if not upsampled or not areas:
         return frozenset(value.name for value in graph.output) & frozenset(made)
     deepest = min(areas.values())
+    if any(1 < area < deepest for area in later):
+        return frozenset()
     return frozenset(name for name, area in areas.items() if area == deepest)
+
+
+def _area(tensor: Tensor | None) -> int:
+    """Return the number of spatial positions of a map or of tokens on a grid; 0 if it is not known."""
+    height, width = size_of(tensor) or (0, 0)
+    return height * width
 
 
 def _grows(node: onnx.NodeProto, types: Mapping[str, Tensor]) -> bool:

@@ -104,6 +104,20 @@ def test_the_trunk_of_a_decoder_leads_to_its_deepest_map(tmp_path: Path) -> None
     assert derive(network(body, "merged", weights), tmp_path).stages == ("high", "bottom")
 
 
+def test_a_network_of_several_resolutions_side_by_side_has_no_stages(tmp_path: Path) -> None:
+    nodes, weights = convolutions(
+        ("high", "image", 2, 3), ("low", "high", 2, 3), ("own", "high", 1, 1), ("deeper", "joined", 4, 3)
+    )
+    up = 'up = Resize <mode = "nearest"> (low, , scales)'
+    body = ["scales = Constant <value = float[4] {1.0, 1.0, 2.0, 2.0}> ()",
+            *nodes[:3], up, "joined = Add (own, up)", nodes[3]]  # fmt: skip
+    deeper = derive(network([*body, *convolutions(("deepest", "deeper", 2, 3))[0]], "deepest",
+                            {**weights, "w_deepest": (4, 4, 3, 3)}), tmp_path)  # fmt: skip
+    assert deeper == Structure()
+    pyramid = [*body[:-1], *convolutions(("again", "joined", 2, 3))[0]]
+    assert derive(network(pyramid, "again", {**weights, "w_again": (4, 4, 3, 3)}), tmp_path).stages == ("high", "low")
+
+
 @pytest.mark.parametrize("pooled", [True, False])
 def test_a_stem_of_several_strides_is_a_stage_only_before_a_pooling(*, pooled: bool, tmp_path: Path) -> None:
     specs = [("one", "image", 2, 3), ("two", "one", 2, 3), ("a", "two", 1, 1), ("b", "a", 1, 1), ("c", "sum1", 1, 1)]
