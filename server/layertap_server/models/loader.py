@@ -130,7 +130,7 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     model, surgery = _apply_surgery(model, manifest)
     if surgery:
         model = options.probe.complete(model, manifest.preprocessing.output_size)
-    beside = Beside(files.find, model)
+    beside = Beside(files.find, model, has_labels=bool(manifest.labels))
     believed = believe(manifest, find_sources(beside), beside)
     preprocessing = _with_multiple(_fit_preprocessing(believed.preprocessing, model), model, options.probe)
     labels = _labels(files, manifest)

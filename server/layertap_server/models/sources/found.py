@@ -41,6 +41,8 @@ class Beside:
     find: Callable[[str], Path | None]
     """Function that returns the path of a file by its name; None if there is none."""
     model: ModelGraph
+    has_labels: bool = False
+    """Whether ``model.yaml`` names the file of class names, so that no other is looked for."""
     problems: list[str] = field(default_factory=list)
     """Sources that could not be used, with the reason."""
 

@@ -11,7 +11,9 @@ NAMES = ("labels.txt", "classes.txt", "synset.txt", "imagenet_classes.txt", "cla
 
 
 def read(beside: Beside) -> Found | None:
-    """Read the first file of class names."""
+    """Read the first file of class names, unless ``model.yaml`` names one."""
+    if beside.has_labels:
+        return None
     for name in NAMES:
         text = beside.text(name)
         if text is None:

@@ -187,6 +187,11 @@ def test_labels_of_another_model_are_not_used(tmp_path: Path) -> None:
     assert any("labels.txt has 2 class names" in warning for warning in model.info.warnings)
 
 
+def test_labels_that_model_yaml_names_are_not_doubted(tmp_path: Path) -> None:
+    info = load(tmp_path, {"labels.txt": "a\nb\n", "model.yaml": "labels: labels.txt\n"}).info
+    assert (info.labels, info.warnings) == (("a", "b"), ())
+
+
 def test_the_order_of_belief(tmp_path: Path) -> None:
     files = {
         "preprocessor_config.json": {"size": 224, **CLIP},
