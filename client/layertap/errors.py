@@ -1,11 +1,7 @@
 """The errors of the SDK and of the server; a client raises the same class that the server raised.
 
 An error has a message, a reason, and flat ``metadata`` with every variable part of the message. Its properties read the
-metadata, so an error received from a server equals the error that the server raised. This module does not depend on
-gRPC.
-
-A class states its gRPC status and its reason. The codec of the wire, the metrics and the table and tree in
-``docs/reference/errors.rst`` come from the classes, so a new error is a class here and nothing else.
+metadata, so an error received from a server equals the one that the server raised. This module does not need gRPC.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from layertap_server.graph.compile import (
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
+from layertap_server.graph.main_input import ImageInput
 from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.native import InProcess, Native, NativeLostError
 from layertap_server.graph.parameters import bytes_of, read_weights
@@ -28,7 +29,7 @@ from layertap_server.graph.preprocessing_nodes import Normalization
 from layertap_server.graph.price import price_of, prices_of
 from layertap_server.graph.probe import probe_model
 from layertap_server.graph.quantized import inexact_layers
-from layertap_server.graph.read import ImageInput, at_shape, at_size, read, read_file, reread, with_observed
+from layertap_server.graph.read import at_shape, at_size, read, read_file, reread, with_observed
 from layertap_server.graph.size_formulas import SAMPLES, describe_any_size
 from layertap_server.graph.sized_by_values import sized_by_values
 from layertap_server.graph.structure import Structure, structure_of

@@ -48,7 +48,10 @@ class Modules:
         layers = Counter(
             {kind: sum(self._weighted[path] for path in numbered if kind_of(path) == kind) for kind in members}
         )
-        self._kinds = {kind for kind in members if members[kind] >= SEVERAL and layers[kind] >= SHARE * total}
+        self._kinds: set[Path] = {
+            kind for kind in members if members[kind] >= SEVERAL and layers[kind] >= SHARE * total
+        }
+        self._blocks = [path for path in numbered if kind_of(path) in self._kinds]
 
     def weighted(self, path: Path) -> int:
         """Return the number of weighted layers of a module."""
@@ -58,6 +61,10 @@ class Modules:
         """Return the blocks that contain a module, the outermost first."""
         prefixes = (path[:count] for count in range(1, len(path) + 1))
         return [prefix for prefix in prefixes if NUMBER.search(prefix[-1]) and kind_of(prefix) in self._kinds]
+
+    def has_inner_blocks(self, block: Path) -> bool:
+        """Return whether a block contains blocks, as a stage contains those of its resolution."""
+        return any(len(path) > len(block) and path[: len(block)] == block for path in self._blocks)
 
     def is_plain_among_others(self, block: Path) -> bool:
         """Return whether a block is a single weighted layer at the end of a flat list of larger blocks."""

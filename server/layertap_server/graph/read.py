@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import onnx
 
-from layertap.types import LayerInfo, Layout, TensorInfo
+from layertap.types import LayerInfo, TensorInfo
 from layertap_server.graph.activations import activations_of
 from layertap_server.graph.batch_axis import facts_of
 from layertap_server.graph.canonicalize import opset_of, prepare
-from layertap_server.graph.input_layout import layout_by_use
 from layertap_server.graph.layers import list_layers
 from layertap_server.graph.layouts import Axes, axes_of
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, explained
-from layertap_server.graph.model_graph import PICTURE_RANK, ModelGraph, ObservedType, spatial_axes
+from layertap_server.graph.main_input import (
+    ImageInput,
+    dtype_of,
+    find_main_input,
+    inputs_of,
+    override_size,
+    tensor_info,
+)
+from layertap_server.graph.model_graph import ModelGraph, ObservedType, spatial_axes
 from layertap_server.graph.module_path import path_of
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.graph.tapped import find_tapped
@@ -32,18 +39,6 @@ LARGEST_NUMBER = 2**50
 """Maximum of a layer's sizes, bytes and multiply-accumulates."""
 MOST_INPUT_VALUES = 2**28
 """Maximum number of values of one input, over the sizes that the file fixes; 1 GiB of float32."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInput:
-    """Configuration of the image input. Fields with their default are inferred from the graph."""
-
-    name: str = ""
-    """Name of the input; empty to infer it."""
-    layout: Layout | None = None
-    """Layout of the input, NCHW or NHWC; None to infer it."""
-    override_size: tuple[int, int] | None = None
-    """Height and width that replace those in the file, 0 for any; None to keep those of the file."""
 
 
 def read(
@@ -64,7 +59,7 @@ def read(
     with explained("reading it"):
         prepare(proto, weights_folder)
     proto = native.canonicalize(proto)
-    _override_size(proto, image)
+    override_size(proto, image)
     return _analyze(proto, weights_folder, image, native)
 
 
@@ -91,31 +86,8 @@ def read_file(
         GraphError: The model is not valid, too large, or has no input that can take images.
     """
     proto = native.read_file(path, weights_folder, most_bytes, follow_links=follow_links)
-    _override_size(proto, image)
+    override_size(proto, image)
     return _analyze(proto, weights_folder, image, native)
-
-
-def _override_size(proto: onnx.ModelProto, image: ImageInput) -> None:
-    """Replace the height and width of the image input in the file, if that is configured.
-
-    Raises:
-        GraphError: The model takes no images.
-    """
-    if image.override_size is None:
-        return
-    info = _main_input(proto, image)
-    if len(info.shape) != PICTURE_RANK:
-        raise GraphError(f"override_size needs an input of images; {_describe([info])}")
-    dims = next(value for value in proto.graph.input if value.name == info.name).type.tensor_type.shape.dim
-    for axis, size, symbol in zip(spatial_axes(info.layout), image.override_size, ("height", "width"), strict=True):
-        dims[axis].Clear()
-        if size:
-            dims[axis].dim_value = size
-        else:
-            dims[axis].dim_param = symbol
-    for type_ in written_types(proto.graph):  # they were written for the size in the file
-        for dim in type_.shape.dim:
-            dim.Clear()
 
 
 def reread(graph: ModelGraph, proto: onnx.ModelProto) -> ModelGraph:
@@ -200,7 +172,7 @@ def _analyze(
 ) -> ModelGraph:
     """Infer the types of a model in canonical form and return its graph with its layers."""
     with explained("its analysis"):
-        _write_batch_symbol(proto, _main_input(proto, configured))
+        _write_batch_symbol(proto, find_main_input(proto, configured))
         proto.graph.value_info.extend(_value_info(name, seen) for name, seen in observed.items())
         inferred = native.infer_types(proto)
         return _build_graph(proto, weights_folder, configured, native, inferred, observed)
@@ -215,10 +187,10 @@ def _build_graph(
     observed: Mapping[str, ObservedType],
 ) -> ModelGraph:
     """Return the graph with its layers, from the inferred types."""
-    image = _main_input(proto, configured)
+    image = find_main_input(proto, configured)
     _check_input_sizes(proto)
     types, axes = _types(proto, image, inferred)
-    names = sorted((value.name for value in _inputs(proto)), key=lambda name: name != image.name)
+    names = sorted((value.name for value in inputs_of(proto)), key=lambda name: name != image.name)
     for name, tensor in types.items():
         if any(isinstance(size, int) and size < 0 for size in tensor.shape):
             raise GraphError(f"nothing is left of layer {name}: its shape would be {tensor.shape_text}")
@@ -228,7 +200,7 @@ def _build_graph(
         proto=proto,
         weights_folder=weights_folder,
         opset=opset_of(proto),
-        inputs=tuple(_known_info(value, types) for value in _inputs(proto)),
+        inputs=tuple(_known_info(value, types) for value in inputs_of(proto)),
         outputs=tuple(_known_info(value, types) for value in proto.graph.output),
         main_input=image,
         layers=(),
@@ -254,39 +226,9 @@ def _value_info(name: str, seen: ObservedType) -> onnx.ValueInfoProto:
     return value_info(name, seen.dtype, sizes)
 
 
-def _inputs(proto: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Return the graph's inputs without its initializers, which old files list among the inputs."""
-    weights = {tensor.name for tensor in proto.graph.initializer}
-    return [value for value in proto.graph.input if value.name not in weights]
-
-
-def _main_input(proto: onnx.ModelProto, image: ImageInput) -> TensorInfo:
-    """Return the main input: the configured one, or the first that takes images, or the first with a batch.
-
-    Images have four axes; inputs with 1, 3 or 4 channels come first. The layout is the configured one, else what the
-    first convolution tells, else a guess from the sizes.
-
-    Raises:
-        GraphError: The configured input does not exist, or no input is a tensor of numbers with an axis.
-    """
-    infos = [_tensor_info(value) for value in _inputs(proto)]
-    images = [info for info in infos if len(info.shape) == PICTURE_RANK and info.dtype not in {"", "bool"}]
-    numbers = [replace(info, layout=layout_by_use(proto.graph, info.name) or info.layout) for info in images]
-    arrays = sorted((info for info in infos if info.shape and info.dtype), key=lambda info: info.shape[0] >= 0)
-    named = [info for info in (*numbers, *arrays) if info.name == image.name]
-    if image.name and not named:
-        raise GraphError(f"it has no input {image.name!r}; {_describe(infos)}")
-    like_pictures = [info for info in numbers if info.shape[3 if info.layout is Layout.NHWC else 1] in {1, 3, 4}]
-    for info in (*named, *like_pictures, *numbers):
-        return info if image.layout is None else replace(info, layout=image.layout)
-    if not arrays:
-        raise GraphError(f"it has no input with a batch; {_describe(infos)}")
-    return arrays[0]
-
-
 def _check_input_sizes(proto: onnx.ModelProto) -> None:
     """Raise `GraphError` if an input is larger than any image or volume, since requests would be padded to its size."""
-    for info in map(_tensor_info, _inputs(proto)):
+    for info in map(tensor_info, inputs_of(proto)):
         size = math.prod(size for size in info.shape if size > 0)
         if size > MOST_INPUT_VALUES:
             shape = list(info.shape)
@@ -305,32 +247,10 @@ def _check_layer_sizes(layers: Iterable[LayerInfo]) -> None:
             )
 
 
-def _describe(infos: list[TensorInfo]) -> str:
-    """Return a list of the inputs for an error message."""
-    shapes = ", ".join(f"{info.name} {info.dtype} {list(info.shape)}" for info in infos)
-    return f"the inputs are {shapes or 'none'}"
-
-
-def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
-    """Return name, dtype, shape (-1 for free sizes) and inferred layout of an input or output."""
-    shape = tuple(
-        dim.dim_value if dim.WhichOneof("value") == "dim_value" else -1 for dim in value.type.tensor_type.shape.dim
-    )
-    return TensorInfo(value.name, _dtype(value.type), shape, _input_layout(shape))
-
-
 def _known_info(value: onnx.ValueInfoProto, types: Mapping[str, Tensor]) -> TensorInfo:
-    """Return an input or output as `_tensor_info`, with the layout that was inferred."""
-    info = _tensor_info(value)
+    """Return an input or output as `tensor_info`, with the layout that was inferred."""
+    info = tensor_info(value)
     return replace(info, layout=types[info.name].layout) if info.name in types else info
-
-
-def _input_layout(shape: tuple[int, ...]) -> Layout:
-    """Return the layout that an input of this shape is assumed to have if the graph does not tell it."""
-    if len(shape) != PICTURE_RANK:
-        return Layout.VECTOR if len(shape) == 2 else Layout.OTHER  # noqa: PLR2004 - N×anything
-    channels_last = shape[3] in {1, 3, 4} and shape[1] not in {1, 3, 4}
-    return Layout.NHWC if channels_last else Layout.NCHW
 
 
 def _write_batch_symbol(proto: onnx.ModelProto, image: TensorInfo) -> None:
@@ -375,9 +295,9 @@ def _types(
     """Return the tensors whose shapes are known, with their layouts, and the roles of their axes, by name."""
     known = {value.name: value.type for value in values if value.type.tensor_type.HasField("shape")}
     shapes = {name: _shape(type_) for name, type_ in known.items()}
-    others = {value.name: None for value in _inputs(proto) if value.name != image.name}
+    others = {value.name: None for value in inputs_of(proto) if value.name != image.name}
     axes = axes_of(proto.graph, shapes, {image.name: image.layout, **others})
-    types = {name: typed(name, _dtype(type_), shapes[name], axes.get(name, ())) for name, type_ in known.items()}
+    types = {name: typed(name, dtype_of(type_), shapes[name], axes.get(name, ())) for name, type_ in known.items()}
     return types, axes
 
 
@@ -385,12 +305,3 @@ def _shape(type_: onnx.TypeProto) -> tuple[Dim, ...]:
     """Return the sizes of a tensor type, each a number, a symbol, or "?" if it has neither."""
     dims = type_.tensor_type.shape.dim
     return tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in dims)
-
-
-def _dtype(value: onnx.TypeProto) -> str:
-    """Return NumPy's name of a tensor's element type, or "" if it is not a tensor or has no NumPy type."""
-    element = value.tensor_type.elem_type
-    try:
-        return onnx.helper.tensor_dtype_to_np_dtype(element).name if element else ""
-    except KeyError:
-        return ""

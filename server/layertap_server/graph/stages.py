@@ -2,18 +2,33 @@
 
 What prepares the next resolution, such as a norm, an expansion or padding, belongs to the next stage. What follows the
 last block, such as the norm or convolution in front of the classifier, belongs to no stage. A stem is a stage if the
-network has one resolution in it, as in a ResNet.
+blocks themselves lead from one resolution to the next, as in a ResNet. In networks with layers of their own for that,
+such as the patch merging of a Swin, the stem prepares the first stage.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import Enum, auto
 
-from layertap_server.graph.network_blocks import SEVERAL, WEIGHTED, Modules, Path
+from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path
 from layertap_server.graph.trunk import Step
 
 SHRINKING = 0.6
 """Maximum ratio of positions from one stage to the next; convolutions without padding shrink a map by less."""
+
+
+class Merging(Enum):
+    """Ways to lead from one resolution to the next."""
+
+    IN_BLOCK = auto()
+    """A block with a stride, or a pooling."""
+    OWN = auto()
+    """Layers of their own with an activation."""
+    LINEAR = auto()
+    """A layer of its own without an activation."""
+
+
 HEADS = ("head", "classif", "logits", "fc", "pool")
 """Parts of the names of modules that follow the last stage."""
 POOLING = frozenset({"MaxPool", "AveragePool"})
@@ -22,6 +37,7 @@ POOLING = frozenset({"MaxPool", "AveragePool"})
 def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
     """Return the steps at which the stages end, in execution order."""
     segments = list(_segments(steps))
+    merging = _merging(segments, modules)
     first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
     found: list[Step] = []
     for index, own in enumerate(segments):
@@ -31,7 +47,7 @@ def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
         if not later:
             kept = _without_head(own, modules)
         elif is_stem:
-            kept = _stem(own, later)
+            kept = _stem(own, later, merging)
         else:
             following = segments[index + 1]
             kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
@@ -54,17 +70,45 @@ def _segments(steps: Sequence[Step]) -> Iterator[list[Step]]:
         yield segment
 
 
-def _stem(own: Sequence[Step], later: Sequence[Step]) -> list[Step]:
+def _stem(own: Sequence[Step], later: Sequence[Step], merging: Merging) -> list[Step]:
     """Return the steps of a resolution before the first block, if they are a stage.
 
-    They are none if the module that they belong to goes on at the next resolution, unless a pooling leads there, and
-    if they contain a residual block: such networks count their stages after the stem.
+    They are none if they contain a residual block, if linear layers of their own lead from one stage to the next, and
+    if any layers of their own do and the module of the stem goes on at the next resolution.
     """
     following = later[0]
     shared = _common(own[-1].path, following.path)
     root = _common(own[0].path, later[-1].path)
     is_divided = len(shared) > len(root) and following.op_type not in POOLING
-    return [] if is_divided or _has_residual(own) else list(own)
+    is_preparing = merging is Merging.LINEAR or (is_divided and merging is Merging.OWN)
+    return [] if is_preparing or _has_residual(own) else list(own)
+
+
+def _merging(segments: Sequence[Sequence[Step]], modules: Modules) -> Merging:
+    """Return how most resolutions after the first begin."""
+    kinds = [_beginning(segment, modules) for segment in segments[1:]]
+    counts = {kind: kinds.count(kind) for kind in Merging}
+    if 2 * counts[Merging.LINEAR] > len(kinds):
+        return Merging.LINEAR
+    return Merging.OWN if 2 * (counts[Merging.LINEAR] + counts[Merging.OWN]) > len(kinds) else Merging.IN_BLOCK
+
+
+def _beginning(segment: Sequence[Step], modules: Modules) -> Merging:
+    """Return how a resolution begins: with a layer of its own, which is linear or not, or in a block."""
+    first = next((step for step in segment if not step.moves), None)
+    if first is None or first.op_type in POOLING:
+        return Merging.IN_BLOCK
+    blocks = modules.blocks_of(first.path)
+    if blocks and not modules.has_inner_blocks(blocks[-1]):
+        if modules.weighted(blocks[-1]) >= SEVERAL:
+            return Merging.IN_BLOCK
+        module = blocks[-1]
+    else:
+        module = first.path[: len(blocks[-1]) + 1 if blocks else 1]
+    if first.op_type not in WEIGHTED and not modules.weighted(module):
+        return Merging.IN_BLOCK
+    inside = [step for step in segment if _within(step, module)]
+    return Merging.OWN if any(step.op_type in ACTIVATING for step in inside) else Merging.LINEAR
 
 
 def _has_residual(steps: Sequence[Step]) -> bool:

@@ -118,6 +118,52 @@ def test_a_network_of_several_resolutions_side_by_side_has_no_stages(tmp_path: P
     assert derive(network(pyramid, "again", {**weights, "w_again": (4, 4, 3, 3)}), tmp_path).stages == ("high", "low")
 
 
+@pytest.mark.parametrize(
+    ("merging", "has_stem"),
+    [(["{at}.down = conv"], False), (["{at}.down = conv", "{at}.down.act = relu"], True), ([], True)],
+    ids=["linear", "activated", "in blocks"],
+)
+def test_a_stem_before_layers_that_merge_patches_is_no_stage(
+    merging: list[str], *, has_stem: bool, tmp_path: Path
+) -> None:
+    """Build a stem and three stages of two blocks, which begin with merging layers or with blocks of a stride."""
+    specs, paths, names = [("stem", "image", 2, 3)], {"stem": "stem.conv"}, []
+    source = "stem"
+    for stage in range(3):
+        at = f"stages.{stage}"
+        if merging:
+            specs.append((f"down{stage}", source, 2, 3))
+            paths[f"down{stage}"] = f"{at}.down.conv"
+            source = f"down{stage}"
+        for block in range(2):
+            stride = 2 if not merging and block == 0 else 1
+            names.append((f"s{stage}b{block}", source, stride))
+            source = f"s{stage}b{block}"
+            specs.append(("", source, stage, block))
+    nodes: list[str] = []
+    weights: dict[str, tuple[int, ...]] = {}
+    for name, before, stride, size in specs:
+        if name:
+            made, own = convolutions((name, before, stride, size))
+            nodes, weights = [*nodes, *made], {**weights, **own}
+            if len(merging) > 1 and name.startswith("down"):
+                nodes.append(f"{name}_act = Relu ({name})")
+                paths[f"{name}_act"] = paths[name].replace("conv", "act")
+            continue
+        output, stage, block = before, stride, size
+        given, step = next((source, step) for one, source, step in names if one == output)
+        given = f"{given}_act" if len(merging) > 1 and given.startswith("down") else given
+        made, own = convolutions((f"{output}a", given, step, 3), (f"{output}b", f"{output}a", 1, 3))
+        side, side_weights = convolutions((f"{output}s", given, step, 1))
+        nodes += [*made, *side, f"{output} = Add ({output}b, {output}s)"]
+        weights = {**weights, **own, **side_weights}
+        for part in ("a", "b", "s", ""):
+            paths[f"{output}{part}"] = f"stages.{stage}.blocks.{block}.{part or 'add'}"
+    model = named(network(nodes, "s2b1", weights), paths)
+    stages = derive(model, tmp_path).stages
+    assert stages == (("stem",) if has_stem else ()) + ("s0b1", "s1b1", "s2b1")
+
+
 @pytest.mark.parametrize("pooled", [True, False])
 def test_a_stem_of_several_strides_is_a_stage_only_before_a_pooling(*, pooled: bool, tmp_path: Path) -> None:
     specs = [("one", "image", 2, 3), ("two", "one", 2, 3), ("a", "two", 1, 1), ("b", "a", 1, 1), ("c", "sum1", 1, 1)]
