@@ -52,6 +52,11 @@ class _Item:
             job, self.job = self.job, None
         return job
 
+    def drop_error(self) -> None:
+        """Drop the frames of an error that no caller receives; they hold the item, the request and its images."""
+        if self.answer.done() and not self.answer.cancelled() and (error := self.answer.exception()) is not None:
+            forget_frames(error)
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
@@ -179,6 +184,7 @@ class WorkerPool:
                 self._places.release(size)
             else:
                 item.cancellation.cancel()
+            item.drop_error()
             raise
         finally:
             del item  # breaks a cycle: the raised error holds this frame, and the item holds the error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -72,3 +74,33 @@ def test_a_cancelled_waiting_request_frees_its_place() -> None:
         pool.close()
 
     asyncio.run(play())
+
+
+class Held:
+    """An object that a failing job holds in its frame."""
+
+
+def test_an_error_that_arrives_with_the_cancellation_leaves_nothing_in_memory() -> None:
+    held: list[weakref.ref[Held]] = []
+
+    def job() -> None:
+        image = Held()
+        held.append(weakref.ref(image))
+        raise ValueError("failed")
+
+    async def play() -> None:
+        pool = WorkerPool(1, QueueLimits(1, 1000), "test", start=lambda _work, _name: None)
+        task = asyncio.ensure_future(pool.run(job))
+        await asyncio.sleep(0)
+        pool.do_next()
+        # The callback that resolves the future is scheduled, and this one runs before the task sees the result.
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    gc.disable()
+    try:
+        asyncio.run(play())
+        assert [reference() for reference in held] == [None]
+    finally:
+        gc.enable()
