@@ -288,6 +288,7 @@ SHAPES = [
     case("reshape([2, 1, -1, 2]) | read_as(NCDHW) | gap", lambda x: x.reshape(len(x), 2, -1).mean(axis=2)),
     case("gram", r.gram),
     case("stats", r.stats),
+    case("channel_stats", r.channel_stats),
     case("cast(float64)", lambda x: x),
 ]
 

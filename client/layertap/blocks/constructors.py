@@ -20,6 +20,7 @@ __all__ = [
     "batch_norm",
     "cast",
     "celu",
+    "channel_stats",
     "clip",
     "conv",
     "crelu",
@@ -1563,6 +1564,18 @@ def stats() -> Block:
     Shape: N×… to N×6.
     """
     return make("stats")
+
+
+def channel_stats() -> Block:
+    """Compute statistics of each channel of each image, from which profiles of whole sets are accumulated. NaN and
+    infinite values are counted and left out.
+
+    count of finite x; m = mean x; mean (x - m), the rounding error of m; mean (x - m)²; min x; max x; counts of [x =
+    0], NaN and infinity; position of max x, row by row
+
+    Shape: N×C×… to N×C×10.
+    """
+    return make("channel_stats")
 
 
 def cast(dtype: Literal["float16", "float32", "float64", "uint8", "int8", "int32", "int64"]) -> Block:

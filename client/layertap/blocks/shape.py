@@ -145,6 +145,14 @@ BLOCKS = (
         "N×… to N×6",
     ),
     _shape(
+        "channel_stats",
+        "Compute statistics of each channel of each image, from which profiles of whole sets are accumulated. "
+        "NaN and infinite values are counted and left out.",
+        "count of finite x; m = mean x; mean (x - m), the rounding error of m; mean (x - m)²; min x; max x; counts of "
+        "[x = 0], NaN and infinity; position of max x, row by row",
+        "N×C×… to N×C×10",
+    ),
+    _shape(
         "cast",
         "Convert the element type. Conversion to integers truncates fractions and clips to the type's range.",
         "x",

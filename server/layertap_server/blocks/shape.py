@@ -18,6 +18,7 @@ from layertap_server.blocks.builder import (
     misfit,
     require_channel_axis,
 )
+from layertap_server.blocks.channel_stats import emit_channel_stats
 from layertap_server.blocks.layouts import as_nchw, back_to, drop_prefix, require_spatial_axes
 from layertap_server.blocks.operations import RESIZE, sorting
 from layertap_server.tensor import Dim, Tensor
@@ -303,6 +304,7 @@ EMITTERS: dict[str, Emitter] = {
     "resize": _resize,
     "gram": _gram,
     "stats": _stats,
+    "channel_stats": emit_channel_stats,
     "cast": _cast,
     "quantize": _quantize,
 }
