@@ -13,11 +13,25 @@ from layertap import blocks, wire
 from layertap._calls import expressions
 from layertap._features import ExtractedItem, features_of
 from layertap._rows import Row, name_of
-from layertap.errors import LayertapError, RequestTooLargeError, TooFewImagesError, UnavailableError
+from layertap.errors import (
+    ForbiddenError,
+    LayertapError,
+    ModelFailedError,
+    RequestTooLargeError,
+    TooFewImagesError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnknownModelError,
+)
 from layertap.expression import format_block, parse_tap
 from layertap.images import ImageLike, to_payloads
 from layertap.types import ExtractRequest, ExtractResponse, Preview, PreviewRequest, Tap
 
+RUN_ERRORS = (
+    *(UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError),
+    TooFewImagesError,
+)
+"""Errors that would affect every other image of a run too, such as that of an unloaded model."""
 UNDER_WAY = 32
 """Maximum number of images that are sent but not yet yielded; it bounds the memory of a run."""
 MOST_REOPENINGS = 12

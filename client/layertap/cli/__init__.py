@@ -18,7 +18,20 @@ from typing import Any
 
 import layertap
 from layertap import _startup
-from layertap.cli import add, bench, check, compare, completion, extract, inspect, listing, serve, show, weights
+from layertap.cli import (
+    add,
+    bench,
+    check,
+    compare,
+    completion,
+    extract,
+    inspect,
+    listing,
+    profile,
+    serve,
+    show,
+    weights,
+)
 from layertap.cli._connection import has_local_work
 from layertap.cli._output import CommandError
 from layertap.cli._style import RED, style_text
@@ -48,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"layertap {layertap.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (serve, extract, show, inspect, compare, bench, listing, weights, add, check, completion):
+    for group in (serve, extract, show, inspect, compare, profile, bench, listing, weights, add, check, completion):
         group.add_commands(commands)
     return parser
 

@@ -16,32 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from layertap._bulk import Bulk
+from layertap._bulk import RUN_ERRORS, Bulk
 from layertap._client import Client
 from layertap._features import ExtractedItem
 from layertap._progress import with_progress
 from layertap.cli._connection import connect
 from layertap.cli._find_images import absolute_path
 from layertap.cli._output import CommandError, InterruptedRunError, print_json, print_skipped
-from layertap.errors import (
-    ForbiddenError,
-    LayertapError,
-    ModelFailedError,
-    TooFewImagesError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnknownModelError,
-)
+from layertap.errors import LayertapError
 from layertap.storage import RowMismatchError
 from layertap.storage.bulk import BulkWriter
 from layertap.storage.index import Run
 from layertap.types import SkippedLayer
-
-RUN_ERRORS = (
-    *(UnknownModelError, ModelFailedError, UnavailableError, ForbiddenError, UnauthenticatedError),
-    TooFewImagesError,
-)
-"""Errors that would affect every other image too, such as that of an unloaded model."""
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from layertap_server.models.input_line import input_line
 from layertap_server.models.manifest import FILE_NAME, Manifest, read_manifest
 from layertap_server.models.network import build, load_weights
 from layertap_server.models.preprocessing import FixedHeight, Preprocessing, PreprocessingError, fit_to_graph
+from layertap_server.models.profile_files import ProfileFiles
 from layertap_server.models.scratch import ScratchFolder
 from layertap_server.models.sources import Beside, find_sources
 from layertap_server.models.sources.believed import believe, facts_of
@@ -143,7 +144,8 @@ def load_model(home: Path, device: str, version: str = ONLY_VERSION, options: Lo
     model = replace(model, native=model.native.for_requests())
     key = next(_keys)
     selectors = Selectors(layers, manifest.aliases, manifest.stages or structure.stages, structure.blocks)
-    planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps)
+    profiles = ProfileFiles(files.find, home.name, version)
+    planner = Planner(model, layers, key, selectors, manifest.heads, manifest.default_taps, profiles)
     max_batch = model.fixed_batch or manifest.max_batch
     info = ModelInfo(
         name=home.name,

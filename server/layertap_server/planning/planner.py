@@ -12,6 +12,7 @@ from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import ModelGraph
 from layertap_server.planning.draft import MOST_RESULTS, Draft, tap_text
 from layertap_server.planning.plan import BATCHING, Inspection, Plan, PlanInput, Resolution
+from layertap_server.planning.profiles import Profiles, fill_profiles
 from layertap_server.planning.recent import Recent
 from layertap_server.planning.selectors import Selectors, check_name
 from layertap_server.planning.sized_graphs import SizedGraphs
@@ -36,6 +37,7 @@ class Planner:
         selectors: Selectors,
         heads: Mapping[str, str],
         default_taps: Sequence[str],
+        profiles: Profiles | None = None,
     ) -> None:
         """Create a planner.
 
@@ -46,6 +48,7 @@ class Planner:
             selectors: the index of the layers.
             heads: tap expressions by name.
             default_taps: taps of a request without taps.
+            profiles: profiles of the model, for blocks with ``profile=NAME``.
 
         Raises:
             LayertapError: a named or default tap cannot be resolved.
@@ -55,6 +58,7 @@ class Planner:
         self._graph = graph
         self._layers = layers
         self._model_key = model_key
+        self._profiles = profiles
         self._selectors = selectors
         self._named = {name: parse_tap(text) for name, text in heads.items()}
         self._default_taps = tuple(default_taps)
@@ -207,7 +211,8 @@ class Planner:
         text = tap_text(given)
         tap = self._expand(parse_tap(text))
         draft.cancellation.check()
-        draft.add_tap(tap, text, self._selectors.find(tap.selector), index)
+        selection = self._selectors.find(tap.selector)
+        draft.add_tap(fill_profiles(tap, selection, self._profiles), text, selection, index)
 
     def _expand(self, tap: Tap) -> Tap:
         """Replace a selector that is the name of a named tap by that tap; a layer of the same name takes precedence."""

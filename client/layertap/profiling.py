@@ -1,0 +1,168 @@
+"""Profile a set of images on a server: one pass over one stream, resumable, with bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from layertap._bulk import RUN_ERRORS
+from layertap._features import ExtractedItem, Features
+from layertap._progress import with_progress
+from layertap.comparison import DEFAULT_SELECTORS
+from layertap.errors import InvalidRequestError
+from layertap.expression import parse_tap
+from layertap.profile import FailedImage, Profile, ProfiledTap, head_text
+from layertap.storage.errors import StorageError
+from layertap.types import Array, Block, Layout, Tap
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from layertap._client import Client
+
+STATISTICS = Block("channel_stats")
+"""Block that computes the statistics of one image on the server."""
+IMAGES_PER_MERGE = 32
+"""Number of images whose statistics are merged at once."""
+IMAGES_PER_SAVE = 1024
+"""Number of images between two saved states of a run."""
+WITHOUT_AXIS_NAMES = 2
+"""Maximum number of axes of a layer whose channels are known without a layout."""
+
+
+def profile_images(
+    client: Client,
+    images: Iterable[str | PathLike[str]],
+    *,
+    model: str,
+    layers: str | Sequence[str] = (),
+    version: str = "",
+    top: int = 8,
+    out: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Profile:
+    """Compute the statistics of each channel of layers over all images, and the images with the strongest responses.
+
+    Images that cannot be read are counted and listed in the profile, and the run goes on. With ``out``, the state is
+    saved after every 1,024 images and at the end, and a repeated call continues after the last saved image.
+
+    Args:
+        client: the client to use.
+        images: paths of image files, in an order that does not change between repeated calls.
+        model: the model's name.
+        layers: selectors of layers, each with or without a head (``stage:4 | relu``); if empty, every layer directly
+            after an activation. Layers whose channel axis is not known are left out if a selector names several.
+        version: the model's version; if empty, the newest.
+        top: number of images with the strongest response that are kept for each channel, at least 1.
+        out: the ``.safetensors`` file of the profile.
+        overwrite: whether to start again if ``out`` exists.
+        progress: whether to show progress on standard error if it is a terminal.
+
+    Returns:
+        The profile of all images.
+
+    Raises:
+        LayertapError: the server cannot compute the layers.
+        layertap.storage.StorageError: ``out`` is the profile of another run.
+        ValueError: ``top`` is less than 1.
+    """
+    if top < 1:
+        raise ValueError(f"expected top of at least 1, got {top}")
+    names = [str(image) for image in images]
+    info = client.model(model, version=version)
+    selectors = (layers,) if isinstance(layers, str) else tuple(layers)
+    empty = Profile.empty(info.name, info.version, find_taps(client, model, selectors, info.version), top)
+    path = Path(out) if out is not None else None
+    profile = _resume(path, empty, names) if path is not None and path.exists() and not overwrite else empty
+    _run(client, profile, names, path, progress=progress)
+    return profile
+
+
+def find_taps(client: Client, model: str, selectors: Sequence[str], version: str) -> list[ProfiledTap]:
+    """Return the taps that selectors with or without heads name, each once.
+
+    Raises:
+        LayertapError: a selector names no layer, or a head does not fit its layer.
+        InvalidRequestError: no layer has channels.
+    """
+    taps: dict[ProfiledTap, None] = {}
+    for selector in selectors or DEFAULT_SELECTORS:
+        tap = parse_tap(selector)
+        found = client.layers(model, tap.selector, version=version)
+        known = [layer for layer in found if layer.layout is not Layout.OTHER or len(layer.shape) <= WITHOUT_AXIS_NAMES]
+        for layer in known if len(found) > 1 else found:
+            request = Tap(layer.name, (*tap.blocks, STATISTICS))
+            preview = client.preview(model=model, taps=[request], version=version)
+            taps[ProfiledTap(layer.name, head_text(tap.blocks), preview.features[0].shape[1])] = None
+    if not taps:
+        raise InvalidRequestError("none of the layers has a known channel axis; name other layers", field="layers")
+    return list(taps)
+
+
+def _resume(path: Path, empty: Profile, names: Sequence[str]) -> Profile:
+    """Return the saved state of a run.
+
+    Raises:
+        StorageError: the file belongs to another run.
+    """
+    saved = Profile.load(path)
+    for what in ("model", "version", "taps"):
+        if getattr(saved, what) != getattr(empty, what):
+            raise StorageError(f"{path} is a profile of another {what}; choose another file, or overwrite it")
+    if len(saved.moments.top_values) != len(empty.moments.top_values):
+        raise StorageError(f"{path} keeps {len(saved.moments.top_values)} images per channel; overwrite it for another")
+    for name in names[: saved.images]:
+        empty.see(name)
+    if empty.digest != saved.digest:
+        message = f"the first {saved.images} images of {path} are others than those given; restore their order, or"
+        raise StorageError(f"{message} overwrite it")
+    return saved
+
+
+def _run(client: Client, profile: Profile, names: Sequence[str], path: Path | None, *, progress: bool) -> None:
+    """Add the images that the profile has not seen, and save it."""
+    taps = [Tap(tap.layer, (*tap.blocks, STATISTICS)) for tap in profile.taps]
+    before = profile.images
+    items = client.extract_many(names[before:], model=profile.model, taps=taps, version=profile.version)
+    shown: Iterator[ExtractedItem] = with_progress(items, len(names), before=before) if progress else items
+    pending: list[tuple[int, str, Array]] = []
+    with contextlib.closing(shown):  # type: ignore[type-var]
+        for number, item in enumerate(shown, before):
+            _add(profile, number, names[number], item, pending)
+            is_due = (number + 1 - before) % IMAGES_PER_SAVE == 0 and path is not None
+            if len(pending) == IMAGES_PER_MERGE or is_due:
+                _merge(profile, pending)
+            if is_due and path is not None:
+                profile.save(path)
+    _merge(profile, pending)
+    if path is not None:
+        profile.save(path)
+
+
+def _add(profile: Profile, number: int, name: str, item: ExtractedItem, pending: list[tuple[int, str, Array]]) -> None:
+    """Add one image to those that wait to be merged, or to the failures; raise an error that affects the whole run."""
+    if isinstance(item.error, RUN_ERRORS):
+        raise item.error
+    if item.features is not None:
+        pending.append((number, name, _statistics_of(item.features)))
+    elif item.error is not None:
+        profile.add_failure(FailedImage(name, item.error.reason, item.error.message))
+    profile.see(name)
+
+
+def _statistics_of(features: Features) -> Array:
+    """Return the statistics of all channels of all taps of one image, C×10."""
+    return np.concatenate([feature.array[0] for feature in features.maps])
+
+
+def _merge(profile: Profile, pending: list[tuple[int, str, Array]]) -> None:
+    """Merge the waiting images into the profile."""
+    if pending:
+        numbers, names, arrays = zip(*pending, strict=True)
+        profile.add(np.stack(arrays), numbers, names)
+        pending.clear()

@@ -1,0 +1,71 @@
+"""Read the profiles in a model's folder, files ``NAME.profile.safetensors`` that ``layertap profile`` has written."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from layertap.errors import BadParameterError
+from layertap.profile import SUFFIX, ChannelStatistics, Profile, ProfiledTap
+from layertap.storage import StorageError
+from layertap_server.config.yaml_document import ManifestError
+
+PROFILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""Pattern of a profile's name: a plain name, never a path."""
+
+
+class ProfileFiles:
+    """Profiles of one load of a model. A file is read at its first use, and again only after the model is reloaded."""
+
+    def __init__(self, find: Callable[[str], Path | None], model: str, version: str) -> None:
+        """Create the source.
+
+        Args:
+            find: finder of a file in the model's folder, by its name.
+            model: name of the model.
+            version: version of the model.
+        """
+        self._find = find
+        self._model = model
+        self._version = version
+        self._read: dict[str, Profile] = {}
+        self._lock = threading.Lock()
+
+    def find(self, name: str, layer: str, head: str) -> ChannelStatistics:
+        """Return the statistics of a layer after a head.
+
+        Raises:
+            BadParameterError: there is no such profile, it cannot be read, or it describes another model or tap.
+        """
+        with self._lock:
+            profile = self._read.get(name) or self._load(name)
+            self._read[name] = profile
+        for statistics in profile:
+            if (statistics.tap.layer, statistics.tap.head) == (layer, head):
+                return statistics
+        wanted = ProfiledTap(layer, head, 0).name
+        known = ", ".join(tap.name for tap in profile.taps[:8])
+        raise _refuse(name, f"the profile {name!r} does not describe {wanted!r}; it describes {known}")
+
+    def _load(self, name: str) -> Profile:
+        """Read a profile and check that it is of this model."""
+        if not PROFILE_NAME.fullmatch(name):
+            raise _refuse(name, f"expected profile as a plain name such as 'mine', got {name!r}")
+        try:
+            path = self._find(f"{name}{SUFFIX}")
+            if path is None:
+                raise _refuse(name, f"the model's folder has no file {name}{SUFFIX}; copy the profile there")
+            profile = Profile.load(path)
+        except (ManifestError, StorageError, OSError) as error:
+            raise _refuse(name, f"the file {name}{SUFFIX} in the model's folder cannot be used as a profile") from error
+        if (profile.model, profile.version) != (self._model, self._version):
+            made_for = f"{profile.model}, version {profile.version}"
+            raise _refuse(name, f"the profile {name!r} is of the model {made_for}; compute it for this model")
+        return profile
+
+
+def _refuse(name: str, message: str) -> BadParameterError:
+    """Return the error of a profile that cannot be used."""
+    return BadParameterError(message, parameter="profile", got=name)
