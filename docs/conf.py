@@ -52,9 +52,13 @@ python_maximum_signature_line_length = 88
 
 # Inventories of other projects would need a network: names that are not Layertap's stay without a link.
 nitpick_ignore_regex = [(r"py:.*", r"(?!layertap\b).*\..*")]
-# Aliases in annotations that have no entry of their own.
+# Aliases and private classes in annotations that have no entry of their own.
 nitpick_ignore = [
-    ("py:class", name) for name in ("File", "Figure", "PathLike", "Positions", "layertap.viz.pictures.Positions")
+    ("py:class", name)
+    for name in (
+        *("File", "Figure", "PathLike", "Positions", "layertap.viz.pictures.Positions"),
+        "layertap._moments.Moments",
+    )
 ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import layertap
-from layertap import blocks, comparison, errors, similarity, types, viz
+from layertap import blocks, comparison, errors, profile, profiling, similarity, types, viz
 from layertap import sklearn as for_sklearn
 
 ROOT = Path(__file__).parent.parent
@@ -27,6 +27,7 @@ PUBLIC: list[Any] = [
     *(types.Tap, types.Block, layertap.parse_tap, layertap.format_tap),
     *(comparison.compare_images, comparison.compare_models, comparison.compare_layers),
     *(comparison.CkaMatrix, similarity.LayerSimilarity),
+    *(profiling.profile_images, profile.Profile, profile.ChannelStatistics, profile.ProfiledTap, profile.FailedImage),
     *(for_sklearn.LayertapTransformer, *(getattr(viz, name) for name in viz.__all__)),
 ]
 """Public classes and functions, except blocks and errors, which are collected elsewhere. Add new public names here."""

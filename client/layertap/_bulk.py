@@ -205,7 +205,7 @@ def refuse_statistics(across: str) -> None:
         message = (
             f"{across} takes its statistics from all images of one request, and in bulk each image is a request of its "
             "own; send the images together with extract, or leave the block out and standardize the features "
-            "afterwards"
+            "afterwards, or compute a profile of all images and write profile=NAME"
         )
         raise TooFewImagesError(message, field="taps", block=across)
 

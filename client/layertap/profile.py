@@ -6,7 +6,6 @@ They are merged here in float64.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layertap._moments import NO_IMAGE, Moments
+from layertap._moments import Moments
 from layertap.expression import LONGEST, canonicalize, format_block, format_tap, parse_head
 from layertap.storage.errors import StorageError
 from layertap.storage.profile_file import read_profile, write_profile
@@ -27,8 +26,6 @@ SUFFIX = ".profile.safetensors"
 """Suffix of a profile in a model's folder on the server, after its name."""
 WITH_PROFILE = {"batch_norm": ("scale", "bias", "eps"), "z_score": (), "min_max": ("low", "high")}
 """Blocks that take ``profile=NAME``, each with the parameters that may be given beside it."""
-MOST_FAILURES_LISTED = 1000
-"""Maximum number of failed images that a profile lists; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,24 +159,6 @@ class Profile:
             top_images=images.reshape(part.top_images.shape),
             top_positions=part.top_positions,
         )
-
-    def add(self, results: Array, numbers: Sequence[int], names: Sequence[str]) -> None:
-        """Add the statistics of B images, B×C×10 as ``channel_stats`` returns them, with their numbers and names."""
-        self.moments.add(results, np.asarray(numbers, np.int64))
-        self.names.update(zip(numbers, names, strict=True))
-        kept = set(np.unique(self.moments.top_images).tolist()) - {NO_IMAGE}
-        self.names = {number: name for number, name in self.names.items() if number in kept}
-
-    def add_failure(self, failure: FailedImage) -> None:
-        """Count a failed image, and list it if the list has room."""
-        self.failed += 1
-        if len(self.failures) < MOST_FAILURES_LISTED:
-            self.failures.append(failure)
-
-    def see(self, name: str) -> None:
-        """Count an image and add its name to the digest."""
-        self.images += 1
-        self.digest = hashlib.sha256(f"{self.digest}\n{name}".encode(errors="surrogateescape")).hexdigest()
 
     def normalize(self, tap: str, how: str = "z_score") -> Tap:
         """Return a tap that normalizes each channel by the statistics of the whole set.

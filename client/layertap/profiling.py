@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 STATISTICS = Block("channel_stats")
 """Block that computes the statistics of one image on the server."""
+MOST_FAILURES_LISTED = 1000
+"""Maximum number of failed images that a profile lists; the others are only counted."""
 IMAGES_PER_MERGE = 32
 """Number of images whose statistics are merged at once."""
 IMAGES_PER_SAVE = 1024
@@ -116,9 +119,10 @@ def _resume(path: Path, empty: Profile, names: Sequence[str]) -> Profile:
             raise StorageError(f"{path} is a profile of another {what}; choose another file, or overwrite it")
     if len(saved.moments.top_values) != len(empty.moments.top_values):
         raise StorageError(f"{path} keeps {len(saved.moments.top_values)} images per channel; overwrite it for another")
+    digest = ""
     for name in names[: saved.images]:
-        empty.see(name)
-    if empty.digest != saved.digest:
+        digest = _add_to_digest(digest, name)
+    if digest != saved.digest:
         message = f"the first {saved.images} images of {path} are others than those given; restore their order, or"
         raise StorageError(f"{message} overwrite it")
     return saved
@@ -151,8 +155,16 @@ def _add(profile: Profile, number: int, name: str, item: ExtractedItem, pending:
     if item.features is not None:
         pending.append((number, name, _statistics_of(item.features)))
     elif item.error is not None:
-        profile.add_failure(FailedImage(name, item.error.reason, item.error.message))
-    profile.see(name)
+        profile.failed += 1
+        if len(profile.failures) < MOST_FAILURES_LISTED:
+            profile.failures.append(FailedImage(name, item.error.reason, item.error.message))
+    profile.images += 1
+    profile.digest = _add_to_digest(profile.digest, name)
+
+
+def _add_to_digest(digest: str, name: str) -> str:
+    """Return the digest of a list of names with one more name."""
+    return hashlib.sha256(f"{digest}\n{name}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _statistics_of(features: Features) -> Array:
@@ -162,7 +174,11 @@ def _statistics_of(features: Features) -> Array:
 
 def _merge(profile: Profile, pending: list[tuple[int, str, Array]]) -> None:
     """Merge the waiting images into the profile."""
-    if pending:
-        numbers, names, arrays = zip(*pending, strict=True)
-        profile.add(np.stack(arrays), numbers, names)
-        pending.clear()
+    if not pending:
+        return
+    numbers, names, arrays = zip(*pending, strict=True)
+    profile.moments.add(np.stack(arrays), np.asarray(numbers, np.int64))
+    known = profile.names | dict(zip(numbers, names, strict=True))
+    kept = set(np.unique(profile.moments.top_images).tolist()) & known.keys()
+    profile.names = {number: known[number] for number in sorted(kept)}
+    pending.clear()

@@ -40,6 +40,8 @@ from layertap import (
     parse_tap,
 )
 from layertap.comparison import CkaMatrix, compare_images, compare_layers, compare_models
+from layertap.profile import ChannelStatistics, FailedImage, Profile, ProfiledTap
+from layertap.profiling import profile_images
 from layertap.similarity import LayerSimilarity
 from layertap.sklearn import LayertapTransformer
 from layertap.types import Array, LayerStatistics, Preview, PreviewedFeature, TokenGrid
@@ -248,6 +250,23 @@ def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
     save(cka_figure(matrix.values, (MODEL, matrix.rows), (MODEL, matrix.columns)), out)
 
 
+def profile(client: Client, photo: Path, other: Path, out: Path) -> None:
+    """Profile two images and normalize a layer by the statistics of both."""
+    names = [str(photo), str(other), str(photo.with_name("missing.jpg"))]
+    made: Profile = profile_images(client, names, model=MODEL, layers=["stage:1"], top=2, out=out)
+    empty = Profile.empty(MODEL, made.version, made.taps, 2)
+    assert (made.images, made.failed, empty.images) == (3, 1, 0)
+    failure: FailedImage = made.failures[0]
+    assert failure.path == names[2]
+    tap: ProfiledTap = made.taps[0]
+    assert tap.blocks == ()
+    statistics: ChannelStatistics = Profile.load(out)[tap.name]
+    assert not statistics.dead.any()
+    made.save(out)
+    normalized = client.extract([photo, other], model=MODEL, taps=made.normalize(tap.name))
+    np.testing.assert_allclose(normalized.maps[0].array.mean(axis=(0, 2, 3)), 0, atol=1e-4)
+
+
 def main(address: str, photo: Path, drawing: Path) -> None:
     """Use the whole API with the server at ``address``."""
     warnings.simplefilter("error", PreprocessingAssumedWarning)
@@ -258,6 +277,7 @@ def main(address: str, photo: Path, drawing: Path) -> None:
         draw_maps(photo, features, drawing, channels=2)
         draw(client, photo, drawing)
         compare(client, photo, photo.with_name("coffee.jpg"), drawing)
+        profile(client, photo, photo.with_name("coffee.jpg"), drawing.with_name("p.safetensors"))
         extract_many(client, photo)
         look_before(client, photo)
         apply(client)
