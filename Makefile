@@ -12,7 +12,7 @@ BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking sizes coverage clean
-.PHONY: check-stages check-sweeps check-blocks check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
+.PHONY: check-stages check-sweeps check-blocks check-gradients check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
 .PHONY: container-test scale-test
 
 env: $(STAMP)
@@ -65,6 +65,9 @@ check-stages: env  ## compares stage:N and block:N with the feature maps of timm
 
 check-activations: env  ## compares all:activations with the activation modules of timm networks; needs TIMM_PYTHON
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_activations.py
+
+check-gradients: env  ## compares the gradient rules and whole networks with float64 differences
+	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_gradients.py
 
 check-models: env  ## compares each layer of real architectures with the same layer of the whole model
 	PYTHONPATH=. $(BIN)/python -W ignore scripts/check_models.py
