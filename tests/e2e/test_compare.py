@@ -82,8 +82,7 @@ def test_every_layer_with_every_layer(examples: ServerProcess, capsys: pytest.Ca
     told = json.loads(answer(capsys, examples, str(DIGITS), *options, "--json"))
     assert told["rows"] == told["columns"] == layers
     matrix = np.array(told["cka"])
-    # A CPU with AVX2 and without VNNI saturates sums of int8 products, so its int8 logits differ more.
-    assert (np.diag(matrix) > 0.99).all()
+    assert (np.diag(matrix) > 0.999).all()
     assert (matrix.argmax(axis=1) == range(6)).all()
     table = answer(capsys, examples, str(DIGITS), *options).splitlines()
     assert table[0].split() == ["layer", "of", ONE, "most", "alike", "in", OTHER, "CKA"]

@@ -19,7 +19,7 @@ def main() -> None:
     """Write the quantized model."""
     model = onnx.load(ORIGINAL)
     del model.graph.value_info[:]  # the quantizer infers shapes itself and fails if they exist
-    quantize_dynamic(model, HERE / "model.onnx", weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+    quantize_dynamic(model, HERE / "model.onnx", weight_type=QuantType.QUInt8, op_types_to_quantize=["MatMul"])
 
 
 if __name__ == "__main__":
