@@ -7,10 +7,9 @@ from typing import Self
 
 import numpy as np
 
+from layertap.blocks.shape import CHANNEL_STATISTICS
 from layertap.types import Array
 
-COLUMNS = ("finite", "mean", "remainder", "variance", "min", "max", "zeros", "nan", "inf", "position")
-"""Columns of the block ``channel_stats``."""
 NO_IMAGE = -1
 """Number of the image in an empty place of the list of strongest images."""
 
@@ -75,7 +74,7 @@ class Moments:
             images: results of ``channel_stats``, B×C×10.
             numbers: number of each image, B integers.
         """
-        columns = dict(zip(COLUMNS, np.moveaxis(images.astype(np.float64), 2, 0), strict=True))
+        columns = dict(zip(CHANNEL_STATISTICS, np.moveaxis(images.astype(np.float64), 2, 0), strict=True))
         counts, means = columns["finite"], columns["mean"] + columns["remainder"]
         count = counts.sum(axis=0)
         mean = (counts * means).sum(axis=0) / np.maximum(count, 1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
 
+CHANNEL_STATISTICS = ("finite", "mean", "remainder", "variance", "min", "max", "zeros", "nan", "inf", "position")
+"""Columns of the result of ``channel_stats``."""
+
 
 def _shape(
     name: str, summary: str, formula: str, shape_rule: str, *parameters: Parameter, source: str = ""

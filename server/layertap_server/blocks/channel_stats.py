@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from layertap.blocks import BoundBlock
+from layertap.blocks.shape import CHANNEL_STATISTICS
 from layertap.types import Layout
 from layertap_server.blocks.builder import Builder, require_channel_axis
 from layertap_server.blocks.layouts import as_nchw
+from layertap_server.blocks.moments import emit_moments
 from layertap_server.tensor import Tensor
 
-COLUMNS = 10
-"""Number of statistics per channel."""
 _POSITIONS = 2
 """Index of the axis of positions in N×C×positions."""
 
@@ -25,33 +23,23 @@ def emit_channel_stats(builder: Builder, tensor: Tensor, block: BoundBlock) -> T
         ShapeMismatchError: The layout of the tensor is not known.
     """
     channels = tensor.shape[require_channel_axis(tensor, block)]
-    flat = _flatten_positions(builder, tensor, block)
-    zero, infinity = (builder.constant(value, "float32") for value in (0.0, np.inf))
-    is_nan, is_inf = builder.op("IsNaN", flat), builder.op("IsInf", flat)
-    is_finite = builder.op("Not", builder.op("Or", is_nan, is_inf))
-
-    def over(op_type: str, name: str) -> str:
-        return builder.reduce(op_type, name, [_POSITIONS], keepdims=True)
-
-    def total(condition: str) -> str:
-        return over("ReduceSum", builder.cast(condition, "float32"))
-
-    finite = total(is_finite)
-    count = builder.op("Max", finite, builder.constant(1.0, "float32"))
-    known = builder.op("Where", is_finite, flat, zero)
-    mean = builder.op("Div", over("ReduceSum", known), count)
-    centred = builder.op("Where", is_finite, builder.op("Sub", known, mean), zero)
-    low = builder.op("Where", is_finite, flat, infinity)
-    high = builder.op("Where", is_finite, flat, builder.op("Neg", infinity))
-    position = builder.op("ArgMax", high, axis=_POSITIONS, keepdims=1)
-    columns = [
-        *(finite, mean, builder.op("Div", over("ReduceSum", centred), count)),
-        builder.op("Div", over("ReduceSum", builder.op("Mul", centred, centred)), count),
-        *(over("ReduceMin", low), over("ReduceMax", high), total(builder.op("Equal", flat, zero))),
-        *(total(is_nan), total(is_inf), builder.cast(position, "float32")),
-    ]
-    name = builder.op("Concat", *columns, axis=_POSITIONS)
-    return Tensor(name, "float32", (tensor.shape[0], channels, COLUMNS), Layout.OTHER)
+    moments = emit_moments(builder, _flatten_positions(builder, tensor, block), _POSITIONS)
+    remainder = builder.reduce("ReduceSum", moments.centred, [_POSITIONS], keepdims=True)
+    position = builder.op("ArgMax", moments.high, axis=_POSITIONS, keepdims=1)
+    columns = {
+        "finite": moments.finite,
+        "mean": moments.mean,
+        "remainder": builder.op("Div", remainder, moments.divisor),
+        "variance": moments.variance,
+        "min": moments.minimum,
+        "max": moments.maximum,
+        "zeros": moments.zeros,
+        "nan": moments.nan,
+        "inf": moments.inf,
+        "position": builder.cast(position, "float32"),
+    }
+    name = builder.op("Concat", *(columns[column] for column in CHANNEL_STATISTICS), axis=_POSITIONS)
+    return Tensor(name, "float32", (tensor.shape[0], channels, len(CHANNEL_STATISTICS)), Layout.OTHER)
 
 
 def _flatten_positions(builder: Builder, tensor: Tensor, block: BoundBlock) -> str:

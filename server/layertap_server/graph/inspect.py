@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from layertap.types import Layout
 from layertap_server.blocks import Builder
+from layertap_server.blocks.moments import count_true, emit_moments
 from layertap_server.graph.saturation import Saturation
 from layertap_server.tensor import Tensor
 
@@ -33,32 +32,17 @@ def emit_inspection(builder: Builder, tensor: Tensor, saturation: Saturation) ->
 def _columns(builder: Builder, tensor: Tensor, saturation: Saturation) -> Iterator[str]:
     """Yield the columns of the summary in the order of `COLUMNS`, each N×1 float32."""
     flat = builder.op("Reshape", tensor.name, builder.constant([0, -1], "int64"))
-    zero, infinity = (builder.constant(value, "float32") for value in (0.0, np.inf))
-
-    def total(condition: str) -> str:
-        return builder.reduce("ReduceSum", builder.cast(condition, "float32"), [1], keepdims=True)
-
-    is_nan = builder.op("IsNaN", flat)
-    is_inf = builder.op("IsInf", flat)
-    is_finite = builder.op("Not", builder.op("Or", is_nan, is_inf))
-    finite = total(is_finite)
-    known = builder.op("Where", is_finite, flat, zero)
-    count = builder.op("Max", finite, builder.constant(1.0, "float32"))
-    mean = builder.op("Div", builder.reduce("ReduceSum", known, [1], keepdims=True), count)
-    centred = builder.op("Where", is_finite, builder.op("Sub", known, mean), zero)
-    squares = builder.reduce("ReduceSum", builder.op("Mul", centred, centred), [1], keepdims=True)
-    yield finite
-    low = builder.op("Where", is_finite, flat, infinity)
-    yield builder.reduce("ReduceMin", low, [1], keepdims=True)
-    high = builder.op("Where", is_finite, flat, builder.op("Neg", infinity))
-    yield builder.reduce("ReduceMax", high, [1], keepdims=True)
-    yield mean
-    yield builder.op("Div", squares, count)
-    yield total(builder.op("Equal", flat, zero))
-    yield total(_saturated(builder, tensor, flat, is_finite, saturation))
-    yield total(is_nan)
-    yield total(is_inf)
-    yield builder.reduce("ReduceL2", known, [1], keepdims=True)
+    moments = emit_moments(builder, flat, 1)
+    yield moments.finite
+    yield moments.minimum
+    yield moments.maximum
+    yield moments.mean
+    yield moments.variance
+    yield moments.zeros
+    yield count_true(builder, _saturated(builder, tensor, flat, moments.is_finite, saturation), 1)
+    yield moments.nan
+    yield moments.inf
+    yield builder.reduce("ReduceL2", moments.known, [1], keepdims=True)
 
 
 def _saturated(builder: Builder, tensor: Tensor, flat: str, is_finite: str, saturation: Saturation) -> str:
