@@ -117,11 +117,8 @@ class Profile:
         return cls(model, version, tuple(taps), Moments.empty(sum(tap.channels for tap in taps), top))
 
     def __iter__(self) -> Iterator[ChannelStatistics]:
-        """Yield the statistics of each tap, in order."""
-        start = 0
-        for tap in self.taps:
-            yield self._statistics(tap, self.moments.part(start, start + tap.channels))
-            start += tap.channels
+        """Return an iterator over the statistics of each tap, in order."""
+        return map(self._statistics, range(len(self.taps)))
 
     def __getitem__(self, tap: str) -> ChannelStatistics:
         """Return the statistics of a tap, by its layer's name and its head.
@@ -130,14 +127,17 @@ class Profile:
             KeyError: the profile does not describe the tap; the message lists the taps of the profile.
         """
         wanted = canonicalize(tap)
-        for one in self:
-            if wanted == canonicalize(one.tap.name):
-                return one
+        for index, one in enumerate(self.taps):
+            if wanted == canonicalize(one.name):
+                return self._statistics(index)
         known = ", ".join(repr(one.name) for one in self.taps[:8])
         raise KeyError(f"the profile does not describe {tap!r}; it describes {known}")
 
-    def _statistics(self, tap: ProfiledTap, part: Moments) -> ChannelStatistics:
+    def _statistics(self, index: int) -> ChannelStatistics:
         """Return the statistics of one tap."""
+        tap = self.taps[index]
+        start = sum(before.channels for before in self.taps[:index])
+        part = self.moments.part(start, start + tap.channels)
         known = part.count > 0
         total = part.count + part.nan + part.inf
 

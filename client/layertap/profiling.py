@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from layertap._client import Client
 
-STATISTICS = Block("channel_stats")
-"""Block that computes the statistics of one image on the server."""
 MOST_FAILURES_LISTED = 1000
 """Maximum number of failed images that a profile lists; the others are only counted."""
 IMAGES_PER_MERGE = 32
@@ -93,18 +91,25 @@ def find_taps(client: Client, model: str, selectors: Sequence[str], version: str
         LayertapError: a selector names no layer, or a head does not fit its layer.
         InvalidRequestError: no layer has channels.
     """
-    taps: dict[ProfiledTap, None] = {}
+    taps: dict[Tap, None] = {}
     for selector in selectors or DEFAULT_SELECTORS:
         tap = parse_tap(selector)
         found = client.layers(model, tap.selector, version=version)
         known = [layer for layer in found if layer.layout is not Layout.OTHER or len(layer.shape) <= WITHOUT_AXIS_NAMES]
-        for layer in known if len(found) > 1 else found:
-            request = Tap(layer.name, (*tap.blocks, STATISTICS))
-            preview = client.preview(model=model, taps=[request], version=version)
-            taps[ProfiledTap(layer.name, head_text(tap.blocks), preview.features[0].shape[1])] = None
+        taps |= dict.fromkeys(Tap(layer.name, tap.blocks) for layer in (known if len(found) > 1 else found))
     if not taps:
         raise InvalidRequestError("none of the layers has a known channel axis; name other layers", field="layers")
-    return list(taps)
+    requests = [with_statistics(tap) for tap in taps]
+    results = client.preview(model=model, taps=requests, version=version).features
+    return [
+        ProfiledTap(tap.selector, head_text(tap.blocks), result.shape[1])
+        for tap, result in zip(taps, results, strict=True)
+    ]
+
+
+def with_statistics(tap: Tap) -> Tap:
+    """Return the tap followed by the block that computes the statistics of one image on the server."""
+    return Tap(tap.selector, (*tap.blocks, Block("channel_stats")))
 
 
 def _resume(path: Path, empty: Profile, names: Sequence[str]) -> Profile:
@@ -130,7 +135,7 @@ def _resume(path: Path, empty: Profile, names: Sequence[str]) -> Profile:
 
 def _run(client: Client, profile: Profile, names: Sequence[str], path: Path | None, *, progress: bool) -> None:
     """Add the images that the profile has not seen, and save it."""
-    taps = [Tap(tap.layer, (*tap.blocks, STATISTICS)) for tap in profile.taps]
+    taps = [with_statistics(Tap(tap.layer, tap.blocks)) for tap in profile.taps]
     before = profile.images
     items = client.extract_many(names[before:], model=profile.model, taps=taps, version=profile.version)
     shown: Iterator[ExtractedItem] = with_progress(items, len(names), before=before) if progress else items

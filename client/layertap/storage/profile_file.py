@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from layertap.storage.errors import StorageError
-from layertap.storage.files import replace_file
 from layertap.types import Array
 
 _METADATA = "layertap.profile"
@@ -23,15 +20,9 @@ def write_profile(path: Path, arrays: dict[str, Array], facts: dict[str, Any]) -
         ImportError: safetensors is not installed.
         OSError: the file cannot be written.
     """
-    from safetensors import SafetensorError  # noqa: PLC0415 - optional dependency
-    from safetensors.numpy import save_file  # noqa: PLC0415
+    from layertap.storage.safetensors import write_tensors  # noqa: PLC0415 - optional dependency
 
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with replace_file(path) as partial:
-        try:
-            save_file(contiguous, partial, metadata={_METADATA: json.dumps(facts)})
-        except SafetensorError as error:  # safetensors wraps errors of the system
-            raise OSError(str(error)) from error
+    write_tensors(path, arrays, {_METADATA: json.dumps(facts)})
 
 
 def read_profile(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:

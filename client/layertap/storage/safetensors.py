@@ -6,6 +6,7 @@ The parts of a bulk output are files beside the named one: ``features-00000.safe
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 from layertap.storage.content import Column, Content, concatenate, make_unique
 from layertap.storage.files import replace_file
 from layertap.storage.parts import FileParts, Parts, part_files
+from layertap.types import Array
 
 _RESERVED = "__metadata__"
 """Key that the format reserves."""
@@ -23,23 +25,26 @@ _METADATA = "layertap"
 
 
 def write(path: Path, content: Content) -> None:
-    """Write the content to a file.
-
-    Raises:
-        OSError: the system refused the write; safetensors reports it as an error of its own.
-    """
+    """Write the content to a file; see `write_tensors` for the errors."""
     keys = make_unique((column.name for column in content.columns), reserved=[_RESERVED])
     rows = [
         {"key": key, "name": column.name, **column.facts} for key, column in zip(keys, content.columns, strict=True)
     ]
     facts = {**content.facts, "columns": rows, "paths": content.paths}
-    tensors = {
-        key: np.ascontiguousarray(column.array).reshape(column.array.shape)
-        for key, column in zip(keys, content.columns, strict=True)
-    }
+    tensors = {key: column.array for key, column in zip(keys, content.columns, strict=True)}
+    write_tensors(path, tensors, {_METADATA: json.dumps(facts)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: dict[str, str]) -> None:
+    """Write arrays and text to a ``.safetensors`` file, atomically.
+
+    Raises:
+        OSError: the system refused the write; safetensors reports it as an error of its own.
+    """
+    contiguous = {key: np.ascontiguousarray(array).reshape(array.shape) for key, array in tensors.items()}
     with replace_file(path) as partial:
         try:
-            save_file(tensors, partial, metadata={_METADATA: json.dumps(facts)})
+            save_file(contiguous, partial, metadata=metadata)
         except SafetensorError as error:  # safetensors wraps errors of the system
             raise OSError(str(error)) from error
 

@@ -42,12 +42,13 @@ class ProfileFiles:
         with self._lock:
             profile = self._read.get(name) or self._load(name)
             self._read[name] = profile
-        for statistics in profile:
-            if (statistics.tap.layer, statistics.tap.head) == (layer, head):
-                return statistics
         wanted = ProfiledTap(layer, head, 0).name
-        known = ", ".join(tap.name for tap in profile.taps[:8])
-        raise _refuse(name, f"the profile {name!r} does not describe {wanted!r}; it describes {known}")
+        try:
+            return profile[wanted]
+        except KeyError:
+            known = ", ".join(tap.name for tap in profile.taps[:8])
+            message = f"the profile {name!r} does not describe {wanted!r}; it describes {known}"
+            raise _refuse(name, message) from None
 
     def _load(self, name: str) -> Profile:
         """Read a profile and check that it is of this model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from layertap.blocks import find
 from layertap.errors import BadParameterError
 from layertap.profile import WITH_PROFILE, ChannelStatistics, head_text, normalizing_block
 from layertap.types import Block, Tap
@@ -47,8 +48,8 @@ def fill_profiles(tap: Tap, selection: Selection, profiles: Profiles | None) -> 
 
 def _fill(block: Block, before: tuple[Block, ...], layer: str, profiles: Profiles) -> Block:
     """Return the block with the numbers of its profile."""
-    names = {"standardize": "z_score"}
-    how = names.get(block.name, block.name)
+    spec = find(block.name)
+    how = spec.name if spec is not None else block.name
     if how not in WITH_PROFILE:
         message = f"{block.name} takes no {PROFILE}; the blocks that do are {', '.join(WITH_PROFILE)}"
         raise BadParameterError(message, block=block.name, parameter=PROFILE)
