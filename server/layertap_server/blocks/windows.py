@@ -40,6 +40,11 @@ class Side:
     output: Dim
     """Number of windows."""
 
+    @property
+    def span(self) -> int:
+        """Number of positions from the first element of a window to the last."""
+        return self.dilation * (self.kernel - 1) + 1
+
     def inside(self, *, padding: bool) -> Array:
         """Return a mask of the elements inside the map, or inside the padded map, windows×kernel."""
         if isinstance(self.size, str) or isinstance(self.output, str):
@@ -178,9 +183,17 @@ def _padding(block: BoundBlock, side: int, size: int, span: int, stride: int) ->
         return int(before), int(after)  # type: ignore[arg-type]
     if padding == "valid":
         return 0, 0
+    return same_padding(size, span, stride, is_lower=padding == "same_lower")
+
+
+def same_padding(size: int, span: int, stride: int, *, is_lower: bool) -> tuple[int, int]:
+    """Return the padding before and after that results in ceil(size / stride) windows.
+
+    An odd number of positions has the larger part after the map (``SAME_UPPER``), or before it (``SAME_LOWER``).
+    """
     total = max((math.ceil(size / stride) - 1) * stride + span - size, 0)
     small, large = total // 2, total - total // 2
-    return (small, large) if padding == "same" else (large, small)
+    return (large, small) if is_lower else (small, large)
 
 
 def window_mean(builder: Builder, maps: Tensor, windows: Windows, block: BoundBlock) -> str:

@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from layertap.types import ReceptiveField
+from layertap_server.blocks.windows import same_padding
 from layertap_server.graph.walk import attribute_of, reads
 from layertap_server.tensor import Dim, Tensor
 
@@ -180,9 +181,8 @@ class _Walk:
         read, made = self._shapes.get(node.input[0], ()), shape[2]
         if len(read) <= 2 or not isinstance(read[2], int) or not isinstance(made, int):  # noqa: PLR2004 - no height
             return None
-        small, large = (read[2], made) if node.op_type == "ConvTranspose" else (made, read[2])
-        total = max((small - 1) * stride + reach - large, 0)
-        return total // 2 if mode == "SAME_UPPER" else total - total // 2
+        size = made if node.op_type == "ConvTranspose" else read[2]
+        return same_padding(size, reach, stride, is_lower=mode == "SAME_LOWER")[0]
 
     def multiply(self, node: onnx.NodeProto, extent: _Extent, shape: Shape) -> _Extent | None:
         """Return the extent after a matrix product with weights, which mixes values along the last axis only."""

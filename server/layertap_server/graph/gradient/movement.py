@@ -21,18 +21,16 @@ def add_along(step: Step, value: Value, axis: int, indices: Value, size: Value) 
     rank = len(step.shape_of(0))
     order = [axis, *(other for other in range(rank) if other != axis)]
     moved = value.widened().transpose(order)
-    rest = Value(step.builder.op("Shape", moved.name, start=1), "int64", step.builder)
-    start = step.zeros(size.op("Concat", rest, axis=0), moved.dtype)
+    start = step.zeros(size.op("Concat", moved.shape(1), axis=0), moved.dtype)
     places = indices.op("Unsqueeze", indices.integers([1]))
-    added = start.op("ScatterND", places, moved, reduction="add").transpose(np.argsort(order).tolist())
-    return added if added.dtype == value.dtype else added.cast(value.dtype)
+    added = start.op("ScatterND", places, moved, reduction="add")
+    return added.transpose(np.argsort(order).tolist()).cast(value.dtype)
 
 
 def _range(step: Step, axis: int) -> Value:
     """Emit the indices of the first input along an axis."""
     size = step.x.size(axis).op("Squeeze")
-    zero, one = (Value(step.builder.constant(number, "int64"), "int64", step.builder) for number in (0, 1))
-    return zero.op("Range", size, one)
+    return step.constant(0, "int64").op("Range", size, step.constant(1, "int64"))
 
 
 def _reshaped(step: Step) -> Value:
@@ -58,9 +56,7 @@ def _split(step: Step) -> Value:
     """Join the cotangents of the parts, with zeros for parts that the target does not depend on."""
     dtype = step.x.dtype
     parts = [
-        Value(given, dtype, step.builder)
-        if given
-        else step.zeros(Value(step.builder.op("Shape", output), "int64", step.builder), dtype)
+        Value(given, dtype, step.builder) if given else step.zeros(Value(output, dtype, step.builder).shape(), dtype)
         for given, output in zip(step.cotangents, step.node.output, strict=True)
     ]
     return parts[0].op("Concat", *parts[1:], axis=step.attribute("axis", 0))
@@ -77,9 +73,7 @@ def _slice(step: Step) -> Value:
     result = step.g
     for start, end, axis, stride in zip(starts, ends, axes, steps, strict=True):
         index = int(axis) % rank
-        indices = Value(
-            step.builder.slice(_range(step, index).name, 0, int(start), int(end), int(stride)), "int64", step.builder
-        )
+        indices = _range(step, index).slice(0, int(start), int(end), int(stride))
         result = add_along(step, result, index, indices, step.x.size(index))
     return result
 
@@ -98,7 +92,7 @@ def _pad(step: Step) -> Value:
             continue
         if mode == "constant":
             end = -after if after else np.iinfo(np.int64).max
-            result = Value(step.builder.slice(result.name, axis, before, end), result.dtype, step.builder)
+            result = result.slice(axis, before, end)
             continue
         indices = _range(step, axis).op("Pad", step.x.integers([before, after]), mode=mode)
         result = add_along(step, result, axis, indices, step.x.size(axis))
@@ -123,10 +117,7 @@ def _gather(step: Step) -> Value:
     size = step.x.size(axis)
     indices = step.input(1).cast("int64").reshape([-1])
     indices = (indices.op("Less", 0)).choose(indices + size, indices, "int64")
-    shape = step.x.shape()
-    before = Value(step.builder.op("Shape", step.x.name, end=axis), "int64", step.builder)
-    after = Value(step.builder.op("Shape", step.x.name, start=axis + 1), "int64", step.builder)
-    merged = before.op("Concat", shape.integers([-1]), after, axis=0)
+    merged = step.x.shape(end=axis).op("Concat", size.integers([-1]), step.x.shape(axis + 1), axis=0)
     return add_along(step, step.g.reshape(merged), axis, indices, size)
 
 
@@ -134,7 +125,7 @@ def _gather_elements(step: Step) -> Value:
     g = step.g.widened()
     zeros = step.zeros(step.x.shape(), g.dtype)
     added = zeros.op("ScatterElements", step.input(1), g, axis=step.attribute("axis", 0), reduction="add")
-    return added if added.dtype == step.g.dtype else added.cast(step.g.dtype)
+    return added.cast(step.g.dtype)
 
 
 def _depth_to_space(step: Step) -> Value:

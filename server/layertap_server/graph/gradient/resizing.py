@@ -38,7 +38,7 @@ def _resize(step: Step) -> Value:
 def _interpolation(step: Step, before: int, after: int, scale: float | None) -> Value:
     """Emit the matrix, after×before, that interpolates ``before`` values to ``after``."""
     builder, dtype = step.builder, step.g.dtype
-    identity = Value(builder.constant(np.eye(before)[None, None], "float32"), "float32", builder)
+    identity = step.constant(np.eye(before)[None, None], "float32")
     if scale is None:
         sizes = ["", "", builder.constant([1, 1, before, after], "int64")]
     else:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-from onnx import helper
 
 from layertap.types import Array
 from layertap_server.blocks.builder import Builder
+from layertap_server.graph.walk import attribute_of
 from layertap_server.tensor import Dim, Tensor
 
 
@@ -80,13 +80,17 @@ class Value:
         """Emit a reduction along axes, which keep size 1."""
         return Value(self.builder.reduce(op_type, self.name, axes, keepdims=True), self.dtype, self.builder)
 
-    def shape(self) -> Value:
-        """Emit the shape."""
-        return Value(self.builder.op("Shape", self.name), "int64", self.builder)
+    def shape(self, start: int | None = None, end: int | None = None) -> Value:
+        """Emit the shape, or the sizes of the axes from ``start`` to before ``end``."""
+        return Value(self.builder.op("Shape", self.name, start=start, end=end), "int64", self.builder)
 
     def size(self, axis: int) -> Value:
         """Emit the size of one axis, as a vector of one number."""
-        return Value(self.builder.op("Shape", self.name, start=axis, end=axis + 1), "int64", self.builder)
+        return self.shape(axis, axis + 1)
+
+    def slice(self, axis: int, start: int, end: int, step: int = 1) -> Value:
+        """Emit a slice along one axis."""
+        return Value(self.builder.slice(self.name, axis, start, end, step), self.dtype, self.builder)
 
     def expand(self, shape: Value) -> Value:
         """Emit the tensor broadcast to a shape."""
@@ -105,8 +109,8 @@ class Value:
         return self.cast("float32") if self.dtype == "float16" else self
 
     def cast(self, dtype: str) -> Value:
-        """Emit a cast to a NumPy dtype."""
-        return Value(self.builder.cast(self.name, dtype), dtype, self.builder)
+        """Emit a cast to a NumPy dtype, unless the tensor has it."""
+        return self if dtype == self.dtype else Value(self.builder.cast(self.name, dtype), dtype, self.builder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,11 +199,7 @@ class Step:
 
     def attribute(self, name: str, default: Any = None) -> Any:
         """Return an attribute of the node; text is decoded."""
-        for item in self.node.attribute:
-            if item.name == name:
-                value = helper.get_attribute_value(item)
-                return value.decode() if isinstance(value, bytes) else value
-        return default
+        return attribute_of(self.node, name, default)
 
     def constant_input(self, index: int) -> Array | None:
         """Return the value of an input; None if it is not given.
@@ -236,6 +236,10 @@ class Step:
             value = value.reduce("ReduceSum", axes)
         return value.op("Squeeze", value.integers(range(missing))) if missing else value
 
+    def constant(self, value: Array | float, dtype: str) -> Value:
+        """Return a constant."""
+        return Value(self.builder.constant(value, dtype), dtype, self.builder)
+
     def zeros(self, shape: Value, dtype: str) -> Value:
         """Emit zeros of a shape."""
-        return Value(self.builder.constant(0, dtype), dtype, self.builder).expand(shape)
+        return self.constant(0, dtype).expand(shape)

@@ -8,65 +8,49 @@ The cotangent of a convolution's input is a convolution with the same weights in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from layertap.types import Array
+from layertap_server.blocks.windows import Side, same_padding
 from layertap_server.graph.gradient.elementwise import Cotangents, Rule, unary
 from layertap_server.graph.gradient.step import Step, StepError, Value
 
 SPATIAL = 2
 """Index of the first axis of positions."""
+NOT_FIXED = "the height and width of its input or output are not fixed"
+"""Reason why windows whose number of values depends on the size have no rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
-    """Windows of a convolution or pool, one number for each axis of positions."""
-
-    kernel: list[int]
-    strides: list[int]
-    dilations: list[int]
-    begins: list[int]
-    """Padding before."""
-    ends: list[int]
-    """Padding after."""
-
-    @property
-    def extents(self) -> list[int]:
-        """Number of positions from the first to the last of a window."""
-        return [(size - 1) * dilation + 1 for size, dilation in zip(self.kernel, self.dilations, strict=True)]
-
-
-def _windows(step: Step, kernel: Sequence[int]) -> Windows:
-    """Return the windows of a node."""
-    count = len(kernel)
-    strides = list(step.attribute("strides", [1] * count))
-    dilations = list(step.attribute("dilations", [1] * count))
-    pads = list(step.attribute("pads", [0] * (2 * count)))
-    windows = Windows(list(kernel), strides, dilations, pads[:count], pads[count:])
-    auto = step.attribute("auto_pad", "NOTSET")
-    if not auto.startswith("SAME"):
-        return windows if auto == "NOTSET" else Windows(list(kernel), strides, dilations, [0] * count, [0] * count)
-    begins, ends = [], []
-    for size, stride, extent in zip(_positions(step), strides, windows.extents, strict=True):
-        total = max((-(-size // stride) - 1) * stride + extent - size, 0)
-        less, more = total // 2, total - total // 2
-        begins.append(less if auto == "SAME_UPPER" else more)
-        ends.append(more if auto == "SAME_UPPER" else less)
-    return Windows(list(kernel), strides, dilations, begins, ends)
-
-
-def _positions(step: Step) -> list[int]:
-    """Return the sizes of the axes of positions of the input.
+def _sides(step: Step, kernel: Sequence[int]) -> list[Side]:
+    """Return the windows of a node along each axis of positions, without their number.
 
     Raises:
-        StepError: one is not fixed.
+        StepError: the padding depends on a size that is not fixed.
     """
-    sizes = step.sizes_of(step.node.input[0], range(SPATIAL, len(step.shape_of(0))))
-    if sizes is None:
-        raise StepError("the height and width of its input are not fixed")
-    return sizes
+    count = len(kernel)
+    strides, dilations = (step.attribute(name, [1] * count) for name in ("strides", "dilations"))
+    mode = step.attribute("auto_pad", "NOTSET")
+    pads = step.attribute("pads", [0] * (2 * count)) if mode == "NOTSET" else [0] * (2 * count)
+    windows = zip(step.shape_of(0)[SPATIAL:], kernel, strides, dilations, pads[:count], pads[count:], strict=True)
+    sides = [
+        Side(size, width, stride, dilation, before, after, overhang=0, output="")
+        for size, width, stride, dilation, before, after in windows
+    ]
+    return [_pad_same(side, is_lower=mode == "SAME_LOWER") for side in sides] if mode.startswith("SAME") else sides
+
+
+def _pad_same(side: Side, *, is_lower: bool) -> Side:
+    """Return the windows with the padding of ``auto_pad``.
+
+    Raises:
+        StepError: the size is not fixed.
+    """
+    if isinstance(side.size, str):
+        raise StepError(NOT_FIXED)
+    before, after = same_padding(side.size, side.span, side.stride, is_lower=is_lower)
+    return replace(side, before=before, after=after)
 
 
 def _fixed(step: Step, index: int) -> list[int]:
@@ -83,14 +67,13 @@ def _fixed(step: Step, index: int) -> list[int]:
 
 def _conv(step: Step) -> Cotangents:
     shape = _fixed(step, 1)
-    windows = _windows(step, shape[SPATIAL:])
+    sides = _sides(step, shape[SPATIAL:])
     group = step.attribute("group", 1)
-    pads = [extent - 1 - begin for extent, begin in zip(windows.extents, windows.begins, strict=True)]
-    ends = [extent - 1 - end for extent, end in zip(windows.extents, windows.ends, strict=True)]
-    if set(windows.strides) != {1} or min(pads + ends) < 0:
-        return (transposed(step, step.g, step.input(1), windows, group),)
+    pads = [side.span - 1 - side.before for side in sides] + [side.span - 1 - side.after for side in sides]
+    if any(side.stride > 1 for side in sides) or min(pads) < 0:
+        return (_transposed(step, step.g, step.input(1), sides, group),)
     weights = _rotated(step.input(1), shape, group)
-    return (step.g.op("Conv", weights, dilations=windows.dilations, group=group, pads=pads + ends),)
+    return (step.g.op("Conv", weights, dilations=[side.dilation for side in sides], group=group, pads=pads),)
 
 
 def _rotated(weights: Value, shape: list[int], group: int) -> Value:
@@ -108,22 +91,18 @@ def _rotated(weights: Value, shape: list[int], group: int) -> Value:
     return grouped.transpose(order).reshape([group * inputs, outputs // group, *kernel])
 
 
-def transposed(step: Step, g: Value, weights: Value, windows: Windows, group: int = 1) -> Value:
+def _transposed(step: Step, g: Value, weights: Value, sides: Sequence[Side], group: int = 1) -> Value:
     """Emit the transposed convolution of a cotangent, cut to the size of the node's input.
 
-    The full result begins ``begins`` positions before the input. Positions that no window covers are 0.
+    The full result begins ``before`` positions before the input. Positions that no window covers are 0.
     """
-    count = len(windows.kernel)
-    full = g.op("ConvTranspose", weights, strides=windows.strides, dilations=windows.dilations, group=group)
-    padded = full.op("Pad", full.integers([0] * (SPATIAL + count) + [0, 0] + _uncovered(windows)))
-    sizes = Value(step.builder.op("Shape", step.x.name, start=SPATIAL), "int64", step.builder)
-    starts = full.integers(windows.begins)
-    return padded.op("Slice", starts, sizes + starts, full.integers(range(SPATIAL, SPATIAL + count)))
-
-
-def _uncovered(windows: Windows) -> list[int]:
-    """Return the maximum numbers of positions after the last window, for each axis."""
-    return [stride - 1 + max(end, 0) for stride, end in zip(windows.strides, windows.ends, strict=True)]
+    axes = range(SPATIAL, SPATIAL + len(sides))
+    strides, dilations = [side.stride for side in sides], [side.dilation for side in sides]
+    full = g.op("ConvTranspose", weights, strides=strides, dilations=dilations, group=group)
+    uncovered = [side.stride - 1 + max(side.after, 0) for side in sides]
+    padded = full.op("Pad", full.integers([0] * (2 * SPATIAL + len(sides)) + uncovered))
+    starts = full.integers([side.before for side in sides])
+    return padded.op("Slice", starts, step.x.shape(SPATIAL) + starts, full.integers(axes))
 
 
 def _conv_transpose(step: Step) -> Cotangents:
@@ -131,22 +110,20 @@ def _conv_transpose(step: Step) -> Cotangents:
     kernel = _fixed(step, 1)[SPATIAL:]
     if step.attribute("auto_pad", "NOTSET") != "NOTSET" or step.attribute("output_shape"):
         raise StepError("it has automatic padding or a given output shape")
-    windows = _windows(step, kernel)
+    sides = _sides(step, kernel)
     more = step.attribute("output_padding", [0] * len(kernel))
-    ends = [end - extra for end, extra in zip(windows.ends, more, strict=True)]
+    ends = [side.after - extra for side, extra in zip(sides, more, strict=True)]
     g = step.g
-    if min(ends) < 0:
-        axes = range(SPATIAL, SPATIAL + len(kernel))
-        cuts = [min(end, 0) or np.iinfo(np.int64).max for end in ends]
-        g = g.op("Slice", g.integers([0] * len(kernel)), g.integers(cuts), g.integers(axes))
-    pads = windows.begins + [max(end, 0) for end in ends]
+    for axis, end in enumerate(ends, SPATIAL):
+        if end < 0:
+            g = g.slice(axis, 0, end)
     result = g.op(
         "Conv",
         step.input(1),
-        strides=windows.strides,
-        dilations=windows.dilations,
+        strides=[side.stride for side in sides],
+        dilations=[side.dilation for side in sides],
         group=step.attribute("group", 1),
-        pads=pads,
+        pads=[side.before for side in sides] + [max(end, 0) for end in ends],
     )
     return (result,)
 
@@ -159,36 +136,33 @@ def _max_pool(step: Step) -> Value:
     given = {name: step.attribute(name) for name in names}
     _, places = step.builder.outputs("MaxPool", step.x.name, count=2, **given)
     indices = Value(places, "int64", step.builder).reshape([-1])
-    size = Value(step.builder.op("Size", step.x.name), "int64", step.builder).reshape([1])
+    size = step.x.shape().reduce("ReduceProd", [0])
     g = step.g.widened()
     flat = step.zeros(size, g.dtype).op("ScatterElements", indices, g.reshape([-1]), axis=0, reduction="add")
-    result = flat.reshape(step.x.shape())
-    return result if result.dtype == step.g.dtype else result.cast(step.g.dtype)
+    return flat.reshape(step.x.shape()).cast(step.g.dtype)
 
 
 def _average_pool(step: Step) -> Value:
     """Divide by the number of values of each window, and add each quotient to all values of its window."""
-    windows = _windows(step, step.attribute("kernel_shape"))
-    counts = [_counts(size, axis, windows, step) for axis, size in enumerate(_positions(step))]
-    divisor = counts[0]
-    for count in counts[1:]:
-        divisor = divisor[..., None] * count
-    share = step.g / Value(step.builder.constant(divisor, step.g.dtype), step.g.dtype, step.builder)
-    one_channel = share.reshape([-1, 1, *divisor.shape])
-    ones = Value(step.builder.constant(np.ones((1, 1, *windows.kernel)), step.g.dtype), step.g.dtype, step.builder)
-    return transposed(step, one_channel, ones, windows).reshape(step.x.shape())
+    sides = _sides(step, step.attribute("kernel_shape"))
+    outputs = step.type_of(step.node.output[0]).shape[SPATIAL:]
+    divisor = np.ones(())
+    for side, output in zip(sides, outputs, strict=True):
+        divisor = divisor[..., None] * _counts(step, replace(side, output=output))
+    share = (step.g / step.constant(divisor, step.g.dtype)).reshape([-1, 1, *divisor.shape])
+    ones = step.constant(np.ones((1, 1, *(side.kernel for side in sides))), step.g.dtype)
+    return _transposed(step, share, ones, sides).reshape(step.x.shape())
 
 
-def _counts(size: int, axis: int, windows: Windows, step: Step) -> Array:
-    """Return the number of values by which each window along one axis is divided."""
-    results = step.sizes_of(step.node.output[0], [SPATIAL + axis])
-    if results is None:
-        raise StepError("the height and width of its output are not fixed")
-    begin, end = windows.begins[axis], windows.ends[axis]
-    low, high = (-begin, size + end) if step.attribute("count_include_pad", 0) else (0, size)
-    starts = np.arange(results[0]) * windows.strides[axis] - begin
-    places = starts[:, None] + np.arange(windows.kernel[axis]) * windows.dilations[axis]
-    inside = (places >= low) & (places < high)
+def _counts(step: Step, side: Side) -> Array:
+    """Return the number of values by which each window along one axis is divided.
+
+    Raises:
+        StepError: the size is not fixed.
+    """
+    if isinstance(side.size, str) or isinstance(side.output, str):
+        raise StepError(NOT_FIXED)
+    inside = side.inside(padding=bool(step.attribute("count_include_pad", 0)))
     return np.asarray(np.maximum(inside.sum(axis=1), 1), np.float64)
 
 

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 
 from layertap.types import Array
-
-
-def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf)(x)
+from tests.references.activation import erf
+from tests.references.convolution import transposed_conv
+from tests.references.normalization import lrn, standardized
 
 
 def _gelu(x: Array, approximate: str = "none") -> Array:
     if approximate == "tanh":
         return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return x / 2 * (1 + _erf(x / math.sqrt(2)))
+    return x / 2 * (1 + erf(x / math.sqrt(2)))
 
 
 def _mean(*inputs: Array) -> Array:
@@ -26,8 +25,7 @@ def _mean(*inputs: Array) -> Array:
 
 
 def _mean_variance(x: Array) -> Array:
-    centred = x - x.mean(axis=(0, 2, 3), keepdims=True)
-    return centred / np.sqrt((centred**2).mean(axis=(0, 2, 3), keepdims=True) + 1e-9)
+    return standardized(x, (0, 2, 3), 1e-9)
 
 
 def _lp_norm(x: Array, axis: int = -1, p: int = 2) -> Array:
@@ -35,11 +33,7 @@ def _lp_norm(x: Array, axis: int = -1, p: int = 2) -> Array:
 
 
 def _lrn(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
-    channels = x.shape[1]
-    sums = [
-        (x[:, max(0, c - (size - 1) // 2) : min(channels, c + size // 2 + 1)] ** 2).sum(axis=1) for c in range(channels)
-    ]
-    return x / (bias + alpha / size * np.stack(sums, axis=1)) ** beta
+    return lrn(x, size, alpha, beta, bias)
 
 
 def _conv_transpose(
@@ -50,23 +44,14 @@ def _conv_transpose(
     pads: tuple[int, int, int, int] = (0, 0, 0, 0),
     output_padding: tuple[int, int] = (0, 0),
 ) -> Array:
-    batch, channels, *places = x.shape
-    _, per_group, *kernel = weights.shape
-    full = [(n - 1) * s + k + more for n, s, k, more in zip(places, strides, kernel, output_padding, strict=True)]
-    result = np.zeros((batch, per_group * group, *full))
-    share = channels // group
-    for c in range(channels):
-        out = slice(c // share * per_group, (c // share + 1) * per_group)
-        for i in range(places[0]):
-            for j in range(places[1]):
-                rows = slice(i * strides[0], i * strides[0] + kernel[0])
-                columns = slice(j * strides[1], j * strides[1] + kernel[1])
-                result[:, out, rows, columns] += x[:, c, i, j][:, None, None, None] * weights[c]
-    return result[:, :, pads[0] : full[0] - pads[2], pads[1] : full[1] - pads[3]]
+    ends = [end - more for end, more in zip(pads[2:], output_padding, strict=True)]
+    padding = (pads[0], pads[1], max(ends[0], 0), max(ends[1], 0))
+    result = transposed_conv(x, weights, stride=strides, padding=padding, groups=group)
+    return np.pad(result, [(0, 0), (0, 0), *((0, max(-end, 0)) for end in ends)])
 
 
 FORWARD: dict[str, Callable[..., Array]] = {
-    "Erf": _erf,
+    "Erf": erf,
     "Gelu": _gelu,
     "Mean": _mean,
     "MeanVarianceNormalization": _mean_variance,
