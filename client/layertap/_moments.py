@@ -67,6 +67,22 @@ class Moments:
             top_positions=full(0, "int64", top),
         )
 
+    def check(self, channels: int) -> None:
+        """Check that the arrays describe this number of channels.
+
+        Raises:
+            ValueError: the shape or dtype of an array, or a mean, variance or count, is impossible.
+        """
+        expected = Moments.empty(channels, len(self.top_values)).arrays()
+        for name, array in self.arrays().items():
+            if (array.shape, array.dtype) != (expected[name].shape, expected[name].dtype):
+                wanted = f"{expected[name].dtype} of shape {expected[name].shape}"
+                raise ValueError(f"expected {name} as {wanted}, got {array.dtype} of shape {array.shape}")
+        if not np.isfinite(self.mean).all() or not (np.isfinite(self.squares) & (self.squares >= 0)).all():
+            raise ValueError("expected finite means and variances of at least 0")
+        if min(array.min(initial=0) for array in (self.count, self.zeros, self.nan, self.inf)) < 0:
+            raise ValueError("expected counts of at least 0")
+
     def add(self, images: Array, numbers: Array) -> None:
         """Add the statistics of B images.
 

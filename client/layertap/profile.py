@@ -203,19 +203,27 @@ class Profile:
         arrays, facts = read_profile(Path(path))
         try:
             return _from_facts(arrays, facts)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{path} is no profile of this version of layertap: {error!r}") from error
 
 
 def _from_facts(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Profile:
-    """Return the profile of a file's arrays and facts."""
-    return Profile(
+    """Return the profile of a file's arrays and facts.
+
+    Raises:
+        KeyError, TypeError, ValueError: something is missing or impossible.
+    """
+    profile = Profile(
         **{name: facts[name] for name in ("model", "version", "images", "failed", "digest")},
         taps=tuple(ProfiledTap(**tap) for tap in facts["taps"]),
         moments=Moments(**arrays),
         failures=[FailedImage(**failure) for failure in facts["failures"]],
         names={int(number): name for number, name in facts["names"].items()},
     )
+    if not all(isinstance(count, int) and count >= 0 for count in (profile.images, profile.failed)):
+        raise ValueError("expected images and failed as integers of at least 0")
+    profile.moments.check(sum(tap.channels for tap in profile.taps))
+    return profile
 
 
 def normalizing_tap(statistics: ChannelStatistics, how: str) -> Tap:

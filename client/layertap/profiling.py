@@ -119,8 +119,8 @@ def _resume(path: Path, empty: Profile, names: Sequence[str]) -> Profile:
         StorageError: the file belongs to another run.
     """
     saved = Profile.load(path)
-    for what in ("model", "version", "taps"):
-        if getattr(saved, what) != getattr(empty, what):
+    for attribute, what in {"model": "model", "version": "version of the model", "taps": "list of taps"}.items():
+        if getattr(saved, attribute) != getattr(empty, attribute):
             raise StorageError(f"{path} is a profile of another {what}; choose another file, or overwrite it")
     if len(saved.moments.top_values) != len(empty.moments.top_values):
         raise StorageError(f"{path} keeps {len(saved.moments.top_values)} images per channel; overwrite it for another")

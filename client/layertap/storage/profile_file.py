@@ -43,4 +43,10 @@ def read_profile(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         raise StorageError(f"{path} is damaged: {error}; delete it, or restore it from a copy") from error
     if text is None:
         raise StorageError(f"{path} contains no profile; expected a file that `layertap profile` has written")
-    return arrays, json.loads(text)
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise StorageError(
+            f"{path} is damaged: its metadata is not JSON; delete it, or restore it from a copy"
+        ) from error
+    return arrays, facts

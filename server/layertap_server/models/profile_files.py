@@ -60,7 +60,9 @@ class ProfileFiles:
                 raise _refuse(name, f"the model's folder has no file {name}{SUFFIX}; copy the profile there")
             profile = Profile.load(path)
         except (ManifestError, StorageError, OSError) as error:
-            raise _refuse(name, f"the file {name}{SUFFIX} in the model's folder cannot be used as a profile") from error
+            what = f"the file {name}{SUFFIX} in the model's folder"
+            message = f"{what} cannot be used as a profile: it is damaged or of another kind; compute it again"
+            raise _refuse(name, message) from error
         if (profile.model, profile.version) != (self._model, self._version):
             made_for = f"{profile.model}, version {profile.version}"
             raise _refuse(name, f"the profile {name!r} is of the model {made_for}; compute it for this model")
