@@ -80,6 +80,8 @@ class Moments:
                 raise ValueError(f"expected {name} as {wanted}, got {array.dtype} of shape {array.shape}")
         if not np.isfinite(self.mean).all() or not (np.isfinite(self.squares) & (self.squares >= 0)).all():
             raise ValueError("expected finite means and variances of at least 0")
+        if (self.low > self.high)[self.count > 0].any():
+            raise ValueError("expected minima that are at most the maxima")
         if min(array.min(initial=0) for array in (self.count, self.zeros, self.nan, self.inf)) < 0:
             raise ValueError("expected counts of at least 0")
 

@@ -7,13 +7,14 @@ They are merged here in float64.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layertap._moments import Moments
+from layertap.errors import LayertapError
 from layertap.expression import LONGEST, canonicalize, format_block, format_tap, parse_head
 from layertap.storage.errors import StorageError
 from layertap.storage.profile_file import read_profile, write_profile
@@ -36,6 +37,20 @@ class ProfiledTap:
     head: str
     """Blocks after the layer, such as ``relu | gap``; empty for none."""
     channels: int
+
+    def check(self) -> None:
+        """Check the types of the fields, and that the head can be parsed.
+
+        Raises:
+            ValueError: the layer is no text, or the number of channels is no integer of at least 1.
+            TapSyntaxError, TypeError: the head cannot be parsed.
+        """
+        if not isinstance(self.layer, str) or type(self.channels) is not int or self.channels < 1:
+            raise ValueError(
+                f"expected a layer's name and at least 1 channel, got {self.layer!r} and {self.channels!r}"
+            )
+        if head_text(self.blocks) != self.head:
+            raise ValueError(f"expected the head {head_text(self.blocks)!r}, got {self.head!r}")
 
     @property
     def name(self) -> str:
@@ -200,10 +215,10 @@ class Profile:
             ImportError: safetensors is not installed (extra ``storage``).
             OSError: the file cannot be read.
         """
-        arrays, facts = read_profile(Path(path))
+        arrays, facts = read_profile(Path(path), [item.name for item in fields(Moments)])
         try:
             return _from_facts(arrays, facts)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, LayertapError) as error:
             raise StorageError(f"{path} is no profile of this version of layertap: {error!r}") from error
 
 
@@ -211,7 +226,7 @@ def _from_facts(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Profil
     """Return the profile of a file's arrays and facts.
 
     Raises:
-        KeyError, TypeError, ValueError: something is missing or impossible.
+        AttributeError, KeyError, TypeError, ValueError, LayertapError: something is missing or impossible.
     """
     profile = Profile(
         **{name: facts[name] for name in ("model", "version", "images", "failed", "digest")},
@@ -222,6 +237,8 @@ def _from_facts(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Profil
     )
     if not all(isinstance(count, int) and count >= 0 for count in (profile.images, profile.failed)):
         raise ValueError("expected images and failed as integers of at least 0")
+    for tap in profile.taps:
+        tap.check()
     profile.moments.check(sum(tap.channels for tap in profile.taps))
     return profile
 

@@ -17,8 +17,10 @@ from layertap.comparison import DEFAULT_SELECTORS
 from layertap.errors import InvalidRequestError
 from layertap.expression import parse_tap
 from layertap.profile import FailedImage, Profile, ProfiledTap, head_text
+from layertap.storage.bulk import lock_output
 from layertap.storage.errors import StorageError
-from layertap.types import Array, Block, Layout, Tap
+from layertap.storage.formats import format_of
+from layertap.types import Array, Block, LayerInfo, Layout, Tap
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -27,12 +29,16 @@ if TYPE_CHECKING:
 
 MOST_FAILURES_LISTED = 1000
 """Maximum number of failed images that a profile lists; the others are only counted."""
+MOST_TOP = 10_000
+"""Maximum number of images with the strongest response that are kept for each channel."""
 IMAGES_PER_MERGE = 32
 """Number of images whose statistics are merged at once."""
 IMAGES_PER_SAVE = 1024
 """Number of images between two saved states of a run."""
 WITHOUT_AXIS_NAMES = 2
-"""Maximum number of axes of a layer whose channels are known without a layout."""
+"""Number of axes of a layer whose channels are known without a layout."""
+AVERAGED = frozenset({"float32", "float16"})
+"""Dtypes in which statistics are computed."""
 
 
 def profile_images(
@@ -59,7 +65,7 @@ def profile_images(
         layers: selectors of layers, each with or without a head (``stage:4 | relu``); if empty, every layer directly
             after an activation. Layers whose channel axis is not known are left out if a selector names several.
         version: the model's version; if empty, the newest.
-        top: number of images with the strongest response that are kept for each channel, at least 1.
+        top: number of images with the strongest response that are kept for each channel, from 1 to 10,000.
         out: the ``.safetensors`` file of the profile.
         overwrite: whether to start again if ``out`` exists.
         progress: whether to show progress on standard error if it is a terminal.
@@ -69,19 +75,37 @@ def profile_images(
 
     Raises:
         LayertapError: the server cannot compute the layers.
-        layertap.storage.StorageError: ``out`` is the profile of another run.
-        ValueError: ``top`` is less than 1.
+        layertap.storage.StorageError: ``out`` is the profile of another run, or another process is writing it.
+        ImportError: ``out`` is given and the extra ``storage`` is not installed.
+        OSError: ``out`` cannot be written.
+        ValueError: ``top`` is out of range.
     """
-    if top < 1:
-        raise ValueError(f"expected top of at least 1, got {top}")
+    if not 1 <= top <= MOST_TOP:
+        raise ValueError(f"expected top from 1 to {MOST_TOP}, got {top}")
     names = [str(image) for image in images]
-    info = client.model(model, version=version)
-    selectors = (layers,) if isinstance(layers, str) else tuple(layers)
-    empty = Profile.empty(info.name, info.version, find_taps(client, model, selectors, info.version), top)
     path = Path(out) if out is not None else None
-    profile = _resume(path, empty, names) if path is not None and path.exists() and not overwrite else empty
-    _run(client, profile, names, path, progress=progress)
+    with _open_output(path) if path is not None else contextlib.nullcontext():
+        info = client.model(model, version=version)
+        selectors = (layers,) if isinstance(layers, str) else tuple(layers)
+        empty = Profile.empty(info.name, info.version, find_taps(client, model, selectors, info.version), top)
+        profile = _resume(path, empty, names) if path is not None and path.exists() and not overwrite else empty
+        _run(client, profile, names, path, progress=progress)
     return profile
+
+
+@contextlib.contextmanager
+def _open_output(path: Path) -> Iterator[None]:
+    """Make the folder of an output and keep other processes from writing it, before any image is sent.
+
+    Raises:
+        StorageError: another process is writing it, or its suffix names no format.
+        ImportError: safetensors or filelock is not installed; the message says how to install it.
+        OSError: the folder cannot be made or written to.
+    """
+    format_of(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_output(path):
+        yield
 
 
 def find_taps(client: Client, model: str, selectors: Sequence[str], version: str) -> list[ProfiledTap]:
@@ -95,8 +119,8 @@ def find_taps(client: Client, model: str, selectors: Sequence[str], version: str
     for selector in selectors or DEFAULT_SELECTORS:
         tap = parse_tap(selector)
         found = client.layers(model, tap.selector, version=version)
-        known = [layer for layer in found if layer.layout is not Layout.OTHER or len(layer.shape) <= WITHOUT_AXIS_NAMES]
-        taps |= dict.fromkeys(Tap(layer.name, tap.blocks) for layer in (known if len(found) > 1 else found))
+        suitable = [layer for layer in found if _has_channels(layer, tap)] if len(found) > 1 else found
+        taps |= dict.fromkeys(Tap(layer.name, tap.blocks) for layer in suitable)
     if not taps:
         raise InvalidRequestError("none of the layers has a known channel axis; name other layers", field="layers")
     requests = [with_statistics(tap) for tap in taps]
@@ -105,6 +129,12 @@ def find_taps(client: Client, model: str, selectors: Sequence[str], version: str
         ProfiledTap(tap.selector, head_text(tap.blocks), result.shape[1])
         for tap, result in zip(taps, results, strict=True)
     ]
+
+
+def _has_channels(layer: LayerInfo, tap: Tap) -> bool:
+    """Return whether the channels of a layer are known, and its values can be averaged unless a head follows."""
+    is_known = layer.layout is not Layout.OTHER or len(layer.shape) == WITHOUT_AXIS_NAMES
+    return layer.tappable and is_known and (bool(tap.blocks) or layer.dtype in AVERAGED)
 
 
 def with_statistics(tap: Tap) -> Tap:
@@ -143,13 +173,14 @@ def _run(client: Client, profile: Profile, names: Sequence[str], path: Path | No
     with contextlib.closing(shown):  # type: ignore[type-var]
         for number, item in enumerate(shown, before):
             _add(profile, number, names[number], item, pending)
-            is_due = (number + 1 - before) % IMAGES_PER_SAVE == 0 and path is not None
+            has_features = profile.failed < profile.images
+            is_due = (number + 1 - before) % IMAGES_PER_SAVE == 0 and path is not None and has_features
             if len(pending) == IMAGES_PER_MERGE or is_due:
                 _merge(profile, pending)
             if is_due and path is not None:
                 profile.save(path)
     _merge(profile, pending)
-    if path is not None:
+    if path is not None and profile.failed < profile.images:
         profile.save(path)
 
 

@@ -67,7 +67,14 @@ def test_impossible_arrays_are_refused(name: str, array: Array, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "change", [{"images": "4"}, {"failed": -1}, {"taps": [3]}, {"names": []}, {"names": {"x": "a"}}, {"failures": [{}]}]
+    "change",
+    [
+        *({"images": "4"}, {"failed": -1}, {"names": []}, {"names": {"x": "a"}}, {"failures": [{}]}, {"taps": [3]}),
+        *({"taps": [{"layer": "a", "head": "", "channels": channels}]} for channels in (1, 3.0, "3", 0, True)),
+        *({"taps": [{"layer": "a", "head": head, "channels": 3}]} for head in ("foo(", 5, "relu()")),
+        {"taps": [{"layer": 5, "head": "", "channels": 3}]},
+        {"taps": [{"layer": "c", "head": "", "channels": 3}, *parts()[1]["taps"]]},
+    ],
 )
 def test_impossible_facts_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
     arrays, facts = parts()
@@ -75,7 +82,7 @@ def test_impossible_facts_are_refused(change: dict[str, Any], tmp_path: Path) ->
         Profile.load(write(tmp_path / "bad.safetensors", arrays, json.dumps(facts | change)))
 
 
-@pytest.mark.parametrize("text", ["{nope", "", "[1, 2]", "null"])
+@pytest.mark.parametrize("text", ["{nope", "", "[1, 2]", "null", "[" * 100_000])
 def test_metadata_that_is_not_a_profile_is_refused(text: str, tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         Profile.load(write(tmp_path / "bad.safetensors", parts()[0], text))
@@ -86,3 +93,19 @@ def test_missing_arrays_are_refused(tmp_path: Path) -> None:
     del arrays["zeros"]
     with pytest.raises(StorageError, match="is no profile of this version"):
         Profile.load(write(tmp_path / "bad.safetensors", arrays, json.dumps(facts)))
+
+
+def test_minima_over_the_maxima_are_refused(tmp_path: Path) -> None:
+    arrays, facts = parts()
+    arrays |= {"count": np.ones(3, np.int64), "low": np.ones(3), "high": np.zeros(3)}
+    with pytest.raises(StorageError, match="minima"):
+        Profile.load(write(tmp_path / "bad.safetensors", arrays, json.dumps(facts)))
+
+
+def test_others_may_read_a_saved_profile(tmp_path: Path) -> None:
+    profile = Profile.load(write(tmp_path / "valid.safetensors", parts()[0], json.dumps(parts()[1])))
+    plain = tmp_path / "plain"
+    plain.touch()
+    profile.save(tmp_path / "saved.safetensors")
+    assert (tmp_path / "saved.safetensors").stat().st_mode == plain.stat().st_mode
+    assert {path.name for path in tmp_path.iterdir()} == {"valid.safetensors", "plain", "saved.safetensors"}

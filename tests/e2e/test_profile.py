@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ import pytest
 from layertap import Client, errors, profiling
 from layertap.profile import Profile
 from layertap.storage import StorageError
-from layertap.types import Array
+from layertap.storage.bulk import lock_output
+from layertap.types import Array, Layout
 from tests.e2e.test_bulk_extract import make_images
-from tests.paths import MODEL, MODELS
+from tests.paths import MODEL, MODELS, ROOT
 from tests.processes import ServerProcess, running_server
 
 LAYERS = ["stage:1", "stage:3 | relu", "logits"]
@@ -126,6 +128,47 @@ def test_another_run_is_refused(client: Client, images: tuple[list[str], list[st
         Profile.load(tmp_path / "x.npy")
 
 
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the lock of an output, in its folder, as another process would."""
+    out.parent.mkdir()
+    with lock_output(out):
+        yield
+
+
+def test_an_output_is_opened_before_the_first_image(
+    client: Client, images: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "p.safetensors"
+    with pytest.raises(StorageError, match="safetensors"):
+        profiling.profile_images(client, images[0][:2], model=MODEL, layers="logits", out=out.with_suffix(".bin"))
+    with locked(out), pytest.raises(StorageError, match="another process is writing"):
+        profiling.profile_images(client, images[0][:2], model=MODEL, layers="logits", out=out)
+    profiling.profile_images(client, images[0][:2], model=MODEL, layers="logits", out=out)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_run_without_any_features_leaves_no_output(
+    client: Client, images: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    out = tmp_path / "p.safetensors"
+    profile = profiling.profile_images(client, images[1][:1], model=MODEL, layers="logits", out=out)
+    assert profile.failed == profile.images == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_layers_without_averages_are_left_out_of_several() -> None:
+    with running_server(models=ROOT / "examples" / "models") as server, Client(server.address) as client:
+        taps = profiling.find_taps(client, "digits_vit", ["all"], "")
+        layers = {layer.name: layer for layer in client.layers("digits_vit")}
+    kept = {tap.layer for tap in taps}
+    left_out = [layer for name, layer in layers.items() if name not in kept]
+    assert {"int64", "float32"} == {layer.dtype for layer in left_out}
+    assert all(layer.layout is Layout.OTHER or not layer.tappable for layer in left_out)
+    assert {layers[name].dtype for name in kept} == {"float32"}
+    assert "logits" in kept
+
+
 def by_the_whole_set(x: Array, how: str) -> Array:
     """Normalize N×C×positions by the statistics of all N images, in float64."""
     x = x.astype(np.float64)
@@ -149,6 +192,8 @@ def with_profile(profile: Profile, tmp_path_factory: pytest.TempPathFactory) -> 
     for name in (MODEL, "other"):
         profile.save(models / name / "mine.profile.safetensors")
     (models / MODEL / "broken.profile.safetensors").write_text("x")
+    with (models / MODEL / "large.profile.safetensors").open("wb") as file:
+        file.truncate(2**33)  # takes no space on the disk
     with running_server(models=models) as server, Client(server.address) as client:
         yield client
 
@@ -179,6 +224,7 @@ def test_normalizing_by_the_whole_set(
         (MODEL, "stage:1 | z_score(profile=yours)", "no file yours.profile.safetensors"),
         (MODEL, 'stage:1 | z_score(profile="../mine")', "plain name"),
         (MODEL, "stage:1 | z_score(profile=broken)", "cannot be used"),
+        (MODEL, "stage:1 | z_score(profile=large)", "cannot be used"),
         (MODEL, "stage:1 | z_score(profile=3)", "name of a profile"),
         (MODEL, "stage:1 | z_score(profile=mine, scope=batch)", "does not take scope"),
         (MODEL, "stage:1 | l2(profile=mine)", "takes no profile"),

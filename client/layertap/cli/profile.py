@@ -45,9 +45,11 @@ def add_commands(commands: Any) -> None:
 
 def _profile(arguments: argparse.Namespace) -> None:
     """Run the command ``profile``."""
-    from layertap.profiling import profile_images
+    from layertap.profiling import MOST_TOP, profile_images
 
     check_images_and_layers(arguments)
+    if arguments.top > MOST_TOP:
+        raise CommandError(f"expected --top from 1 to {MOST_TOP}, got {arguments.top}")
     if arguments.out.suffix != SUFFIX:
         raise CommandError(f"expected --out as FILE{SUFFIX}, got {arguments.out}")
     images = find_images(arguments.images, quiet=arguments.quiet)

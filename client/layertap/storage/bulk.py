@@ -90,7 +90,7 @@ class BulkWriter:
         writer = cls(out, run, bulk_format_of(out), folder)
         out.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_lock_output(out))
+            stack.enter_context(lock_output(out))
             if overwrite:
                 index_path(out).unlink(missing_ok=True)
                 writer._parts.clear()
@@ -234,7 +234,7 @@ def discard(out: Path) -> None:
         StorageError: another process is writing it, or it is no bulk output.
     """
     index = read_index(out)
-    with _lock_output(out):
+    with lock_output(out):
         bulk_format_of(out).parts(out, index.rows_per_part if index else 1).clear()
         index_path(out).unlink(missing_ok=True)
 
@@ -261,7 +261,7 @@ def _kind(column: Column, shape: tuple[int, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _lock_output(out: Path) -> Iterator[None]:
+def lock_output(out: Path) -> Iterator[None]:
     """Keep other processes from writing this output.
 
     Raises:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from layertap.storage.content import Column, Content, concatenate, make_unique
 from layertap.storage.files import replace_file
@@ -38,15 +38,15 @@ def write(path: Path, content: Content) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Array], metadata: dict[str, str]) -> None:
     """Write arrays and text to a ``.safetensors`` file, atomically.
 
+    Python writes the file: safetensors itself writes to a file of a random name, which stays if the program is killed,
+    and makes it unreadable for other users.
+
     Raises:
-        OSError: the system refused the write; safetensors reports it as an error of its own.
+        OSError: the system refused the write.
     """
     contiguous = {key: np.ascontiguousarray(array).reshape(array.shape) for key, array in tensors.items()}
     with replace_file(path) as partial:
-        try:
-            save_file(contiguous, partial, metadata=metadata)
-        except SafetensorError as error:  # safetensors wraps errors of the system
-            raise OSError(str(error)) from error
+        partial.write_bytes(save(contiguous, metadata=metadata))
 
 
 def read(path: Path) -> Content:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +12,12 @@ from layertap.profile import SUFFIX, ChannelStatistics, Profile, ProfiledTap
 from layertap.storage import StorageError
 from layertap_server.config.yaml_document import ManifestError
 
+log = logging.getLogger(__name__)
+
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 """Pattern of a profile's name: a plain name, never a path."""
+LARGEST_PROFILE_BYTES = 2**28
+"""Maximum size of a profile; larger files are not read."""
 
 
 class ProfileFiles:
@@ -31,7 +35,6 @@ class ProfileFiles:
         self._model = model
         self._version = version
         self._read: dict[str, Profile] = {}
-        self._lock = threading.Lock()
 
     def find(self, name: str, layer: str, head: str) -> ChannelStatistics:
         """Return the statistics of a layer after a head.
@@ -39,9 +42,9 @@ class ProfileFiles:
         Raises:
             BadParameterError: there is no such profile, it cannot be read, or it describes another model or tap.
         """
-        with self._lock:
-            profile = self._read.get(name) or self._load(name)
-            self._read[name] = profile
+        profile = self._read.get(name)
+        if profile is None:  # two requests may read the same file; neither waits for another file
+            profile = self._read[name] = self._load(name)
         wanted = ProfiledTap(layer, head, 0).name
         try:
             return profile[wanted]
@@ -58,8 +61,10 @@ class ProfileFiles:
             path = self._find(f"{name}{SUFFIX}")
             if path is None:
                 raise _refuse(name, f"the model's folder has no file {name}{SUFFIX}; copy the profile there")
+            _check_size(path)
             profile = Profile.load(path)
         except (ManifestError, StorageError, OSError) as error:
+            log.warning("the profile %s cannot be used: %s", name, error)
             what = f"the file {name}{SUFFIX} in the model's folder"
             message = f"{what} cannot be used as a profile: it is damaged or of another kind; compute it again"
             raise _refuse(name, message) from error
@@ -67,6 +72,12 @@ class ProfileFiles:
             made_for = f"{profile.model}, version {profile.version}"
             raise _refuse(name, f"the profile {name!r} is of the model {made_for}; compute it for this model")
         return profile
+
+
+def _check_size(path: Path) -> None:
+    """Raise `StorageError` if a file is larger than a profile may be."""
+    if (size := path.stat().st_size) > LARGEST_PROFILE_BYTES:
+        raise StorageError(f"{path} has {size} bytes, and the limit is {LARGEST_PROFILE_BYTES}")
 
 
 def _refuse(name: str, message: str) -> BadParameterError:
