@@ -38,20 +38,6 @@ class ProfiledTap:
     """Blocks after the layer, such as ``relu | gap``; empty for none."""
     channels: int
 
-    def check(self) -> None:
-        """Check the types of the fields, and that the head can be parsed.
-
-        Raises:
-            ValueError: the layer is no text, or the number of channels is no integer of at least 1.
-            TapSyntaxError, TypeError: the head cannot be parsed.
-        """
-        if not isinstance(self.layer, str) or type(self.channels) is not int or self.channels < 1:
-            raise ValueError(
-                f"expected a layer's name and at least 1 channel, got {self.layer!r} and {self.channels!r}"
-            )
-        if head_text(self.blocks) != self.head:
-            raise ValueError(f"expected the head {head_text(self.blocks)!r}, got {self.head!r}")
-
     @property
     def name(self) -> str:
         """Canonical expression of the tap."""
@@ -238,9 +224,23 @@ def _from_facts(arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Profil
     if not all(isinstance(count, int) and count >= 0 for count in (profile.images, profile.failed)):
         raise ValueError("expected images and failed as integers of at least 0")
     for tap in profile.taps:
-        tap.check()
+        _check_tap(tap)
     profile.moments.check(sum(tap.channels for tap in profile.taps))
     return profile
+
+
+def _check_tap(tap: ProfiledTap) -> None:
+    """Check the types of a tap's fields, and that its head can be parsed.
+
+    Raises:
+        ValueError: the layer is no text, the number of channels is no integer of at least 1, or the head is written
+            differently.
+        TapSyntaxError, TypeError: the head cannot be parsed.
+    """
+    if not isinstance(tap.layer, str) or type(tap.channels) is not int or tap.channels < 1:
+        raise ValueError(f"expected a layer's name and at least 1 channel, got {tap.layer!r} and {tap.channels!r}")
+    if head_text(tap.blocks) != tap.head:
+        raise ValueError(f"expected the head {head_text(tap.blocks)!r}, got {tap.head!r}")
 
 
 def normalizing_tap(statistics: ChannelStatistics, how: str) -> Tap:
