@@ -27,6 +27,7 @@ from tests.light_models import LIGHT, names
 from tests.paths import ROOT
 from tests.server.graph.gradient.cases import CASES
 from tests.server.graph.gradient.forward import FORWARD
+from tests.server.graph.gradient.networks import as_double
 from tests.server.graph.gradient.nodes import Case, differences, gradients, make_model
 
 TOLERANCES = {"float32": 2e-5, "float16": 2e-2}
@@ -99,26 +100,6 @@ def check_rules() -> int:
         columns = (f"{'none' if error is None else f'{error:.1e}':>9}" for error in errors.values())
         print(f"{case.name:<44}", *columns, flush=True)
     return wrong
-
-
-def as_double(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model with float64 instead of float32 weights, inputs and casts."""
-    double = onnx.ModelProto()
-    double.CopyFrom(model)
-    for index, tensor in enumerate(double.graph.initializer):
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            array = numpy_helper.to_array(tensor).astype(np.float64)
-            double.graph.initializer[index].CopyFrom(numpy_helper.from_array(array, tensor.name))
-    for item in (item for node in double.graph.node for item in node.attribute):
-        if item.type == onnx.AttributeProto.TENSOR and item.t.data_type == onnx.TensorProto.FLOAT:
-            item.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item.t).astype(np.float64)))
-        if item.name == "to" and item.i == onnx.TensorProto.FLOAT:
-            item.i = onnx.TensorProto.DOUBLE
-    for value in (*double.graph.input, *double.graph.output):
-        if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-            value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
-    del double.graph.value_info[:]
-    return double
 
 
 def find_result(network: onnx.GraphProto) -> str:

@@ -21,6 +21,7 @@ PUBLIC: list[Any] = [
     layertap.Tls,
     *(layertap.Features, types.FeatureMap, types.Quantization, types.Timing, layertap.ExtractedItem),
     *(types.Preview, types.PreviewedFeature, types.SkippedLayer, types.ImagePadding, types.LayerStatistics),
+    types.TargetValue,
     layertap.PreprocessingAssumedWarning,
     *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout, types.Batching),
     *(types.ReceptiveField, types.TokenGrid, types.ModelFact, types.WeightInfo),

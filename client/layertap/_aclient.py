@@ -31,6 +31,8 @@ from layertap.types import (
     LayerStatistics,
     Layout,
     Tap,
+    Target,
+    TargetChoice,
     WeightsRequest,
     as_sequence,
 )
@@ -74,11 +76,14 @@ class AsyncClient(AsyncSender):
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        target: Tap | str = "",
+        target_index: TargetChoice = "top",
         timeout_seconds: float | None = None,
     ) -> Features:
         """Extract features of one image or several, all or nothing; read image files on another thread."""
         payloads = await asyncio.to_thread(payloads_of, images)
-        request = ExtractRequest(model, payloads, as_sequence(taps), version, to_inputs(inputs))
+        goal = Target.of(target, target_index)
+        request = ExtractRequest(model, payloads, as_sequence(taps), version, to_inputs(inputs), target=goal)
         features = await self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
@@ -91,6 +96,8 @@ class AsyncClient(AsyncSender):
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        target: Tap | str = "",
+        target_index: int | str = "top",
         ordered: bool = True,
         progress: bool = False,
     ) -> AsyncGenerator[ExtractedItem]:
@@ -98,7 +105,8 @@ class AsyncClient(AsyncSender):
 
         ``images`` may also be an asynchronous iterable.
         """
-        bulk = Bulk(ExtractRequest(model, (), as_sequence(taps), version), ordered=ordered)
+        request = ExtractRequest(model, (), as_sequence(taps), version, target=Target.of(target, target_index))
+        bulk = Bulk(request, ordered=ordered)
         given: Any = images
         is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # aiofiles' files are iterable
         several = (rows_of_async(given, inputs) if inputs else given) if is_asynchronous else rows_of(given, inputs)

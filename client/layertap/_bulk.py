@@ -93,7 +93,10 @@ class Bulk:
     @property
     def preview(self) -> PreviewRequest:
         """The preview request that reveals, before any image is read, whether a named head needs several images."""
-        return PreviewRequest(model=self.request.model, taps=self.request.taps, version=self.request.version)
+        request = self.request
+        return PreviewRequest(
+            model=request.model, taps=request.taps, version=request.version, target=request.target.tap
+        )
 
     @staticmethod
     def check(preview: Preview) -> None:

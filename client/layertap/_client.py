@@ -29,6 +29,8 @@ from layertap.types import (
     LayerStatistics,
     Layout,
     Tap,
+    Target,
+    TargetChoice,
     WeightsRequest,
     as_sequence,
 )
@@ -102,6 +104,8 @@ class Client(Sender):
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        target: Tap | str = "",
+        target_index: TargetChoice = "top",
         timeout_seconds: float | None = None,
     ) -> Features:
         """Extract features of one image or several, all or nothing.
@@ -116,12 +120,17 @@ class Client(Sender):
             version: the model's version; if empty, the newest.
             inputs: values for the model's inputs that are not images, by input name. Without ``images``, for a model
                 that takes none or for taps that need none, the rows of the arrays are the batch.
+            target: the number per image whose gradients taps such as ``grad:stage:-1`` return: a tap of one number, or
+                of one vector, per image. If empty, the model's default target or its only vector output.
+            target_index: which number of the target's vector: an index, a label or ``"top"``, the largest; for all
+                images, or a list with one for each. ``"label:3"`` is a label that looks like an index.
             timeout_seconds: this call's deadline in seconds.
 
         Returns:
             Arrays by result name, batch first.
         """
-        request = ExtractRequest(model, payloads_of(images), as_sequence(taps), version, to_inputs(inputs))
+        goal = Target.of(target, target_index)
+        request = ExtractRequest(model, payloads_of(images), as_sequence(taps), version, to_inputs(inputs), target=goal)
         features = self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
@@ -134,6 +143,8 @@ class Client(Sender):
         taps: Tap | str | Sequence[Tap | str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        target: Tap | str = "",
+        target_index: int | str = "top",
         ordered: bool = True,
         progress: bool = False,
     ) -> Generator[ExtractedItem]:
@@ -150,6 +161,8 @@ class Client(Sender):
             version: the model's version; if empty, the newest.
             inputs: values for the model's inputs that are not images, by input name: arrays with one row per image. An
                 array without axes holds for all images. Without ``images``, each row is an item.
+            target: the target of gradients, as for `extract`.
+            target_index: which number of the target's vector, for all images.
             ordered: whether to yield items in the order of ``images``; otherwise in the order of completion.
             progress: whether to show progress on standard error if it is a terminal.
 
@@ -160,20 +173,15 @@ class Client(Sender):
             TooFewImagesError: a block takes its statistics from several images, but each image is a request of its own.
         """
         several = rows_of(images, inputs)
-        items = self._extract_rows(several, model, as_sequence(taps), version, ordered=ordered)
+        request = ExtractRequest(model, (), as_sequence(taps), version, target=Target.of(target, target_index))
+        items = self._extract_rows(several, request, ordered=ordered)
         return with_progress(items, length_of(several)) if progress else items
 
     def _extract_rows(
-        self,
-        rows: Iterable[ImageLike | Row],
-        model: str,
-        taps: tuple[Tap | str, ...],
-        version: str,
-        *,
-        ordered: bool = True,
+        self, rows: Iterable[ImageLike | Row], request: ExtractRequest, *, ordered: bool = True
     ) -> Generator[ExtractedItem]:
-        """Extract features of images or rows over one stream; see `extract_many`."""
-        bulk = Bulk(ExtractRequest(model, (), taps, version), ordered=ordered)
+        """Extract features of images or rows over one stream; ``request`` has no images; see `extract_many`."""
+        bulk = Bulk(request, ordered=ordered)
         return self._run_bulk(bulk, Feed(bulk, rows))
 
     def _check_bulk(self, bulk: Bulk) -> None:

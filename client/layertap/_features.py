@@ -11,7 +11,7 @@ import numpy as np
 from layertap import _conversions, storage
 from layertap.errors import LayertapError
 from layertap.expression import canonicalize
-from layertap.types import Array, ExtractResponse, FeatureMap, ImagePadding, SkippedLayer, Timing
+from layertap.types import Array, ExtractResponse, FeatureMap, ImagePadding, SkippedLayer, TargetValue, Timing
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -49,6 +49,10 @@ class Features(Mapping[str, Array]):
     """Layers that a tap of several layers left out, because its head does not fit them."""
     padding: tuple[ImagePadding, ...] = ()
     """Padding of each image, if any was padded to a size that the network accepts; else empty."""
+    target: str = ""
+    """The target whose gradients were taken, as an expression, and whether the server chose it; empty for none."""
+    targets: tuple[TargetValue, ...] = ()
+    """The target of each image; empty without gradients."""
 
     def to_torch(self) -> dict[str, torch.Tensor]:
         """Return the arrays as PyTorch tensors by result name, on the CPU, without copying.
@@ -166,6 +170,8 @@ def features_of(response: ExtractResponse, taps: tuple[str, ...]) -> Features:
         assumed_preprocessing=response.assumed_preprocessing,
         skipped=response.skipped,
         padding=response.padding,
+        target=response.target,
+        targets=response.targets,
     )
 
 
@@ -182,4 +188,4 @@ def join_features(parts: Sequence[Features]) -> Features:
         replace(feature, array=np.concatenate([part.maps[index].array for part in parts]))
         for index, feature in enumerate(first.maps)
     )
-    return replace(first, maps=maps)
+    return replace(first, maps=maps, targets=tuple(target for part in parts for target in part.targets))

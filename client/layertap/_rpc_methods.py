@@ -41,10 +41,13 @@ class RpcMethods(ABC):
         taps: Tap | str | Sequence[Tap | str] = (),
         image_count: int = 1,
         version: str = "",
+        target: Tap | str = "",
         timeout_seconds: float | None = None,
     ) -> Preview:
         """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
-        request = PreviewRequest(model=model, taps=as_sequence(taps), image_count=image_count, version=version)
+        request = PreviewRequest(
+            model=model, taps=as_sequence(taps), image_count=image_count, version=version, target=target
+        )
         return self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 
     def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:
@@ -108,10 +111,13 @@ class AsyncRpcMethods(ABC):
         taps: Tap | str | Sequence[Tap | str] = (),
         image_count: int = 1,
         version: str = "",
+        target: Tap | str = "",
         timeout_seconds: float | None = None,
     ) -> Preview:
         """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
-        request = PreviewRequest(model=model, taps=as_sequence(taps), image_count=image_count, version=version)
+        request = PreviewRequest(
+            model=model, taps=as_sequence(taps), image_count=image_count, version=version, target=target
+        )
         return await self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 
     async def models(self, *, timeout_seconds: float | None = None) -> list[ModelInfo]:

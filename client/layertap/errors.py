@@ -6,70 +6,13 @@ metadata, so an error received from a server equals the one that the server rais
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterator
 
-MetadataValue = str | int | float | Sequence[str] | Sequence[int]
-"""Type of a metadata value."""
+from layertap._base_error import LayertapError as LayertapError  # noqa: PLC0414 - a public name of this module
 
 
 class PreprocessingAssumedWarning(UserWarning):
     """The model does not state its preprocessing, so the server assumed one; features may be wrong."""
-
-
-class LayertapError(Exception):
-    """Base class of all errors of Layertap."""
-
-    status: ClassVar[str] = "UNKNOWN"
-    """Name of the gRPC status."""
-    reason: str = "UNKNOWN"
-    """Reason in the error table, more specific than the status."""
-
-    def __init__(self, message: str, **metadata: MetadataValue) -> None:
-        """Create an error.
-
-        Args:
-            message: the message.
-            metadata: the variable parts of the message, stored as strings; a list is stored as JSON.
-        """
-        super().__init__(message)
-        self.message = message
-        self.metadata: Mapping[str, str] = {key: _as_text(value) for key, value in metadata.items()}
-
-    def about_field(self, field: str) -> LayertapError:
-        """Add the field of the request that the error is about, such as ``taps[0]``, and return the error."""
-        self.metadata = {"field": field, **self.metadata}
-        return self
-
-    def about_image(self, name: str) -> LayertapError:
-        """Prefix the message with the name of the image that the error is about, and return the error."""
-        if name not in self.message:
-            self.message = f"{name}: {self.message}"
-            self.args = (self.message,)
-        return self
-
-    @property
-    def suggestions(self) -> tuple[str, ...]:
-        """Names similar to the unknown one, most similar first."""
-        return tuple(json.loads(self.metadata.get("suggestions", "[]")))
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds after which a retry may succeed; None if the error does not say."""
-        milliseconds = self.metadata.get("retry_after_ms")
-        return None if milliseconds is None else float(milliseconds) / 1000
-
-    @property
-    def index(self) -> int | None:
-        """Index, from 0, of the request's image that the error is about; None if it is about no image."""
-        index = self.metadata.get("index")
-        return None if index is None else int(index)
-
-
-def _as_text(value: MetadataValue) -> str:
-    """Return a metadata value as text; a list becomes JSON."""
-    return str(value) if isinstance(value, str | int | float) else json.dumps(list(value), ensure_ascii=False)
 
 
 class InvalidRequestError(LayertapError):
@@ -178,6 +121,24 @@ class ImageTooLargeError(InvalidRequestError):
     """An image has more pixels than the server accepts."""
 
     reason = "IMAGE_TOO_LARGE"
+
+
+class NotDifferentiableError(InvalidRequestError):
+    """A gradient cannot be computed: an operator has no rule, or the target does not depend on the layer."""
+
+    reason = "NOT_DIFFERENTIABLE"
+
+
+class BadTargetError(InvalidRequestError):
+    """The target of a gradient is not one number per image, or its index is out of range."""
+
+    reason = "BAD_TARGET"
+
+
+class UnknownLabelError(InvalidRequestError):
+    """The model has no such label, or several outputs have it."""
+
+    reason = "UNKNOWN_LABEL"
 
 
 class BadTensorError(InvalidRequestError):

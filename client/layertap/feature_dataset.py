@@ -13,7 +13,7 @@ from layertap._connection import DEFAULT_ADDRESS, Tls
 from layertap._conversions import tensor_of
 from layertap._rows import name_of, rows_of
 from layertap.images import ImageLike
-from layertap.types import Array, Tap, as_sequence
+from layertap.types import Array, ExtractRequest, Tap, as_sequence
 
 
 class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
@@ -69,7 +69,8 @@ class FeatureDataset(IterableDataset[tuple[str, dict[str, torch.Tensor]]]):
         numbers = self._numbers()
         mine = [self._rows[number] for number in numbers]
         with Client(self._address, tls=self._tls, token=self._token) as client:
-            items = client._extract_rows(mine, self._model, self._taps, self._version)  # noqa: SLF001 - rows are ours
+            request = ExtractRequest(self._model, (), self._taps, self._version)
+            items = client._extract_rows(mine, request)  # noqa: SLF001 - rows are ours
             for number, item in zip(numbers, items, strict=True):
                 if item.features is not None:
                     name = name_of(self._rows[number], number)

@@ -44,7 +44,7 @@ from layertap.profile import ChannelStatistics, FailedImage, Profile, ProfiledTa
 from layertap.profiling import profile_images
 from layertap.similarity import LayerSimilarity
 from layertap.sklearn import LayertapTransformer
-from layertap.types import Array, LayerStatistics, Preview, PreviewedFeature, TokenGrid
+from layertap.types import Array, LayerStatistics, Preview, PreviewedFeature, TargetValue, TokenGrid
 from layertap.viz import (
     Picture,
     Result,
@@ -99,6 +99,9 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     assert vectors.to_pandas()["embedding_0"].shape == (1,)
     if find_spec("torch"):
         assert features.to_torch()["signature"].shape == (2, 112)
+    gradient: Features = client.extract(photo, model=MODEL, taps="grad:stage:2 | gap", target_index=7)
+    target: TargetValue = gradient.targets[0]
+    assert (gradient.target, target.index) == ("logits", 7)
     return features
 
 

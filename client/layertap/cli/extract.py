@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from layertap.cli._parser import VersionAction, add_command
 from layertap.storage import BULK_SUFFIXES, StorageError, format_of
 from layertap.storage.bulk import discard
 from layertap.storage.index import index_path
-from layertap.types import Array
+from layertap.types import Array, TargetValue
 
 MAX_IMAGES_PER_REQUEST = 64
 """Maximum images of one request by the server's default settings; more make a bulk run."""
@@ -47,6 +47,7 @@ of .parquet parts, or .safetensors parts (features-00000.safetensors …):
 EXAMPLES = """
 layertap extract cat.jpg --model efficientnet_lite0 --tap "stage:4 | gap | l2 -> signature" --out features.npz
 layertap extract *.jpg --model efficientnet_lite0 --tap embedding --out vectors.npy
+layertap extract coffee.png --model efficientnet_lite0 --tap "grad:stage:-1" --target-index espresso --out why.npz
 layertap extract photos/ --model efficientnet_lite0 --tap embedding --tap "stage:2" --out features.zarr
 """
 
@@ -80,6 +81,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
     )
+    add_target_arguments(parser)
     parser.add_argument("--out", "-o", type=output_path, metavar="FILE", help="output file or folder")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output of a bulk run instead of continuing it"
@@ -115,6 +117,8 @@ def _extract_in_bulk(arguments: argparse.Namespace) -> Callable[[], None]:
     """Extract a folder or many images; return a function that prints the summary."""
     from layertap.cli._bulk_extract import extract_in_bulk
 
+    if arguments.target or arguments.target_index:
+        raise UsageError(f"--target needs image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder")
     if arguments.inputs:
         raise UsageError(f"--input needs image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder")
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
@@ -136,6 +140,8 @@ def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
             version=arguments.model_version,
             taps=arguments.taps,
             inputs=dict(arguments.inputs),
+            target=arguments.target,
+            target_index=arguments.target_index or "top",
         )
     if out is not None:
         if is_in_bulk:
@@ -150,6 +156,8 @@ def _extract_arrays(arguments: argparse.Namespace) -> Callable[[], None]:
     Raises:
         CommandError: the arrays differ in their number of rows.
     """
+    if len(arguments.target_index) > 1:
+        raise UsageError("with --input and no images, give --target-index once; it holds for all rows")
     inputs = dict(arguments.inputs)
     lengths = {len(array) for array in inputs.values() if array.ndim}
     if len(lengths) != 1:
@@ -164,6 +172,8 @@ def _extract_arrays(arguments: argparse.Namespace) -> Callable[[], None]:
                     name: array[start:][:MAX_IMAGES_PER_REQUEST] if array.ndim else array
                     for name, array in inputs.items()
                 },
+                target=arguments.target,
+                target_index=arguments.target_index or "top",
             )
             for start in range(0, lengths.pop(), MAX_IMAGES_PER_REQUEST)
         ]
@@ -171,6 +181,38 @@ def _extract_arrays(arguments: argparse.Namespace) -> Callable[[], None]:
     if arguments.out is not None:
         features.save(arguments.out)
     return lambda: _print(features, arguments)
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the target of gradients."""
+    parser.add_argument(
+        "--target",
+        default="",
+        metavar="EXPR",
+        help="the number whose gradient taps such as grad:stage:-1 return: a tap of one number or one vector per image "
+        "(default: the model's target, or its only vector output)",
+    )
+    parser.add_argument(
+        "--target-index",
+        action="append",
+        default=[],
+        type=parse_index,
+        metavar="INDEX",
+        help="the number of the target's vector: an index, a label, or top, the largest (default); give it once, or "
+        "once per image; label:3 is a label that looks like an index",
+    )
+
+
+def parse_index(text: str) -> int | str:
+    """Parse an index of a target; other text is a label."""
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
+def describe_target(target: str, value: TargetValue) -> str:
+    """Return the target of one image as text, such as ``logits[967] (espresso) = 11.4``."""
+    index = "" if value.index is None else f"[{value.index}]"
+    label = f" ({value.label})" if value.label else ""
+    return f"{target}{index}{label} = {value.value:.6g}"
 
 
 def parse_input(text: str) -> tuple[str, Array]:
@@ -189,7 +231,10 @@ def _print(features: Features, arguments: argparse.Namespace) -> None:
     """Print name, shape, dtype and layer of each result."""
     rows = [(item.name, format_shape(item.array.shape), item.array.dtype.name, item.layer) for item in features.maps]
     if arguments.json:
-        print_json([dict(zip(("name", "shape", "dtype", "layer"), row, strict=True)) for row in rows])
+        more = {"target": features.target, "targets": list(map(asdict, features.targets))} if features.targets else {}
+        print_json([dict(zip(("name", "shape", "dtype", "layer"), row, strict=True)) | more for row in rows])
     elif not (arguments.quiet and arguments.out):
         print_table(("result", "shape", "dtype", "layer"), rows)
+        for number, target in enumerate(features.targets):
+            print(f"target of image {number}: {describe_target(features.target, target)}")
     print_skipped(features.skipped, quiet=arguments.quiet)

@@ -30,6 +30,8 @@ from layertap.types.requests import (
     PixelImage,
     PreviewRequest,
     RegisterRegionRequest,
+    Target,
+    TargetChoice,
     UnloadModelRequest,
     UnregisterRegionRequest,
     WeightsRequest,
@@ -44,6 +46,7 @@ from layertap.types.results import (
     PreviewedFeature,
     Quantization,
     SkippedLayer,
+    TargetValue,
     Timing,
 )
 from layertap.types.taps import (
@@ -89,6 +92,9 @@ __all__ = [
     "RegisterRegionRequest",
     "SkippedLayer",
     "Tap",
+    "Target",
+    "TargetChoice",
+    "TargetValue",
     "TensorInfo",
     "Timing",
     "TokenGrid",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import numpy as np
 
 from layertap.types.taps import Array, Block, Layout, Tap
 
@@ -31,6 +33,44 @@ ImagePayload: TypeAlias = EncodedImage | PixelImage
 """An image as it is sent."""
 
 
+TargetChoice: TypeAlias = int | str | Sequence[int | str]
+"""Which number of a target's vector is meant: an index, a label or ``"top"``; for all images, or one for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The number per image whose gradients taps such as ``grad:stage:-1`` return."""
+
+    tap: Tap | str = ""
+    """A tap whose result is one number or one vector per image; if empty, the model's default target."""
+    index: tuple[int | str, ...] = ()
+    """Index of the number in the vector, or its label; one for all images, or one per image. If empty, or ``"top"``,
+    the largest value. ``label:3`` is a label that looks like an index."""
+
+    @classmethod
+    def of(cls, tap: Tap | str, index: TargetChoice) -> Target:
+        """Return the target of a call with one index, one label or several.
+
+        Raises:
+            TypeError: the tap is neither a tap nor an expression, or an index is neither an integer nor a label.
+        """
+        if not isinstance(tap, Tap | str):
+            raise TypeError(f"target is {tap!r:.50}; expected a tap expression such as 'logits' or a Tap")
+        if isinstance(index, str) and index == "top":
+            return cls(tap)
+        several: tuple[object, ...] = (index,) if isinstance(index, str | int | np.integer) else tuple(index)
+        return cls(tap, tuple(map(_as_choice, several)))
+
+
+def _as_choice(given: object) -> int | str:
+    """Return an index, also one of NumPy, or a label; see `Target.of` for the errors."""
+    if isinstance(given, str):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise TypeError(f"target_index has {given!r:.50}; expected an integer, a label or 'top', or a list of these")
+    return int(given)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ExtractRequest:
     """A request for features."""
@@ -44,6 +84,8 @@ class ExtractRequest:
     """Values for the model's inputs that are not images, by input name."""
     region: str = ""
     """Name of the registered shared memory region for the results; empty for none."""
+    target: Target = Target()
+    """Target of the gradients."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +109,8 @@ class PreviewRequest:
     image_count: int = 1
     """Number of images to compute the cost for."""
     version: str = ""
+    target: Tap | str = ""
+    """Target of the gradients, a tap; if empty, the model's default target. Its index does not change the cost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

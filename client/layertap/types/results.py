@@ -80,6 +80,18 @@ class ImagePadding:
     """Columns to the right of the image."""
 
 
+@dataclass(frozen=True, slots=True)
+class TargetValue:
+    """The target whose gradient was taken for one image."""
+
+    value: float
+    """The target's value."""
+    index: int | None = None
+    """Index of the value in the target's vector; None if the target is one number per image."""
+    label: str = ""
+    """The model's label of the index; empty if it has none."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ExtractResponse:
     """The results of one request for features."""
@@ -100,6 +112,10 @@ class ExtractResponse:
     """Layers that a tap of several layers left out, because its head does not fit them."""
     padding: tuple[ImagePadding, ...] = ()
     """Padding of each image, if any was padded to a size that the network accepts; else empty."""
+    target: str = ""
+    """The target whose gradients were taken, as an expression, and whether the server chose it; empty for none."""
+    targets: tuple[TargetValue, ...] = ()
+    """The target of each image; empty without gradients."""
 
 
 @dataclass(frozen=True, slots=True)

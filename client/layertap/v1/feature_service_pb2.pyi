@@ -7,23 +7,51 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "taps", "inputs", "region")
+    __slots__ = ("model", "version", "images", "taps", "inputs", "region", "target")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
     region: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ...) -> None: ...
+    target: Target
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+
+class Target(_message.Message):
+    __slots__ = ("tap", "index")
+    TAP_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    tap: _types_pb2.Tap
+    index: _containers.RepeatedCompositeFieldContainer[TargetIndex]
+    def __init__(self, tap: _Optional[_Union[_types_pb2.Tap, _Mapping]] = ..., index: _Optional[_Iterable[_Union[TargetIndex, _Mapping]]] = ...) -> None: ...
+
+class TargetIndex(_message.Message):
+    __slots__ = ("number", "label")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    label: str
+    def __init__(self, number: _Optional[int] = ..., label: _Optional[str] = ...) -> None: ...
+
+class TargetValue(_message.Message):
+    __slots__ = ("value", "index", "label")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    value: float
+    index: int
+    label: str
+    def __init__(self, value: _Optional[float] = ..., index: _Optional[int] = ..., label: _Optional[str] = ...) -> None: ...
 
 class ExtractResponse(_message.Message):
-    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped", "assumed_preprocessing", "padding")
+    __slots__ = ("features", "model", "version", "timing", "batch_size", "skipped", "assumed_preprocessing", "padding", "target", "targets")
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +60,8 @@ class ExtractResponse(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     features: _containers.RepeatedCompositeFieldContainer[_types_pb2.FeatureMap]
     model: str
     version: str
@@ -40,7 +70,9 @@ class ExtractResponse(_message.Message):
     skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
     padding: _containers.RepeatedCompositeFieldContainer[ImagePadding]
-    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ...) -> None: ...
+    target: str
+    targets: _containers.RepeatedCompositeFieldContainer[TargetValue]
+    def __init__(self, features: _Optional[_Iterable[_Union[_types_pb2.FeatureMap, _Mapping]]] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ..., target: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetValue, _Mapping]]] = ...) -> None: ...
 
 class ImagePadding(_message.Message):
     __slots__ = ("bottom", "right")
@@ -69,16 +101,18 @@ class ExtractStreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[ExtractStreamOpen, _Mapping]] = ..., image: _Optional[_Union[ExtractStreamImage, _Mapping]] = ..., batch: _Optional[_Union[ExtractStreamBatch, _Mapping]] = ...) -> None: ...
 
 class ExtractStreamOpen(_message.Message):
-    __slots__ = ("model", "version", "taps", "chunk_bytes")
+    __slots__ = ("model", "version", "taps", "chunk_bytes", "target")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     chunk_bytes: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+    target: Target
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., chunk_bytes: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class ExtractStreamImage(_message.Message):
     __slots__ = ("id", "image")
@@ -143,18 +177,22 @@ class FeatureChunk(_message.Message):
     def __init__(self, feature_index: _Optional[int] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class ExtractStreamDone(_message.Message):
-    __slots__ = ("timing", "batch_size", "skipped", "assumed_preprocessing", "padding")
+    __slots__ = ("timing", "batch_size", "skipped", "assumed_preprocessing", "padding", "target", "targets")
     TIMING_FIELD_NUMBER: _ClassVar[int]
     BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
     PADDING_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
     timing: _types_pb2.Timing
     batch_size: int
     skipped: _containers.RepeatedCompositeFieldContainer[SkippedLayer]
     assumed_preprocessing: str
     padding: _containers.RepeatedCompositeFieldContainer[ImagePadding]
-    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ...) -> None: ...
+    target: str
+    targets: _containers.RepeatedCompositeFieldContainer[TargetValue]
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., batch_size: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[SkippedLayer, _Mapping]]] = ..., assumed_preprocessing: _Optional[str] = ..., padding: _Optional[_Iterable[_Union[ImagePadding, _Mapping]]] = ..., target: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetValue, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamError(_message.Message):
     __slots__ = ("code", "message", "reason", "metadata")
@@ -176,16 +214,18 @@ class ExtractStreamError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PreviewExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "taps", "image_count")
+    __slots__ = ("model", "version", "taps", "image_count", "target")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     image_count: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ...) -> None: ...
+    target: Target
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
     __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images", "skipped")

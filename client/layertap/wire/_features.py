@@ -29,6 +29,7 @@ from layertap.v1 import types_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
 from layertap.wire._limits import parse_request
+from layertap.wire._targets import decode_target, decode_target_values, encode_target, encode_target_values
 from layertap.wire._tensors import (
     decode_layout,
     decode_tensor,
@@ -56,6 +57,7 @@ def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest
         taps=[encode_tap(tap) for tap in request.taps],
         inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
         region=request.region,
+        target=encode_target(request.target),
     )
 
 
@@ -63,7 +65,7 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
     """Decode a request for features; an error names the part of the request that it is about.
 
     Raises:
-        BadTensorError, ImageDecodeError, TapSyntaxError, BadParameterError: a part of the request is invalid.
+        BadTensorError, ImageDecodeError, TapSyntaxError, BadParameterError, BadTargetError: a part is invalid.
     """
     return ExtractRequest(
         model=message.model,
@@ -72,6 +74,7 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
         taps=tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps)),
         inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},
         region=message.region,
+        target=decode_target(message.target),
     )
 
 
@@ -124,6 +127,8 @@ def encode_extract_response(features: ExtractResponse, places: Sequence[tuple[in
         assumed_preprocessing=features.assumed_preprocessing,
         skipped=encode_skipped(features.skipped),
         padding=encode_padding(features.padding),
+        target=features.target,
+        targets=encode_target_values(features.targets),
     )
     if places is not None:
         rest.features.extend(
@@ -190,6 +195,8 @@ def decode_extract_response(message: feature_pb.ExtractResponse, region: Array |
         assumed_preprocessing=message.assumed_preprocessing,
         skipped=decode_skipped(message.skipped),
         padding=decode_padding(message.padding),
+        target=message.target,
+        targets=decode_target_values(message.targets),
     )
 
 

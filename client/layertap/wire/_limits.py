@@ -17,6 +17,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from layertap.errors import (
+    BadTargetError,
     BadTensorError,
     InvalidRequestError,
     LayertapError,
@@ -50,6 +51,7 @@ ELEMENTS: Mapping[str, Limit] = MappingProxyType(
         "layertap.v1.ExtractRequest.images": _IMAGES,
         "layertap.v1.ExtractRequest.taps": _TAPS,
         "layertap.v1.ExtractRequest.inputs": _INPUTS,
+        "layertap.v1.Target.index": Limit(2**16, BadTargetError),
         "layertap.v1.ExtractStreamOpen.taps": _TAPS,
         "layertap.v1.ExtractStreamBatch.images": _IMAGES,
         "layertap.v1.ExtractStreamBatch.inputs": _INPUTS,

@@ -7,10 +7,19 @@ import numbers
 import reprlib
 
 from layertap.errors import InvalidRequestError
-from layertap.types import InspectRequest, InspectResponse, LayerStatistics, Preview, PreviewedFeature, PreviewRequest
+from layertap.types import (
+    InspectRequest,
+    InspectResponse,
+    LayerStatistics,
+    Preview,
+    PreviewedFeature,
+    PreviewRequest,
+    Target,
+)
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
 from layertap.wire._features import decode_image, decode_skipped, decode_tap_at, encode_image, encode_skipped
+from layertap.wire._targets import decode_target, encode_target
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 MOST_OPERATIONS = 2**63 - 1
@@ -38,6 +47,7 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
         version=request.version,
         taps=[encode_tap(tap) for tap in request.taps],
         image_count=int(count),
+        target=encode_target(Target(request.target)),
     )
 
 
@@ -55,7 +65,13 @@ def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
         TapSyntaxError, BadParameterError: a tap is invalid.
     """
     taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(message.taps))
-    return PreviewRequest(model=message.model, taps=taps, image_count=message.image_count or 1, version=message.version)
+    return PreviewRequest(
+        model=message.model,
+        taps=taps,
+        image_count=message.image_count or 1,
+        version=message.version,
+        target=decode_target(message.target).tap,
+    )
 
 
 def encode_preview(preview: Preview) -> pb.PreviewExtractResponse:

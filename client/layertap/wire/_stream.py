@@ -7,7 +7,7 @@ would write, but without its two copies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import cast
 
@@ -33,6 +33,7 @@ from layertap.wire._features import (
     encode_timing,
 )
 from layertap.wire._limits import parse_request
+from layertap.wire._targets import decode_target, decode_target_values, encode_target, encode_target_values
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 SMALL_BYTES = 2**16
@@ -55,7 +56,7 @@ def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
     """Encode the first message of a stream.
 
     Args:
-        request: the model, version and taps of all items; its images are ignored.
+        request: the model, version, taps and target of all items; its images are ignored.
         chunk_bytes: maximum size of a chunk in bytes; 0 for the server's default.
     """
     opening = pb.ExtractStreamOpen(
@@ -63,6 +64,7 @@ def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
         version=request.version,
         taps=[encode_tap(tap) for tap in request.taps],
         chunk_bytes=chunk_bytes,
+        target=encode_target(request.target),
     )
     return pb.ExtractStreamRequest(open=opening).SerializeToString()
 
@@ -82,7 +84,7 @@ class StreamOpening:
     """The parameters that all items of a stream share."""
 
     request: ExtractRequest
-    """Model, version and taps; no images."""
+    """Model, version, taps and target; no images."""
     chunk_bytes: int
     """Maximum size of a chunk in bytes; 0 for the server's default."""
 
@@ -99,7 +101,8 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
         return None
     opening = message.open
     taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(opening.taps))
-    return StreamOpening(ExtractRequest(opening.model, (), taps, opening.version), opening.chunk_bytes)
+    request = ExtractRequest(opening.model, (), taps, opening.version, target=decode_target(opening.target))
+    return StreamOpening(request, opening.chunk_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class StreamItem:
             case _:
                 return None
         images = tuple(decode_image(image, index) for index, image in enumerate(parts))
-        return ExtractRequest(shared.model, images, shared.taps, shared.version, inputs)
+        return replace(shared, images=images, inputs=inputs)
 
 
 def parse_stream_item(data: bytes) -> StreamItem:
@@ -179,6 +182,8 @@ def stream_answer(id_: str, features: ExtractResponse, chunk_bytes: int) -> Iter
         assumed_preprocessing=features.assumed_preprocessing,
         skipped=encode_skipped(features.skipped),
         padding=encode_padding(features.padding),
+        target=features.target,
+        targets=encode_target_values(features.targets),
     )
     yield pb.ExtractStreamResponse(id=id_, done=done).SerializeToString()
 
@@ -300,4 +305,6 @@ class Assembler:
             skipped=decode_skipped(done.skipped),
             assumed_preprocessing=done.assumed_preprocessing,
             padding=decode_padding(done.padding),
+            target=done.target,
+            targets=decode_target_values(done.targets),
         )

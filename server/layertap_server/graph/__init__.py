@@ -18,6 +18,15 @@ from layertap_server.graph.compile import (
     tensor_type,
     whole_with_outputs,
 )
+from layertap_server.graph.gradient import (
+    TARGET_INDEX,
+    Gradient,
+    GradientError,
+    NoRuleError,
+    Target,
+    differentiate,
+    target_size,
+)
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
@@ -44,7 +53,10 @@ __all__ = [
     "INPUT",
     "LARGEST_MODEL_BYTES",
     "SAMPLES",
+    "TARGET_INDEX",
     "CompiledPlan",
+    "Gradient",
+    "GradientError",
     "GraphError",
     "HeadType",
     "ImageInput",
@@ -53,11 +65,13 @@ __all__ = [
     "ModelGraph",
     "Native",
     "NativeLostError",
+    "NoRuleError",
     "Normalization",
     "ObservedType",
     "Operation",
     "Proto",
     "Structure",
+    "Target",
     "Verdict",
     "at_shape",
     "at_size",
@@ -68,6 +82,7 @@ __all__ = [
     "compile_plan",
     "cost_of",
     "describe_any_size",
+    "differentiate",
     "explained",
     "first_line",
     "head_type",
@@ -85,6 +100,7 @@ __all__ = [
     "sized_by_values",
     "spatial_axes",
     "structure_of",
+    "target_size",
     "tensor_type",
     "whole_with_outputs",
     "with_observed",

@@ -16,6 +16,7 @@ from onnx import helper
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks import Builder, emit_head
+from layertap_server.graph.gradient import Differentiated, Gradient, Target, differentiate, index_input
 from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
 from layertap_server.graph.preprocessing_nodes import IMAGES, Normalization, emit_preprocessing, images_input
@@ -49,13 +50,17 @@ class CompiledPlan:
     """Names of the model's inputs that are needed in addition to the image input."""
     quantization: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Names of the scale and zero-point outputs, by the name of the quantized output."""
+    target_outputs: tuple[str, ...] = ()
+    """Names of the outputs of the target's indices and values; empty without a target.
+
+    A plan with a target takes the input `TARGET_INDEX` too.
+    """
 
     @property
     def fetched(self) -> tuple[str, ...]:
         """Names of all outputs, without duplicates."""
-        return tuple(
-            dict.fromkeys([*self.output_names, *(name for pair in self.quantization.values() for name in pair)])
-        )
+        quantization = (name for pair in self.quantization.values() for name in pair)
+        return tuple(dict.fromkeys([*self.output_names, *quantization, *self.target_outputs]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class HeadType:
 
 
 def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> HeadType:
-    """Return the result type and the cost of a head on a layer.
+    """Return the result type and the cost of a head on a layer, or on a gradient with respect to it.
 
     Raises:
         ShapeMismatchError: A block cannot be applied to the tensor before it.
@@ -137,20 +142,22 @@ def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterabl
 
 def compile_plan(
     graph: ModelGraph,
-    heads: Sequence[tuple[str, tuple[BoundBlock, ...]]],
+    heads: Sequence[tuple[str | Gradient, tuple[BoundBlock, ...]]],
     *,
     normalization: Normalization | None,
     image_size: tuple[int, int] | None,
     batch_input: str = "",
+    target: Target | None = None,
 ) -> CompiledPlan:
-    """Compile a model that computes heads, each given as a layer and the blocks that are applied to it.
+    """Compile a model that computes heads, each given as a layer or gradient and the blocks that are applied to it.
 
     Args:
         graph: The graph of the whole model.
-        heads: Layer name and blocks of each head.
+        heads: Layer name or gradient, and blocks, of each head.
         normalization: Normalization of uint8 images. With None the plan takes the model's own image input instead.
         image_size: Height and width of the images in pixels.
         batch_input: Name of the input that the batch is given for; empty for the main input.
+        target: Target of the gradients; None if there are none.
 
     Returns:
         The compiled plan. It takes the model's other inputs too, as far as the layers need them.
@@ -159,9 +166,11 @@ def compile_plan(
         ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
     builder = Builder(graph.opset)
-    results = [emit_head(builder, _layer(builder, graph, layer), blocks) for layer, blocks in heads]
-    layers = {layer for layer, _ in heads}
-    return _assembled(graph, builder, results, layers, Feed(normalization, image_size, batch_input))
+    wanted = tuple(dict.fromkeys(source.layer for source, _ in heads if isinstance(source, Gradient)))
+    made = differentiate(builder, graph, target, wanted) if target else None
+    results = [emit_head(builder, _source(builder, graph, source, made), blocks) for source, blocks in heads]
+    layers = {source for source, _ in heads if isinstance(source, str)} | {*wanted, *([target.layer] if target else [])}
+    return _assembled(graph, builder, results, layers, Feed(normalization, image_size, batch_input), made)
 
 
 def compile_inspection(
@@ -182,6 +191,21 @@ def compile_inspection(
     for layer in layers:
         results += emit_inspection(builder, _layer(builder, graph, layer), saturation_of(graph, layer))
     return _assembled(graph, builder, results, set(layers), Feed(normalization, image_size, batch_input))
+
+
+def _source(builder: Builder, graph: ModelGraph, source: str | Gradient, made: Differentiated | None) -> Tensor:
+    """Emit a layer batch first, or return the gradient with respect to it.
+
+    Raises:
+        GradientError: there is no gradient with respect to the layer.
+    """
+    if isinstance(source, str):
+        return _layer(builder, graph, source)
+    if made is None:
+        raise ValueError(f"{source} needs a target")
+    if error := made.errors.get(source.layer):
+        raise error
+    return made.gradients[source.layer]
 
 
 def _layer(builder: Builder, graph: ModelGraph, layer: str) -> Tensor:
@@ -216,8 +240,12 @@ def _assembled(
     results: Sequence[Tensor],
     layers: Collection[str],
     feed: Feed,
+    made: Differentiated | None = None,
 ) -> CompiledPlan:
-    """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes."""
+    """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes.
+
+    The plan has the index and the value of the target of ``made`` as outputs too.
+    """
     nodes, needed = needed_nodes(graph.proto.graph, layers)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
     image = graph.main_input
@@ -235,6 +263,9 @@ def _assembled(
     outputs = [_as_output(builder, result, is_input=result.name in model_inputs) for result in results]
     names = tuple(output.name for output in outputs)
     outputs += [output for result in results for output in _quantization_outputs(result)]
+    if made is not None:
+        inputs.append(index_input(graph))
+        outputs += [value_info(made.index, "int64", (None, 1)), value_info(made.value, made.dtype, (None, 1))]
     plan = helper.make_graph(
         [*before.nodes, *nodes, *builder.nodes],
         graph.proto.graph.name or "plan",
@@ -256,6 +287,7 @@ def _assembled(
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
         other_inputs=others,
         quantization=_quantization(results),
+        target_outputs=(made.index, made.value) if made else (),
     )
 
 

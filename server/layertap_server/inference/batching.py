@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class Runnable(Protocol):
     @property
     def batch_key(self) -> Hashable:
         """Key that is equal for plans whose images may run in one batch."""
+
+    def join(self, others: Sequence[Any]) -> Runnable:
+        """Return a plan with the inputs of plans of the same key appended, for the images of all in this order."""
 
     def run(self, images: Array, cancellation: Cancellation) -> Arrays:
         """Run the plan on a batch of images and return its outputs by name, batch first."""
@@ -172,7 +175,8 @@ def _run_joined(batch: list[_Entry], runs: list[int]) -> bool:
     total = sum(len(entry.images) for entry in batch)
     try:
         # With a cancellation of its own: cancelling one of the requests must not end the run of the others.
-        arrays = batch[0].plan.run(np.concatenate([entry.images for entry in batch]), Cancellation())
+        plan = batch[0].plan.join([entry.plan for entry in batch[1:]])
+        arrays = plan.run(np.concatenate([entry.images for entry in batch]), Cancellation())
     except Exception:  # noqa: BLE001 - the single runs that follow show which entry caused it
         return False
     runs.append(total)

@@ -24,6 +24,7 @@ from layertap_server.inference.model_inputs import InputReader, ModelInputs
 from layertap_server.inference.plans import Plans
 from layertap_server.inference.response import describe, respond, statistics_of
 from layertap_server.inference.runs import PlanRunner, computed_images
+from layertap_server.inference.targets import check_apart, target_indices
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.plan import Inspection, PlanInput, Resolution, check_several
 from layertap_server.planning.response_cache import ResponseCache
@@ -59,7 +60,8 @@ class Engine:
             start = time.perf_counter()
             inputs = self.reader.read(request.images, request.inputs, model, context)
             resolution = self._resolve(request, inputs, context)
-            key = self.responses.key(resolution.plan, request.images, request.inputs)
+            inputs = inputs.with_target(target_indices(request.target, resolution.target, model, inputs.count))
+            key = self.responses.key(resolution.plan, request.images, inputs.given)
             outputs, ran_with, decoded = self.responses.get(key), 0, time.perf_counter()
             if outputs is None:
                 images = inputs.arrays(context)
@@ -90,8 +92,9 @@ class Engine:
     ) -> Resolution:
         """Resolve the taps of a request for an input of pictures; raise the errors of `preview`."""
         input_ = PlanInput(pictures=model.graph.takes_pictures, size=model.preprocessing.output_size)
+        target = request.target if isinstance(request, PreviewRequest) else request.target.tap
         with context.stage("plan"):
-            return model.planner.resolve(request.taps, input_, context.cancellation)
+            return model.planner.resolve(request.taps, input_, context.cancellation, target)
 
     def inspect(
         self, model: LoadedModel, request: InspectRequest, context: RequestContext
@@ -109,8 +112,9 @@ class Engine:
         """Resolve the request's taps for its images and check the result against the limits."""
         model, count = inputs.model, inputs.count
         with context.stage("plan"):
-            resolution = model.planner.resolve(request.taps, inputs.spec, context.cancellation)
+            resolution = model.planner.resolve(request.taps, inputs.spec, context.cancellation, request.target.tap)
         _check_across_images(resolution, count)
+        check_apart(resolution, count)
         self.limits.check_response({result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results})
         self.limits.check_computed(resolution.computed_bytes * count)
         operations = resolution.operations * computed_images(model, count)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from layertap.errors import BadTensorError, NoImagesError
 from layertap.types import Array, ImagePadding, ImagePayload
-from layertap_server.graph import ModelGraph
+from layertap_server.graph import TARGET_INDEX, ModelGraph
 from layertap_server.inference.decoding import Decoder
 from layertap_server.inference.other_inputs import (
     OtherInputs,
@@ -40,6 +40,22 @@ class ModelInputs:
     """Images as the plan's input, batch first; None while pictures are not decoded."""
     padding: tuple[ImagePadding, ...] = ()
     """Padding of each picture, if any was padded; else empty."""
+    target_indices: Array | None = None
+    """Index of the target of each image, int64, -1 for the largest value; None if the plan has no target."""
+
+    def with_target(self, indices: Array | None) -> ModelInputs:
+        """Return the inputs with the indices of a target."""
+        return self if indices is None else replace(self, target_indices=indices)
+
+    @property
+    def given(self) -> Mapping[str, Array]:
+        """All arrays that a result depends on besides the images, by input name."""
+        return {**self.others, **self._own_inputs}
+
+    @property
+    def _own_inputs(self) -> Mapping[str, Array]:
+        """Arrays for the inputs that a plan has besides those of the model, with one row per image."""
+        return {} if self.target_indices is None else {TARGET_INDEX: self.target_indices}
 
     def arrays(self, context: RequestContext) -> Array:
         """Return the images as the plan's input, batch first; pictures are decoded now.
@@ -51,7 +67,8 @@ class ModelInputs:
 
     def others_for(self, needed: Collection[str]) -> OtherInputs:
         """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
-        return collect_other_inputs(self.others, needed, self.model.graph, self.count, self.spec.name)
+        others = collect_other_inputs(self.others, needed, self.model.graph, self.count, self.spec.name)
+        return replace(others, batched={**others.batched, **self._own_inputs})
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from layertap.errors import InvalidRequestError
 from layertap.types import Array
@@ -23,6 +25,13 @@ class PlanRun:
     """Number of images that each run must have; None if the model takes any number."""
     batch_key: Hashable = field(default_factory=object)
     """Key of the plans that may share a run; by default no other plan has the same key."""
+
+    def join(self, others: Sequence[PlanRun]) -> PlanRun:
+        """Return the run of this plan with the values for the images of other runs, with the same key, appended."""
+        runs = (self, *others)
+        names = self.others.batched
+        batched = {name: np.concatenate([run.others.batched[name] for run in runs]) for name in names}
+        return replace(self, others=replace(self.others, batched=batched))
 
     def run(self, images: Array, cancellation: Cancellation) -> dict[str, Array]:
         """Run the plan; images are padded to the fixed batch with copies of the last one, whose outputs are dropped.

@@ -10,7 +10,7 @@ from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.open_plan import OpenPlan, session_bytes
 from layertap_server.planning.plan import Inspection, Plan, PlanInput
 from layertap_server.planning.plan_store import PlanStore, RoomInStore
-from layertap_server.planning.sized_graphs import describe_size
+from layertap_server.planning.sized_graphs import describe_size, unavailable_if_lost
 from layertap_server.runtime import Runtime, Session, SessionError
 
 MOST_EXTRA = 1.1
@@ -32,12 +32,21 @@ class ModelCompiler:
         Raises:
             ShapeMismatchError: onnxruntime rejects the plan for images of this size.
             ModelFailedError: onnxruntime rejects the plan of a model whose image size is fixed.
+            UnavailableError: the child process that infers the shapes of a target was lost.
         """
         graph = self.model.planner.graphs.at(plan.input)
         normalization, name = self._preamble(plan.input), plan.input.name
         size = plan.input.image_size
         if isinstance(plan, Plan):
-            compiled = compile_plan(graph, plan.heads, normalization=normalization, image_size=size, batch_input=name)
+            with unavailable_if_lost():
+                compiled = compile_plan(
+                    graph,
+                    plan.heads,
+                    normalization=normalization,
+                    image_size=size,
+                    batch_input=name,
+                    target=plan.target,
+                )
         else:
             compiled = compile_inspection(
                 graph, plan.layers, normalization=normalization, image_size=size, batch_input=name

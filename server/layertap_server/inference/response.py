@@ -20,6 +20,7 @@ from layertap_server.inference.model_inputs import ModelInputs
 from layertap_server.inference.own_inputs import is_own_input
 from layertap_server.inference.runs import computed_images
 from layertap_server.inference.statistics import summarize
+from layertap_server.inference.targets import target_values
 from layertap_server.models.input_line import input_line
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.open_plan import OpenPlan, Outputs
@@ -47,6 +48,8 @@ def respond(
         assumed_preprocessing=assumed_preprocessing(inputs.model, inputs.payloads),
         skipped=resolution.skipped,
         padding=inputs.padding,
+        target=resolution.target.text if resolution.target else "",
+        targets=target_values(resolution.target, outputs, info.labels) if resolution.target else (),
     )
 
 

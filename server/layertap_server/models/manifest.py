@@ -86,6 +86,8 @@ class Manifest:
     """Maximum images in one run."""
     max_delay_ms: int = 0
     """Maximum milliseconds that the first request of a batch waits for others."""
+    target: str = ""
+    """Expression of the target of gradients if a request names none; empty for the only vector output."""
     surgery: tuple[SurgeryRule, ...] = ()
     """Changes of the model, in order."""
 
@@ -103,7 +105,7 @@ def _manifest(top: Section) -> Manifest:
     """Convert the document to a manifest."""
     top.check_keys(
         *("description", "license", "source", "input", "labels", "stages", "aliases", "default_taps", "heads"),
-        *("surgery", "batching"),
+        *("surgery", "batching", "target"),
     )
     source, batching = top.section("source"), top.section("batching")
     if source:
@@ -123,6 +125,7 @@ def _manifest(top: Section) -> Manifest:
         aliases=top.text_map("aliases"),
         heads=top.text_map("heads"),
         default_taps=top.texts("default_taps"),
+        target=top.text("target"),
         max_batch=batching.integer("max_batch", 8, minimum=1) if batching else 8,
         max_delay_ms=batching.integer("max_delay_ms", 0) if batching else 0,
         surgery=_surgery(top),

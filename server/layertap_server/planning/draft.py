@@ -10,21 +10,35 @@ from layertap.errors import (
     BadParameterError,
     DuplicateNameError,
     InvalidRequestError,
+    NotDifferentiableError,
     ShapeMismatchError,
     TapSyntaxError,
     TooManyTapsError,
 )
 from layertap.expression import LONGEST, format_tap
-from layertap.types import LayerInfo, SkippedLayer, Tap
+from layertap.types import SkippedLayer, Tap
 from layertap_server.blocks import check_nodes
-from layertap_server.graph import HeadType, ModelGraph, head_type
+from layertap_server.graph import Gradient, HeadType, ModelGraph, head_type
 from layertap_server.planning.layer_finders import Selection
-from layertap_server.planning.plan import Head, Result, across_images
+from layertap_server.planning.plan import Head, Result, Source, across_images, layer_of
+from layertap_server.planning.targets import NONE, Derivatives
 from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.limits import check_head
 
 MOST_RESULTS = 4096
 """Maximum results of one request, and maximum layers of one inspection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """One tap of a request and the layers that its selector names."""
+
+    tap: Tap
+    text: str
+    """The tap as the caller wrote it, which names its result unless it has a name."""
+    selection: Selection
+    index: int
+    """Index of the tap in the request."""
 
 
 @dataclass(slots=True)
@@ -33,10 +47,12 @@ class Draft:
 
     graph: ModelGraph
     """The model at the size of the request's images."""
+    derivatives: Derivatives = NONE
+    """The gradients that the taps may name."""
     cancellation: Cancellation = field(default_factory=Cancellation)
     results: list[Result] = field(default_factory=list)
-    heads: dict[tuple[str, Head], int] = field(default_factory=dict)
-    """Index of each distinct head by layer and blocks."""
+    heads: dict[tuple[Source, Head], int] = field(default_factory=dict)
+    """Index of each distinct head by source and blocks."""
     computed_bytes: int = 0
     across: str = ""
     """First block that computes across all images of the request, with its tap; empty if there is none."""
@@ -46,32 +62,27 @@ class Draft:
     """Description and operations of the most expensive block."""
     skipped: list[SkippedLayer] = field(default_factory=list)
     _names: set[str] = field(default_factory=set)
-    _types: dict[tuple[str, Head], HeadType] = field(default_factory=dict)
+    _types: dict[tuple[Source, Head], HeadType] = field(default_factory=dict)
     _nodes: int = 0
 
-    def add_tap(self, tap: Tap, text: str, selection: Selection, index: int) -> None:
+    def add_tap(self, selected: Selected) -> None:
         """Add the heads and results of one tap.
-
-        Args:
-            tap: the tap.
-            text: the tap as the caller wrote it, which names its result unless it has a name.
-            selection: the layers that its selector names.
-            index: index of the tap in the request.
 
         Raises:
             LayertapError: the head or a name is not valid, or the request has too many results; see
                 `Planner.resolve`.
         """
+        tap, index = selected.tap, selected.index
         check_head(tap.blocks)
         head = tuple(blocks.bind(block) for block in tap.blocks)
         if not self.across and (across := across_images(tap.blocks, head)):
             self.across = f"{across} (taps[{index}])"
-        for layer, type_ in self._fit_layers(selection, head):
+        for source, type_ in self._fit_sources(selected.selection, head):
             self.cancellation.check()
-            name = _result_name(tap, layer, text, single=selection.single)
+            name = _result_name(selected, source)
             self._add_name(name)
-            self._add_head(layer.name, head, type_, index)
-            self.results.append(Result(name, layer.name, self.heads[layer.name, head], index, type_.tensor))
+            self._add_head(source, head, type_, index)
+            self.results.append(Result(name, str(source), self.heads[source, head], index, type_.tensor))
             self.computed_bytes += type_.computed_bytes
 
     def _add_name(self, name: str) -> None:
@@ -89,40 +100,53 @@ class Draft:
             raise TooManyTapsError(message, limit=MOST_RESULTS)
         self._names.add(name)
 
-    def _add_head(self, layer: str, head: Head, type_: HeadType, tap: int) -> None:
-        """Add a head on a layer, unless an earlier tap has added it.
+    def _add_head(self, source: Source, head: Head, type_: HeadType, tap: int) -> None:
+        """Add a head on a layer or gradient, unless an earlier tap has added it.
 
         Raises:
             RequestTooLargeError: all heads together exceed the limit of operators; compiling them would fail too.
         """
-        if (layer, head) in self.heads:
+        if (source, head) in self.heads:
             return
-        self._types[layer, head] = type_
-        self.heads[layer, head] = len(self.heads)
+        self._types[source, head] = type_
+        self.heads[source, head] = len(self.heads)
         self.operations += type_.operations
         self._nodes += type_.nodes
         check_nodes(self._nodes)
         block, price = type_.most_expensive
         if price > self.most_expensive[1]:
-            self.most_expensive = f"{block} on {layer} (taps[{tap}])", price
+            self.most_expensive = f"{block} on {source} (taps[{tap}])", price
 
-    def _fit_layers(self, selection: Selection, head: Head) -> Iterator[tuple[LayerInfo, HeadType]]:
-        """Yield the layers that the head fits, with its type on each; add the other layers to `skipped`.
+    def _fit_sources(self, selection: Selection, head: Head) -> Iterator[tuple[Source, HeadType]]:
+        """Yield the layers or gradients that the head fits, with its type on each; add the others to `skipped`.
 
         Raises:
-            ShapeMismatchError, BadParameterError: the head fits none of the layers.
+            ShapeMismatchError, BadParameterError, NotDifferentiableError: the head fits none of the layers, or none of
+                the gradients can be computed.
         """
         unfit: list[SkippedLayer] = []
         for layer in selection.layers:
+            source: Source = Gradient(layer.name) if selection.is_gradient else layer.name
             try:
-                type_ = self._types.get((layer.name, head)) or head_type(self.graph, layer.name, head)
-            except (ShapeMismatchError, BadParameterError) as error:
-                unfit.append(SkippedLayer(layer.name, error.message))
+                type_ = self._type_on(source, layer.name, head)
+            except (ShapeMismatchError, BadParameterError, NotDifferentiableError) as error:
+                unfit.append(SkippedLayer(str(source), error.message))
                 if len(unfit) == len(selection.layers):
                     raise
                 continue
-            yield layer, type_
+            yield source, type_
         self.skipped.extend(unfit)
+
+    def _type_on(self, source: Source, layer: str, head: Head) -> HeadType:
+        """Return the type of a head on a layer, or on the gradient with respect to it.
+
+        Raises:
+            ShapeMismatchError, BadParameterError: the head does not fit.
+            NotDifferentiableError: the gradient cannot be computed.
+        """
+        if isinstance(source, Gradient) and layer in self.derivatives.errors:
+            raise self.derivatives.errors[layer]
+        return self._types.get((source, head)) or head_type(self.graph, layer, head)
 
 
 def tap_text(given: Tap | str) -> str:
@@ -140,19 +164,20 @@ def tap_text(given: Tap | str) -> str:
     return format_tap(given)
 
 
-def _result_name(tap: Tap, layer: LayerInfo, text: str, *, single: bool) -> str:
+def _result_name(selected: Selected, source: Source) -> str:
     """Return the name of a result.
 
     This is the name that the tap gives, with ``{layer}`` filled in. Without it, this is the tap's own text, or the
-    layer's name if the selector names several layers.
+    layer's name if the selector names several layers (``grad:`` and the layer's name for a gradient).
 
     Raises:
         InvalidRequestError: the name has an unknown placeholder.
     """
+    tap = selected.tap
     if not tap.name:
-        return text if single else layer.name
+        return selected.text if selected.selection.single else str(source)
     if "{" not in tap.name:
         return tap.name
     if "{layer}" in tap.name:
-        return tap.name.replace("{layer}", layer.name)
+        return tap.name.replace("{layer}", layer_of(source))
     raise InvalidRequestError(f"the name {tap.name!r} has a placeholder other than {{layer}}", name=tap.name)

@@ -24,6 +24,8 @@ class Selection:
     layers: tuple[LayerInfo, ...]
     single: bool
     """Whether the form of the selector names exactly one layer."""
+    is_gradient: bool = False
+    """Whether the gradients with respect to the layers are meant instead of the layers."""
 
 
 def find_name(index: LayerIndex, selector: str) -> Selection | None:

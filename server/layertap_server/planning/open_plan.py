@@ -59,8 +59,12 @@ class OpenPlan:
         return dict(zip(names, self.session.run(inputs, names, cancellation), strict=True))
 
     def outputs(self, arrays: Mapping[str, Array]) -> Outputs:
-        """Return the output of each head, in the order of the plan, from the arrays that `run` returned."""
-        return tuple(Output(arrays[name], self._quantization_of(name, arrays)) for name in self.compiled.output_names)
+        """Return the output of each head, in the order of the plan, from the arrays that `run` returned.
+
+        In a plan with a target, its indices and its values follow.
+        """
+        heads = (Output(arrays[name], self._quantization_of(name, arrays)) for name in self.compiled.output_names)
+        return (*heads, *(Output(arrays[name]) for name in self.compiled.target_outputs))
 
     def _quantization_of(self, output: str, arrays: Mapping[str, Array]) -> Quantization | None:
         """Return the scale and zero point of an output; None if it is not quantized."""

@@ -11,10 +11,12 @@ from layertap.blocks import BoundBlock
 from layertap.errors import TooFewImagesError
 from layertap.expression import format_block
 from layertap.types import Batching, Block, SkippedLayer
-from layertap_server.graph import APART, Mixing, Verdict
+from layertap_server.graph import APART, Gradient, Mixing, Target, Verdict
 from layertap_server.tensor import Tensor
 
 Head: TypeAlias = tuple[BoundBlock, ...]
+Source: TypeAlias = str | Gradient
+"""What a head is applied to: a layer, by its name, or the gradient with respect to one."""
 
 BATCHING = {
     Mixing.NONE: Batching.JOINED,
@@ -55,16 +57,23 @@ class Plan:
 
     model_key: int
     """Key of the load of the model, unique per load: after a reload, no session of the old model is used."""
-    heads: tuple[tuple[str, Head], ...]
-    """Layer name and head of each distinct output."""
+    heads: tuple[tuple[Source, Head], ...]
+    """Source and head of each distinct output."""
     input: PlanInput
     batching: Batching = Batching.JOINED
     """Images that run together, as required by the model's layers and the blocks of the heads."""
+    target: Target | None = None
+    """Target of the gradients; None if there are none."""
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layer of each head."""
-        return tuple(layer for layer, _ in self.heads)
+        """Layers that are computed: those of the heads, then that of the target."""
+        return (*(layer_of(source) for source, _ in self.heads), *([self.target.layer] if self.target else []))
+
+    @property
+    def gradients(self) -> frozenset[Gradient]:
+        """The gradients that are computed."""
+        return frozenset(source for source, _ in self.heads if isinstance(source, Gradient))
 
     @property
     def looks_across_images(self) -> bool:
@@ -74,9 +83,12 @@ class Plan:
     def is_part_of(self, other: Plan) -> bool:
         """Return whether the other plan computes all heads of this plan with the same values.
 
-        This requires the same input and batching, and no block that computes across images.
+        This requires the same input, batching, target and gradients, and no block that computes across images. A plan
+        with further gradients is not reused, since its backward pass may go much further.
         """
-        same = (self.model_key, self.input, self.batching) == (other.model_key, other.input, other.batching)
+        own = self.model_key, self.input, self.batching, self.target
+        same = own == (other.model_key, other.input, other.batching, other.target)
+        same = same and self.gradients == other.gradients
         return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
 
 
@@ -108,6 +120,17 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundTarget:
+    """The target of a request, and what a caller is told of it."""
+
+    target: Target
+    size: int | None
+    """Number of values per image of which the target is one; 1 for a number, None if it is not known before the run."""
+    text: str
+    """The target as an expression, with a note if the server chose another layer than the one named."""
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """A plan and the results of a request that runs it."""
 
@@ -127,6 +150,13 @@ class Resolution:
     """Description of the most expensive part, for error messages."""
     skipped: tuple[SkippedLayer, ...] = ()
     """Layers that a selector of several layers names and that its head does not fit."""
+    target: FoundTarget | None = None
+    """Target of the gradients; None if the plan has none."""
+
+
+def layer_of(source: Source) -> str:
+    """Return the layer that a head is applied to, or with respect to which its gradient is taken."""
+    return source if isinstance(source, str) else source.layer
 
 
 def across_images(given: Sequence[Block], head: Head) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from layertap.errors import LayertapError, NoTapsError, TooManyTapsError
+from layertap.errors import BadTargetError, LayertapError, NoTapsError, TooManyTapsError
 from layertap.expression import format_tap, parse_tap
 from layertap.types import Batching, LayerInfo, Tap
 from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import ModelGraph
-from layertap_server.planning.draft import MOST_RESULTS, Draft, tap_text
-from layertap_server.planning.plan import BATCHING, Inspection, Plan, PlanInput, Resolution
+from layertap_server.planning.draft import MOST_RESULTS, Draft, Selected, tap_text
+from layertap_server.planning.plan import BATCHING, FoundTarget, Inspection, Plan, PlanInput, Resolution, layer_of
 from layertap_server.planning.profiles import Profiles, fill_profiles
 from layertap_server.planning.recent import Recent
 from layertap_server.planning.selectors import Selectors, check_name
 from layertap_server.planning.sized_graphs import SizedGraphs
+from layertap_server.planning.targets import BACKWARD, NONE, Derivatives, default_target, find_derivatives, find_target
 from layertap_server.request.cancellation import Cancellation
 
 INSPECTION = 40 * ELEMENT
@@ -24,6 +26,15 @@ MOST_TAPS = 1024
 """Maximum taps or selectors of one request."""
 KEPT_RESOLUTIONS = 1024
 """Number of recent resolutions that a planner caches."""
+
+
+@contextmanager
+def about_tap(index: int) -> Iterator[None]:
+    """Name the tap at a position of the request in the errors that the block raises."""
+    try:
+        yield
+    except LayertapError as error:
+        raise error.about_field(f"taps[{index}]") from None
 
 
 class Planner:
@@ -38,6 +49,7 @@ class Planner:
         heads: Mapping[str, str],
         default_taps: Sequence[str],
         profiles: Profiles | None = None,
+        target: str = "",
     ) -> None:
         """Create a planner.
 
@@ -49,9 +61,10 @@ class Planner:
             heads: tap expressions by name.
             default_taps: taps of a request without taps.
             profiles: profiles of the model, for blocks with ``profile=NAME``.
+            target: expression of the target of gradients if a request names none; empty for the only vector output.
 
         Raises:
-            LayertapError: a named or default tap cannot be resolved.
+            LayertapError: a named or default tap, or the target, cannot be resolved.
         """
         self.graphs = SizedGraphs(graph)
         """The model at recent image sizes."""
@@ -68,11 +81,18 @@ class Planner:
         self._listed_at: PlanInput = PlanInput(pictures=False, size=None)
         for name in self._named:
             check_name(name)
+        self._target = target
+        if target:
+            self._find_target(target, graph)
         for text in [*self._named, *self._default_taps]:
-            self._add_tap(text, 0, Draft(graph))
+            self._draft([text], "", graph, Cancellation())
 
     def resolve(
-        self, taps: Sequence[Tap | str], input_: PlanInput, cancellation: Cancellation | None = None
+        self,
+        taps: Sequence[Tap | str],
+        input_: PlanInput,
+        cancellation: Cancellation | None = None,
+        target: Tap | str = "",
     ) -> Resolution:
         """Resolve taps to a plan and its results; without taps, the model's default taps.
 
@@ -80,8 +100,10 @@ class Planner:
             taps: taps or tap expressions.
             input_: kind and size of the images.
             cancellation: cancellation state of the request; None if nobody cancels it.
+            target: target of the gradients; empty for the model's default.
 
         Raises:
+            BadTargetError, NotDifferentiableError: the target is not valid, or a gradient cannot be computed.
             NoTapsError, TooManyTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError,
             BadParameterError, ShapeMismatchError, DuplicateNameError: a tap is not valid; the error's field names it.
             CancelledError: the request was cancelled.
@@ -90,11 +112,11 @@ class Planner:
             message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
             raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
         # The key is text, since the parameters 1, 1.0 and true differ as text and are equal in Python.
-        key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in taps]))
+        key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in (target, *taps)]))
         known = self._resolutions.get(key)
         if known is not None:
             return known
-        return self._resolutions.put(key, self._resolve(taps or self._default_taps, input_, cancellation))
+        return self._resolutions.put(key, self._resolve(taps or self._default_taps, target, input_, cancellation))
 
     def inspection(
         self, selectors: Sequence[str], input_: PlanInput, cancellation: Cancellation | None = None
@@ -174,45 +196,83 @@ class Planner:
                 raise error.about_field(f"selectors[{index}]") from None
         return names
 
-    def _resolve(self, taps: Sequence[Tap | str], input_: PlanInput, cancellation: Cancellation | None) -> Resolution:
+    def _resolve(
+        self, taps: Sequence[Tap | str], target: Tap | str, input_: PlanInput, cancellation: Cancellation | None
+    ) -> Resolution:
         """Resolve taps without the cache; see `resolve`."""
         if not taps:
             message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
             raise NoTapsError(message, field="taps")
-        draft = Draft(self.graphs.at(input_), cancellation or Cancellation())
-        for index, tap in enumerate(taps):
-            try:
-                self._add_tap(tap, index, draft)
-            except LayertapError as error:
-                raise error.about_field(f"taps[{index}]") from None
+        draft = self._draft(taps, target, self.graphs.at(input_), cancellation or Cancellation())
         return self._resolution(draft, input_)
+
+    def _draft(self, taps: Sequence[Tap | str], target: Tap | str, graph: ModelGraph, stop: Cancellation) -> Draft:
+        """Return the heads and results of taps; see `resolve` for the errors."""
+        selected: list[Selected] = []
+        for index, tap in enumerate(taps):
+            stop.check()
+            with about_tap(index):
+                selected.append(self._select(tap, index))
+        draft = Draft(graph, self._derivatives(selected, target, graph), stop)
+        for one in selected:
+            with about_tap(one.index):
+                draft.add_tap(one)
+        return draft
+
+    def _derivatives(self, selected: Sequence[Selected], target: Tap | str, graph: ModelGraph) -> Derivatives:
+        """Return the gradients that taps name.
+
+        Raises:
+            BadTargetError: the target is not valid, or no tap names a gradient of it.
+        """
+        layers = [layer.name for one in selected if one.selection.is_gradient for layer in one.selection.layers]
+        if not layers and target:
+            message = "the request has a target, and no tap has a gradient of it, such as grad:stage:-1"
+            raise BadTargetError(message, field="target")
+        return find_derivatives(graph, self._find_target(target or self._target, graph), layers) if layers else NONE
+
+    def _find_target(self, given: Tap | str, graph: ModelGraph) -> FoundTarget:
+        """Return the target that an expression describes, or the only vector output of the model if it is empty.
+
+        Raises:
+            LayertapError: the target is not valid; the field of the error is "target".
+        """
+        try:
+            if not given:
+                return default_target(graph)
+            tap = self._expand(parse_tap(tap_text(given)))
+            return find_target(tap, self._selectors.find_tapped(tap.selector), graph)
+        except LayertapError as error:
+            raise error.about_field("target") from None
 
     def _resolution(self, draft: Draft, input_: PlanInput) -> Resolution:
         """Return the resolution of a complete draft."""
-        layers = {layer for layer, _ in draft.heads}
+        found, gradients = draft.derivatives.target, draft.derivatives
+        target = found.target if found else None
+        layers = {*map(layer_of, (source for source, _ in draft.heads)), *([target.layer] if target else [])}
         mixing = self.graphs.mixing(layers, input_)
         batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
-        own = self.graphs.price(layers, input_)
+        own = self.graphs.price(layers, input_) + BACKWARD * self.graphs.price_through(gradients.through, input_)
         block, price = draft.most_expensive
         return Resolution(
-            plan=Plan(self._model_key, tuple(draft.heads), input_, batching),
+            plan=Plan(self._model_key, tuple(draft.heads), input_, batching, target),
             results=tuple(draft.results),
-            computed_bytes=draft.computed_bytes,
+            computed_bytes=draft.computed_bytes + gradients.computed_bytes,
             inexact=self.graphs.inexact(layers, input_),
             mixing=mixing,
             across=draft.across,
             operations=own + draft.operations,
             most_expensive=block if price > own else "the model's own layers",
             skipped=tuple(draft.skipped),
+            target=found,
         )
 
-    def _add_tap(self, given: Tap | str, index: int, draft: Draft) -> None:
-        """Parse one tap, find its layers and add them to the draft."""
+    def _select(self, given: Tap | str, index: int) -> Selected:
+        """Parse one tap and find its layers."""
         text = tap_text(given)
         tap = self._expand(parse_tap(text))
-        draft.cancellation.check()
-        selection = self._selectors.find(tap.selector)
-        draft.add_tap(fill_profiles(tap, selection, self._profiles), text, selection, index)
+        selection = self._selectors.find_tapped(tap.selector)
+        return Selected(fill_profiles(tap, selection, self._profiles), text, selection, index)
 
     def _expand(self, tap: Tap) -> Tap:
         """Replace a selector that is the name of a named tap by that tap; a layer of the same name takes precedence."""

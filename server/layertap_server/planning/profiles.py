@@ -35,7 +35,7 @@ def fill_profiles(tap: Tap, selection: Selection, profiles: Profiles | None) -> 
     """
     if not any(PROFILE in block.parameters for block in tap.blocks):
         return tap
-    if len(selection.layers) != 1 or profiles is None:
+    if len(selection.layers) != 1 or selection.is_gradient or profiles is None:
         message = f"a block with {PROFILE}=NAME needs a tap of one layer, since a profile has numbers for each layer"
         raise BadParameterError(message, parameter=PROFILE)
     layer = selection.layers[0].name

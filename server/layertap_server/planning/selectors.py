@@ -27,8 +27,14 @@ from layertap_server.planning.layer_finders import (
     find_path,
     find_pattern,
     find_position,
+    one,
 )
 from layertap_server.planning.layer_index import LayerIndex
+
+GRADIENT = "grad:"
+"""Prefix of the selectors of gradients."""
+INPUT_NAME = "input"
+"""Name of the image input in ``grad:input``, unless a layer has this name."""
 
 
 def list_none(_index: LayerIndex) -> Iterable[str]:
@@ -85,6 +91,42 @@ def numbered(
     return Form(find, examples, meaning, pattern=f"{prefix}:.*", written=f"{prefix}:N", selectors=selectors)
 
 
+def find_gradient(index: LayerIndex, selector: str) -> Selection:
+    """Return the layers with respect to which ``grad:SELECTOR`` takes gradients.
+
+    Raises:
+        InvalidRequestError: the selector has a second ``grad:``.
+    """
+    inner = selector.removeprefix(GRADIENT)
+    if inner.startswith(GRADIENT) and inner not in index.by_name:
+        raise InvalidRequestError(f"{selector!r} is a gradient of a gradient; use one {GRADIENT}", selector=selector)
+    if inner == INPUT_NAME and inner not in index.by_name:
+        return replace(one(index.layers[0]), is_gradient=True)
+    return replace(find_layers(index, inner), is_gradient=True)
+
+
+def find_layers(index: LayerIndex, selector: str) -> Selection:
+    """Return the layers that a selector names; see `Selectors.find` for the errors."""
+    if len(selector) > LONGEST:
+        message = f"expected a selector of at most {LONGEST} characters, got {len(selector)}"
+        raise UnknownLayerError(message, limit=LONGEST)
+    for form in FORMS:
+        if not form.pattern or form.matches(selector):
+            selection = form.find(index, selector)
+            if selection is not None:
+                return selection
+    raise unknown_layer(index, selector)
+
+
+def unknown_layer(index: LayerIndex, selector: str) -> UnknownLayerError:
+    """Return the error for a selector that names no layer, with the nearest names."""
+    suggestions = nearest(selector, [name for form in FORMS for name in form.selectors(index)])
+    message = f"there is no layer {selector!r}{did_you_mean(suggestions)}; ListLayers lists them all"
+    if re.match(r"[A-Za-z_]+:", selector):
+        message += f". Forms with a prefix: {', '.join(form.written for form in FORMS if ':' in form.written)}"
+    return UnknownLayerError(message, selector=selector, suggestions=suggestions)
+
+
 FORMS = (
     Form(
         find_name,
@@ -110,6 +152,14 @@ FORMS = (
         attrgetter("attentions"),
         examples=("attention:2", "attention:-1"),
         meaning="the attention probabilities of the second attention, images×heads×tokens×tokens; of the last",
+    ),
+    Form(
+        find_gradient,
+        examples=("grad:stage:-1", "grad:input"),
+        meaning="the gradient of the request's target with respect to that layer, in the layer's shape; "
+        "`grad:input` is the gradient with respect to the image input",
+        pattern="grad:.*",
+        written="grad:SELECTOR",
     ),
     Form(
         find_operator,
@@ -207,16 +257,22 @@ class Selectors:
             UnknownLayerError: the selector names no layer; the error suggests the nearest names.
             AmbiguousLayerError: several nodes have the name that the selector gives.
             NotTappableError: none of the named layers can be tapped; the error states the reason.
+            InvalidRequestError: the selector names a gradient, which is no layer of the model.
         """
-        if len(selector) > LONGEST:
-            message = f"expected a selector of at most {LONGEST} characters, got {len(selector)}"
-            raise UnknownLayerError(message, limit=LONGEST)
-        for form in FORMS:
-            if not form.pattern or form.matches(selector):
-                selection = form.find(self._index, selector)
-                if selection is not None:
-                    return selection
-        raise self._unknown(selector)
+        selection = find_layers(self._index, selector)
+        if selection.is_gradient:
+            message = f"expected a layer, got the gradient {selector!r}; gradients can be tapped, and nothing else"
+            raise InvalidRequestError(message, selector=selector)
+        return selection
+
+    def find_tapped(self, selector: str) -> Selection:
+        """Return the layers that the selector of a tap names, or the layers of its gradients.
+
+        Raises:
+            UnknownLayerError, AmbiguousLayerError, NotTappableError: as `find` raises them.
+            InvalidRequestError: the selector is a gradient of a gradient.
+        """
+        return find_layers(self._index, selector)
 
     def _one(self, selector: str) -> LayerInfo:
         """Return the single layer that an alias or a stage names.
@@ -230,14 +286,6 @@ class Selectors:
             message = f"an alias or a stage must name one layer; {selector!r} names {len(selection.layers)}"
             raise AmbiguousLayerError(message, selector=selector, suggestions=names)
         return selection.layers[0]
-
-    def _unknown(self, selector: str) -> UnknownLayerError:
-        """Return the error for a selector that names no layer, with the nearest names."""
-        suggestions = nearest(selector, [name for form in FORMS for name in form.selectors(self._index)])
-        message = f"there is no layer {selector!r}{did_you_mean(suggestions)}; ListLayers lists them all"
-        if re.match(r"[A-Za-z_]+:", selector):
-            message += f". Forms with a prefix: {', '.join(form.written for form in FORMS if ':' in form.written)}"
-        return UnknownLayerError(message, selector=selector, suggestions=suggestions)
 
 
 def check_name(name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from layertap.errors import ShapeMismatchError, UnavailableError
@@ -62,11 +63,18 @@ class SizedGraphs:
 
     def price(self, layers: Collection[str], input_: PlanInput) -> int:
         """Return the estimated operations per image of the model's nodes that the layers need."""
-        graph, key = self.at(input_), _key(input_)
-        prices = self._prices.get(key)
-        if prices is None:
-            prices = self._prices.put(key, prices_of(graph))
-        return price_of(graph, prices, layers) + PREAMBLE * graph.types[graph.main_input.name].values
+        graph = self.at(input_)
+        return price_of(graph, self._prices_at(input_), layers) + PREAMBLE * graph.types[graph.main_input.name].values
+
+    def price_through(self, outputs: Collection[str], input_: PlanInput) -> int:
+        """Return the estimated operations per image of the nodes with these first outputs."""
+        prices = self._prices_at(input_)
+        return sum(prices[name] for name in outputs)
+
+    def _prices_at(self, input_: PlanInput) -> Mapping[str, int]:
+        """Return the operations of each node per image, by the name of its first output."""
+        prices = self._prices.get(_key(input_))
+        return self._prices.put(_key(input_), prices_of(self.at(input_))) if prices is None else prices
 
     def inexact(self, layers: Collection[str], input_: PlanInput) -> frozenset[str]:
         """Return the layers whose values change because they are tapped; see ``graph.quantized``."""
@@ -92,6 +100,16 @@ class SizedGraphs:
         return self._mixing.put(key, mixing_of(self.at(input_))) if found is None else found
 
 
+@contextmanager
+def unavailable_if_lost() -> Iterator[None]:
+    """Raise `UnavailableError` if the child process that infers shapes was killed or could not be started."""
+    try:
+        yield
+    except NativeLostError as error:
+        message = f"the shapes of this request were not inferred: {error}; send it again"
+        raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
+
+
 def _key(input_: PlanInput) -> str:
     """Return the key of the shapes of an input."""
     return f"{input_.name}{input_.size}"
@@ -101,13 +119,11 @@ def _infer(graph: ModelGraph, input_: PlanInput) -> ModelGraph:
     """Infer the shapes for an image size or a shape of arrays; see `SizedGraphs.at` for the errors."""
     size = input_.size or ()
     try:
-        if input_.name or not graph.takes_pictures:
-            return at_shape(graph, input_.name or graph.main_input.name, size)
-        height, width = size
-        return at_size(graph, (height, width))
-    except NativeLostError as error:
-        message = f"the shapes for images of this size were not inferred: {error}; send the request again"
-        raise UnavailableError(message, retry_after_ms=RETRY_AFTER_MS) from error
+        with unavailable_if_lost():
+            if input_.name or not graph.takes_pictures:
+                return at_shape(graph, input_.name or graph.main_input.name, size)
+            height, width = size
+            return at_size(graph, (height, width))
     except GraphError as error:
         message = f"{describe_size(input_, graph)} do not go through the model: {error}"
         raise ShapeMismatchError(message, got=str(list(size))) from error

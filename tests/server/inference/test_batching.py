@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -34,6 +35,9 @@ class Gate:
         other.open, other.sizes, other.begun = self.open, self.sizes, self.begun
         return other
 
+    def join(self, _others: Sequence[Gate]) -> Gate:
+        return self
+
     def run(self, images: Array, _cancellation: Cancellation) -> dict[str, Array]:
         self.sizes.append(len(images))
         self.begun.release()
@@ -48,6 +52,9 @@ class Shifted:
 
     def __init__(self, batch_key: str) -> None:
         self.batch_key = batch_key
+
+    def join(self, _others: Sequence[Shifted]) -> Shifted:
+        return self
 
     def run(self, images: Array, _cancellation: Cancellation) -> dict[str, Array]:
         return {"same": images + 0.5}

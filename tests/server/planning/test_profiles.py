@@ -30,7 +30,7 @@ class Files:
 
 def fill(text: str, layers: int = 1) -> Tap:
     """Fill in the profiles of a tap."""
-    selection: Any = SimpleNamespace(layers=[SimpleNamespace(name="a")] * layers)
+    selection: Any = SimpleNamespace(layers=[SimpleNamespace(name="a")] * layers, is_gradient=False)
     return fill_profiles(parse_tap(text), selection, Files())
 
 

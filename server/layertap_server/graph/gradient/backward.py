@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -17,7 +18,11 @@ DEFAULT_DOMAINS = ("", "ai.onnx")
 """Names of ONNX's own domain."""
 
 
-class NoRuleError(Exception):
+class GradientError(Exception):
+    """There is no gradient of a target with respect to a layer; the message says why."""
+
+
+class NoRuleError(GradientError):
     """A node between the target and a wanted layer cannot be differentiated; the message says why."""
 
     def __init__(self, node: onnx.NodeProto, reason: str) -> None:
@@ -29,7 +34,7 @@ class NoRuleError(Exception):
         """Name of the node's first output."""
 
 
-class UnrelatedTargetError(Exception):
+class UnrelatedTargetError(GradientError):
     """The target does not depend on a wanted layer, or only through operators whose derivative is 0."""
 
     def __init__(self, target: str, layer: str) -> None:
@@ -37,6 +42,18 @@ class UnrelatedTargetError(Exception):
         super().__init__(f"the target {target!r} does not depend on {layer!r} through differentiable operators")
         self.layer = layer
         """Name of the layer."""
+
+
+@dataclass(slots=True)
+class Gradients:
+    """The gradients of a target that were emitted, and why others could not be."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """Names of the gradients, by layer."""
+    errors: dict[str, GradientError] = field(default_factory=dict)
+    """Reasons why there is no gradient, by layer."""
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    """The forward nodes that the backward pass went through."""
 
 
 def add_gradients(
@@ -47,9 +64,31 @@ def add_gradients(
     target: str,
     wanted: Sequence[str],
 ) -> dict[str, str]:
+    """Emit the gradients as `emit_gradients` does and return their names, by wanted tensor.
+
+    Raises:
+        NoRuleError: a node between the target and a wanted tensor has no rule.
+        UnrelatedTargetError: the target does not depend on a wanted tensor.
+    """
+    found = emit_gradients(builder, nodes, types, constant_of, target, wanted)
+    for error in found.errors.values():
+        raise error
+    return found.names
+
+
+def emit_gradients(
+    builder: Builder,
+    nodes: Sequence[onnx.NodeProto],
+    types: Mapping[str, Tensor],
+    constant_of: Callable[[str], Array | None],
+    target: str,
+    wanted: Sequence[str],
+) -> Gradients:
     """Emit the gradients of the sum of a tensor with respect to others.
 
-    The images of a batch do not influence each other, so the gradient of the sum has the gradient of each image.
+    The images of a batch do not influence each other, so the gradient of the sum has the gradient of each image. A
+    tensor from which a path leads to the target through a node without a rule has no gradient, even if other paths do
+    have rules.
 
     Args:
         builder: receives the nodes; they follow the forward nodes.
@@ -58,30 +97,39 @@ def add_gradients(
         constant_of: function that returns the value of a small constant of integers, or None.
         target: name of the tensor whose sum is differentiated.
         wanted: names of the tensors by which it is differentiated.
-
-    Returns:
-        Names of the gradients, by wanted tensor.
-
-    Raises:
-        NoRuleError: a node between the target and a wanted tensor has no rule.
-        UnrelatedTargetError: the target does not depend on a wanted tensor.
     """
     related = _depending(nodes, wanted)
     cotangents: dict[str, list[str]] = {target: [_ones(builder, target, types)]}
+    failed: dict[str, GradientError] = {}
+    found = Gradients()
     for node in reversed(nodes):
-        if node.op_type in WITHOUT_GRADIENT and node.domain in DEFAULT_DOMAINS:
+        inputs = related.intersection(node.input)
+        if not inputs or (node.op_type in WITHOUT_GRADIENT and node.domain in DEFAULT_DOMAINS):
             continue
         given = [_total(builder, cotangents, output) for output in node.output]
-        if not any(given) or not related.intersection(node.input):
-            continue
-        step = Step(node, builder, types, constant_of, given)
+        error = next((failed[name] for name in node.output if name in failed), None)
+        if error is None and any(given):
+            found.nodes.append(node)
+            error = _pass_back(Step(node, builder, types, constant_of, given), related, cotangents)
+        if error is not None:
+            failed.update(dict.fromkeys(inputs, error))
+    for name in wanted:
+        gradient = _total(builder, cotangents, name)
+        if name not in failed and gradient:
+            found.names[name] = gradient
+        else:
+            found.errors[name] = failed.get(name) or UnrelatedTargetError(target, name)
+    return found
+
+
+def _pass_back(step: Step, related: set[str], cotangents: dict[str, list[str]]) -> NoRuleError | None:
+    """Add the cotangents of a node's inputs; return the error if it has no rule that gives them."""
+    try:
         for name, cotangent in _apply(step, related):
             cotangents.setdefault(name, []).append(cotangent)
-    gradients = {name: _total(builder, cotangents, name) for name in wanted}
-    for name, gradient in gradients.items():
-        if not gradient:
-            raise UnrelatedTargetError(target, name)
-    return gradients
+    except NoRuleError as error:
+        return error
+    return None
 
 
 def _depending(nodes: Iterable[onnx.NodeProto], wanted: Iterable[str]) -> set[str]:
