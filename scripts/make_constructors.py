@@ -8,7 +8,8 @@ import textwrap
 from pathlib import Path
 
 from layertap.blocks.catalogue import CATALOGUE
-from layertap.blocks.spec import BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockSpec
 
 OUT = Path(__file__).parent.parent / "client" / "layertap" / "blocks" / "constructors.py"
 """Path of the generated module."""

@@ -13,7 +13,7 @@ from tests.paths import ROOT
 SERVER = "layertap_server"
 VOCABULARY = {
     *("layertap.types", "layertap.expression", "layertap.errors", "layertap.blocks", "layertap._nearest"),
-    *("layertap._pixels", "layertap.profile", "layertap.storage"),
+    *("layertap._pixels", "layertap.methods", "layertap.profile", "layertap.storage"),
 }
 
 # The rooms of the server from the lowest to the highest, each with the rooms below that it may import.

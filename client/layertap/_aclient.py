@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import grpc
 
@@ -24,6 +24,8 @@ from layertap.images import ImageLike, is_one_image
 from layertap.types import (
     ApplyRequest,
     Array,
+    AttributeRequest,
+    Attribution,
     Block,
     ExtractRequest,
     FeatureMap,
@@ -166,6 +168,28 @@ class AsyncClient(AsyncSender):
         response = await self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers
+
+    async def attribute(
+        self,
+        images: ImageLike | Iterable[ImageLike] | None = None,
+        *,
+        model: str,
+        method: str = "grad_cam",
+        layer: str = "",
+        target: Tap | str = "",
+        target_index: TargetChoice = "top",
+        size: Literal["input", "layer"] = "input",
+        version: str = "",
+        inputs: Mapping[str, Array] | None = None,
+        timeout_seconds: float | None = None,
+    ) -> Attribution:
+        """Return maps of what the target of each image came from; see `layertap.Client.attribute`."""
+        goal = Target.of(target, target_index)
+        payloads = await asyncio.to_thread(payloads_of, images)
+        request = AttributeRequest(model, payloads, method, layer, goal, size, version, to_inputs(inputs))
+        result = await self._perform(_calls.attribute(request), timeout_seconds)
+        self._assumptions.warn(model, result.assumed_preprocessing)
+        return result
 
     async def apply_blocks(
         self,

@@ -17,6 +17,8 @@ from layertap.expression import format_tap
 from layertap.types import (
     ApplyRequest,
     Array,
+    AttributeRequest,
+    Attribution,
     EncodedImage,
     ExtractRequest,
     FeatureMap,
@@ -111,6 +113,11 @@ def apply_blocks_in_chunks(request: ApplyRequest) -> Exchange[FeatureMap]:
     """Return the exchange that applies a head to an array and receives the result in chunks."""
     message = wire.encode_apply_stream_request(request)
     return Exchange(rpcs.APPLY_BLOCKS_STREAM.path, (message,), wire.AppliedFeature().add)
+
+
+def attribute(request: AttributeRequest) -> Exchange[Attribution]:
+    """Return the exchange that receives maps of what a target came from."""
+    return Exchange(rpcs.ATTRIBUTE.path, (wire.encode_attribute_request(request),), wire.ReceivedAttribution().add)
 
 
 def weights(request: WeightsRequest) -> Exchange[dict[str, Array]]:

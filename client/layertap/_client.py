@@ -8,36 +8,31 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from layertap import _calls, _delivery
+from layertap import _calls
 from layertap._bulk import Bulk
+from layertap._chunked_methods import ChunkedMethods
 from layertap._connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, PARTING_SECONDS, Connection, Tls
 from layertap._features import ExtractedItem, Features
 from layertap._feeds import Feed
 from layertap._progress import length_of, with_progress
 from layertap._rows import Row, payloads_of, rows_of, to_inputs
-from layertap._sending import Sender
 from layertap._waiting import Wait, check_wait
 from layertap.errors import LayertapError, UnavailableError
 from layertap.images import ImageLike
 from layertap.types import (
-    ApplyRequest,
     Array,
-    Block,
     ExtractRequest,
-    FeatureMap,
     InspectRequest,
     LayerStatistics,
-    Layout,
     Tap,
     Target,
     TargetChoice,
-    WeightsRequest,
     as_sequence,
 )
 from layertap.wire import rpcs
 
 
-class Client(Sender):
+class Client(ChunkedMethods):
     """A connection to a Layertap server; use it as a context manager, or call `close`.
 
     One client may be used by any number of threads. Every method raises a `layertap.errors.LayertapError` of the class
@@ -244,55 +239,6 @@ class Client(Sender):
         response = self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers
-
-    def apply_blocks(
-        self,
-        array: Array,
-        head: str | Sequence[Block],
-        *,
-        layout: Layout | None = None,
-        timeout_seconds: float | None = None,
-    ) -> Array:
-        """Apply a head to an array of your own, batch first; no model is needed.
-
-        Args:
-            array: an array N×C×H×W, N×T×C or N×C, or of the layout given by ``layout``.
-            head: blocks as in a tap expression (``"relu | gap"``), or `Block`s.
-            layout: the meaning of the axes; if None, it is derived from the number of axes.
-            timeout_seconds: this call's deadline in seconds.
-        """
-        return self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds).array
-
-    def apply_blocks_map(
-        self,
-        array: Array,
-        head: str | Sequence[Block],
-        *,
-        layout: Layout | None = None,
-        timeout_seconds: float | None = None,
-    ) -> FeatureMap:
-        """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
-        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
-        return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
-
-    def weights(
-        self, model: str, layer: str, *, version: str = "", timeout_seconds: float | None = None
-    ) -> dict[str, Array]:
-        """Return the parameters of layers, such as filters and biases, as they are stored, by name.
-
-        The server must run with ``--weights``, and a token needs the role ``weights``: this hands out the model.
-
-        Args:
-            model: the model's name.
-            layer: selector of the layers; `Client.layers` lists their parameters.
-            version: the model's version; if empty, the newest.
-            timeout_seconds: this call's deadline in seconds.
-
-        Raises:
-            WeightsDisabledError: the operator does not allow it.
-        """
-        request = WeightsRequest(model, layer, version=version)
-        return self._perform(_calls.weights(request), timeout_seconds)
 
     def close(self) -> None:
         """Close the connection; calls in progress end with `CancelledError`."""

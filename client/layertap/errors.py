@@ -141,6 +141,12 @@ class UnknownLabelError(InvalidRequestError):
     reason = "UNKNOWN_LABEL"
 
 
+class UnknownMethodError(InvalidRequestError):
+    """No method of attribution has this name."""
+
+    reason = "UNKNOWN_METHOD"
+
+
 class BadTensorError(InvalidRequestError):
     """A tensor has the wrong dtype, shape or number of bytes."""
 

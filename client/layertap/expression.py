@@ -16,8 +16,9 @@ import json
 import re
 from collections.abc import Callable, Mapping
 
-from layertap import blocks
-from layertap.blocks import BlockSpec, BoundBlock
+from layertap import blocks, methods
+from layertap.blocks import BoundBlock
+from layertap.blocks.spec import Signature
 from layertap.errors import LayertapError, TapSyntaxError
 from layertap.types import Block, Tap, Value
 
@@ -50,7 +51,7 @@ def parse_head(text: str) -> tuple[Block, ...]:
     return _Parser(text).whole_head()
 
 
-def parse_layers(text: str, spec_of: Callable[[str], BlockSpec]) -> tuple[Block, ...]:
+def parse_layers(text: str, spec_of: Callable[[str], Signature]) -> tuple[Block, ...]:
     """Parse the blocks of a layer in ``model.yaml``, where ``$name`` stands for one of the file's defaults.
 
     Args:
@@ -69,6 +70,19 @@ def parse_initial_weights(text: str) -> BoundBlock:
     block = parser.block()
     parser.expect_end("the end")
     return blocks.get_initial_weights(block.name).bind(block)
+
+
+def parse_method(text: str) -> BoundBlock:
+    """Parse a method of attribution, such as ``integrated_gradients(steps=64)``.
+
+    Raises:
+        TapSyntaxError: the text does not follow the grammar.
+        UnknownMethodError, BadParameterError: there is no such method, or a parameter is not valid.
+    """
+    parser = _Parser(text, methods.get)
+    block = parser.block()
+    parser.expect_end("the end")
+    return methods.get(block.name).bind(block)
 
 
 def format_tap(tap: Tap) -> str:
@@ -122,7 +136,7 @@ class _Parser:
     """A recursive descent parser of one expression; ``position`` is where the next token may start."""
 
     def __init__(
-        self, text: str, spec_of: Callable[[str], BlockSpec] = blocks.get, block_name: re.Pattern[str] = _IDENT
+        self, text: str, spec_of: Callable[[str], Signature] = blocks.get, block_name: re.Pattern[str] = _IDENT
     ) -> None:
         """Start at the beginning of the text.
 

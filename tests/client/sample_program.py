@@ -40,16 +40,19 @@ from layertap import (
     parse_tap,
 )
 from layertap.comparison import CkaMatrix, compare_images, compare_layers, compare_models
+from layertap.methods import METHODS, MethodSpec
 from layertap.profile import ChannelStatistics, FailedImage, Profile, ProfiledTap
 from layertap.profiling import profile_images
 from layertap.similarity import LayerSimilarity
 from layertap.sklearn import LayertapTransformer
-from layertap.types import Array, LayerStatistics, Preview, PreviewedFeature, TargetValue, TokenGrid
+from layertap.types import Array, Attribution, LayerStatistics, Preview, PreviewedFeature, TargetValue, TokenGrid
 from layertap.viz import (
     Picture,
     Result,
+    attribution_figure,
     cka_figure,
     collect,
+    collect_attributions,
     components_figure,
     draw_maps,
     filters_figure,
@@ -102,6 +105,10 @@ def extract(client: Client, photo: Path, out: Path) -> Features:
     gradient: Features = client.extract(photo, model=MODEL, taps="grad:stage:2 | gap", target_index=7)
     target: TargetValue = gradient.targets[0]
     assert (gradient.target, target.index) == ("logits", 7)
+    why: Attribution = client.attribute(photo, model=MODEL, method="layer_cam", layer="stage:4", size="layer")
+    method: MethodSpec = METHODS[0]
+    assert why.maps.shape == (1, 14, 14)
+    assert method.name == "grad_cam"
     return features
 
 
@@ -208,6 +215,8 @@ async def ask_from_an_event_loop(address: str, photo: Path) -> None:
         model: ModelInfo = await client.model(models[0].name)
         layers: list[LayerInfo] = await client.layers(model.name, "#1")
         preview: Preview = await client.preview(model=MODEL, taps="stage:1")
+        why: Attribution = await client.attribute(photo, model=MODEL)
+        assert why.layer
         statistics: tuple[LayerStatistics, ...] = await client.inspect(photo, model=MODEL, selectors="stage:1")
         told: FeatureMap = await client.apply_blocks_map(np.ones((1, 4, 6, 6), np.float32), "gap")
         same: Array = await client.apply_blocks(np.ones((1, 4, 6, 6), np.float32), "gap")
@@ -227,6 +236,8 @@ async def ask_from_an_event_loop(address: str, photo: Path) -> None:
 
 def draw(client: Client, photo: Path, out: Path) -> None:
     """Draw every figure."""
+    explained: list[Picture] = collect_attributions(client, [photo], model=MODEL, methods=["layer_cam"])
+    save(attribution_figure(explained), out / "why.png")
     pictures: list[Picture] = collect(client, [photo], model=MODEL, taps=["stage:2"])
     results: tuple[Result, ...] = pictures[0].results
     assert results[0].on_picture(np.ones((56, 56), np.float32), 224, 224).shape == (224, 224)

@@ -9,7 +9,8 @@ Every block is also a function here: ``blocks.max_pool(3, stride=2)`` returns th
 from layertap.blocks import constructors
 from layertap.blocks.catalogue import CATALOGUE, bind, find, get, get_initial_weights
 from layertap.blocks.constructors import *  # noqa: F403 - one function per block
-from layertap.blocks.spec import BlockKind, BlockSpec, BoundBlock, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec, BoundBlock
 
 __all__ = ["CATALOGUE", "BlockKind", "BlockSpec", "BoundBlock", "Parameter", "ParameterType", "bind", "find", "get"]
 __all__ += ["get_initial_weights"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec
 
 _OUT = Parameter("out", ParameterType.INTEGER, required=True, minimum=1, maximum=65536, doc="channels of the output")
 _KERNEL = Parameter(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec
 
 _ACROSS = ("batch", "column")
 """Scopes that look across the images of a request."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec
 
 _WINDOW_SHAPE = (
     "N×C×H×W to N×C×H'×W', N×C×T and N×C×D×H×W alike; "

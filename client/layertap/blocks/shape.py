@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec
 
 CHANNEL_STATISTICS = ("finite", "mean", "remainder", "variance", "min", "max", "zeros", "nan", "inf", "position")
 """Columns of the result of ``channel_stats``."""

@@ -24,6 +24,7 @@ from layertap.cli import (
     check,
     compare,
     completion,
+    explain,
     extract,
     inspect,
     listing,
@@ -61,7 +62,21 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"layertap {layertap.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for group in (serve, extract, show, inspect, compare, profile, bench, listing, weights, add, check, completion):
+    for group in (
+        serve,
+        extract,
+        show,
+        explain,
+        inspect,
+        compare,
+        profile,
+        bench,
+        listing,
+        weights,
+        add,
+        check,
+        completion,
+    ):
         group.add_commands(commands)
     return parser
 

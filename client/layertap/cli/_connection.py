@@ -36,7 +36,7 @@ def waiting_seconds(text: str) -> float:
     return value
 
 
-def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
+def add_connection_arguments(parser: argparse.ArgumentParser, timeout_seconds: float = 30.0) -> None:
     """Add the arguments that name the server and the credentials."""
     group = parser.add_argument_group("server")
     group.add_argument(
@@ -63,7 +63,11 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long to wait for the server to become ready (default: 0)",
     )
     group.add_argument(
-        "--timeout", metavar="SECONDS", type=seconds, default=30.0, help="deadline of each request (default: 30)"
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=timeout_seconds,
+        help=f"deadline of each request (default: {timeout_seconds:g})",
     )
 
 

@@ -18,6 +18,7 @@ from layertap.types.models import (
 )
 from layertap.types.requests import (
     ApplyRequest,
+    AttributeRequest,
     EncodedImage,
     ExtractRequest,
     GetModelRequest,
@@ -37,6 +38,7 @@ from layertap.types.requests import (
     WeightsRequest,
 )
 from layertap.types.results import (
+    Attribution,
     ExtractResponse,
     FeatureMap,
     ImagePadding,
@@ -61,6 +63,8 @@ from layertap.types.taps import (
 __all__ = [
     "ApplyRequest",
     "Array",
+    "AttributeRequest",
+    "Attribution",
     "Batching",
     "Block",
     "EncodedImage",

@@ -89,6 +89,24 @@ class ExtractRequest:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class AttributeRequest:
+    """A request for maps of what a target came from."""
+
+    model: str
+    images: tuple[ImagePayload, ...]
+    method: str = "grad_cam"
+    """Method with its parameters, such as ``integrated_gradients(steps=64)``."""
+    layer: str = ""
+    """Selector of the layer for methods that need one; if empty, ``stage:-1``."""
+    target: Target = Target()
+    size: str = "input"
+    """Size of the maps: ``"input"`` for that of the image input, ``"layer"`` for that of the method."""
+    version: str = ""
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    """Values for the model's inputs that are not images, by input name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ApplyRequest:
     """A request to apply a head to an array of the caller."""
 

@@ -118,6 +118,30 @@ class ExtractResponse:
     """The target of each image; empty without gradients."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribution:
+    """Maps of what a target came from, one for each image."""
+
+    maps: Array
+    """Maps, float32 N×H×W; larger values contributed more."""
+    method: str
+    """The method with its parameters."""
+    layer: str = ""
+    """Layer whose positions the maps have; empty if they have those of the image input."""
+    target: str = ""
+    """The target as an expression, and whether the server chose it."""
+    targets: tuple[TargetValue, ...] = ()
+    """The target of each image."""
+    missing: tuple[float, ...] = ()
+    """For integrated gradients, y(x) - y(baseline) minus the sum of the map, of each image; else empty."""
+    warning: str = ""
+    """What the caller should know about the maps; empty for nothing."""
+    model: str = ""
+    version: str = ""
+    assumed_preprocessing: str = ""
+    """The line of ``model.yaml`` that would state the assumed preprocessing; empty if nothing was assumed."""
+
+
 @dataclass(frozen=True, slots=True)
 class PreviewedFeature:
     """One result of a previewed request."""

@@ -1,10 +1,20 @@
 from layertap.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class AttributionSize(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTRIBUTION_SIZE_UNSPECIFIED: _ClassVar[AttributionSize]
+    ATTRIBUTION_SIZE_INPUT: _ClassVar[AttributionSize]
+    ATTRIBUTION_SIZE_LAYER: _ClassVar[AttributionSize]
+ATTRIBUTION_SIZE_UNSPECIFIED: AttributionSize
+ATTRIBUTION_SIZE_INPUT: AttributionSize
+ATTRIBUTION_SIZE_LAYER: AttributionSize
 
 class ExtractRequest(_message.Message):
     __slots__ = ("model", "version", "images", "taps", "inputs", "region", "target")
@@ -314,6 +324,62 @@ class LayerStatistics(_message.Message):
     inf_count: int
     l2_norm: float
     def __init__(self, layer: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., standard_deviation: _Optional[float] = ..., zero_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., dead_channels: _Optional[int] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., l2_norm: _Optional[float] = ...) -> None: ...
+
+class AttributeRequest(_message.Message):
+    __slots__ = ("model", "version", "images", "inputs", "method", "layer", "target", "size", "chunk_bytes")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
+    inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
+    method: str
+    layer: str
+    target: Target
+    size: AttributionSize
+    chunk_bytes: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., size: _Optional[_Union[AttributionSize, str]] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+
+class AttributeResponse(_message.Message):
+    __slots__ = ("header", "chunk")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    header: AttributionHeader
+    chunk: FeatureChunk
+    def __init__(self, header: _Optional[_Union[AttributionHeader, _Mapping]] = ..., chunk: _Optional[_Union[FeatureChunk, _Mapping]] = ...) -> None: ...
+
+class AttributionHeader(_message.Message):
+    __slots__ = ("tensor", "total_bytes", "model", "version", "method", "layer", "target", "targets", "missing", "warning", "assumed_preprocessing")
+    TENSOR_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    WARNING_FIELD_NUMBER: _ClassVar[int]
+    ASSUMED_PREPROCESSING_FIELD_NUMBER: _ClassVar[int]
+    tensor: _types_pb2.Tensor
+    total_bytes: int
+    model: str
+    version: str
+    method: str
+    layer: str
+    target: str
+    targets: _containers.RepeatedCompositeFieldContainer[TargetValue]
+    missing: _containers.RepeatedScalarFieldContainer[float]
+    warning: str
+    assumed_preprocessing: str
+    def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., total_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., target: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetValue, _Mapping]]] = ..., missing: _Optional[_Iterable[float]] = ..., warning: _Optional[str] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class ApplyBlocksRequest(_message.Message):
     __slots__ = ("tensor", "layout", "expression", "blocks")

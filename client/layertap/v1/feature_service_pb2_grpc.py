@@ -60,6 +60,11 @@ class FeatureServiceStub(object):
                 request_serializer=layertap_dot_v1_dot_feature__service__pb2.InspectLayersRequest.SerializeToString,
                 response_deserializer=layertap_dot_v1_dot_feature__service__pb2.InspectLayersResponse.FromString,
                 _registered_method=True)
+        self.Attribute = channel.unary_stream(
+                '/layertap.v1.FeatureService/Attribute',
+                request_serializer=layertap_dot_v1_dot_feature__service__pb2.AttributeRequest.SerializeToString,
+                response_deserializer=layertap_dot_v1_dot_feature__service__pb2.AttributeResponse.FromString,
+                _registered_method=True)
         self.ApplyBlocks = channel.unary_unary(
                 '/layertap.v1.FeatureService/ApplyBlocks',
                 request_serializer=layertap_dot_v1_dot_feature__service__pb2.ApplyBlocksRequest.SerializeToString,
@@ -111,6 +116,13 @@ class FeatureServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attribute(self, request, context):
+        """Returns maps of what a target came from, such as Grad-CAM, in chunks: first a header, then total_bytes of data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ApplyBlocks(self, request, context):
         """Applies a head to a tensor sent by the caller.
         """
@@ -155,6 +167,11 @@ def add_FeatureServiceServicer_to_server(servicer, server):
                     servicer.InspectLayers,
                     request_deserializer=layertap_dot_v1_dot_feature__service__pb2.InspectLayersRequest.FromString,
                     response_serializer=layertap_dot_v1_dot_feature__service__pb2.InspectLayersResponse.SerializeToString,
+            ),
+            'Attribute': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attribute,
+                    request_deserializer=layertap_dot_v1_dot_feature__service__pb2.AttributeRequest.FromString,
+                    response_serializer=layertap_dot_v1_dot_feature__service__pb2.AttributeResponse.SerializeToString,
             ),
             'ApplyBlocks': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyBlocks,
@@ -281,6 +298,33 @@ class FeatureService(object):
             '/layertap.v1.FeatureService/InspectLayers',
             layertap_dot_v1_dot_feature__service__pb2.InspectLayersRequest.SerializeToString,
             layertap_dot_v1_dot_feature__service__pb2.InspectLayersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attribute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/layertap.v1.FeatureService/Attribute',
+            layertap_dot_v1_dot_feature__service__pb2.AttributeRequest.SerializeToString,
+            layertap_dot_v1_dot_feature__service__pb2.AttributeResponse.FromString,
             options,
             channel_credentials,
             insecure,

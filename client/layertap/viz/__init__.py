@@ -4,6 +4,7 @@
 file.
 """
 
+from layertap.viz.attribution import attribution_figure, collect_attributions
 from layertap.viz.compare import cka_figure, similarities_figure
 from layertap.viz.filters import filters_figure, opposite_pairs
 from layertap.viz.grid import draw_maps, maps_figure
@@ -18,8 +19,10 @@ from layertap.viz.style import save
 __all__ = [
     "Picture",
     "Result",
+    "attribution_figure",
     "cka_figure",
     "collect",
+    "collect_attributions",
     "components_figure",
     "draw_maps",
     "filters_figure",

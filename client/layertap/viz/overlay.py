@@ -35,7 +35,7 @@ PALEST = 0.35
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Column:
     """One heat map for each picture, all on one scale."""
 
     title: str
@@ -80,6 +80,11 @@ def overlay_figure(pictures: Sequence[Picture], *, picked: Sequence[int] = ()) -
     columns = [column for results in group_by_result(pictures) for column in _columns(pictures, results, picked)]
     if not columns:
         raise ValueError("no result has rows and columns: there is nothing to lay over a picture")
+    return draw_columns(pictures, columns)
+
+
+def draw_columns(pictures: Sequence[Picture], columns: Sequence[Column]) -> Figure:
+    """Draw a row for each picture: the model's view, then the heat map of each column over it."""
     page = Page(2 * MARGIN + ROW_TITLE + (SIDE + GAP) * (1 + len(columns)) + GAP)
     titles = _titles(page, columns)
     top = MARGIN + height_of(1 + max(title.count("\n") for title in titles), SIZE) + 0.04
@@ -109,7 +114,7 @@ def _left(place: int) -> float:
     return MARGIN + ROW_TITLE + place * (SIDE + GAP)
 
 
-def _titles(page: Page, columns: Sequence[_Column]) -> list[str]:
+def _titles(page: Page, columns: Sequence[Column]) -> list[str]:
     """Return the text above the picture and above each column."""
     titles = ["what the model saw"]
     for column in columns:
@@ -119,16 +124,16 @@ def _titles(page: Page, columns: Sequence[_Column]) -> list[str]:
     return titles
 
 
-def _columns(pictures: Sequence[Picture], results: Sequence[Result], picked: Sequence[int]) -> list[_Column]:
+def _columns(pictures: Sequence[Picture], results: Sequence[Result], picked: Sequence[int]) -> list[Column]:
     """Return the columns of one result; none if it has no spatial positions."""
     if any(result.maps is None or not result.maps.size for result in results):
         return []
     name, note, indices = results[0].name, results[0].note, results[0].indices
     if not picked:
         quantity = "mean |value| of the heads" if note else "mean |activation|"
-        return [_Column(name, note, quantity, _planes(pictures, results, None))]
+        return [Column(name, note, quantity, _planes(pictures, results, None))]
     return [
-        _Column(
+        Column(
             name,
             f"{indices[channel]}, {note}" if indices else f"channel {channel}",
             "value" if note else "activation",
@@ -158,7 +163,7 @@ def _plane(result: Result, maps: Array, picture: Picture, channel: int | None) -
     return np.where(result.on_picture(is_broken.astype(float), *size, smooth=False) > 0, np.nan, plane)
 
 
-def _draw(page: Page, axes: Axes, pixels: Array, column: _Column, row: int) -> None:
+def _draw(page: Page, axes: Axes, pixels: Array, column: Column, row: int) -> None:
     """Draw one heat map over the grey photograph."""
     plane = column.planes[row]
     grey = pixels.mean(axis=2) / 255

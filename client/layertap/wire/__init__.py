@@ -4,6 +4,12 @@ The client and the server use the same functions in opposite directions, so that
 covers both.
 """
 
+from layertap.wire._attribution import (
+    ReceivedAttribution,
+    decode_attribute_request,
+    encode_attribute_request,
+    encode_attribution,
+)
 from layertap.wire._blocks import decode_block_spec, encode_block_spec
 from layertap.wire._errors import decode_error, encode_error
 from layertap.wire._features import (
@@ -43,10 +49,12 @@ from layertap.wire._weights import ReceivedWeights, decode_weights_request, enco
 __all__ = [
     "AppliedFeature",
     "Assembler",
+    "ReceivedAttribution",
     "ReceivedWeights",
     "StreamOpening",
     "apply_answer",
     "decode_apply_stream_request",
+    "decode_attribute_request",
     "decode_block_spec",
     "decode_error",
     "decode_extract_request",
@@ -59,6 +67,8 @@ __all__ = [
     "encode_apply_request",
     "encode_apply_response",
     "encode_apply_stream_request",
+    "encode_attribute_request",
+    "encode_attribution",
     "encode_block_spec",
     "encode_error",
     "encode_extract_request",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from layertap.blocks.spec import BlockKind, BlockSpec, Parameter, ParameterType
+from layertap.blocks.parameter import Parameter, ParameterType
+from layertap.blocks.spec import BlockKind, BlockSpec
 from layertap.errors import BadParameterError, TapSyntaxError
 from layertap.types import Block, Tap, Value
 from layertap.v1 import model_service_pb2 as model_pb

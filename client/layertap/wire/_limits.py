@@ -51,6 +51,8 @@ ELEMENTS: Mapping[str, Limit] = MappingProxyType(
         "layertap.v1.ExtractRequest.images": _IMAGES,
         "layertap.v1.ExtractRequest.taps": _TAPS,
         "layertap.v1.ExtractRequest.inputs": _INPUTS,
+        "layertap.v1.AttributeRequest.images": _IMAGES,
+        "layertap.v1.AttributeRequest.inputs": _INPUTS,
         "layertap.v1.Target.index": Limit(2**16, BadTargetError),
         "layertap.v1.ExtractStreamOpen.taps": _TAPS,
         "layertap.v1.ExtractStreamBatch.images": _IMAGES,

@@ -151,6 +151,7 @@ APPLY_BLOCKS = UnaryRpc(
     response=Codec(_features.encode_apply_response, _features.read_apply_response),
 )
 APPLY_BLOCKS_STREAM = Rpc(FEATURES, "ApplyBlocksStream", Kind.CHUNKED)
+ATTRIBUTE = Rpc(FEATURES, "Attribute", Kind.CHUNKED)
 GET_WEIGHTS = Rpc(FEATURES, "GetWeights", Kind.CHUNKED, role="weights")
 LIST_MODELS = UnaryRpc(
     MODELS,

@@ -10,7 +10,7 @@ from layertap import blocks
 from layertap.blocks import BoundBlock
 from layertap.errors import TooFewImagesError
 from layertap.expression import format_block
-from layertap.types import Batching, Block, SkippedLayer
+from layertap.types import Batching, Block, SkippedLayer, Tap
 from layertap_server.graph import APART, Gradient, Mixing, Target, Verdict
 from layertap_server.tensor import Tensor
 
@@ -128,6 +128,8 @@ class FoundTarget:
     """Number of values per image of which the target is one; 1 for a number, None if it is not known before the run."""
     text: str
     """The target as an expression, with a note if the server chose another layer than the one named."""
+    tap: Tap
+    """The target as a tap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,6 +231,14 @@ class Planner:
             raise BadTargetError(message, field="target")
         return find_derivatives(graph, self._find_target(target or self._target, graph), layers) if layers else NONE
 
+    def find_target(self, given: Tap | str, input_: PlanInput) -> FoundTarget:
+        """Return the target that an expression describes, or the model's default target if it is empty.
+
+        Raises:
+            LayertapError: the target is not valid; the field of the error is "target".
+        """
+        return self._find_target(given or self._target, self.graphs.at(input_))
+
     def _find_target(self, given: Tap | str, graph: ModelGraph) -> FoundTarget:
         """Return the target that an expression describes, or the only vector output of the model if it is empty.
 

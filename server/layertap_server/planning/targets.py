@@ -70,7 +70,7 @@ def find_target(tap: Tap, selection: Selection, graph: ModelGraph) -> FoundTarge
     if across := across_images(tap.blocks, head):
         message = f"a target is computed from one image, and {across} takes its statistics from all images"
         raise BadTargetError(message, target=text)
-    return _found(Target(selection.layers[0].name, head), text, graph)
+    return _found(Target(selection.layers[0].name, head), text, Tap(selection.layers[0].name, tap.blocks), graph)
 
 
 def default_target(graph: ModelGraph) -> FoundTarget:
@@ -91,8 +91,8 @@ def default_target(graph: ModelGraph) -> FoundTarget:
         name = makers[name].input[0]
     if name in makers and makers[name].op_type == "Softmax":
         logits = makers[name].input[0]
-        return _found(Target(logits), f"{logits} (the input of the softmax {output})", graph)
-    return _found(Target(output), output, graph)
+        return _found(Target(logits), f"{logits} (the input of the softmax {output})", Tap(logits), graph)
+    return _found(Target(output), output, Tap(output), graph)
 
 
 def _is_vector(graph: ModelGraph, name: str) -> bool:
@@ -104,7 +104,7 @@ def _is_vector(graph: ModelGraph, name: str) -> bool:
     return is_batched and target_size(tensor) is not None and np.dtype(tensor.dtype).kind == "f"
 
 
-def _found(target: Target, text: str, graph: ModelGraph) -> FoundTarget:
+def _found(target: Target, text: str, tap: Tap, graph: ModelGraph) -> FoundTarget:
     """Return a target after checking that it is a number or a vector of floating-point numbers."""
     tensor = head_type(graph, target.layer, target.head).tensor
     size = target_size(tensor)
@@ -114,7 +114,7 @@ def _found(target: Target, text: str, graph: ModelGraph) -> FoundTarget:
     if np.dtype(tensor.dtype).kind != "f":
         message = f"a target is a floating-point number, and after {text!r} {tensor.describe()}"
         raise BadTargetError(message, target=text, got=tensor.dtype)
-    return FoundTarget(target, size if isinstance(size, int) else None, text)
+    return FoundTarget(target, size if isinstance(size, int) else None, text, tap)
 
 
 def find_derivatives(graph: ModelGraph, target: FoundTarget, layers: Iterable[str]) -> Derivatives:

@@ -9,6 +9,7 @@ from layertap.errors import WeightsDisabledError
 from layertap.types import ExtractRequest, ExtractResponse, InspectResponse
 from layertap.wire import rpcs
 from layertap_server.inference.apply_blocks import Applier
+from layertap_server.inference.attribution import Attributor
 from layertap_server.inference.engine import Engine
 from layertap_server.inference.parameters import read_parameters
 from layertap_server.inference.response import assumed_preprocessing
@@ -49,6 +50,7 @@ class FeatureService:
             rpcs.EXTRACT_STREAM: self._extract_stream,
             rpcs.PREVIEW_EXTRACT: self._preview,
             rpcs.INSPECT_LAYERS: self._inspect,
+            rpcs.ATTRIBUTE: self._attribute,
             rpcs.APPLY_BLOCKS: self._apply_blocks,
             rpcs.APPLY_BLOCKS_STREAM: self._apply_blocks_in_chunks,
             rpcs.GET_WEIGHTS: self._get_weights,
@@ -104,6 +106,15 @@ class FeatureService:
             assumed = assumed_preprocessing(model, inspect.images)
             response = InspectResponse(layers, model.info.name, model.info.version, assumed)
             return rpcs.INSPECT_LAYERS.response.encode(response)
+
+    def _attribute(self, request: bytes, context: RequestContext) -> Iterator[bytes]:
+        """Return maps of what a target came from, in chunks."""
+        with context.stage("decode"):
+            attribute, chunk_bytes = wire.decode_attribute_request(request)
+        model = find_model(self._repository, attribute.model, attribute.version, context)
+        result = Attributor(self._engine).attribute(model, attribute, context)
+        context.images = len(result.maps)
+        return wire.encode_attribution(result, chunk_size(chunk_bytes))
 
     def _apply_blocks(self, request: bytes, context: RequestContext) -> bytes:
         """Apply blocks to an array and return the result inline."""

@@ -1,0 +1,119 @@
+"""Class activation maps: weighted sums of a layer's channels. `layertap.methods` has the formulas and their sources.
+
+Functions of arrays take the layer's values ``a`` and gradients ``g``, float64 images×channels×rows×columns, and return
+maps images×rows×columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from layertap.blocks import BoundBlock
+from layertap.types import Array
+from layertap_server.inference.attribution.image_axes import ImageAxes
+from layertap_server.inference.attribution.resampling import resize_maps
+from layertap_server.inference.attribution.result import Maps
+from layertap_server.inference.attribution.subject import Subject, grid_of
+
+POSITIONS = (2, 3)
+"""Axes of rows and columns."""
+SMALLEST = 1e-12
+"""Minimum divisor."""
+
+
+def weigh(a: Array, weights: Array) -> Array:
+    """Return the positive part of the sum of channels with one weight for each image and channel."""
+    return np.asarray(np.maximum(np.einsum("nchw,nc->nhw", a, weights), 0))
+
+
+def grad_cam(a: Array, g: Array) -> Array:
+    """Return Grad-CAM."""
+    return weigh(a, g.mean(POSITIONS))
+
+
+def grad_cam_plus_plus(a: Array, g: Array) -> Array:
+    """Return Grad-CAM++, for the exponential of the target, whose higher derivatives are powers of ``g``."""
+    divisor = 2 * g**2 + a.sum(POSITIONS, keepdims=True) * g**3
+    shares = np.divide(g**2, divisor, out=np.zeros_like(g), where=np.abs(divisor) > SMALLEST * np.abs(g).max() ** 2)
+    return weigh(a, (shares * np.maximum(g, 0)).sum(POSITIONS))
+
+
+def x_grad_cam(a: Array, g: Array) -> Array:
+    """Return XGrad-CAM."""
+    total = a.sum(POSITIONS)
+    product = (a * g).sum(POSITIONS)
+    return weigh(a, np.divide(product, total, out=np.zeros_like(total), where=np.abs(total) > SMALLEST))
+
+
+def layer_cam(a: Array, g: Array) -> Array:
+    """Return LayerCAM."""
+    return np.asarray(np.maximum((np.maximum(g, 0) * a).sum(1), 0))
+
+
+def hires_cam(a: Array, g: Array) -> Array:
+    """Return HiResCAM."""
+    return np.asarray(np.maximum((g * a).sum(1), 0))
+
+
+WITH_GRADIENT: Mapping[str, Callable[[Array, Array], Array]] = {
+    "grad_cam": grad_cam,
+    "grad_cam_plus_plus": grad_cam_plus_plus,
+    "x_grad_cam": x_grad_cam,
+    "layer_cam": layer_cam,
+    "hires_cam": hires_cam,
+}
+"""Functions of values and gradients, by method."""
+
+
+def explain_with_gradient(subject: Subject, options: BoundBlock) -> Maps:
+    """Return the maps of a method that weights a layer by its gradients."""
+    grid = grid_of(subject, subject.layer)
+    response = subject.extract([grid.tap(), grid.tap("grad:")])
+    a, g = (grid.arrange(feature.array) for feature in response.maps)
+    return Maps(WITH_GRADIENT[options.name](a, g), response.targets, layer=grid.layer)
+
+
+def eigen_cam(subject: Subject, _options: BoundBlock) -> Maps:
+    """Return Eigen-CAM. The sign of a component is arbitrary; here the map agrees with the mean of the channels."""
+    grid = grid_of(subject, subject.layer)
+    targets = subject.values_of_targets()
+    (feature,) = subject.extract([grid.tap()], subject.no_target).maps
+    return Maps(np.stack([first_component(one) for one in grid.arrange(feature.array)]), targets, layer=grid.layer)
+
+
+def first_component(values: Array) -> Array:
+    """Return the projection of channels×rows×columns onto its first principal component."""
+    points = values.reshape(len(values), -1).T
+    centred = points - points.mean(0)
+    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    projected = centred @ directions[0]
+    sign = -1.0 if projected @ centred.mean(1) < 0 else 1.0
+    return np.asarray(sign * projected.reshape(values.shape[1:]))
+
+
+def score_cam(subject: Subject, _options: BoundBlock) -> Maps:
+    """Return Score-CAM: one run of the network for each channel of the layer."""
+    grid = grid_of(subject, subject.layer)
+    targets = subject.values_of_targets()
+    values, images = (
+        feature.array for feature in subject.extract([grid.tap(), subject.image_tap], subject.no_target).maps
+    )
+    a, axes = grid.arrange(values), ImageAxes.of(subject.graph)
+    subject.check_runs([subject.found.tap], len(a) * a.shape[1], "score_cam, one for each channel")
+    masks = _scaled(resize_maps(a, *axes.size(images)))
+    scores = np.stack(
+        [
+            subject.scores(axes.cover(images[row], masks[row], 0.0), np.full(a.shape[1], row), targets)
+            for row in range(len(a))
+        ]
+    )
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    return Maps(weigh(a, weights / weights.sum(1, keepdims=True)), targets, layer=grid.layer)
+
+
+def _scaled(maps: Array) -> Array:
+    """Return maps scaled to 0…1; a constant map becomes 0."""
+    low, high = maps.min(POSITIONS, keepdims=True), maps.max(POSITIONS, keepdims=True)
+    return np.asarray((maps - low) / np.where(high > low, high - low, 1))
