@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.model_folders import IMAGENET, network, write
-from tests.paths import MODEL, MODELS, PHOTOS
-from tests.processes import ServerProcess
+from tests.paths import MODEL, MODELS, PHOTOS, ROOT
+from tests.processes import ServerProcess, running_server
+
+CASES = ROOT / "tests" / "data" / "cases"
 
 
 def run(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -120,3 +122,40 @@ def test_check_of_a_model_without_images(tmp_path: Path) -> None:
           opset_imports=[onnx.helper.make_opsetid("", 17)]))  # fmt: skip
     done = run("check", "table", PHOTOS / "coffee.png", "--local", folder=tmp_path)
     assert (done.returncode, "takes no images" in done.stderr) == (1, True)
+
+
+def test_a_model_of_arrays_has_no_preprocessing_to_state(tmp_path: Path) -> None:
+    for name in ("narrow_input", "wave"):
+        done = run("add", CASES / f"{name}.onnx", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "takes arrays and no pictures, so there is no preprocessing to state" in done.stdout
+        assert sorted(path.name for path in (tmp_path / "models" / name).iterdir()) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", ".", "a b", "x" * 129])
+def test_a_name_is_that_of_a_folder(name: str, tmp_path: Path) -> None:
+    done = run("add", CASES / "wave.onnx", "--name", name, folder=tmp_path)
+    assert done.returncode == 2
+    assert "expected --name as the name of a folder" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_takes_the_other_inputs_of_a_model(tmp_path: Path) -> None:
+    home = tmp_path / "models" / "two"
+    home.mkdir(parents=True)
+    shutil.copy(CASES / "two_inputs.onnx", home / "model.onnx")
+    model = onnx.load(home / "model.onnx", load_external_data=False)
+    other = model.graph.input[1]
+    sizes = [dim.dim_value or 1 for dim in other.type.tensor_type.shape.dim]
+    np.save(
+        tmp_path / "mask.npy", np.ones(sizes, onnx.helper.tensor_dtype_to_np_dtype(other.type.tensor_type.elem_type))
+    )
+    with running_server(models=tmp_path / "models") as server:
+        photo = PHOTOS / "coffee.png"
+        without = run("check", "two", photo, "--server", server.address, folder=tmp_path)
+        assert f"also need the model's input {other.name}" in without.stderr
+        done = run(
+            "check", "two", photo, "--input", f"{other.name}=mask.npy", "--server", server.address, folder=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    assert "output" in done.stdout

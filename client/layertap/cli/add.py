@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from layertap.cli._connection import connect_local
-from layertap.cli._output import CommandError, UsageError, print_json
+from layertap.cli._output import CommandError, UsageError, format_shape, print_json
 from layertap.cli._parser import add_command
 from layertap.types import ModelInfo
 
@@ -30,6 +30,8 @@ LARGEST_COMPANION_BYTES = 4 * 2**20
 LARGE_DATA = (".data", ".onnx_data", ".bin", ".weights")
 """Suffixes of files of external weights."""
 MANIFEST = "model.yaml"
+MODEL_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+"""Names that the server accepts for a model."""
 
 
 def add_commands(commands: Any) -> None:
@@ -52,6 +54,11 @@ def _add(arguments: argparse.Namespace) -> None:
         raise CommandError(f"{source}: No such file or directory")
     file = source if source.is_file() else _choose(source, arguments.variant)
     name = arguments.name or re.sub(r"[^A-Za-z0-9._-]+", "_", source.stem if source.is_file() else source.name)
+    if not MODEL_NAME.fullmatch(name):
+        raise UsageError(
+            f"expected --name as the name of a folder, of letters, digits, '.', '_' and '-' and at most 128 in all, "
+            f"got {name!r}"
+        )
     home = arguments.models / name
     if home.exists():
         raise CommandError(f"{home} exists already; give another --name, or remove it first")
@@ -59,8 +66,8 @@ def _add(arguments: argparse.Namespace) -> None:
         staged = Path(folder) / name
         _copy(file, source if source.is_dir() else file.parent, staged)
         info = _load(Path(folder), name)
-        if not (staged / MANIFEST).exists():
-            (staged / MANIFEST).write_text(_manifest(info), encoding="utf-8")
+        if not (staged / MANIFEST).exists() and (text := _manifest(info)):
+            (staged / MANIFEST).write_text(text, encoding="utf-8")
             _load(Path(folder), name)
         arguments.models.mkdir(parents=True, exist_ok=True)
         shutil.copytree(staged, home)
@@ -124,13 +131,13 @@ def _load(models: Path, name: str) -> ModelInfo:
 
 
 def _manifest(info: ModelInfo) -> str:
-    """Return the text of a ``model.yaml`` that states what is known, and marks what is a guess."""
+    """Return the text of a ``model.yaml`` that states what is known, and marks what is a guess; empty for nothing."""
     lines = [f"# Written by layertap add. {fact.name}: {fact.value} ({fact.source})" for fact in info.facts]
     if info.input_line:
         if info.preprocessing_assumed:
             lines.append("# A part of the next line is a guess (assumed above): compare it with the training code.")
         lines.append(info.input_line)
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, ""]) if lines else ""
 
 
 def _report(info: ModelInfo, home: Path) -> None:
@@ -143,5 +150,8 @@ def _report(info: ModelInfo, home: Path) -> None:
     assumed = [fact.name for fact in info.facts if fact.source == "assumed"]
     if assumed:
         print(f"assumed: {', '.join(assumed)}; correct {home / MANIFEST}, and try `layertap check {info.name} PHOTO`")
-    else:
+    elif info.input_line:
         print(f"nothing is assumed; {home / MANIFEST} states it all")
+    else:
+        what = "; ".join(f"{one.name}: {one.dtype} {format_shape(one.shape)}" for one in info.inputs)
+        print(f"the model takes arrays and no pictures, so there is no preprocessing to state ({what})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from layertap._client import Client
 from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._output import CommandError, print_json, print_table
 from layertap.cli._parser import add_command
+from layertap.cli.extract import parse_input
 from layertap.types import Array, LayerStatistics, Layout, ModelInfo
 
 DESCRIPTION = """Shows the picture as the model sees it, the most probable classes or the shapes of the outputs, and the
@@ -37,6 +38,15 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("model")
     parser.add_argument("image", metavar="PHOTO")
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        type=parse_input,
+        metavar="NAME=FILE",
+        help="values of another input of the model, a .npy with one row",
+    )
     parser.add_argument("--out", "-o", type=Path, metavar="FILE", help="picture to write (default: MODEL-seen.png)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     add_connection_arguments(parser)
@@ -51,7 +61,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise CommandError("check needs Pillow: pip install 'layertap[viz]'") from None
     with connect(arguments) as client:
         info = client.model(arguments.model)
-        seen, outputs, statistics = _extract(client, info, arguments.image)
+        seen, outputs, statistics = _extract(client, info, arguments.image, dict(arguments.inputs))
     out = arguments.out or Path(f"{info.name}-seen.png")
     Image.fromarray(picture_of(seen)).save(out)
     if arguments.json:
@@ -75,7 +85,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _extract(
-    client: Client, info: ModelInfo, image: str
+    client: Client, info: ModelInfo, image: str, inputs: Mapping[str, Array]
 ) -> tuple[Array, dict[str, Array], tuple[LayerStatistics, ...]]:
     """Return the model's input, its outputs, and the statistics of its activations for one photograph."""
     layers = client.layers(info.name)
@@ -86,10 +96,10 @@ def _extract(
     outputs = [output.name for output in info.outputs if output.name in known]
     taps = [f"{_quoted(name)} -> out{number}" for number, name in enumerate(outputs)]
     taps.append(f"{_quoted(input_.name)} -> seen")
-    features = client.extract(image, model=info.name, taps=taps)
+    features = client.extract(image, model=info.name, taps=taps, inputs=inputs)
     arrays = {name: features[f"out{number}"] for number, name in enumerate(outputs)}
     has_activations = any(layer.activation and layer.tappable for layer in layers)
-    statistics = client.inspect(image, model=info.name) if has_activations else ()
+    statistics = client.inspect(image, model=info.name, inputs=inputs) if has_activations else ()
     seen = features["seen"][0]
     is_last = features.map("seen").layout is Layout.NHWC
     return (seen if is_last else np.moveaxis(seen, 0, -1)), arrays, statistics

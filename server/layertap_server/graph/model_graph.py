@@ -14,6 +14,8 @@ from layertap_server.graph.activations import Activation
 from layertap_server.graph.native import InProcess, Native
 from layertap_server.tensor import Tensor
 
+PICTURE_CHANNELS = (-1, 1, 3)
+"""Numbers of channels of an input that takes pictures; -1 if the graph does not fix it."""
 PICTURE_RANK = 4
 """Number of axes of an input that takes images."""
 
@@ -65,6 +67,11 @@ class ModelGraph:
     def takes_pictures(self) -> bool:
         """Whether the main input takes images, so that it has four axes."""
         return len(self.main_input.shape) == PICTURE_RANK
+
+    @property
+    def takes_colours(self) -> bool:
+        """Whether the main input takes pictures in grey or colour, and not arrays of other channels."""
+        return self.takes_pictures and self.image_channels in PICTURE_CHANNELS
 
     @property
     def fixed_batch(self) -> int | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
+from functools import reduce
 
+from layertap.types import Layout
 from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path
 from layertap_server.graph.trunk import Step
 
@@ -34,8 +36,18 @@ HEADS = ("head", "classif", "logits", "fc", "pool")
 POOLING = frozenset({"MaxPool", "AveragePool"})
 
 
-def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
-    """Return the steps at which the stages end, in execution order."""
+MAPS = frozenset({Layout.NCHW, Layout.NHWC})
+"""Layouts with rows and columns."""
+
+
+def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.NCHW) -> list[Step]:
+    """Return the steps at which the stages end, in execution order.
+
+    Args:
+        steps: the trunk of the network.
+        modules: the modules of the network.
+        image: layout of the image input.
+    """
     segments = list(_segments(steps))
     merging = _merging(segments, modules)
     first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
@@ -45,7 +57,7 @@ def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
         later = [step for segment in segments[index + 1 :] for step in segment]
         is_stem = len(before) + len(own) <= first_block < len(steps)
         if not later:
-            kept = _without_head(own, modules)
+            kept = _without_head(own, modules, _root(steps, modules))
         elif is_stem:
             kept = _stem(own, later, merging)
         else:
@@ -54,8 +66,27 @@ def stage_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
             if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
                 kept = []
         if (end := _last(kept)) is not None:
-            found.append(end)
+            found.append(_as_map(end, own, image))
     return found
+
+
+def _as_map(end: Step, own: Sequence[Step], image: Layout) -> Step:
+    """Return the step after the end that only moves its values into a map in the layout of the image, if there is one.
+
+    Tokens of a Swin become a map again, and networks whose image has its channels last turn the maps of each
+    convolution back; both are what the framework's module returns.
+    """
+    following = own[own.index(end) + 1 :]
+    moved = next((step for step in following if end.name in step.inputs and step.moves), None)
+    if moved is None or moved.layout not in MAPS or end.layout is image:
+        return end
+    return moved if end.layout not in MAPS or moved.layout is image else end
+
+
+def _root(steps: Sequence[Step], modules: Modules) -> Path:
+    """Return the module that contains the trunk up to the end of the last block, such as a backbone."""
+    last = max((index for index, step in enumerate(steps) if _is_body(step, modules)), default=len(steps) - 1)
+    return reduce(_common, (step.path for step in steps[: last + 1] if step.path), steps[last].path)
 
 
 def _segments(steps: Sequence[Step]) -> Iterator[list[Step]]:
@@ -142,16 +173,17 @@ def _has_block(inside: Sequence[Step], following: Sequence[Step], module: Path, 
     return any(not any(_within(step, block) for step in following) for block in blocks)
 
 
-def _without_head(own: Sequence[Step], modules: Modules) -> list[Step]:
+def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Step]:
     """Return the steps of the last resolution up to the end of the last block, and convolutions that follow it.
 
-    A module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which widens the
-    map for the classifier, are not kept. A norm with an activation beside the last block is kept, as in networks that
+    What is outside ``root``, the module of the trunk, is not kept, such as a projection behind a detector's backbone.
+    Neither are a module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which
+    widens the map for the classifier. A norm with an activation beside the last block is kept, as in networks that
     activate before they convolve.
     """
     last = max((index for index, step in enumerate(own) if _is_body(step, modules)), default=None)
     if last is None:
-        return list(own)
+        return _without_scores(own)
     kept = list(own[: last + 1])
     container = modules.blocks_of(own[last].path)[0][:-1]
     is_beside = bool(container)
@@ -160,8 +192,17 @@ def _without_head(own: Sequence[Step], modules: Modules) -> list[Step]:
         is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")
         if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider):
             break
+        if not _within(step, root):
+            break
         kept.append(step)
     return kept
+
+
+def _without_scores(own: Sequence[Step]) -> list[Step]:
+    """Return the steps before the last product with a weight if the network ends in it, with scores of each token."""
+    last = max((index for index, step in enumerate(own) if step.op_type in WEIGHTED), default=0)
+    is_scores = own[last].layout is Layout.TOKENS and _last(own[:last]) is not None
+    return list(own[:last]) if is_scores else list(own)
 
 
 def _is_head(step: Step) -> bool:

@@ -32,7 +32,7 @@ def structure_of(model: ModelGraph) -> Structure:
     )
     tappable = {layer.name for layer in model.layers if layer.tappable}
     return Structure(
-        _names(stage_ends(steps, modules), tappable),
+        _names(stage_ends(steps, modules, model.main_input.layout), tappable),
         _names(block_ends(steps, modules), tappable),
     )
 

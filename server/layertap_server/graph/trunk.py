@@ -49,6 +49,8 @@ class Step:
     """Number of tokens beyond those of the grid, such as class tokens; 0 for maps."""
     inputs: tuple[str, ...]
     """Tensors that the step's node reads."""
+    layout: Layout = Layout.OTHER
+    """Layout of the tensor."""
 
     @property
     def moves(self) -> bool:
@@ -85,9 +87,9 @@ def find_trunk(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) 
                 size = own or size
                 path = module_path_of(node)
                 parts = tuple(path.split(".")) if path else ()
-                steps.append(
-                    Step(name, metadata_of(node, BLOCK) or node.op_type, parts, own, prefix, tuple(node.input))
-                )
+                layout = types[name].layout if name in types else Layout.OTHER
+                operator = metadata_of(node, BLOCK) or node.op_type
+                steps.append(Step(name, operator, parts, own, prefix, tuple(node.input), layout))
     return [step for step in steps if step.area]
 
 

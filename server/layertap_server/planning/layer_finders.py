@@ -43,6 +43,37 @@ def find_path(index: LayerIndex, selector: str) -> Selection | None:
     return one(index.by_path[selector]) if selector in index.by_path else None
 
 
+def find_module(index: LayerIndex, selector: str) -> Selection | None:
+    """Return the last layer of the module whose path ends in the selector, component by component.
+
+    Exporters put the names of outer modules in front, as in ``StatefulPartitionedCall/model/activation_1/Relu:0``.
+
+    Raises:
+        AmbiguousLayerError: several modules' paths end so.
+    """
+    wanted = tuple(re.split(r"[./]", selector))
+    modules: dict[tuple[str, ...], LayerInfo] = {}
+    for layer in index.layers:
+        path = _module_of(layer)
+        for end in range(len(wanted), len(path) + 1):
+            if path[end - len(wanted) : end] == wanted:
+                modules[path[:end]] = layer
+    if len(modules) > 1:
+        names = ["/".join(path) for path in list(modules)[:LISTED]]
+        message = (
+            f"the paths of {len(modules)} modules end in {selector!r}: {', '.join(names)}; name one of them in full"
+        )
+        raise AmbiguousLayerError(message, selector=selector, suggestions=names)
+    return one(next(iter(modules.values()))) if modules else None
+
+
+def _module_of(layer: LayerInfo) -> tuple[str, ...]:
+    """Return the path of a layer's module; without one, what the name has in front of the operator."""
+    if layer.module_path:
+        return tuple(layer.module_path.split("."))
+    return tuple(layer.name.split("/")[:-1])
+
+
 def find_node(index: LayerIndex, selector: str) -> Selection | None:
     """Return the first output of the node of this name.
 

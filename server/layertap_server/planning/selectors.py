@@ -20,6 +20,7 @@ from layertap_server.planning.layer_finders import (
     Selection,
     find_alias,
     find_all,
+    find_module,
     find_name,
     find_node,
     find_numbered,
@@ -200,6 +201,12 @@ FORMS = (
         examples=("blocks.4",),
         meaning="a module path: the last layer that this module computes",
         selectors=attrgetter("by_path"),
+    ),
+    Form(
+        find_module,
+        examples=("activation_1", "layer1.0"),
+        meaning="the end of a module path, in whole components, if only one module has it: the last layer that this "
+        "module computes",
     ),
     Form(
         find_pattern,

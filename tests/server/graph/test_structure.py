@@ -200,15 +200,40 @@ def test_stages_of_a_network_of_any_size(size: tuple[int, int], tmp_path: Path) 
 
 def test_the_transposed_input_of_keras_is_no_stage(tmp_path: Path) -> None:
     stages = derive(onnx.load(CASES / "keras.onnx"), tmp_path).stages
-    assert stages == ("r1", "StatefulPartitionedCall/model/activation_1/Relu:0")
+    names = [f"StatefulPartitionedCall/model/{name}/Relu:0" for name in ("activation", "activation_1")]
+    assert stages == tuple(names), "the layers that the framework returns, channels last as its images"
+
+
+def test_scores_of_each_position_are_no_stage(tmp_path: Path) -> None:
+    graph = at_size(read(onnx.load(CASES / "line_layouts.onnx"), tmp_path), (8, 40))
+    assert structure_of(graph).stages == ("r",)
+
+
+def test_a_projection_behind_the_backbone_is_no_stage(tmp_path: Path) -> None:
+    text = """(float[N, 3, 32, 32] x) => (float[N, 8, 8, 8] y) {
+        a = Conv <strides = [2, 2], kernel_shape = [1, 1]> (x, w1) b = Relu(a) c = Conv(b, w2) d = Add(b, c)
+        e = Conv <strides = [2, 2], kernel_shape = [1, 1]> (d, w3) f = Relu(e) g = Conv(f, w4) h = Add(f, g)
+        y = Conv(h, w5) }"""
+    shapes = {"w1": (8, 3), "w2": (8, 8), "w3": (8, 8), "w4": (8, 8), "w5": (8, 8)}
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    for name, shape in shapes.items():
+        weights = np.zeros((*shape, 1, 1), np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    paths = ["stages.0.down", "stages.0.act", "stages.0.conv", "stages.0", "stages.1.down", "stages.1.act"]
+    for node, path in zip(model.graph.node, [*paths, "stages.1.conv", "stages.1", "../projection"], strict=True):
+        node.name = f"/model/{path.replace('.', '/')}/{node.op_type}".replace("/model/../", "/")
+        node.name = node.name.replace("/model/", "/model/backbone/")
+    assert derive(model, tmp_path).stages == ("d", "h")
 
 
 @pytest.mark.parametrize(
     ("name", "stages", "blocks"),
-    [("swin", ["add_515", "add_1030"], ["add_264", "add_515", "add_794", "add_1030"]),
+    [("swin", ["view_28", "view_55"], ["add_264", "add_515", "add_794", "add_1030"]),
      ("convnext", ["add_70", "add_146", "add_222", "add_298"], ["add_70", "add_146", "add_222", "add_298"])],
 )  # fmt: skip
-def test_channels_last_networks(name: str, stages: list[str], blocks: list[str], tmp_path: Path) -> None:
+def test_channels_last_networks_have_stages_that_are_maps(
+    name: str, stages: list[str], blocks: list[str], tmp_path: Path
+) -> None:
     graph = read(onnx.load(CASES / f"{name}.onnx"), tmp_path)
     modules = Modules(graph.proto.graph)
     steps = find_trunk(graph.proto.graph, graph.types, graph.main_input.name)

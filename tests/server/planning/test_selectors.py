@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import helper
 
-from layertap.errors import InvalidRequestError, NotTappableError, UnknownLayerError
+from layertap.errors import AmbiguousLayerError, InvalidRequestError, NotTappableError, UnknownLayerError
 from layertap_server.graph import read, structure_of
 from layertap_server.planning.layer_index import LayerIndex
 from layertap_server.planning.selectors import FORMS, Form, Selectors, check_name
@@ -52,6 +55,37 @@ def names(selectors: Selectors, selector: str) -> list[str]:
 )
 def test_forms(selectors: Selectors, selector: str, expected: list[str]) -> None:
     assert names(selectors, selector) == expected
+
+
+def named(*paths: str) -> Selectors:
+    """Return the selectors of a chain of layers with these names."""
+    nodes = [helper.make_node("Exp", [before], [name]) for before, name in zip(("x", *paths), paths, strict=False)]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3]) for name in ("x", paths[-1])]
+    model = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:]), ir_version=8)
+    model.opset_import[0].version = 17
+    with tempfile.TemporaryDirectory() as folder:
+        return Selectors(read(model, Path(folder)).layers, {}, ())
+
+
+KERAS = tuple(f"Called/model/{name}:0" for name in ("conv/BiasAdd", "act/Relu", "act_1/Add", "act_1/Relu", "b/act/Exp"))
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [("act_1", KERAS[3]), ("model/act_1", KERAS[3]), ("conv", KERAS[0]), ("b.act", KERAS[4]), ("model", KERAS[4])],
+)
+def test_the_end_of_a_module_path_finds_its_last_layer(selector: str, expected: str) -> None:
+    assert names(named(*KERAS), selector) == [expected]
+
+
+def test_the_end_of_several_module_paths_names_them(selectors: Selectors) -> None:
+    with pytest.raises(AmbiguousLayerError, match="2 modules end in 'act': Called/model/act, Called/model/b/act"):
+        named(*KERAS).find("act")
+    for part in ("ct_1", "act_", "Relu:0"):
+        with pytest.raises(UnknownLayerError):
+            named(*KERAS).find(part)
+    with pytest.raises(UnknownLayerError):
+        selectors.find("con")
 
 
 def test_all_leaves_out_what_cannot_be_tapped(selectors: Selectors) -> None:

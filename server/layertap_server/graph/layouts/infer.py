@@ -34,7 +34,7 @@ def axes_of(
     whole_numbers = {value.name for value in graph.input if value.type.tensor_type.elem_type in INDICES}
     for name, layout in inputs.items():
         is_tokens = name in whole_numbers and len(facts.shapes.get(name, ())) == TOKENS_RANK
-        _start(facts, name, "NT" if is_tokens else ROLES.get(layout, "") if layout else "")
+        _start(facts, name, "NT" if is_tokens else _roles(layout))
     for _ in range(MOST_ROUNDS):
         facts.changed = False
         for node in graph.node:
@@ -44,6 +44,15 @@ def axes_of(
         if not facts.changed:
             break
     return facts.axes
+
+
+def _roles(layout: Layout | None) -> str:
+    """Return the roles of an input's axes; empty if they are not known.
+
+    Two axes are called a vector whatever they mean: the second one may be the channels of a table or the positions of a
+    series, and how the network uses it decides.
+    """
+    return "" if layout is None or layout is Layout.VECTOR else ROLES.get(layout, "")
 
 
 def _start(facts: Facts, name: str, roles: str) -> None:

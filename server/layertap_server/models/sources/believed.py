@@ -102,7 +102,7 @@ def facts_of(believed: Believed, fitted: Preprocessing, model: ModelGraph) -> tu
 
 def _facts(believed: Believed, fitted: Preprocessing, model: ModelGraph) -> Iterator[ModelFact]:
     """Yield the facts; see `facts_of`."""
-    if model.takes_pictures:
+    if model.takes_colours:
         by_graph = GRAPH if model.image_size else ASSUMED
         resize = f"{fitted.resize} ({fitted.filter})" if fitted.resize else "keep the size"
         yield ModelFact("resize", resize, believed.sources.get("resize", ASSUMED))

@@ -15,6 +15,9 @@ from layertap_server.graph import read
 from layertap_server.graph.layouts import axes_of, roles_of, tokens_of
 from tests.models import vision_transformer
 from tests.odd_models import OPSET, channels_last, of_text
+from tests.paths import ROOT
+
+CASES = ROOT / "tests" / "data" / "cases"
 
 
 def shuffle() -> onnx.ModelProto:
@@ -176,3 +179,12 @@ def test_a_product_over_positions_makes_an_axis_of_its_own() -> None:
     )
     got = roles(body, w=(8, 3, 2, 2), row=np.array([0, 8, 16]), v=(16, 5), u=(5, 16))
     assert (got["f"], got["m"], got["b"]) == ("NCT", "NCM", "NCT")
+
+
+def test_a_series_of_two_axes_is_positions_where_a_convolution_reads_it(tmp_path: Path) -> None:
+    graph = read(onnx.load(CASES / "wave.onnx"), tmp_path)
+    assert {name: graph.types[name].layout for name in ("x", "u", "c1")} == {
+        "x": Layout.VECTOR,
+        "u": Layout.NCT,
+        "c1": Layout.NCT,
+    }
