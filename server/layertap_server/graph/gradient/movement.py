@@ -128,6 +128,25 @@ def _gather_elements(step: Step) -> Value:
     return added.cast(step.g.dtype)
 
 
+def _top_k(step: Step) -> Value:
+    """Add the cotangent of the chosen values at their positions."""
+    g = step.g.widened()
+    zeros, axis = step.zeros(step.x.shape(), g.dtype), step.attribute("axis", -1)
+    places = Value(step.node.output[1], "int64", step.builder)
+    return zeros.op("ScatterElements", places, g, axis=axis, reduction="add").cast(step.g.dtype)
+
+
+def _scatter_nd(step: Step) -> Cotangents:
+    """Pass the cotangent to the data where nothing was written, and to the updates where they were written."""
+    reduction = step.attribute("reduction", "none")
+    if reduction not in {"none", "add"}:
+        raise StepError(f"it combines values by {reduction}")
+    places = step.input(1)
+    updates = step.g.op("GatherND", places)
+    data = step.g if reduction == "add" else step.g.op("ScatterND", places, step.zeros(updates.shape(), step.g.dtype))
+    return data, None, updates
+
+
 def _depth_to_space(step: Step) -> Value:
     """Take each block apart again; in the mode CRD the channels come before the places of a block."""
     size = step.attribute("blocksize")
@@ -152,6 +171,8 @@ RULES: dict[str, Rule] = {
     "Tile": unary(_tile),
     "Gather": unary(_gather),
     "GatherElements": unary(_gather_elements),
+    "ScatterND": _scatter_nd,
+    "TopK": unary(_top_k),
     "DepthToSpace": unary(_depth_to_space),
     "SpaceToDepth": unary(lambda step: step.g.op("DepthToSpace", blocksize=step.attribute("blocksize"))),
 }

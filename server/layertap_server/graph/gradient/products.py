@@ -17,16 +17,24 @@ def _swapped(value: Value, rank: int) -> Value:
 def _matmul(step: Step) -> Cotangents:
     """Emit g·Bᵀ and Aᵀ·g, summed over the batch axes along which an input was broadcast."""
     a_shape, b_shape = step.shape_of(0), step.shape_of(1)
-    if min(len(a_shape), len(b_shape)) < MATRIX:
-        raise StepError("one of its inputs is a vector")
-    shape = step.type_of(step.node.output[0]).shape
-    a = step.g.op("MatMul", _swapped(step.input(1), len(b_shape)))
-    b = _swapped(step.x, len(a_shape)).op("MatMul", step.g)
+    shape, g, left, right = step.type_of(step.node.output[0]).shape, step.g, step.x, step.input(1)
+    is_row, is_column = len(a_shape) < MATRIX, len(b_shape) < MATRIX
+    if is_column:  # a vector on the right is a column, whose axis the result lacks
+        right, b_shape, g, shape = _with_axis(right, 1), (*b_shape, 1), _with_axis(g, len(shape)), (*shape, 1)
+    if is_row:  # a vector on the left is a row
+        left, a_shape = _with_axis(left, 0), (1, *a_shape)
+        g, shape = _with_axis(g, len(shape) - 1), (*shape[:-1], 1, shape[-1])
+    a = g.op("MatMul", _swapped(right, len(b_shape)))
+    b = _swapped(left, len(a_shape)).op("MatMul", g)
     batch = shape[:-2]
-    return (
-        step.sum_between(a, (*batch, *a_shape[-2:]), a_shape),
-        step.sum_between(b, (*batch, *b_shape[-2:]), b_shape),
-    )
+    a = step.sum_between(a, (*batch, *a_shape[-2:]), a_shape)
+    b = step.sum_between(b, (*batch, *b_shape[-2:]), b_shape)
+    return a.reshape([-1]) if is_row else a, b.reshape([-1]) if is_column else b
+
+
+def _with_axis(value: Value, axis: int) -> Value:
+    """Emit a tensor with another axis of size 1."""
+    return value.op("Unsqueeze", value.integers([axis]))
 
 
 def _gemm(step: Step) -> Cotangents:

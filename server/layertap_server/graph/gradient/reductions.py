@@ -111,6 +111,36 @@ def _instance_norm(step: Step) -> Cotangents:
     return x, _sum_per_channel(step, step.g * normal), _sum_per_channel(step, step.g)
 
 
+def _group_norm(step: Step) -> Cotangents:
+    """Differentiate the normalization of groups of channels (Wu and He 2018).
+
+    Scale and bias have one value for each channel, or before opset 21 for each group.
+    """
+    groups, channels = int(step.attribute("num_groups")), step.channels
+    scale = step.input(1)
+    is_per_group = step.shape_of(1)[0] != channels
+    if is_per_group:
+        scale = scale.reshape([groups, 1]).expand(scale.integers([groups, channels // groups])).reshape([channels])
+    scaled = step.g * scale.reshape([-1] + [1] * (len(step.shape_of(0)) - SPATIAL))
+    normal, x = standardization(
+        step.x.reshape([0, groups, -1]), scaled.reshape([0, groups, -1]), [2], step.number("epsilon", 1e-5)
+    )
+    shape = step.x.shape()
+    sums = [_sum_per_channel(step, value) for value in (step.g * normal.reshape(shape), step.g)]
+    if is_per_group:
+        sums = [value.reshape([groups, -1]).reduce("ReduceSum", [1]).reshape([-1]) for value in sums]
+    return x.reshape(shape), *sums
+
+
+def _product(step: Step, g: Value, _y: Value, axes: list[int]) -> Value:
+    """Emit g times the product of all other values, also where one of the values is 0."""
+    is_zero = step.x.op("Equal", 0.0)
+    others = is_zero.choose(1.0, step.x, g.dtype)
+    product, zeros = others.reduce("ReduceProd", axes), is_zero.choose(1.0, 0.0, g.dtype)
+    left = zeros.reduce("ReduceSum", axes) - zeros
+    return left.op("Equal", 0.0).choose(g * product / others, 0.0, g.dtype)
+
+
 def _trailing_axes(step: Step) -> list[int]:
     """Return the axes from the attribute ``axis`` to the last."""
     rank = len(step.shape_of(0))
@@ -171,6 +201,7 @@ def _window_sum(step: Step, value: Value, size: int, pads: tuple[int, int]) -> V
 RULES: dict[str, Rule] = {
     "ReduceSum": reduction(_sum),
     "ReduceMean": reduction(_mean),
+    "ReduceProd": reduction(_product),
     "ReduceMax": reduction(_share_among_ties),
     "ReduceMin": reduction(_share_among_ties),
     "ReduceL1": reduction(lambda step, g, _y, _axes: g * step.x.op("Sign")),
@@ -185,6 +216,7 @@ RULES: dict[str, Rule] = {
     "BatchNormalization": _batch_norm,
     "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm,
+    "GroupNormalization": _group_norm,
     "RMSNormalization": _rms_norm,
     "MeanVarianceNormalization": unary(_mean_variance),
     "LpNormalization": unary(_lp_norm),

@@ -154,6 +154,19 @@ def _average_pool(step: Step) -> Value:
     return _transposed(step, share, ones, sides).reshape(step.x.shape())
 
 
+def _lp_pool(step: Step) -> Value:
+    """Differentiate (Σ|x|^p)^(1/p): sign(x)·|x|^(p−1)·Σ g·y^(1−p), and 0 where the result is 0."""
+    p = float(step.attribute("p", 2))
+    sides = _sides(step, step.attribute("kernel_shape"))
+    is_zero = step.y.op("Equal", 0.0)
+    scaled = is_zero.choose(0.0, step.g * is_zero.choose(1.0, step.y, step.g.dtype).op("Pow", 1 - p), step.g.dtype)
+    planes = scaled.shape(SPATIAL)
+    flat = scaled.reshape(scaled.integers([-1, 1]).op("Concat", planes, axis=0))
+    ones = step.constant(np.ones((1, 1, *(side.kernel for side in sides))), step.g.dtype)
+    spread = _transposed(step, flat, ones, sides).reshape(step.x.shape())
+    return spread * step.x.op("Sign") * step.x.op("Abs").op("Pow", p - 1)
+
+
 def _counts(step: Step, side: Side) -> Array:
     """Return the number of values by which each window along one axis is divided.
 
@@ -171,5 +184,6 @@ RULES: dict[str, Rule] = {
     "ConvTranspose": _conv_transpose,
     "MaxPool": unary(_max_pool),
     "AveragePool": unary(_average_pool),
+    "LpPool": unary(_lp_pool),
 }
 """Rules by operator."""

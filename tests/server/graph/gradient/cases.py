@@ -52,7 +52,7 @@ ELEMENTWISE = [
 REDUCTIONS = [
     *(
         Case(f"Reduce{name}", ((2, 3, 4),), attributes, constants, opset=18, spread=POSITIVE, note=note)
-        for name in ["Sum", "Mean", "Max", "Min", "L1", "L2", "SumSquare", "LogSum", "LogSumExp"]
+        for name in ["Sum", "Mean", "Prod", "Max", "Min", "L1", "L2", "SumSquare", "LogSum", "LogSumExp"]
         for note, attributes, constants in [
             ("last axes", {"keepdims": 1}, {1: [-1, 1]}),
             ("without the axis", {"keepdims": 0}, {1: [1]}),
@@ -77,6 +77,9 @@ NORMALIZATIONS = [
         constants={3: np.array([0.1, 0.2, -0.3, 0.5], np.float32), 4: np.array([1, 2, 0.5, 0.7], np.float32)},
     ),
     Case("LayerNormalization", ((2, 3, 8), (8,), (8,))),
+    Case("GroupNormalization", (MAP, (4,), (4,)), {"num_groups": 2}, opset=21),
+    Case("GroupNormalization", (MAP, (2,), (2,)), {"num_groups": 2}, opset=18, note="scale of groups"),
+    Case("GroupNormalization", ((2, 6, 5), (6,), (6,)), {"num_groups": 3, "epsilon": 1e-2}, opset=21, note="series"),
     Case("LayerNormalization", ((2, 3, 8), (3, 8)), {"axis": 1, "epsilon": 1e-3}, note="two axes without bias"),
     Case("RMSNormalization", ((2, 3, 8), (8,)), opset=23),
     Case("MeanVarianceNormalization", (MAP,)),
@@ -105,12 +108,19 @@ MOVEMENT = [
     Case("Gather", ((4, 5),), {"axis": 0}, {1: np.int64(2)}, note="one index"),
     Case("Gather", ((4, 5, 2),), {"axis": -2}, {1: [[0, 1], [4, 4]]}, note="matrix of indices"),
     Case("GatherElements", ((3, 4),), {"axis": 1}, {1: [[0, 0], [1, -1], [2, 2]]}),
+    Case("TopK", ((3, 5),), {"axis": 1}, {1: [2]}, outputs=2),
+    Case("TopK", ((2, 4, 3),), {"axis": 1, "largest": 0}, {1: [3]}, outputs=2, note="smallest"),
+    Case("ScatterND", ((4, 3), (2, 3)), {}, {1: [[1], [3]]}),
+    Case("ScatterND", ((4, 3), (2,)), {"reduction": "add"}, {1: [[1, 0], [1, 2]]}, opset=18, note="add"),
     Case("DepthToSpace", ((2, 8, 2, 3),), {"blocksize": 2}),
     Case("DepthToSpace", ((2, 8, 2, 3),), {"blocksize": 2, "mode": "CRD"}, note="CRD"),
     Case("SpaceToDepth", ((2, 3, 4, 6),), {"blocksize": 2}),
 ]
 PRODUCTS = [
     Case("MatMul", ((3, 4), (4, 5))),
+    Case("MatMul", ((2, 3, 4), (4,)), note="column"),
+    Case("MatMul", ((4,), (2, 4, 5)), note="row"),
+    Case("MatMul", ((4,), (4,)), note="two vectors"),
     Case("MatMul", ((2, 3, 4), (4, 5)), note="broadcast right"),
     Case("MatMul", ((3, 4), (2, 4, 5)), note="broadcast left"),
     Case("MatMul", ((2, 1, 3, 4), (5, 4, 2)), note="broadcast both"),
@@ -174,6 +184,8 @@ WINDOWS = [
         for note, attributes in POOLS
     ),
     Case("AveragePool", ((2, 3, 6, 7),), PADDING_COUNTS, note="padding counts"),
+    Case("LpPool", ((2, 3, 6, 7),), {"kernel_shape": [3, 2], "strides": [2, 1]}, opset=18),
+    Case("LpPool", ((2, 3, 6, 7),), {"kernel_shape": [2, 2], "p": 3, "pads": [1, 0, 0, 1]}, opset=18, note="cubes"),
 ]
 RESIZING = [
     *(

@@ -50,6 +50,15 @@ def _conv_transpose(
     return np.pad(result, [(0, 0), (0, 0), *((0, max(-end, 0)) for end in ends)])
 
 
+def _group_norm(x: Array, scale: Array, bias: Array, num_groups: int, epsilon: float = 1e-5) -> Array:
+    """Normalize groups of channels in the dtype of x; ONNX's evaluator computes in float32."""
+    grouped = x.reshape(len(x), num_groups, -1)
+    centred = grouped - grouped.mean(2, keepdims=True)
+    normal = (centred / np.sqrt(grouped.var(2, keepdims=True) + epsilon)).reshape(x.shape)
+    per_channel = [np.repeat(one, x.shape[1] // len(one)).reshape(-1, *[1] * (x.ndim - 2)) for one in (scale, bias)]
+    return np.asarray(normal * per_channel[0] + per_channel[1])
+
+
 FORWARD: dict[str, Callable[..., Array]] = {
     "Erf": erf,
     "Gelu": _gelu,
@@ -57,6 +66,7 @@ FORWARD: dict[str, Callable[..., Array]] = {
     "MeanVarianceNormalization": _mean_variance,
     "LpNormalization": _lp_norm,
     "LRN": _lrn,
+    "GroupNormalization": _group_norm,
     "ConvTranspose": _conv_transpose,
 }
 """Functions of the inputs and attributes, by operator."""

@@ -60,7 +60,7 @@ def test_the_batch_may_be_free(case: Any) -> None:
         ("y = CumSum(x, one)", "x", "CumSum at 'y' cannot be differentiated: there is no rule for the operator"),
         ("a = Exp(x) y = com.example.Mine(a)", "x", "Mine at 'y' cannot be differentiated: there is no rule"),
         ("y = Pad(x, pads)", "x", "Pad at 'y' cannot be differentiated: it crops by negative pads"),
-        ("y = MatMul(x, vector)", "x", "one of its inputs is a vector"),
+        ('y = ScatterND <reduction = "mul"> (x, places, x)', "x", "it combines values by mul"),
         ('y = Einsum <equation = "ii->i"> (square)', "square", "a repeated index"),
         ('y = Einsum <equation = "ij->i"> (x)', "x", "sums one input alone"),
         ("y = Conv(map, weights)", "weights", "Conv at 'y' cannot be differentiated: its rule has no derivative by"),
@@ -70,7 +70,7 @@ def test_the_batch_may_be_free(case: Any) -> None:
 )
 def test_a_node_without_a_rule_is_named(body: str, wanted: str, message: str) -> None:
     text = f"""(float[3, 3] x, float[3, 3] square, float[1, 2, 5, 5] map, float[N, C, 2, 2] any) => (float[M] y)
-        <int64[1] one = {{1}}, int64[4] pads = {{-1, 0, 0, 0}}, float[3] vector = {{1, 2, 3}},
+        <int64[1] one = {{1}}, int64[4] pads = {{-1, 0, 0, 0}}, int64[3, 1] places = {{0, 1, 2}},
          float[1, 2, 1, 1] weights = {{1, 2}}> {{ {body} }}"""
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "com.example" : 1]> g {text}')
     with pytest.raises(NoRuleError, match=message) as caught:
