@@ -270,6 +270,15 @@ SHAPES = [
     case("reshape([2, -1])", lambda x: x.reshape(len(x), 2, -1)),
     case("gap | reshape([4, 1, 1]) | squeeze", lambda x: x.mean(axis=(2, 3))),
     case("select([3, 0, 0])", lambda x: x[:, [3, 0, 0]]),
+    case("zero_channels([1, 3])", lambda x: np.stack([x[:, c] * (c not in {1, 3}) for c in range(x.shape[1])], 1)),
+    case("keep_channels([0, 2])", lambda x: np.stack([x[:, c] * (c in {0, 2}) for c in range(x.shape[1])], 1)),
+    case(
+        "scale_channels([2], factor=-1.5)",
+        lambda x: np.stack([x[:, c] * (-1.5 if c == 2 else 1) for c in range(x.shape[1])], 1),
+    ),
+    case(
+        "add_vector([1, -2, 0.5, 3])", lambda x: np.stack([x[:, c] + (1, -2, 0.5, 3)[c] for c in range(x.shape[1])], 1)
+    ),
     case("top_channels(2)", lambda x: r.top_channels(x, 2)),
     case("top_channels(3, by=max)", lambda x: r.top_channels(x, 3, "max")),
     case("top_channels(1, by=l2)", lambda x: r.top_channels(x, 1, "l2")),

@@ -80,12 +80,21 @@ class AsyncClient(AsyncSender):
         inputs: Mapping[str, Array] | None = None,
         target: Tap | str = "",
         target_index: TargetChoice = "top",
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Features:
         """Extract features of one image or several, all or nothing; read image files on another thread."""
         payloads = await asyncio.to_thread(payloads_of, images)
         goal = Target.of(target, target_index)
-        request = ExtractRequest(model, payloads, as_sequence(taps), version, to_inputs(inputs), target=goal)
+        request = ExtractRequest(
+            model=model,
+            images=payloads,
+            taps=as_sequence(taps),
+            version=version,
+            inputs=to_inputs(inputs),
+            target=goal,
+            edits=as_sequence(edits),
+        )
         features = await self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
@@ -100,6 +109,7 @@ class AsyncClient(AsyncSender):
         inputs: Mapping[str, Array] | None = None,
         target: Tap | str = "",
         target_index: int | str = "top",
+        edits: Tap | str | Sequence[Tap | str] = (),
         ordered: bool = True,
         progress: bool = False,
     ) -> AsyncGenerator[ExtractedItem]:
@@ -107,7 +117,8 @@ class AsyncClient(AsyncSender):
 
         ``images`` may also be an asynchronous iterable.
         """
-        request = ExtractRequest(model, (), as_sequence(taps), version, target=Target.of(target, target_index))
+        goal, changes = Target.of(target, target_index), as_sequence(edits)
+        request = ExtractRequest(model, (), as_sequence(taps), version, target=goal, edits=changes)
         bulk = Bulk(request, ordered=ordered)
         given: Any = images
         is_asynchronous = isinstance(images, AsyncIterable) and not is_one_image(images)  # aiofiles' files are iterable
@@ -159,12 +170,13 @@ class AsyncClient(AsyncSender):
         selectors: str | Sequence[str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
         """Return activation statistics of layers over all images, in the order of the selectors."""
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
         payloads = await asyncio.to_thread(payloads_of, images)
-        request = InspectRequest(model, payloads, names, version, to_inputs(inputs))
+        request = InspectRequest(model, payloads, names, version, to_inputs(inputs), as_sequence(edits))
         response = await self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers
@@ -181,12 +193,15 @@ class AsyncClient(AsyncSender):
         size: Literal["input", "layer"] = "input",
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Attribution:
         """Return maps of what the target of each image came from; see `layertap.Client.attribute`."""
         goal = Target.of(target, target_index)
         payloads = await asyncio.to_thread(payloads_of, images)
-        request = AttributeRequest(model, payloads, method, layer, goal, size, version, to_inputs(inputs))
+        request = AttributeRequest(
+            model, payloads, method, layer, goal, size, version, to_inputs(inputs), as_sequence(edits)
+        )
         result = await self._perform(_calls.attribute(request), timeout_seconds)
         self._assumptions.warn(model, result.assumed_preprocessing)
         return result

@@ -21,6 +21,7 @@ from layertap.types import (
     Target,
     TargetChoice,
     WeightsRequest,
+    as_sequence,
 )
 
 
@@ -39,6 +40,7 @@ class ChunkedMethods(Sender):
         size: Literal["input", "layer"] = "input",
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Attribution:
         """Return maps of what the target of each image came from, such as Grad-CAM.
@@ -54,6 +56,7 @@ class ChunkedMethods(Sender):
             size: ``"input"`` for maps of the size of the image input, ``"layer"`` for maps of the layer's size.
             version: the model's version; if empty, the newest.
             inputs: values for the model's inputs that are not images, by input name.
+            edits: edits of the network, as for `extract`.
             timeout_seconds: this call's deadline in seconds.
 
         Raises:
@@ -63,7 +66,9 @@ class ChunkedMethods(Sender):
         """
         goal = Target.of(target, target_index)
         payloads = payloads_of(images)
-        request = AttributeRequest(model, payloads, method, layer, goal, size, version, to_inputs(inputs))
+        request = AttributeRequest(
+            model, payloads, method, layer, goal, size, version, to_inputs(inputs), as_sequence(edits)
+        )
         result = self._perform(_calls.attribute(request), timeout_seconds)
         self._assumptions.warn(model, result.assumed_preprocessing)
         return result

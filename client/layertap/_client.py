@@ -101,6 +101,7 @@ class Client(ChunkedMethods):
         inputs: Mapping[str, Array] | None = None,
         target: Tap | str = "",
         target_index: TargetChoice = "top",
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Features:
         """Extract features of one image or several, all or nothing.
@@ -119,13 +120,23 @@ class Client(ChunkedMethods):
                 of one vector, per image. If empty, the model's default target or its only vector output.
             target_index: which number of the target's vector: an index, a label or ``"top"``, the largest; for all
                 images, or a list with one for each. ``"label:3"`` is a label that looks like an index.
+            edits: one edit of the network or several, each a tap whose head is applied inside the network, such as
+                ``"stage:2 | zero_channels([3])"``. What follows computes on the edited values, which taps see too.
             timeout_seconds: this call's deadline in seconds.
 
         Returns:
             Arrays by result name, batch first.
         """
         goal = Target.of(target, target_index)
-        request = ExtractRequest(model, payloads_of(images), as_sequence(taps), version, to_inputs(inputs), target=goal)
+        request = ExtractRequest(
+            model=model,
+            images=payloads_of(images),
+            taps=as_sequence(taps),
+            version=version,
+            inputs=to_inputs(inputs),
+            target=goal,
+            edits=as_sequence(edits),
+        )
         features = self._run_delivery(self._delivery.extract(request), timeout_seconds)
         self._assumptions.warn(model, features.assumed_preprocessing)
         return features
@@ -140,6 +151,7 @@ class Client(ChunkedMethods):
         inputs: Mapping[str, Array] | None = None,
         target: Tap | str = "",
         target_index: int | str = "top",
+        edits: Tap | str | Sequence[Tap | str] = (),
         ordered: bool = True,
         progress: bool = False,
     ) -> Generator[ExtractedItem]:
@@ -158,6 +170,7 @@ class Client(ChunkedMethods):
                 array without axes holds for all images. Without ``images``, each row is an item.
             target: the target of gradients, as for `extract`.
             target_index: which number of the target's vector, for all images.
+            edits: edits of the network, as for `extract`.
             ordered: whether to yield items in the order of ``images``; otherwise in the order of completion.
             progress: whether to show progress on standard error if it is a terminal.
 
@@ -168,7 +181,8 @@ class Client(ChunkedMethods):
             TooFewImagesError: a block takes its statistics from several images, but each image is a request of its own.
         """
         several = rows_of(images, inputs)
-        request = ExtractRequest(model, (), as_sequence(taps), version, target=Target.of(target, target_index))
+        goal, changes = Target.of(target, target_index), as_sequence(edits)
+        request = ExtractRequest(model, (), as_sequence(taps), version, target=goal, edits=changes)
         items = self._extract_rows(several, request, ordered=ordered)
         return with_progress(items, length_of(several)) if progress else items
 
@@ -222,6 +236,7 @@ class Client(ChunkedMethods):
         selectors: str | Sequence[str] = (),
         version: str = "",
         inputs: Mapping[str, Array] | None = None,
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
         """Return activation statistics of layers over all images, in the order of the selectors.
@@ -232,10 +247,11 @@ class Client(ChunkedMethods):
             selectors: selectors of layers; if empty, every layer directly after an activation.
             version: the model's version; if empty, the newest.
             inputs: values for the model's inputs that are not images, by input name.
+            edits: edits of the network, as for `extract`.
             timeout_seconds: this call's deadline in seconds.
         """
         names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
-        request = InspectRequest(model, payloads_of(images), names, version, to_inputs(inputs))
+        request = InspectRequest(model, payloads_of(images), names, version, to_inputs(inputs), as_sequence(edits))
         response = self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)
         return response.layers

@@ -42,11 +42,17 @@ class RpcMethods(ABC):
         image_count: int = 1,
         version: str = "",
         target: Tap | str = "",
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Preview:
         """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
         request = PreviewRequest(
-            model=model, taps=as_sequence(taps), image_count=image_count, version=version, target=target
+            model=model,
+            taps=as_sequence(taps),
+            image_count=image_count,
+            version=version,
+            target=target,
+            edits=as_sequence(edits),
         )
         return self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 
@@ -112,11 +118,17 @@ class AsyncRpcMethods(ABC):
         image_count: int = 1,
         version: str = "",
         target: Tap | str = "",
+        edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Preview:
         """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
         request = PreviewRequest(
-            model=model, taps=as_sequence(taps), image_count=image_count, version=version, target=target
+            model=model,
+            taps=as_sequence(taps),
+            image_count=image_count,
+            version=version,
+            target=target,
+            edits=as_sequence(edits),
         )
         return await self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 

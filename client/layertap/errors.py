@@ -141,6 +141,12 @@ class UnknownLabelError(InvalidRequestError):
     reason = "UNKNOWN_LABEL"
 
 
+class BadEditError(InvalidRequestError):
+    """An edit of a network is not valid: it changes a shape, changes an input, or nothing reads what it changes."""
+
+    reason = "BAD_EDIT"
+
+
 class UnknownMethodError(InvalidRequestError):
     """No method of attribution has this name."""
 

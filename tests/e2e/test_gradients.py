@@ -106,4 +106,4 @@ def test_the_command_line_takes_a_target(server: ServerProcess, tmp_path: Path, 
     assert done.returncode != 0
     assert "did you mean espresso" in done.stderr
     done = layertap(server, tmp_path, "--tap", TAP, "--target-index", "espresso", "--out", tmp_path / "all.zarr")
-    assert "--target needs image files by name" in done.stderr
+    assert "--target and --edit need image files by name" in done.stderr

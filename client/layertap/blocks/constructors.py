@@ -15,6 +15,7 @@ __all__ = [
     "abs",
     "adaptive_average_pool",
     "adaptive_max_pool",
+    "add_vector",
     "average_pool",
     "avg_max",
     "batch_norm",
@@ -52,6 +53,7 @@ __all__ = [
     "identity",
     "instance_norm",
     "k_max",
+    "keep_channels",
     "l1",
     "l2",
     "layer_norm",
@@ -81,6 +83,7 @@ __all__ = [
     "resize",
     "rms_norm",
     "rrelu",
+    "scale_channels",
     "select",
     "selu",
     "sigmoid",
@@ -110,6 +113,7 @@ __all__ = [
     "two_path",
     "two_path_square",
     "z_score",
+    "zero_channels",
 ]
 
 
@@ -1471,6 +1475,51 @@ def select(channels: int | Sequence[int]) -> Block:
         channels: numbers of the channels, from 0 (list of integers, at least 0, at most 65536).
     """
     return make("select", channels=channels)
+
+
+def zero_channels(channels: int | Sequence[int]) -> Block:
+    """Set channels to 0, as if their units were cut out; for edits of a network.
+
+    ``0 for the channels, x elsewhere``
+
+    Args:
+        channels: numbers of the channels, from 0 (list of integers, at least 0, at most 65536).
+    """
+    return make("zero_channels", channels=channels)
+
+
+def keep_channels(channels: int | Sequence[int]) -> Block:
+    """Set all other channels to 0; for edits of a network.
+
+    ``x for the channels, 0 elsewhere``
+
+    Args:
+        channels: numbers of the channels, from 0 (list of integers, at least 0, at most 65536).
+    """
+    return make("keep_channels", channels=channels)
+
+
+def scale_channels(channels: int | Sequence[int], factor: float) -> Block:
+    """Multiply channels by a factor; for edits of a network.
+
+    ``factor·x for the channels, x elsewhere``
+
+    Args:
+        channels: numbers of the channels, from 0 (list of integers, at least 0, at most 65536).
+        factor: factor of the channels (number).
+    """
+    return make("scale_channels", channels=channels, factor=factor)
+
+
+def add_vector(values: Sequence[float]) -> Block:
+    """Add a vector to the channels at every position; steers a network along a direction of its features.
+
+    ``x + values``
+
+    Args:
+        values: one number for each channel (list of numbers).
+    """
+    return make("add_vector", values=values)
 
 
 def top_channels(k: int, *, by: Literal["mean", "max", "l2"] = "mean") -> Block:

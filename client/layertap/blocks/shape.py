@@ -29,6 +29,15 @@ def _count(name: str, doc: str, *, required: bool = True) -> Parameter:
     return Parameter(name, ParameterType.INTEGER, required=required, minimum=1, maximum=65536, doc=doc)
 
 
+_CHANNELS = Parameter(
+    "channels",
+    ParameterType.INTEGERS,
+    required=True,
+    minimum=0,
+    maximum=65536,
+    doc="numbers of the channels, from 0",
+)
+
 BLOCKS = (
     _shape(
         "flatten",
@@ -70,14 +79,36 @@ BLOCKS = (
         "Select channels in the given order.",
         "x[:, channels]",
         "N×C×… to N×(number of channels)×…",
-        Parameter(
-            "channels",
-            ParameterType.INTEGERS,
-            required=True,
-            minimum=0,
-            maximum=65536,
-            doc="numbers of the channels, from 0",
-        ),
+        _CHANNELS,
+    ),
+    _shape(
+        "zero_channels",
+        "Set channels to 0, as if their units were cut out; for edits of a network.",
+        "0 for the channels, x elsewhere",
+        "the shape stays",
+        _CHANNELS,
+    ),
+    _shape(
+        "keep_channels",
+        "Set all other channels to 0; for edits of a network.",
+        "x for the channels, 0 elsewhere",
+        "the shape stays",
+        _CHANNELS,
+    ),
+    _shape(
+        "scale_channels",
+        "Multiply channels by a factor; for edits of a network.",
+        "factor·x for the channels, x elsewhere",
+        "the shape stays",
+        _CHANNELS,
+        Parameter("factor", ParameterType.NUMBER, required=True, doc="factor of the channels"),
+    ),
+    _shape(
+        "add_vector",
+        "Add a vector to the channels at every position; steers a network along a direction of its features.",
+        "x + values",
+        "the shape stays",
+        Parameter("values", ParameterType.NUMBERS, required=True, doc="one number for each channel"),
     ),
     _shape(
         "top_channels",

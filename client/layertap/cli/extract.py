@@ -82,6 +82,14 @@ def add_commands(commands: Any) -> None:
         "--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="may be given several times"
     )
     add_target_arguments(parser)
+    parser.add_argument(
+        "--edit",
+        action="append",
+        default=[],
+        dest="edits",
+        metavar="EXPR",
+        help='edit of the network, such as "stage:2 | zero_channels([3])"; may be given several times',
+    )
     parser.add_argument("--out", "-o", type=output_path, metavar="FILE", help="output file or folder")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the output of a bulk run instead of continuing it"
@@ -117,8 +125,10 @@ def _extract_in_bulk(arguments: argparse.Namespace) -> Callable[[], None]:
     """Extract a folder or many images; return a function that prints the summary."""
     from layertap.cli._bulk_extract import extract_in_bulk
 
-    if arguments.target or arguments.target_index:
-        raise UsageError(f"--target needs image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder")
+    if arguments.target or arguments.target_index or arguments.edits:
+        raise UsageError(
+            f"--target and --edit need image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder"
+        )
     if arguments.inputs:
         raise UsageError(f"--input needs image files by name, at most {MAX_IMAGES_PER_REQUEST}, and not a folder")
     if arguments.out is None or arguments.out.suffix not in BULK_SUFFIXES:
@@ -142,6 +152,7 @@ def _extract_at_once(arguments: argparse.Namespace) -> Callable[[], None]:
             inputs=dict(arguments.inputs),
             target=arguments.target,
             target_index=arguments.target_index or "top",
+            edits=arguments.edits,
         )
     if out is not None:
         if is_in_bulk:
@@ -174,6 +185,7 @@ def _extract_arrays(arguments: argparse.Namespace) -> Callable[[], None]:
                 },
                 target=arguments.target,
                 target_index=arguments.target_index or "top",
+                edits=arguments.edits,
             )
             for start in range(0, lengths.pop(), MAX_IMAGES_PER_REQUEST)
         ]

@@ -86,6 +86,8 @@ class ExtractRequest:
     """Name of the registered shared memory region for the results; empty for none."""
     target: Target = Target()
     """Target of the gradients."""
+    edits: tuple[Tap | str, ...] = ()
+    """Edits of the network: taps whose head is applied to their layers inside the network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +106,8 @@ class AttributeRequest:
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
     """Values for the model's inputs that are not images, by input name."""
+    edits: tuple[Tap | str, ...] = ()
+    """Edits of the network: taps whose head is applied to their layers inside the network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +133,8 @@ class PreviewRequest:
     version: str = ""
     target: Tap | str = ""
     """Target of the gradients, a tap; if empty, the model's default target. Its index does not change the cost."""
+    edits: tuple[Tap | str, ...] = ()
+    """Edits of the network: taps whose head is applied to their layers inside the network."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,6 +148,8 @@ class InspectRequest:
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
     """Values for the model's inputs that are not images, by input name."""
+    edits: tuple[Tap | str, ...] = ()
+    """Edits of the network: taps whose head is applied to their layers inside the network."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ ATTRIBUTION_SIZE_INPUT: AttributionSize
 ATTRIBUTION_SIZE_LAYER: AttributionSize
 
 class ExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "taps", "inputs", "region", "target")
+    __slots__ = ("model", "version", "images", "taps", "inputs", "region", "target", "edits")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +25,7 @@ class ExtractRequest(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     REGION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
@@ -32,7 +33,8 @@ class ExtractRequest(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
     region: str
     target: Target
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class Target(_message.Message):
     __slots__ = ("tap", "index")
@@ -111,18 +113,20 @@ class ExtractStreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[ExtractStreamOpen, _Mapping]] = ..., image: _Optional[_Union[ExtractStreamImage, _Mapping]] = ..., batch: _Optional[_Union[ExtractStreamBatch, _Mapping]] = ...) -> None: ...
 
 class ExtractStreamOpen(_message.Message):
-    __slots__ = ("model", "version", "taps", "chunk_bytes", "target")
+    __slots__ = ("model", "version", "taps", "chunk_bytes", "target", "edits")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     chunk_bytes: int
     target: Target
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., chunk_bytes: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., chunk_bytes: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class ExtractStreamImage(_message.Message):
     __slots__ = ("id", "image")
@@ -224,18 +228,20 @@ class ExtractStreamError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PreviewExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "taps", "image_count", "target")
+    __slots__ = ("model", "version", "taps", "image_count", "target", "edits")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     image_count: int
     target: Target
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
     __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images", "skipped")
@@ -274,18 +280,20 @@ class PreviewedFeature(_message.Message):
     def __init__(self, name: _Optional[str] = ..., layer: _Optional[str] = ..., dtype: _Optional[_Union[_types_pb2.DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., bytes: _Optional[int] = ...) -> None: ...
 
 class InspectLayersRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "selectors", "inputs")
+    __slots__ = ("model", "version", "images", "selectors", "inputs", "edits")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     SELECTORS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
     selectors: _containers.RepeatedScalarFieldContainer[str]
     inputs: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tensor]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., selectors: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., selectors: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class InspectLayersResponse(_message.Message):
     __slots__ = ("model", "version", "layers", "assumed_preprocessing")
@@ -326,7 +334,7 @@ class LayerStatistics(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., min: _Optional[float] = ..., max: _Optional[float] = ..., mean: _Optional[float] = ..., standard_deviation: _Optional[float] = ..., zero_fraction: _Optional[float] = ..., saturated_fraction: _Optional[float] = ..., dead_channels: _Optional[int] = ..., nan_count: _Optional[int] = ..., inf_count: _Optional[int] = ..., l2_norm: _Optional[float] = ...) -> None: ...
 
 class AttributeRequest(_message.Message):
-    __slots__ = ("model", "version", "images", "inputs", "method", "layer", "target", "size", "chunk_bytes")
+    __slots__ = ("model", "version", "images", "inputs", "method", "layer", "target", "size", "chunk_bytes", "edits")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
@@ -336,6 +344,7 @@ class AttributeRequest(_message.Message):
     TARGET_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     images: _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]
@@ -345,7 +354,8 @@ class AttributeRequest(_message.Message):
     target: Target
     size: AttributionSize
     chunk_bytes: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., size: _Optional[_Union[AttributionSize, str]] = ..., chunk_bytes: _Optional[int] = ...) -> None: ...
+    edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., size: _Optional[_Union[AttributionSize, str]] = ..., chunk_bytes: _Optional[int] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class AttributeResponse(_message.Message):
     __slots__ = ("header", "chunk")

@@ -9,9 +9,16 @@ from layertap.errors import InvalidRequestError
 from layertap.types import AttributeRequest, Attribution
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire import _raw as raw
+from layertap.wire._blocks import encode_tap
 from layertap.wire._features import decode_image, encode_image
 from layertap.wire._limits import parse_request
-from layertap.wire._targets import decode_target, decode_target_values, encode_target, encode_target_values
+from layertap.wire._targets import (
+    decode_edits,
+    decode_target,
+    decode_target_values,
+    encode_target,
+    encode_target_values,
+)
 from layertap.wire._tensors import decode_tensor, empty_tensor, encode_tensor, encode_tensor_header
 
 SIZES = {"input": pb.ATTRIBUTION_SIZE_INPUT, "layer": pb.ATTRIBUTION_SIZE_LAYER}
@@ -37,6 +44,7 @@ def encode_attribute_request(request: AttributeRequest, chunk_bytes: int = 0) ->
         method=request.method,
         layer=request.layer,
         target=encode_target(request.target),
+        edits=[encode_tap(tap) for tap in request.edits],
         size=SIZES[request.size],
         chunk_bytes=chunk_bytes,
     ).SerializeToString()
@@ -58,6 +66,7 @@ def decode_attribute_request(data: bytes) -> tuple[AttributeRequest, int]:
         method=message.method or "grad_cam",
         layer=message.layer,
         target=decode_target(message.target),
+        edits=decode_edits(message.edits),
         size=_NAMES[message.size],
         version=message.version,
         inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},

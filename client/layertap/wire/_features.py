@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +16,31 @@ from layertap.types import (
     ExtractRequest,
     ExtractResponse,
     FeatureMap,
-    ImagePadding,
     ImagePayload,
     PixelImage,
     Quantization,
-    SkippedLayer,
     Tap,
-    Timing,
 )
 from layertap.v1 import feature_service_pb2 as feature_pb
 from layertap.v1 import types_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import decode_block, decode_tap, encode_block, encode_tap
+from layertap.wire._details import (
+    decode_padding,
+    decode_skipped,
+    decode_timing,
+    encode_padding,
+    encode_skipped,
+    encode_timing,
+)
 from layertap.wire._limits import parse_request
-from layertap.wire._targets import decode_target, decode_target_values, encode_target, encode_target_values
+from layertap.wire._targets import (
+    decode_edits,
+    decode_target,
+    decode_target_values,
+    encode_target,
+    encode_target_values,
+)
 from layertap.wire._tensors import (
     decode_layout,
     decode_tensor,
@@ -58,6 +69,7 @@ def encode_extract_request(request: ExtractRequest) -> feature_pb.ExtractRequest
         inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
         region=request.region,
         target=encode_target(request.target),
+        edits=[encode_tap(tap) for tap in request.edits],
     )
 
 
@@ -75,6 +87,7 @@ def decode_extract_request(message: feature_pb.ExtractRequest) -> ExtractRequest
         inputs={tensor.name: decode_tensor(tensor) for tensor in message.inputs},
         region=message.region,
         target=decode_target(message.target),
+        edits=decode_edits(message.edits),
     )
 
 
@@ -200,16 +213,6 @@ def decode_extract_response(message: feature_pb.ExtractResponse, region: Array |
     )
 
 
-def encode_padding(padding: Sequence[ImagePadding]) -> list[feature_pb.ImagePadding]:
-    """Encode the padding of images."""
-    return [feature_pb.ImagePadding(bottom=one.bottom, right=one.right) for one in padding]
-
-
-def decode_padding(padding: Iterable[feature_pb.ImagePadding]) -> tuple[ImagePadding, ...]:
-    """Decode the padding of images."""
-    return tuple(ImagePadding(one.bottom, one.right) for one in padding)
-
-
 def encode_feature_header(feature: FeatureMap) -> pb.FeatureMap:
     """Encode a feature map without its data."""
     return pb.FeatureMap(
@@ -268,31 +271,6 @@ def _decode_quantization(message: pb.Quantization) -> Quantization:
     return Quantization(
         np.array(message.scales, np.float32).reshape(shape), np.array(message.zero_points, np.int64).reshape(shape)
     )
-
-
-def encode_skipped(skipped: Iterable[SkippedLayer]) -> list[feature_pb.SkippedLayer]:
-    """Encode skipped layers."""
-    return [feature_pb.SkippedLayer(layer=item.layer, reason=item.reason) for item in skipped]
-
-
-def decode_skipped(messages: Iterable[feature_pb.SkippedLayer]) -> tuple[SkippedLayer, ...]:
-    """Decode skipped layers."""
-    return tuple(SkippedLayer(item.layer, item.reason) for item in messages)
-
-
-def encode_timing(timing: Timing) -> pb.Timing:
-    """Encode timing."""
-    return pb.Timing(
-        queue_ms=timing.queue_ms,
-        decode_ms=timing.decode_ms,
-        compute_ms=timing.compute_ms,
-        total_ms=timing.total_ms,
-    )
-
-
-def decode_timing(message: pb.Timing) -> Timing:
-    """Decode timing."""
-    return Timing(message.queue_ms, message.decode_ms, message.compute_ms, message.total_ms)
 
 
 def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest:

@@ -18,8 +18,9 @@ from layertap.types import (
 )
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire._blocks import encode_tap
-from layertap.wire._features import decode_image, decode_skipped, decode_tap_at, encode_image, encode_skipped
-from layertap.wire._targets import decode_target, encode_target
+from layertap.wire._details import decode_skipped, encode_skipped
+from layertap.wire._features import decode_image, decode_tap_at, encode_image
+from layertap.wire._targets import decode_edits, decode_target, encode_target
 from layertap.wire._tensors import decode_dtype, decode_tensor, encode_dtype, encode_tensor
 
 MOST_OPERATIONS = 2**63 - 1
@@ -48,6 +49,7 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
         taps=[encode_tap(tap) for tap in request.taps],
         image_count=int(count),
         target=encode_target(Target(request.target)),
+        edits=[encode_tap(tap) for tap in request.edits],
     )
 
 
@@ -71,6 +73,7 @@ def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
         image_count=message.image_count or 1,
         version=message.version,
         target=decode_target(message.target).tap,
+        edits=decode_edits(message.edits),
     )
 
 
@@ -122,6 +125,7 @@ def encode_inspect_request(request: InspectRequest) -> pb.InspectLayersRequest:
         images=images,
         selectors=request.selectors,
         inputs=[encode_tensor(array, name) for name, array in request.inputs.items()],
+        edits=[encode_tap(tap) for tap in request.edits],
     )
 
 
@@ -133,7 +137,8 @@ def decode_inspect_request(message: pb.InspectLayersRequest) -> InspectRequest:
     """
     images = tuple(decode_image(image, index) for index, image in enumerate(message.images))
     inputs = {tensor.name: decode_tensor(tensor) for tensor in message.inputs}
-    return InspectRequest(message.model, images, tuple(message.selectors), message.version, inputs)
+    edits = decode_edits(message.edits)
+    return InspectRequest(message.model, images, tuple(message.selectors), message.version, inputs, edits)
 
 
 def encode_statistics(response: InspectResponse) -> pb.InspectLayersResponse:

@@ -16,24 +16,32 @@ from layertap.types import ExtractRequest, ExtractResponse, FeatureMap, Timing
 from layertap.v1 import feature_service_pb2 as pb
 from layertap.wire import _raw as raw
 from layertap.wire._blocks import encode_tap
+from layertap.wire._details import (
+    decode_padding,
+    decode_skipped,
+    decode_timing,
+    encode_padding,
+    encode_skipped,
+    encode_timing,
+)
 from layertap.wire._errors import decode_error_parts, encode_error_parts
 from layertap.wire._features import (
     decode_extract_response,
     decode_feature_header,
     decode_image,
-    decode_padding,
-    decode_skipped,
     decode_tap_at,
-    decode_timing,
     encode_extract_response,
     encode_feature_header,
     encode_image,
-    encode_padding,
-    encode_skipped,
-    encode_timing,
 )
 from layertap.wire._limits import parse_request
-from layertap.wire._targets import decode_target, decode_target_values, encode_target, encode_target_values
+from layertap.wire._targets import (
+    decode_edits,
+    decode_target,
+    decode_target_values,
+    encode_target,
+    encode_target_values,
+)
 from layertap.wire._tensors import decode_tensor, encode_tensor
 
 SMALL_BYTES = 2**16
@@ -65,6 +73,7 @@ def encode_stream_open(request: ExtractRequest, chunk_bytes: int = 0) -> bytes:
         taps=[encode_tap(tap) for tap in request.taps],
         chunk_bytes=chunk_bytes,
         target=encode_target(request.target),
+        edits=[encode_tap(tap) for tap in request.edits],
     )
     return pb.ExtractStreamRequest(open=opening).SerializeToString()
 
@@ -101,7 +110,14 @@ def decode_stream_open(data: bytes) -> StreamOpening | None:
         return None
     opening = message.open
     taps = tuple(decode_tap_at(tap, index) for index, tap in enumerate(opening.taps))
-    request = ExtractRequest(opening.model, (), taps, opening.version, target=decode_target(opening.target))
+    request = ExtractRequest(
+        model=opening.model,
+        images=(),
+        taps=taps,
+        version=opening.version,
+        target=decode_target(opening.target),
+        edits=decode_edits(opening.edits),
+    )
     return StreamOpening(request, opening.chunk_bytes)
 
 

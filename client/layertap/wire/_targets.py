@@ -1,12 +1,13 @@
-"""Encode and decode the targets of gradients."""
+"""Encode and decode the targets of gradients, and edits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from layertap.errors import BadTargetError, LayertapError
-from layertap.types import Target, TargetValue
+from layertap.types import Tap, Target, TargetValue
 from layertap.v1 import feature_service_pb2 as pb
+from layertap.v1 import types_pb2 as types_pb
 from layertap.wire._blocks import decode_tap, encode_tap
 
 LARGEST = 2**63 - 1
@@ -56,6 +57,19 @@ def _decode_index(message: pb.TargetIndex) -> int | str:
         case "label":
             return message.label
     raise BadTargetError("a target index is empty: give a number or a label", field="target.index")
+
+
+def decode_edits(messages: Iterable[types_pb.Tap]) -> tuple[Tap | str, ...]:
+    """Decode edits; errors name the position."""
+    return tuple(_decode_edit(message, index) for index, message in enumerate(messages))
+
+
+def _decode_edit(message: types_pb.Tap, index: int) -> Tap | str:
+    """Decode the edit at position ``index`` of a request."""
+    try:
+        return decode_tap(message)
+    except LayertapError as error:
+        raise error.about_field(f"edits[{index}]") from None
 
 
 def encode_target_values(values: Iterable[TargetValue]) -> list[pb.TargetValue]:

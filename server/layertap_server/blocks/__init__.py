@@ -10,7 +10,16 @@ from collections.abc import Iterable
 
 from layertap.blocks import BoundBlock
 from layertap.errors import ShapeMismatchError
-from layertap_server.blocks import activation, convolution, normalization, operations, pooling, shape, tokens
+from layertap_server.blocks import (
+    activation,
+    channel_edits,
+    convolution,
+    normalization,
+    operations,
+    pooling,
+    shape,
+    tokens,
+)
 from layertap_server.blocks.builder import BLOCK, INNER, LAYOUT, PATH, Builder, Emitter, Layer, check_nodes, misfit
 from layertap_server.blocks.tokens import RANKS
 from layertap_server.tensor import Tensor
@@ -22,6 +31,7 @@ EMITTERS: dict[str, Emitter] = {
     **convolution.EMITTERS,
     **shape.EMITTERS,
     **tokens.EMITTERS,
+    **channel_edits.EMITTERS,
 }
 """Emitters by block name."""
 LOWEST_RANK = 2

@@ -16,6 +16,7 @@ from onnx import helper
 from layertap.blocks import BoundBlock
 from layertap.types import Layout
 from layertap_server.blocks import Builder, emit_head
+from layertap_server.graph.edits import Edit, edit_nodes
 from layertap_server.graph.gradient import Differentiated, Gradient, Target, differentiate, index_input
 from layertap_server.graph.inspect import emit_inspection
 from layertap_server.graph.model_graph import ModelGraph, onnx_bytes
@@ -148,6 +149,7 @@ def compile_plan(
     image_size: tuple[int, int] | None,
     batch_input: str = "",
     target: Target | None = None,
+    edits: Sequence[Edit] = (),
 ) -> CompiledPlan:
     """Compile a model that computes heads, each given as a layer or gradient and the blocks that are applied to it.
 
@@ -158,6 +160,7 @@ def compile_plan(
         image_size: Height and width of the images in pixels.
         batch_input: Name of the input that the batch is given for; empty for the main input.
         target: Target of the gradients; None if there are none.
+        edits: Edits of the network.
 
     Returns:
         The compiled plan. It takes the model's other inputs too, as far as the layers need them.
@@ -167,10 +170,11 @@ def compile_plan(
     """
     builder = Builder(graph.opset)
     wanted = tuple(dict.fromkeys(source.layer for source, _ in heads if isinstance(source, Gradient)))
-    made = differentiate(builder, graph, target, wanted) if target else None
+    made = differentiate(builder, graph, target, wanted, edits) if target else None
     results = [emit_head(builder, _source(builder, graph, source, made), blocks) for source, blocks in heads]
     layers = {source for source, _ in heads if isinstance(source, str)} | {*wanted, *([target.layer] if target else [])}
-    return _assembled(graph, builder, results, layers, Feed(normalization, image_size, batch_input), made)
+    feed = Feed(normalization, image_size, batch_input)
+    return _assembled(graph, builder, results, layers, feed, made, edits)
 
 
 def compile_inspection(
@@ -180,6 +184,7 @@ def compile_inspection(
     normalization: Normalization | None,
     image_size: tuple[int, int] | None,
     batch_input: str = "",
+    edits: Sequence[Edit] = (),
 ) -> CompiledPlan:
     """Compile a model that computes the statistics of layers.
 
@@ -190,7 +195,8 @@ def compile_inspection(
     results: list[Tensor] = []
     for layer in layers:
         results += emit_inspection(builder, _layer(builder, graph, layer), saturation_of(graph, layer))
-    return _assembled(graph, builder, results, set(layers), Feed(normalization, image_size, batch_input))
+    feed = Feed(normalization, image_size, batch_input)
+    return _assembled(graph, builder, results, set(layers), feed, edits=edits)
 
 
 def _source(builder: Builder, graph: ModelGraph, source: str | Gradient, made: Differentiated | None) -> Tensor:
@@ -223,6 +229,12 @@ def whole_with_outputs(graph: ModelGraph, names: Iterable[str]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def computed_layers(graph: ModelGraph, layers: Collection[str]) -> frozenset[str]:
+    """Return the names of all tensors that are computed for layers, including these."""
+    nodes, _ = needed_nodes(graph.proto.graph, layers)
+    return frozenset(name for node in nodes for name in node.output if name)
+
+
 def cost_of(graph: ModelGraph, layers: Collection[str]) -> tuple[int, int]:
     """Return the cost of computing layers for one image.
 
@@ -241,12 +253,14 @@ def _assembled(
     layers: Collection[str],
     feed: Feed,
     made: Differentiated | None = None,
+    edits: Sequence[Edit] = (),
 ) -> CompiledPlan:
     """Return a plan of the preprocessing nodes, the nodes that the layers need, and the builder's nodes.
 
     The plan has the index and the value of the target of ``made`` as outputs too.
     """
-    nodes, needed = needed_nodes(graph.proto.graph, layers)
+    own, needed = needed_nodes(graph.proto.graph, layers)
+    edited = edit_nodes(graph, own, edits)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
     image = graph.main_input
     fed = feed.batch_input or image.name
@@ -267,11 +281,11 @@ def _assembled(
         inputs.append(index_input(graph))
         outputs += [value_info(made.index, "int64", (None, 1)), value_info(made.value, made.dtype, (None, 1))]
     plan = helper.make_graph(
-        [*before.nodes, *nodes, *builder.nodes],
+        [*before.nodes, *edited.nodes, *builder.nodes],
         graph.proto.graph.name or "plan",
         inputs,
         list({output.name: output for output in outputs}.values()),
-        [*weights, *before.initializers, *builder.initializers],
+        [*weights, *before.initializers, *edited.initializers, *builder.initializers],
     )
     _unname_doubles(plan)
     model = helper.make_model(

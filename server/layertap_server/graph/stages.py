@@ -66,11 +66,11 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
             if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
                 kept = []
         if (end := _last(kept)) is not None:
-            found.append(_as_map(end, own, image))
+            found.append(as_map(end, own, image))
     return found
 
 
-def _as_map(end: Step, own: Sequence[Step], image: Layout) -> Step:
+def as_map(end: Step, own: Sequence[Step], image: Layout) -> Step:
     """Return the step after the end that only moves its values into a map in the layout of the image, if there is one.
 
     Tokens of a Swin become a map again, and networks whose image has its channels last turn the maps of each

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from layertap.types import Layout
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.network_blocks import Modules, block_ends, without_class_attention
-from layertap_server.graph.stages import stage_ends
+from layertap_server.graph.stages import MAPS, as_map, stage_ends
 from layertap_server.graph.trunk import Step, find_trunk
 
 
@@ -31,10 +32,17 @@ def structure_of(model: ModelGraph) -> Structure:
         find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name), modules
     )
     tappable = {layer.name for layer in model.layers if layer.tappable}
+    image = model.main_input.layout
     return Structure(
-        _names(stage_ends(steps, modules, model.main_input.layout), tappable),
-        _names(block_ends(steps, modules), tappable),
+        _names(stage_ends(steps, modules, image), tappable),
+        _names(_alike(block_ends(steps, modules), steps, image), tappable),
     )
+
+
+def _alike(ends: Sequence[Step], steps: Sequence[Step], image: Layout) -> Sequence[Step]:
+    """Return the ends of blocks as maps if all of them have one, as in a Swin; otherwise as they are."""
+    maps = [as_map(end, steps, image) for end in ends]
+    return maps if all(step.layout in MAPS for step in maps) else ends
 
 
 def _names(steps: Iterable[Step], tappable: set[str]) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ class Engine:
         input_ = PlanInput(pictures=model.graph.takes_pictures, size=model.preprocessing.output_size)
         target = request.target if isinstance(request, PreviewRequest) else request.target.tap
         with context.stage("plan"):
-            return model.planner.resolve(request.taps, input_, context.cancellation, target)
+            return model.planner.resolve(request.taps, input_, context.cancellation, target, request.edits)
 
     def inspect(
         self, model: LoadedModel, request: InspectRequest, context: RequestContext
@@ -112,7 +112,9 @@ class Engine:
         """Resolve the request's taps for its images and check the result against the limits."""
         model, count = inputs.model, inputs.count
         with context.stage("plan"):
-            resolution = model.planner.resolve(request.taps, inputs.spec, context.cancellation, request.target.tap)
+            resolution = model.planner.resolve(
+                request.taps, inputs.spec, context.cancellation, request.target.tap, request.edits
+            )
         _check_across_images(resolution, count)
         check_apart(resolution, count)
         self.limits.check_response({result.name: result.tensor.bytes_for(count) or 0 for result in resolution.results})
@@ -125,7 +127,7 @@ class Engine:
         """Resolve the request's selectors for its images and check the cost against the limits."""
         planner = inputs.model.planner
         with context.stage("plan"):
-            inspection = planner.inspection(request.selectors, inputs.spec, context.cancellation)
+            inspection = planner.inspection(request.selectors, inputs.spec, context.cancellation, request.edits)
         operations = inspection.operations * computed_images(inputs.model, inputs.count)
         part = f"the statistics of {len(inspection.layers)} layers, and what they need"
         self.limits.check_operations(operations, part)

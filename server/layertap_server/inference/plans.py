@@ -46,10 +46,16 @@ class ModelCompiler:
                     image_size=size,
                     batch_input=name,
                     target=plan.target,
+                    edits=plan.edits,
                 )
         else:
             compiled = compile_inspection(
-                graph, plan.layers, normalization=normalization, image_size=size, batch_input=name
+                graph,
+                plan.layers,
+                normalization=normalization,
+                image_size=size,
+                batch_input=name,
+                edits=plan.edits,
             )
         return OpenPlan(self._open(compiled, graph, plan.input), compiled)
 

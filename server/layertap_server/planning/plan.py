@@ -11,7 +11,7 @@ from layertap.blocks import BoundBlock
 from layertap.errors import TooFewImagesError
 from layertap.expression import format_block
 from layertap.types import Batching, Block, SkippedLayer, Tap
-from layertap_server.graph import APART, Gradient, Mixing, Target, Verdict
+from layertap_server.graph import APART, Edit, Gradient, Mixing, Target, Verdict
 from layertap_server.tensor import Tensor
 
 Head: TypeAlias = tuple[BoundBlock, ...]
@@ -64,6 +64,8 @@ class Plan:
     """Images that run together, as required by the model's layers and the blocks of the heads."""
     target: Target | None = None
     """Target of the gradients; None if there are none."""
+    edits: tuple[Edit, ...] = ()
+    """Edits of the network, in the order of the request."""
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -83,11 +85,11 @@ class Plan:
     def is_part_of(self, other: Plan) -> bool:
         """Return whether the other plan computes all heads of this plan with the same values.
 
-        This requires the same input, batching, target and gradients, and no block that computes across images. A plan
-        with further gradients is not reused, since its backward pass may go much further.
+        This requires the same input, batching, edits, target and gradients, and no block that computes across images.
+        A plan with further gradients is not reused, since its backward pass may go much further.
         """
-        own = self.model_key, self.input, self.batching, self.target
-        same = own == (other.model_key, other.input, other.batching, other.target)
+        own = self.model_key, self.input, self.batching, self.target, self.edits
+        same = own == (other.model_key, other.input, other.batching, other.target, other.edits)
         same = same and self.gradients == other.gradients
         return same and set(self.heads) <= set(other.heads) and not other.looks_across_images
 
@@ -103,6 +105,8 @@ class Inspection:
     """Images that run together, as required by the model's layers."""
     operations: int = 0
     """Estimated operations per image."""
+    edits: tuple[Edit, ...] = ()
+    """Edits of the network."""
 
 
 @dataclass(frozen=True, slots=True)

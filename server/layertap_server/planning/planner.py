@@ -10,8 +10,10 @@ from layertap.errors import BadTargetError, LayertapError, NoTapsError, TooManyT
 from layertap.expression import format_tap, parse_tap
 from layertap.types import Batching, LayerInfo, Tap
 from layertap_server.blocks.operations import ELEMENT
-from layertap_server.graph import ModelGraph
+from layertap_server.graph import Edit, ModelGraph
 from layertap_server.planning.draft import MOST_RESULTS, Draft, Selected, tap_text
+from layertap_server.planning.edits import check_read, find_edits, price_of_edits
+from layertap_server.planning.layer_finders import Selection
 from layertap_server.planning.plan import BATCHING, FoundTarget, Inspection, Plan, PlanInput, Resolution, layer_of
 from layertap_server.planning.profiles import Profiles, fill_profiles
 from layertap_server.planning.recent import Recent
@@ -93,6 +95,7 @@ class Planner:
         input_: PlanInput,
         cancellation: Cancellation | None = None,
         target: Tap | str = "",
+        edits: Sequence[Tap | str] = (),
     ) -> Resolution:
         """Resolve taps to a plan and its results; without taps, the model's default taps.
 
@@ -101,8 +104,10 @@ class Planner:
             input_: kind and size of the images.
             cancellation: cancellation state of the request; None if nobody cancels it.
             target: target of the gradients; empty for the model's default.
+            edits: edits of the network.
 
         Raises:
+            BadEditError: an edit is not valid, or no tap reads what it changes.
             BadTargetError, NotDifferentiableError: the target is not valid, or a gradient cannot be computed.
             NoTapsError, TooManyTapsError, TapSyntaxError, UnknownLayerError, NotTappableError, UnknownBlockError,
             BadParameterError, ShapeMismatchError, DuplicateNameError: a tap is not valid; the error's field names it.
@@ -112,14 +117,20 @@ class Planner:
             message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
             raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
         # The key is text, since the parameters 1, 1.0 and true differ as text and are equal in Python.
-        key = repr((input_, [tap if isinstance(tap, str) else (format_tap(tap),) for tap in (target, *taps)]))
+        texts = [tap if isinstance(tap, str) else (format_tap(tap),) for tap in (target, *taps, *edits)]
+        key = repr((input_, len(taps), texts))
         known = self._resolutions.get(key)
         if known is not None:
             return known
-        return self._resolutions.put(key, self._resolve(taps or self._default_taps, target, input_, cancellation))
+        stop = cancellation or Cancellation()
+        return self._resolutions.put(key, self._resolve(taps or self._default_taps, target, edits, input_, stop))
 
     def inspection(
-        self, selectors: Sequence[str], input_: PlanInput, cancellation: Cancellation | None = None
+        self,
+        selectors: Sequence[str],
+        input_: PlanInput,
+        cancellation: Cancellation | None = None,
+        edits: Sequence[Tap | str] = (),
     ) -> Inspection:
         """Resolve selectors to layers for statistics, each layer once; without selectors, to all activations.
 
@@ -139,9 +150,11 @@ class Planner:
             message = f"the selectors name more than {MOST_RESULTS} layers; send several requests"
             raise TooManyTapsError(message, limit=MOST_RESULTS)
         batching = BATCHING[self.graphs.mixing(names, input_).mixing]
-        types = self.graphs.at(input_).types
-        operations = self.graphs.price(names, input_) + INSPECTION * sum(types[name].values for name in names)
-        return Inspection(self._model_key, tuple(names), input_, batching, operations)
+        graph = self.graphs.at(input_)
+        changed = check_read(find_edits(edits, self._select_edit, graph), tuple(names), graph)
+        operations = self.graphs.price(names, input_) + INSPECTION * sum(graph.types[name].values for name in names)
+        operations += price_of_edits(changed, graph)
+        return Inspection(self._model_key, tuple(names), input_, batching, operations, changed)
 
     def list_at(self, input_: PlanInput) -> list[str]:
         """Set the image size at which layers are listed; call it before the model receives requests.
@@ -197,29 +210,50 @@ class Planner:
         return names
 
     def _resolve(
-        self, taps: Sequence[Tap | str], target: Tap | str, input_: PlanInput, cancellation: Cancellation | None
+        self,
+        taps: Sequence[Tap | str],
+        target: Tap | str,
+        edits: Sequence[Tap | str],
+        input_: PlanInput,
+        stop: Cancellation,
     ) -> Resolution:
         """Resolve taps without the cache; see `resolve`."""
         if not taps:
             message = "the request has no taps and the model has no default_taps; name a layer, such as stage:-1"
             raise NoTapsError(message, field="taps")
-        draft = self._draft(taps, target, self.graphs.at(input_), cancellation or Cancellation())
-        return self._resolution(draft, input_)
+        graph = self.graphs.at(input_)
+        changes = find_edits(edits, self._select_edit, graph)
+        draft = self._draft(taps, target, graph, stop, [edit for several in changes for edit in several])
+        return self._resolution(draft, changes, input_)
 
-    def _draft(self, taps: Sequence[Tap | str], target: Tap | str, graph: ModelGraph, stop: Cancellation) -> Draft:
+    def _select_edit(self, given: Tap | str) -> tuple[Tap, Selection]:
+        """Parse an edit and find its layers."""
+        tap = self._expand(parse_tap(tap_text(given)))
+        return tap, self._selectors.find_tapped(tap.selector)
+
+    def _draft(
+        self,
+        taps: Sequence[Tap | str],
+        target: Tap | str,
+        graph: ModelGraph,
+        stop: Cancellation,
+        edits: Sequence[Edit] = (),
+    ) -> Draft:
         """Return the heads and results of taps; see `resolve` for the errors."""
         selected: list[Selected] = []
         for index, tap in enumerate(taps):
             stop.check()
             with about_tap(index):
                 selected.append(self._select(tap, index))
-        draft = Draft(graph, self._derivatives(selected, target, graph), stop)
+        draft = Draft(graph, self._derivatives(selected, target, graph, edits), stop)
         for one in selected:
             with about_tap(one.index):
                 draft.add_tap(one)
         return draft
 
-    def _derivatives(self, selected: Sequence[Selected], target: Tap | str, graph: ModelGraph) -> Derivatives:
+    def _derivatives(
+        self, selected: Sequence[Selected], target: Tap | str, graph: ModelGraph, edits: Sequence[Edit]
+    ) -> Derivatives:
         """Return the gradients that taps name.
 
         Raises:
@@ -229,7 +263,9 @@ class Planner:
         if not layers and target:
             message = "the request has a target, and no tap has a gradient of it, such as grad:stage:-1"
             raise BadTargetError(message, field="target")
-        return find_derivatives(graph, self._find_target(target or self._target, graph), layers) if layers else NONE
+        if not layers:
+            return NONE
+        return find_derivatives(graph, self._find_target(target or self._target, graph), layers, edits)
 
     def find_target(self, given: Tap | str, input_: PlanInput) -> FoundTarget:
         """Return the target that an expression describes, or the model's default target if it is empty.
@@ -253,23 +289,24 @@ class Planner:
         except LayertapError as error:
             raise error.about_field("target") from None
 
-    def _resolution(self, draft: Draft, input_: PlanInput) -> Resolution:
+    def _resolution(self, draft: Draft, changes: Sequence[Sequence[Edit]], input_: PlanInput) -> Resolution:
         """Return the resolution of a complete draft."""
         found, gradients = draft.derivatives.target, draft.derivatives
         target = found.target if found else None
         layers = {*map(layer_of, (source for source, _ in draft.heads)), *([target.layer] if target else [])}
+        edits = check_read(changes, sorted(layers), draft.graph)
         mixing = self.graphs.mixing(layers, input_)
         batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
         own = self.graphs.price(layers, input_) + BACKWARD * self.graphs.price_through(gradients.through, input_)
         block, price = draft.most_expensive
         return Resolution(
-            plan=Plan(self._model_key, tuple(draft.heads), input_, batching, target),
+            plan=Plan(self._model_key, tuple(draft.heads), input_, batching, target, edits),
             results=tuple(draft.results),
             computed_bytes=draft.computed_bytes + gradients.computed_bytes,
             inexact=self.graphs.inexact(layers, input_),
             mixing=mixing,
             across=draft.across,
-            operations=own + draft.operations,
+            operations=own + draft.operations + price_of_edits(edits, draft.graph),
             most_expensive=block if price > own else "the model's own layers",
             skipped=tuple(draft.skipped),
             target=found,

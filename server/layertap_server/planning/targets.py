@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,7 @@ from layertap.expression import format_tap
 from layertap.types import Tap
 from layertap_server.blocks import Builder
 from layertap_server.graph import (
+    Edit,
     GradientError,
     GraphError,
     ModelGraph,
@@ -117,7 +118,9 @@ def _found(target: Target, text: str, tap: Tap, graph: ModelGraph) -> FoundTarge
     return FoundTarget(target, size if isinstance(size, int) else None, text, tap)
 
 
-def find_derivatives(graph: ModelGraph, target: FoundTarget, layers: Iterable[str]) -> Derivatives:
+def find_derivatives(
+    graph: ModelGraph, target: FoundTarget, layers: Iterable[str], edits: Sequence[Edit] = ()
+) -> Derivatives:
     """Return which layers the target can be differentiated by, and the cost of that.
 
     Raises:
@@ -128,7 +131,7 @@ def find_derivatives(graph: ModelGraph, target: FoundTarget, layers: Iterable[st
     floats = [layer for layer in wanted if np.dtype(graph.types[layer].dtype).kind == "f"]
     try:
         with unavailable_if_lost():
-            made = differentiate(Builder(graph.opset), graph, target.target, floats)
+            made = differentiate(Builder(graph.opset), graph, target.target, floats, edits)
     except GraphError as error:
         message = f"the shapes that the target {target.text} needs cannot be inferred: {error}"
         raise BadTargetError(message, field="target") from error

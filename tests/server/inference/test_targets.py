@@ -143,6 +143,18 @@ def test_requests_with_different_indices_share_a_run(engine: Engine, labelled: L
         assert [value.index for value in other.targets] == [value.index for value in one.targets]
 
 
+def test_model_yaml_names_the_target(engine: Engine, tmp_path: Path) -> None:
+    home = tmp_path / "named"
+    home.mkdir()
+    onnx.save(branching(), home / "model.onnx")
+    (home / "model.yaml").write_text("target: vector | select([2])\n")
+    response = ask(engine, load_model(home, "CPU"), "grad:down")
+    assert (response.target, response.targets[0].index) == ("vector | select([2])", None)
+    (home / "model.yaml").write_text("target: stage:1\n")
+    with pytest.raises(BadTargetError, match="one number per image, or a vector"):
+        load_model(home, "CPU")
+
+
 def test_a_gradient_is_refused_where_images_mix(engine: Engine, tmp_path: Path) -> None:
     home = tmp_path / "mixing"
     home.mkdir()

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 from layertap.blocks import BoundBlock
 from layertap.types import Array, Layout
 from layertap_server.blocks import Builder, emit_head
+from layertap_server.graph.edits import Edit, EditedNodes, edit_nodes
 from layertap_server.graph.folding import MOST_VALUES
 from layertap_server.graph.gradient.backward import GradientError, emit_gradients
 from layertap_server.graph.model_graph import ModelGraph
@@ -61,7 +62,9 @@ class Differentiated:
     """The model's nodes that the backward pass goes through."""
 
 
-def differentiate(builder: Builder, graph: ModelGraph, target: Target, layers: Sequence[str]) -> Differentiated:
+def differentiate(
+    builder: Builder, graph: ModelGraph, target: Target, layers: Sequence[str], edits: Sequence[Edit] = ()
+) -> Differentiated:
     """Emit a target, and its gradients with respect to layers.
 
     Args:
@@ -69,6 +72,7 @@ def differentiate(builder: Builder, graph: ModelGraph, target: Target, layers: S
         graph: the model at the size of the images.
         target: the target.
         layers: names of the layers.
+        edits: edits of the network. The gradient of an edited layer is that of its edited value.
 
     Raises:
         ShapeMismatchError: the head does not fit the target's layer.
@@ -77,14 +81,16 @@ def differentiate(builder: Builder, graph: ModelGraph, target: Target, layers: S
     tapped = emit_batch_first(builder, graph.tapped(target.layer), graph.batch_axes.get(target.layer, 0))
     value, index, dtype = _choose(builder, emit_head(builder, tapped, target.head))
     own, _ = needed_nodes(graph.proto.graph, {target.layer})
-    constants = {**graph.weights, **{tensor.name: tensor for tensor in builder.initializers}}
+    edited = edit_nodes(graph, own, edits)
+    constants = {**graph.weights, **{tensor.name: tensor for tensor in (*builder.initializers, *edited.initializers)}}
     weights = {name: _type_of_weight(tensor) for name, tensor in constants.items()}
-    types = {**weights, **graph.types, **_types_of(builder, graph, target.layer, (value, index))}
+    emitted = {**_types_of_head(builder, graph, target.layer), **_types_of_edits(graph, edited)}
+    types = {**weights, **graph.types, **emitted}
 
     def constant_of(name: str) -> Array | None:
         return _value_of(constants[name]) if name in constants else None
 
-    found = emit_gradients(builder, [*own, *builder.nodes], types, constant_of, value, layers)
+    found = emit_gradients(builder, [*edited.nodes, *builder.nodes], types, constant_of, value, layers)
     passed = {name for node in own for name in node.output}
     return Differentiated(
         index=index,
@@ -116,12 +122,35 @@ def _choose(builder: Builder, tensor: Tensor) -> tuple[str, str, str]:
     return builder.op("GatherElements", rows, index, axis=1), index, tensor.dtype
 
 
-def _types_of(builder: Builder, graph: ModelGraph, layer: str, results: Sequence[str]) -> dict[str, Tensor]:
-    """Return the types of the tensors that a target's head emits on a layer."""
+def _types_of_head(builder: Builder, graph: ModelGraph, layer: str) -> dict[str, Tensor]:
+    """Return the types of the tensors that the target's head emits; see `_types_of` for the errors."""
     given = graph.types[layer]
     inputs = [value_info(layer, given.dtype, given.shape), index_input(graph)]
-    outputs = [onnx.ValueInfoProto(name=name) for name in results]
-    body = helper.make_graph(builder.nodes, "target", inputs, outputs, builder.initializers)
+    return _types_of(graph, builder.nodes, builder.initializers, inputs)
+
+
+def _types_of_edits(graph: ModelGraph, edited: EditedNodes) -> dict[str, Tensor]:
+    """Return the types of the tensors inside edits; see `_types_of` for the errors."""
+    if not edited.inner:
+        return {}
+    starts = {name: replace(graph.types[layer], name=name) for name, layer in edited.starts.items()}
+    inputs = [value_info(tensor.name, tensor.dtype, tensor.shape) for tensor in starts.values()]
+    return {**starts, **_types_of(graph, edited.inner, edited.initializers, inputs)}
+
+
+def _types_of(
+    graph: ModelGraph,
+    nodes: Sequence[onnx.NodeProto],
+    constants: Sequence[onnx.TensorProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+) -> dict[str, Tensor]:
+    """Return the types of the tensors that emitted nodes compute.
+
+    Raises:
+        GraphError: the types cannot be inferred.
+    """
+    outputs = [onnx.ValueInfoProto(name=name) for node in nodes[-2:] for name in node.output]
+    body = helper.make_graph(nodes, "emitted", inputs, outputs, constants)
     model = helper.make_model(body, opset_imports=graph.proto.opset_import, ir_version=graph.proto.ir_version)
     return {value.name: _tensor(value) for value in graph.native.infer_types(model) if value.name not in graph.types}
 

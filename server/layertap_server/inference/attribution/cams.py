@@ -79,7 +79,7 @@ def eigen_cam(subject: Subject, _options: BoundBlock) -> Maps:
     """Return Eigen-CAM. The sign of a component is arbitrary; here the map agrees with the mean of the channels."""
     grid = grid_of(subject, subject.layer)
     targets = subject.values_of_targets()
-    (feature,) = subject.extract([grid.tap()], subject.no_target).maps
+    feature, _ = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps
     return Maps(np.stack([first_component(one) for one in grid.arrange(feature.array)]), targets, layer=grid.layer)
 
 
@@ -97,9 +97,8 @@ def score_cam(subject: Subject, _options: BoundBlock) -> Maps:
     """Return Score-CAM: one run of the network for each channel of the layer."""
     grid = grid_of(subject, subject.layer)
     targets = subject.values_of_targets()
-    values, images = (
-        feature.array for feature in subject.extract([grid.tap(), subject.image_tap], subject.no_target).maps
-    )
+    values = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps[0].array
+    images = subject.images()
     a, axes = grid.arrange(values), ImageAxes.of(subject.graph)
     subject.check_runs([subject.found.tap], len(a) * a.shape[1], "score_cam, one for each channel")
     masks = _scaled(resize_maps(a, *axes.size(images)))

@@ -77,7 +77,8 @@ class Subject:
 
     def images(self) -> Array:
         """Return the request's images as the model's image input, batch first."""
-        return self.extract([self.image_tap], self.no_target).maps[0].array
+        plain = replace(self, request=replace(self.request, edits=()))
+        return plain.extract([self.image_tap], self.no_target).maps[0].array
 
     def baseline(self, name: str) -> Array:
         """Return the values of a baseline, one number or one for each channel, as the model's image input.
@@ -174,8 +175,9 @@ class Subject:
     ) -> ExtractResponse:
         """Extract taps of images."""
         self.context.cancellation.check()
+        edits = self.request.edits
         request = ExtractRequest(
-            self.request.model, images, tuple(taps), self.model.info.version, inputs, target=target
+            self.request.model, images, tuple(taps), self.model.info.version, inputs, target=target, edits=edits
         )
         return self.engine.extract(self.model, request, self.context)
 
