@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from layertap import blocks
 from layertap.errors import BadEditError, LayertapError, TooManyTapsError
 from layertap.types import Tap
-from layertap_server.graph import Edit, ModelGraph, check_edit, computed_layers, head_type
+from layertap_server.graph import INPUT, Edit, ModelGraph, check_edit, computed_layers, head_type
 from layertap_server.planning.layer_finders import Selection
 from layertap_server.planning.plan import across_images
 from layertap_server.request.limits import check_head
@@ -54,7 +54,10 @@ def _edits_of(tap: Tap, selection: Selection, graph: ModelGraph) -> Iterator[Edi
     head = tuple(blocks.bind(block) for block in tap.blocks)
     if across := across_images(tap.blocks, head):
         raise BadEditError(f"an edit changes each image by itself, and {across} takes its statistics from all images")
-    for layer in selection.layers:
+    layers = [layer for layer in selection.layers if selection.single or layer.op_type != INPUT]
+    if not layers:
+        raise BadEditError(f"{tap.selector!r} names inputs of the model only; change what you send instead")
+    for layer in layers:
         edit = Edit(layer.name, head)
         check_edit(graph, edit)
         yield edit

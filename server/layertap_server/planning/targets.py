@@ -135,7 +135,7 @@ def find_derivatives(
     except GraphError as error:
         message = f"the shapes that the target {target.text} needs cannot be inferred: {error}"
         raise BadTargetError(message, field="target") from error
-    errors = {layer: explain(error, layer, target) for layer, error in made.errors.items()}
+    errors = {layer: explain(error, layer, target, graph) for layer, error in made.errors.items()}
     for layer in set(wanted).difference(floats):
         message = f"the layer {layer!r} has values of {graph.types[layer].dtype}, which have no gradient"
         errors[layer] = NotDifferentiableError(message, layer=layer)
@@ -148,14 +148,14 @@ def find_derivatives(
     )
 
 
-def explain(error: GradientError, layer: str, target: FoundTarget) -> NotDifferentiableError:
+def explain(error: GradientError, layer: str, target: FoundTarget, graph: ModelGraph) -> NotDifferentiableError:
     """Return the error for a layer without a gradient, with what to do."""
     if isinstance(error, NoRuleError):
-        message = (
-            f"there is no gradient of {target.text} with respect to {layer}: {error}. The nearest layer that works is "
-            f"grad:{error.layer}"
-        )
-        return NotDifferentiableError(message, layer=layer, operator=error.operator, nearest=error.layer)
+        nearest = error.nearest if error.nearest in graph.types else ""
+        message = f"there is no gradient of {target.text} with respect to {layer}: {error}"
+        if nearest:
+            message += f". The nearest layer that works is grad:{nearest}"
+        return NotDifferentiableError(message, layer=layer, operator=error.operator, nearest=nearest)
     message = (
         f"the target {target.text} does not depend on {layer}, or only through operators whose derivative is 0, such "
         "as ArgMax; choose a layer before the target"

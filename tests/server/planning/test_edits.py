@@ -44,6 +44,14 @@ def test_an_edit_of_several_layers_leaves_out_those_that_nothing_reads(planner: 
     assert [change.layer for change in plan.edits] == ["conv"]
 
 
+def test_inputs_among_several_layers_are_no_edits(planner: Planner) -> None:
+    plan = planner.resolve(["scores"], INPUT, edits=["all | abs"]).plan
+    assert "image" not in {change.layer for change in plan.edits}
+    assert {"conv", "scores"} <= {change.layer for change in plan.edits}
+    with pytest.raises(BadEditError, match="names inputs of the model only"):
+        planner.resolve(["down"], INPUT, edits=["im*ge | relu"])
+
+
 def test_statistics_and_gradients_have_edits_too(planner: Planner) -> None:
     inspection = planner.inspection(["joined"], INPUT, edits=["left | relu"])
     assert [change.layer for change in inspection.edits] == ["left"]

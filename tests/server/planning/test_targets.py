@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
-from onnx import helper, parser
+from onnx import helper, numpy_helper, parser
 
 from layertap.errors import (
     BadParameterError,
@@ -16,7 +17,7 @@ from layertap.errors import (
     NotDifferentiableError,
     UnknownLayerError,
 )
-from layertap.types import Tap
+from layertap.types import Array, Tap
 from layertap_server.graph import Gradient, ModelGraph, Target, read, structure_of
 from layertap_server.planning.plan import PlanInput
 from layertap_server.planning.planner import Planner
@@ -43,9 +44,11 @@ def planner(graph: ModelGraph) -> Planner:
     return planner_of(graph)
 
 
-def parse(text: str, folder: Path) -> ModelGraph:
-    """Return the graph of an ONNX text."""
-    return read(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}'), folder)
+def parse(text: str, folder: Path, **constants: Array) -> ModelGraph:
+    """Return the graph of an ONNX text with constants."""
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return read(model, folder)
 
 
 def test_a_gradient_is_a_layer_like_any_other(planner: Planner) -> None:
@@ -159,6 +162,19 @@ def test_integer_layers_and_operators_without_a_rule_are_named(tmp_path: Path) -
     with pytest.raises(NotDifferentiableError, match="values of int64, which have no gradient"):
         planner.resolve(["grad:place"], size)
     assert planner.resolve(["grad:b"], size).results[0].layer == "grad:b"
+
+
+def test_the_nearest_layer_has_floating_point_numbers(tmp_path: Path) -> None:
+    graph = parse(
+        """(float[n, 3] x) => (float[n, 3] y)
+        { whole = Cast <to = 7> (x) doubled = Add(whole, whole) sum = CumSum(doubled, one) back = Cast <to = 1> (sum)
+          y = Exp(back) }""",
+        tmp_path,
+        one=np.array(1),
+    )
+    planner = Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ())
+    with pytest.raises(NotDifferentiableError, match=r"CumSum at 'sum'.* The nearest layer that works is grad:back"):
+        planner.resolve(["grad:x"], PlanInput(pictures=False, size=(3,)))
 
 
 def softmax(graph: str, folder: Path) -> str:

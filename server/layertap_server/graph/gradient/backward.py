@@ -32,6 +32,8 @@ class NoRuleError(GradientError):
         """Operator of the node."""
         self.layer = node.output[0]
         """Name of the node's first output."""
+        self.nearest = ""
+        """Name of the nearest layer that has a gradient; empty if there is none."""
 
 
 class UnrelatedTargetError(GradientError):
@@ -100,7 +102,7 @@ def emit_gradients(
     """
     related = _depending(nodes, wanted)
     cotangents: dict[str, list[str]] = {target: [_ones(builder, target, types)]}
-    failed: dict[str, GradientError] = {}
+    failed: dict[str, NoRuleError] = {}
     found = Gradients()
     for node in reversed(nodes):
         inputs = related.intersection(node.input)
@@ -111,6 +113,8 @@ def emit_gradients(
         if error is None and any(given):
             found.nodes.append(node)
             error = _pass_back(Step(node, builder, types, constant_of, given), related, cotangents)
+            if error is not None:
+                error.nearest = _nearest(found.nodes, types)
         if error is not None:
             failed.update(dict.fromkeys(inputs, error))
     for name in wanted:
@@ -120,6 +124,12 @@ def emit_gradients(
         else:
             found.errors[name] = failed.get(name) or UnrelatedTargetError(target, name)
     return found
+
+
+def _nearest(nodes: Sequence[onnx.NodeProto], types: Mapping[str, Tensor]) -> str:
+    """Return the first output of the last node, or of one nearer to the target, that has floating-point numbers."""
+    outputs = (node.output[0] for node in reversed(nodes))
+    return next((name for name in outputs if name in types and np.dtype(types[name].dtype).kind == "f"), "")
 
 
 def _pass_back(step: Step, related: set[str], cotangents: dict[str, list[str]]) -> NoRuleError | None:

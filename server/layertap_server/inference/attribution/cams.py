@@ -84,7 +84,9 @@ def eigen_cam(subject: Subject, _options: BoundBlock) -> Maps:
 
 
 def first_component(values: Array) -> Array:
-    """Return the projection of channels×rows×columns onto its first principal component."""
+    """Return the projection of channels×rows×columns onto its first principal component; NaN if values are infinite."""
+    if not np.isfinite(values).all():
+        return np.full(values.shape[1:], np.nan)
     points = values.reshape(len(values), -1).T
     centred = points - points.mean(0)
     _, _, directions = np.linalg.svd(centred, full_matrices=False)

@@ -75,6 +75,12 @@ def test_the_first_component_explains_most_and_agrees_with_the_mean() -> None:
     assert found @ points.mean(1) >= 0
 
 
+def test_values_that_are_not_finite_have_no_component() -> None:
+    a, _ = arrays(4)
+    a[0, 0, 0, 0] = np.inf
+    assert np.isnan(cams.first_component(a[0])).all()
+
+
 def test_maps_are_enlarged_between_the_centres_of_their_positions() -> None:
     maps = np.array([[0.0, 1.0], [2.0, 3.0]])
     large = resize_maps(maps, 4, 4)
