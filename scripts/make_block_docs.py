@@ -73,6 +73,7 @@ CAPTIONS = {
     BlockKind.CONVOLUTION: "In `model.yaml` the weights come from the model's weights file, as `layer.weight` and "
     "`layer.bias`; in a head they are nested lists of numbers, or initial weights.",
     BlockKind.SHAPE: "",
+    BlockKind.LOSS: "Losses are targets of [gradients](gradients.md#targets), such as `logits | cross_entropy(967)`.",
 }
 """Text below the heading of each kind."""
 

@@ -301,4 +301,11 @@ SHAPES = [
     case("cast(float64)", lambda x: x),
 ]
 
-CASES = ACTIVATIONS + POOLINGS + NORMALIZATIONS + CONVOLUTIONS + SHAPES
+LOSSES = [
+    case("cross_entropy(2)", lambda x: r.cross_entropy(x, 2)),
+    case("binary_cross_entropy(0.25)", lambda x: r.binary_cross_entropy(x, 0.25), float16=False),
+    case("binary_cross_entropy([0, 1, 1, 0.5])", lambda x: r.binary_cross_entropy(x, [0, 1, 1, 0.5]), float16=False),
+    case("squared_error(1.5)", lambda x: r.squared_error(x, 1.5), float16=False),
+    case("squared_error([1, 0, -1, 2])", lambda x: r.squared_error(x, [1, 0, -1, 2]), float16=False),
+]
+CASES = ACTIVATIONS + POOLINGS + NORMALIZATIONS + CONVOLUTIONS + SHAPES + LOSSES

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from layertap.types import Array
 from tests.references.activation import *  # noqa: F403
 from tests.references.convolution import *  # noqa: F403
+from tests.references.loss import *  # noqa: F403
 from tests.references.normalization import *  # noqa: F403
 from tests.references.pooling import *  # noqa: F403
 from tests.references.shape import *  # noqa: F403

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.blocks import activation, convolution, normalization, pooling, shape
+from layertap.blocks import activation, convolution, loss, normalization, pooling, shape
 from layertap.blocks.spec import BlockSpec, BoundBlock
 from layertap.errors import UnknownBlockError
 from layertap.types import Block
@@ -14,6 +14,7 @@ CATALOGUE: tuple[BlockSpec, ...] = (
     *normalization.BLOCKS,
     *convolution.BLOCKS,
     *shape.BLOCKS,
+    *loss.BLOCKS,
 )
 """All blocks, grouped by kind."""
 

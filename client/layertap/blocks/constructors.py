@@ -19,6 +19,7 @@ __all__ = [
     "average_pool",
     "avg_max",
     "batch_norm",
+    "binary_cross_entropy",
     "cast",
     "celu",
     "channel_stats",
@@ -26,6 +27,7 @@ __all__ = [
     "conv",
     "crelu",
     "crop",
+    "cross_entropy",
     "depthwise_conv",
     "divisive_norm",
     "dynamic_k_max",
@@ -97,6 +99,7 @@ __all__ = [
     "sort_pool",
     "spatial_pyramid",
     "square",
+    "squared_error",
     "squeeze",
     "srelu",
     "stats",
@@ -1650,3 +1653,49 @@ def quantize(dtype: Literal["uint8", "int8"] = "uint8", *, per: Literal["tensor"
         per: one scale per image, or per image and channel (one of tensor, channel).
     """
     return make("quantize", dtype=dtype, per=per)
+
+
+def cross_entropy(index: int) -> Block:
+    """Return the cross-entropy of a softmax over the channels, for the right class.
+
+    ``-log softmax(x)[index], over the channels``
+
+    Shape: N×C×… to N×1×….
+
+    Source: Goodfellow et al. 2016, Deep Learning, 6.2.2.3.
+
+    Args:
+        index: number of the right class (integer, at least 0, at most 2.14748e+09).
+    """
+    return make("cross_entropy", index=index)
+
+
+def binary_cross_entropy(targets: float | Sequence[float]) -> Block:
+    """Return the cross-entropy of a sigmoid of each channel (logistic loss), summed over the channels.
+
+    ``sum over the channels of log(1 + exp(x)) - targets·x``
+
+    Shape: N×C×… to N×1×….
+
+    Source: Goodfellow et al. 2016, Deep Learning, 6.2.2.2.
+
+    Args:
+        targets: right probability, one number or one for each channel (number, or one per channel, at least 0, at
+            most 1).
+    """
+    return make("binary_cross_entropy", targets=targets)
+
+
+def squared_error(values: float | Sequence[float]) -> Block:
+    """Return half the squared distance of the channels from values; its gradient is x - values.
+
+    ``½·sum over the channels of (x - values)²``
+
+    Shape: N×C×… to N×1×….
+
+    Source: Rumelhart et al. 1986.
+
+    Args:
+        values: right values, one number or one for each channel (number, or one per channel).
+    """
+    return make("squared_error", values=values)

@@ -20,6 +20,7 @@ class BlockKind(StrEnum):
     NORMALIZATION = "normalization"
     CONVOLUTION = "convolution"
     SHAPE = "shape"
+    LOSS = "loss"
 
 
 class Signature:

@@ -30,6 +30,7 @@ class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BLOCK_KIND_NORMALIZATION: _ClassVar[BlockKind]
     BLOCK_KIND_CONVOLUTION: _ClassVar[BlockKind]
     BLOCK_KIND_SHAPE: _ClassVar[BlockKind]
+    BLOCK_KIND_LOSS: _ClassVar[BlockKind]
 MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
@@ -45,6 +46,7 @@ BLOCK_KIND_POOLING: BlockKind
 BLOCK_KIND_NORMALIZATION: BlockKind
 BLOCK_KIND_CONVOLUTION: BlockKind
 BLOCK_KIND_SHAPE: BlockKind
+BLOCK_KIND_LOSS: BlockKind
 
 class TensorInfo(_message.Message):
     __slots__ = ("name", "dtype", "shape", "layout")

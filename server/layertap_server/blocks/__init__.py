@@ -14,6 +14,7 @@ from layertap_server.blocks import (
     activation,
     channel_edits,
     convolution,
+    loss,
     normalization,
     operations,
     pooling,
@@ -32,6 +33,7 @@ EMITTERS: dict[str, Emitter] = {
     **shape.EMITTERS,
     **tokens.EMITTERS,
     **channel_edits.EMITTERS,
+    **loss.EMITTERS,
 }
 """Emitters by block name."""
 LOWEST_RANK = 2

@@ -52,6 +52,8 @@ def emit(head: str, shape: tuple[int | str, ...], dtype: str = "float32") -> Ten
         ("select([4])", MAPS, "there is no channel 4"),
         ("select([0])", ANY_CHANNELS, "it needs a known number of channels"),
         ("zero_channels([4])", MAPS, "there is no channel 4"),
+        ("cross_entropy(4)", MAPS, "there is no class 4"),
+        ("squared_error([1, 2])", MAPS, "has 2 values for 4 channels"),
         ("keep_channels([0])", ANY_CHANNELS, "it needs a known number of channels"),
         ("add_vector([1, 2])", MAPS, "has 2 values for 4 channels"),
         ("add_vector([1])", MAPS, "values has 1 numbers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -153,6 +154,30 @@ def test_model_yaml_names_the_target(engine: Engine, tmp_path: Path) -> None:
     (home / "model.yaml").write_text("target: stage:1\n")
     with pytest.raises(BadTargetError, match="one number per image, or a vector"):
         load_model(home, "CPU")
+
+
+def softmax(x: Array) -> Array:
+    """Return the softmax of each row."""
+    shares = np.exp(x - x.max(1, keepdims=True))
+    return np.asarray(shares / shares.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("head", "derive"),
+    [
+        ("cross_entropy(2)", lambda x: softmax(x) - np.eye(4)[2]),
+        ("binary_cross_entropy([0, 1, 0, 1])", lambda x: 1 / (1 + np.exp(-x)) - np.array([0, 1, 0, 1])),
+        ("squared_error(0.5)", lambda x: x - 0.5),
+    ],
+)
+def test_losses_are_targets(head: str, derive: Callable[[Array], Array], engine: Engine, labelled: LoadedModel) -> None:
+    response = ask(
+        engine, labelled, "grad:scores", "scores", f"scores | {head} -> loss", target=Target(f"scores | {head}")
+    )
+    gradient, scores, loss = (feature.array.astype(np.float64) for feature in response.maps)
+    expected = derive(scores)
+    np.testing.assert_allclose(gradient, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose([value.value for value in response.targets], loss.reshape(-1), rtol=1e-5)
 
 
 def test_a_gradient_is_refused_where_images_mix(engine: Engine, tmp_path: Path) -> None:
