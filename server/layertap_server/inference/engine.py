@@ -61,7 +61,7 @@ class Engine:
             inputs = self.reader.read(request.images, request.inputs, model, context)
             resolution = self._resolve(request, inputs, context)
             inputs = inputs.with_target(target_indices(request.target, resolution.target, model, inputs.count))
-            key = self.responses.key(resolution.plan, request.images, inputs.given)
+            key = self.responses.key(resolution.plan, request.images, {**request.inputs, **inputs.of_plan})
             outputs, ran_with, decoded = self.responses.get(key), 0, time.perf_counter()
             if outputs is None:
                 images = inputs.arrays(context)

@@ -48,12 +48,7 @@ class ModelInputs:
         return self if indices is None else replace(self, target_indices=indices)
 
     @property
-    def given(self) -> Mapping[str, Array]:
-        """All arrays that a result depends on besides the images, by input name."""
-        return {**self.others, **self._own_inputs}
-
-    @property
-    def _own_inputs(self) -> Mapping[str, Array]:
+    def of_plan(self) -> Mapping[str, Array]:
         """Arrays for the inputs that a plan has besides those of the model, with one row per image."""
         return {} if self.target_indices is None else {TARGET_INDEX: self.target_indices}
 
@@ -68,7 +63,7 @@ class ModelInputs:
     def others_for(self, needed: Collection[str]) -> OtherInputs:
         """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
         others = collect_other_inputs(self.others, needed, self.model.graph, self.count, self.spec.name)
-        return replace(others, batched={**others.batched, **self._own_inputs})
+        return replace(others, batched={**others.batched, **self.of_plan})
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,12 @@ def find_derivatives(
     except GraphError as error:
         message = f"the shapes that the target {target.text} needs cannot be inferred: {error}"
         raise BadTargetError(message, field="target") from error
-    errors = {layer: explain(error, layer, target, graph) for layer, error in made.errors.items()}
+    judged = (
+        made.errors
+        if _is_sized(graph)
+        else {layer: error for layer, error in made.errors.items() if not _is_detail(error)}
+    )
+    errors = {layer: explain(error, layer, target, graph) for layer, error in judged.items()}
     for layer in set(wanted).difference(floats):
         message = f"the layer {layer!r} has values of {graph.types[layer].dtype}, which have no gradient"
         errors[layer] = NotDifferentiableError(message, layer=layer)
@@ -146,6 +151,16 @@ def find_derivatives(
         through=tuple(name for node in made.nodes if (name := next(filter(None, node.output), ""))),
         computed_bytes=KEPT * sum(graph.types[name].bytes_for(1) or 0 for name in outputs),
     )
+
+
+def _is_sized(graph: ModelGraph) -> bool:
+    """Return whether the size of the images is known."""
+    return all(isinstance(size, int) for size in graph.types[graph.main_input.name].shape[1:])
+
+
+def _is_detail(error: GradientError) -> bool:
+    """Return whether an error may depend on the size of the images, so that only a request with images decides it."""
+    return isinstance(error, NoRuleError) and error.is_detail
 
 
 def explain(error: GradientError, layer: str, target: FoundTarget, graph: ModelGraph) -> NotDifferentiableError:

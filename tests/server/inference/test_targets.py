@@ -123,6 +123,20 @@ def test_another_index_is_no_new_plan_and_no_cached_answer(
     assert again.targets == first.targets
 
 
+def test_arrays_without_images_are_cached_by_their_values(engine: Engine, tmp_path: Path) -> None:
+    home = tmp_path / "table"
+    home.mkdir()
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3] x) => (float[n, 3] y) { y = Mul(x, x) }'
+    onnx.save(parser.parse_model(text), home / "model.onnx")
+    table = load_model(home, "CPU")
+    for value in (1.0, 2.0):
+        for _ in range(2):
+            request = ExtractRequest("t", (), ("y", "grad:x"), inputs={"x": np.full((1, 3), value, np.float32)})
+            result, gradient = engine.extract(table, request, RequestContext()).maps
+            assert result.array.max() == value**2
+            assert gradient.array.max() == 2 * value
+
+
 def test_requests_with_different_indices_share_a_run(engine: Engine, labelled: LoadedModel) -> None:
     engine = dataclasses.replace(engine, responses=ResponseCache(0))
     slow = dataclasses.replace(labelled, max_delay_seconds=0.5)

@@ -177,6 +177,17 @@ def test_the_nearest_layer_has_floating_point_numbers(tmp_path: Path) -> None:
         planner.resolve(["grad:x"], PlanInput(pictures=False, size=(3,)))
 
 
+def test_without_a_size_the_details_of_nodes_decide_nothing(tmp_path: Path) -> None:
+    graph = parse(
+        """(float[n, 3, h, w] x) => (float[n, 3, 1, 1] y)
+        { a = AveragePool <kernel_shape = [2, 2], pads = [1, 1, 0, 0]> (x) y = GlobalAveragePool(a) }""",
+        tmp_path,
+    )
+    planner = Planner(graph, graph.layers, 1, Selectors(graph.layers, {}, ()), {}, ())
+    for size in (None, (6, 8)):
+        assert planner.resolve(["grad:x"], PlanInput(pictures=False, size=size)).plan.target == Target("y")
+
+
 def softmax(graph: str, folder: Path) -> str:
     """Return the text of the default target of a model."""
     return default_target(parse(graph, folder)).text

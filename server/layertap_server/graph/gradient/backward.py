@@ -25,7 +25,7 @@ class GradientError(Exception):
 class NoRuleError(GradientError):
     """A node between the target and a wanted layer cannot be differentiated; the message says why."""
 
-    def __init__(self, node: onnx.NodeProto, reason: str) -> None:
+    def __init__(self, node: onnx.NodeProto, reason: str, *, is_detail: bool = False) -> None:
         """Describe the node by its operator and its first output."""
         super().__init__(f"{node.op_type} at {node.output[0]!r} cannot be differentiated: {reason}")
         self.operator = node.op_type
@@ -34,6 +34,8 @@ class NoRuleError(GradientError):
         """Name of the node's first output."""
         self.nearest = ""
         """Name of the nearest layer that has a gradient; empty if there is none."""
+        self.is_detail = is_detail
+        """Whether the operator has a rule that a detail of the node prevents, such as a size that is not known."""
 
 
 class UnrelatedTargetError(GradientError):
@@ -163,7 +165,7 @@ def _apply(step: Step, related: set[str]) -> list[tuple[str, str]]:
         missing = related.intersection(node.input[len(results) :])
         floating = [name for name in missing if np.dtype(step.dtype_of(name)).kind == "f"]
     except StepError as error:
-        raise NoRuleError(node, str(error)) from error
+        raise NoRuleError(node, str(error), is_detail=True) from error
     if floating:
         raise NoRuleError(node, f"its rule has no derivative by {floating[0]!r}")
     return [(name, result.name) for name, result in names if result is not None and name in related]

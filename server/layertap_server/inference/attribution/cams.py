@@ -102,7 +102,7 @@ def score_cam(subject: Subject, _options: BoundBlock) -> Maps:
     values = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps[0].array
     images = subject.images()
     a, axes = grid.arrange(values), ImageAxes.of(subject.graph)
-    subject.check_runs([subject.found.tap], len(a) * a.shape[1], "score_cam, one for each channel")
+    subject.check_runs([subject.found.tap], images, len(a) * a.shape[1], "score_cam, one for each channel")
     masks = _scaled(resize_maps(a, *axes.size(images)))
     scores = np.stack(
         [

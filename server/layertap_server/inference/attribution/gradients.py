@@ -39,7 +39,7 @@ def smooth_grad(subject: Subject, options: BoundBlock) -> Maps:
     axes, samples = ImageAxes.of(subject.graph), options.integer("samples")
     response = subject.extract([subject.image_tap, GRADIENT])
     images = response.maps[0].array
-    subject.check_runs([GRADIENT], samples * len(images), "smooth_grad")
+    subject.check_runs([GRADIENT], images, samples * len(images), "smooth_grad")
     random = np.random.default_rng(options.integer("seed"))
     maps = []
     for row, image in enumerate(images):
@@ -56,7 +56,7 @@ def integrated_gradients(subject: Subject, options: BoundBlock) -> Maps:
     response = subject.extract([subject.image_tap, GRADIENT])
     images = response.maps[0].array
     baseline = axes.per_channel(subject.baseline(options.word("baseline")))[0]
-    subject.check_runs([GRADIENT], _most_steps(options) * len(images), "integrated_gradients")
+    subject.check_runs([GRADIENT], images, _most_steps(options) * len(images), "integrated_gradients")
     lines = [
         Line(subject, np.broadcast_to(baseline, image.shape).astype(image.dtype), image, row, response.targets)
         for row, image in enumerate(images)

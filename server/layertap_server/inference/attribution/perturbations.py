@@ -23,7 +23,7 @@ def occlusion(subject: Subject, options: BoundBlock) -> Maps:
     images = subject.images()
     height, width = axes.size(images)
     corners = list(_corners(height, width, options.integer("window"), options.integer("stride")))
-    subject.check_runs([subject.found.tap], len(corners) * len(images), "occlusion, one for each window")
+    subject.check_runs([subject.found.tap], images, len(corners) * len(images), "occlusion, one for each window")
     masks = np.ones((len(corners), height, width), np.float32)
     for mask, (top, left) in zip(masks, corners, strict=True):
         mask[top : top + options.integer("window"), left : left + options.integer("window")] = 0
@@ -55,7 +55,7 @@ def rise(subject: Subject, options: BoundBlock) -> Maps:
     axes, targets = ImageAxes.of(subject.graph), subject.values_of_targets()
     images = subject.images()
     count = options.integer("masks")
-    subject.check_runs([subject.found.tap], count * len(images), "rise, one for each mask")
+    subject.check_runs([subject.found.tap], images, count * len(images), "rise, one for each mask")
     fill, size = subject.baseline(options.word("fill")), axes.size(images)
     maps = []
     for row, image in enumerate(images):

@@ -23,7 +23,7 @@ from layertap.types import (
 )
 from layertap_server.graph import ModelGraph
 from layertap_server.inference.engine import Engine
-from layertap_server.inference.own_inputs import is_own_input
+from layertap_server.inference.own_inputs import is_own_input, own_size
 from layertap_server.inference.targets import target_indices
 from layertap_server.models.loader import LoadedModel
 from layertap_server.planning.plan import FoundTarget, PlanInput
@@ -141,10 +141,9 @@ class Subject:
             for row, index in zip(values, chosen, strict=True)
         )
 
-    def check_runs(self, taps: Sequence[Tap | str], count: int, what: str) -> None:
-        """Raise `TooExpensiveError` if the runs on ``count`` changed images exceed the limit of one request."""
-        size = self.model.preprocessing.output_size
-        spec = PlanInput(pictures=False, size=size if self.graph.takes_pictures else None)
+    def check_runs(self, taps: Sequence[Tap | str], images: Array, count: int, what: str) -> None:
+        """Raise `TooExpensiveError` if the runs on ``count`` changes of images exceed the limit of one request."""
+        spec = PlanInput(pictures=False, size=own_size(images, self.graph))
         resolution = self.model.planner.resolve(taps, spec, self.context.cancellation, self._target_tap(taps))
         self.engine.limits.check_operations(resolution.operations * count, f"{count} runs of {what}")
 
