@@ -67,7 +67,9 @@ class Attributor:
         maps = RUN[options.name](subject, options)
         values = maps.values
         if maps.layer and request.size == "input":
-            values = resize_maps(values, *ImageAxes.of(model.graph).size(subject.images()))
+            height, width = ImageAxes.of(model.graph).size(subject.images())
+            self.engine.limits.check_response({"maps": 4 * len(values) * height * width})
+            values = resize_maps(values, height, width)
         return Attribution(
             maps=np.ascontiguousarray(values, np.float32),
             method=format_block(

@@ -6,13 +6,13 @@ maps images×rows×columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from layertap.blocks import BoundBlock
-from layertap.types import Array
-from layertap_server.inference.attribution.image_axes import ImageAxes
+from layertap.types import Array, TargetValue
+from layertap_server.inference.attribution.image_axes import ImageAxes, count_at_once
 from layertap_server.inference.attribution.resampling import resize_maps
 from layertap_server.inference.attribution.result import Maps
 from layertap_server.inference.attribution.subject import Subject, grid_of
@@ -101,20 +101,26 @@ def score_cam(subject: Subject, _options: BoundBlock) -> Maps:
     targets = subject.values_of_targets()
     values = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps[0].array
     images = subject.images()
-    a, axes = grid.arrange(values), ImageAxes.of(subject.graph)
+    a = grid.arrange(values)
     subject.check_runs([subject.found.tap], images, len(a) * a.shape[1], "score_cam, one for each channel")
-    masks = _scaled(resize_maps(a, *axes.size(images)))
-    scores = np.stack(
-        [
-            subject.scores(axes.cover(images[row], masks[row], 0.0), np.full(a.shape[1], row), targets)
-            for row in range(len(a))
-        ]
-    )
+    scores = np.stack([_scores_of_channels(subject, one, images[row], row, targets) for row, one in enumerate(a)])
     weights = np.exp(scores - scores.max(1, keepdims=True))
     return Maps(weigh(a, weights / weights.sum(1, keepdims=True)), targets, layer=grid.layer)
 
 
+def _scores_of_channels(
+    subject: Subject, channels: Array, image: Array, row: int, targets: Sequence[TargetValue]
+) -> Array:
+    """Return the target of an image under the mask of each channel, channels×rows×columns."""
+    axes, step = ImageAxes.of(subject.graph), count_at_once(image)
+    parts = []
+    for start in range(0, len(channels), step):
+        masks = _scaled(resize_maps(channels[start : start + step], *axes.size(image[None])))
+        parts.append(subject.scores(axes.cover(image, masks, 0.0), np.full(len(masks), row), targets))
+    return np.concatenate(parts)
+
+
 def _scaled(maps: Array) -> Array:
     """Return maps scaled to 0…1; a constant map becomes 0."""
-    low, high = maps.min(POSITIONS, keepdims=True), maps.max(POSITIONS, keepdims=True)
+    low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
     return np.asarray((maps - low) / np.where(high > low, high - low, 1))

@@ -9,12 +9,10 @@ import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.types import Array, TargetValue
-from layertap_server.inference.attribution.image_axes import ImageAxes
+from layertap_server.inference.attribution.image_axes import ImageAxes, count_at_once
 from layertap_server.inference.attribution.result import Maps
 from layertap_server.inference.attribution.subject import Subject, same_targets
 
-AT_ONCE = 16
-"""Number of changed images that are held in memory at a time."""
 GRADIENT = "grad:#0"
 """Tap of the gradient with respect to the image input, which is a model's first layer."""
 
@@ -44,9 +42,12 @@ def smooth_grad(subject: Subject, options: BoundBlock) -> Maps:
     maps = []
     for row, image in enumerate(images):
         spread = options.number("std") * (float(image.max()) - float(image.min()))
-        noisy = (image[None] + spread * random.standard_normal((samples, *image.shape))).astype(image.dtype)
-        mean = _mean_gradient(subject, noisy, row, response.targets)
-        maps.append(axes.over_channels(np.abs(mean)[None], "max")[0])
+        total, step = np.zeros(image.shape), count_at_once(image)
+        for start in range(0, samples, step):
+            noise = random.standard_normal((min(step, samples - start), *image.shape))
+            noisy = (image[None] + spread * noise).astype(image.dtype)
+            total += len(noisy) * _mean_gradient(subject, noisy, row, response.targets)
+        maps.append(axes.over_channels(np.abs(total / samples)[None], "max")[0])
     return Maps(np.stack(maps), response.targets)
 
 
@@ -101,8 +102,9 @@ class Line:
     def sum_of_gradients(self, fractions: Array) -> Array:
         """Return the sum of the gradients at fractions of the line, float64."""
         total = np.zeros(self.end.shape)
-        for start in range(0, len(fractions), AT_ONCE):
-            places = fractions[start : start + AT_ONCE].reshape(-1, *[1] * self.end.ndim)
+        step = count_at_once(self.end)
+        for start in range(0, len(fractions), step):
+            places = fractions[start : start + step].reshape(-1, *[1] * self.end.ndim)
             images = (self.start + places * (self.end.astype(np.float64) - self.start)).astype(self.end.dtype)
             total += len(images) * _mean_gradient(self.subject, images, self.row, self.targets)
         return total

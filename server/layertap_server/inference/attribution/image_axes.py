@@ -10,6 +10,16 @@ from layertap.errors import BadTensorError
 from layertap.types import Array, Layout
 from layertap_server.graph import ModelGraph, spatial_axes
 
+MOST_AT_ONCE = 64
+"""Maximum number of changed images that are held in memory at a time."""
+MOST_VALUES = 2**24
+"""Maximum number of values of the changed images that are held in memory at a time."""
+
+
+def count_at_once(image: Array) -> int:
+    """Return how many changed copies of an image are held in memory at a time."""
+    return max(1, min(MOST_AT_ONCE, MOST_VALUES // max(image.size, 1)))
+
 
 @dataclass(frozen=True, slots=True)
 class ImageAxes:

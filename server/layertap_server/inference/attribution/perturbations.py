@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import islice, product
 
 import numpy as np
 
 from layertap.blocks import BoundBlock
-from layertap.types import Array, TargetValue
-from layertap_server.inference.attribution.image_axes import ImageAxes
+from layertap.types import Array
+from layertap_server.inference.attribution.image_axes import ImageAxes, count_at_once
 from layertap_server.inference.attribution.resampling import resize_maps
 from layertap_server.inference.attribution.result import Maps
 from layertap_server.inference.attribution.subject import Subject
-
-AT_ONCE = 64
-"""Number of covered images that are held in memory at a time."""
 
 
 def occlusion(subject: Subject, options: BoundBlock) -> Maps:
     """Return by how much the target falls when windows of each image are covered."""
     axes, targets = ImageAxes.of(subject.graph), subject.values_of_targets()
-    images = subject.images()
+    images, window = subject.images(), options.integer("window")
     height, width = axes.size(images)
-    corners = list(_corners(height, width, options.integer("window"), options.integer("stride")))
-    subject.check_runs([subject.found.tap], images, len(corners) * len(images), "occlusion, one for each window")
-    masks = np.ones((len(corners), height, width), np.float32)
-    for mask, (top, left) in zip(masks, corners, strict=True):
-        mask[top : top + options.integer("window"), left : left + options.integer("window")] = 0
+    tops, lefts = (_starts(side, window, options.integer("stride")) for side in (height, width))
+    count = len(tops) * len(lefts)
+    subject.check_runs([subject.found.tap], images, count * len(images), "occlusion, one for each window")
     fill = subject.baseline(options.word("fill"))
     maps = []
     for row, image in enumerate(images):
-        scores = _scores(subject, axes, image, row, masks, fill, targets)
-        falls = targets[row].value - scores
-        covered = 1 - masks
-        maps.append(np.tensordot(falls, covered, 1) / covered.sum(0))
+        falls, covers = np.zeros((height, width)), np.zeros((height, width))
+        corners = product(tops, lefts)
+        while some := list(islice(corners, count_at_once(image))):
+            masks = _windows(some, window, (height, width))
+            scores = subject.scores(axes.cover(image, masks, fill), np.full(len(masks), row), targets)
+            falls += np.tensordot(targets[row].value - scores, 1 - masks, 1)
+            covers += (1 - masks).sum(0)
+        maps.append(falls / covers)
     return Maps(np.stack(maps), targets)
 
 
-def _corners(height: int, width: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Yield the top left corners of windows that cover the whole image; the last ones end at its border."""
-    for top in _starts(height, window, stride):
-        for left in _starts(width, window, stride):
-            yield top, left
+def _windows(corners: Sequence[tuple[int, int]], window: int, size: tuple[int, int]) -> Array:
+    """Return masks that are 0 in the windows with these top left corners, and 1 elsewhere."""
+    masks = np.ones((len(corners), *size), np.float32)
+    for mask, (top, left) in zip(masks, corners, strict=True):
+        mask[top : top + window, left : left + window] = 0
+    return masks
 
 
 def _starts(size: int, window: int, stride: int) -> list[int]:
-    """Return the starts of windows along one axis; gaps between windows are not allowed."""
+    """Return the starts of windows along one axis, which leave no gap; the last window ends at the border."""
     last = max(size - window, 0)
     return sorted({*range(0, last, min(stride, window)), last})
 
@@ -61,9 +62,10 @@ def rise(subject: Subject, options: BoundBlock) -> Maps:
     for row, image in enumerate(images):
         random = np.random.default_rng(options.integer("seed"))
         total, shown, scores_sum = np.zeros(size), np.zeros(size), 0.0
-        for start in range(0, count, AT_ONCE):
-            masks = _draw(random, min(AT_ONCE, count - start), options, size)
-            scores = _scores(subject, axes, image, row, masks, fill, targets)
+        step = count_at_once(image)
+        for start in range(0, count, step):
+            masks = _draw(random, min(step, count - start), options, size)
+            scores = subject.scores(axes.cover(image, masks, fill), np.full(len(masks), row), targets)
             total += np.tensordot(scores, masks, 1)
             shown += masks.sum(0)
             scores_sum += float(scores.sum())
@@ -81,20 +83,3 @@ def _draw(random: np.random.Generator, count: int, options: BoundBlock, size: tu
     return np.stack(
         [mask[top : top + height, left : left + width] for mask, top, left in zip(large, tops, lefts, strict=True)]
     )
-
-
-def _scores(
-    subject: Subject,
-    axes: ImageAxes,
-    image: Array,
-    row: int,
-    masks: Array,
-    fill: Array,
-    targets: Sequence[TargetValue],
-) -> Array:
-    """Return the target's value for one image under each mask, a few masks at a time."""
-    parts = []
-    for start in range(0, len(masks), AT_ONCE):
-        covered = axes.cover(image, masks[start : start + AT_ONCE], fill)
-        parts.append(subject.scores(covered, np.full(len(covered), row), targets))
-    return np.concatenate(parts)
