@@ -237,7 +237,7 @@ async def ask_from_an_event_loop(address: str, photo: Path) -> None:
 def draw(client: Client, photo: Path, out: Path) -> None:
     """Draw every figure."""
     explained: list[Picture] = collect_attributions(client, [photo], model=MODEL, methods=["layer_cam"])
-    save(attribution_figure(explained), out / "why.png")
+    save(attribution_figure(explained), out)
     pictures: list[Picture] = collect(client, [photo], model=MODEL, taps=["stage:2"])
     results: tuple[Result, ...] = pictures[0].results
     assert results[0].on_picture(np.ones((56, 56), np.float32), 224, 224).shape == (224, 224)
