@@ -10,7 +10,7 @@ import pytest
 
 from layertap import Client
 from layertap.errors import UnknownLayerError
-from layertap.types import Array
+from layertap.types import Array, Layout
 from tests.paths import ROOT
 from tests.processes import running_server
 
@@ -56,7 +56,8 @@ def test_stages_of_a_network_of_any_size(client: Client) -> None:
 
 def test_the_listing_numbers_stages_and_blocks(client: Client) -> None:
     layers = {layer.name: layer for layer in client.layers("swin")}
-    assert {layer.stage: name for name, layer in layers.items() if layer.stage} == {1: "add_515", 2: "add_1030"}
+    assert {layer.stage: name for name, layer in layers.items() if layer.stage} == {1: "view_28", 2: "view_55"}
+    assert (layers["view_28"].shape, layers["view_28"].layout) == ((-1, 28, 28, 16), Layout.NHWC)
     blocks = {layer.block: name for name, layer in layers.items() if layer.block}
     assert list(blocks) == [1, 2, 3, 4]
     (named,) = client.layers("swin", "block:2")

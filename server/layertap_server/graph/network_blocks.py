@@ -13,6 +13,7 @@ from itertools import zip_longest
 
 import onnx
 
+from layertap.types import Layout
 from layertap_server.graph.module_path import module_path_of
 from layertap_server.graph.trunk import Step
 
@@ -28,6 +29,10 @@ SHARE = 0.1
 NUMBER = re.compile(r"\d+$")
 JOINING = frozenset({"Add", "Concat", "Sum"})
 ACTIVATING = frozenset({"Relu", "LeakyRelu", "Clip", "PRelu", "Elu", "Selu", "HardSwish", "Sigmoid", "Mul", "Gelu"})
+
+
+MAPS = frozenset({Layout.NCHW, Layout.NHWC})
+"""Layouts with rows and columns."""
 
 
 class Modules:
@@ -89,15 +94,48 @@ def without_class_attention(steps: Sequence[Step], modules: Modules) -> list[Ste
     return list(steps[: next(joined, len(steps))])
 
 
-def block_ends(steps: Sequence[Step], modules: Modules) -> list[Step]:
-    """Return the outputs of the blocks on the trunk, in execution order."""
+def block_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.NCHW) -> list[Step]:
+    """Return the outputs of the blocks on the trunk, in execution order.
+
+    Args:
+        steps: the trunk of the network.
+        modules: the modules of the network.
+        image: layout of the image input.
+    """
     ends: dict[Path, Step] = {}
     for step in steps:
         if (blocks := modules.blocks_of(step.path)) and not step.moves:
             ends[blocks[-1]] = step
-    if ends:
-        return [end for path, end in ends.items() if not _has_inner(path, ends)]
-    return _joins(steps)
+    if not ends:
+        return as_maps([(end, steps) for end in _joins(steps)], image)
+    innermost = [path for path in ends if not _has_inner(path, ends)]
+    return as_maps(
+        [(ends[path], [step for step in steps if step.path[: len(path)] == path]) for path in innermost], image
+    )
+
+
+def as_maps(ends: Sequence[tuple[Step, Sequence[Step]]], image: Layout) -> list[Step]:
+    """Return the outputs of stages or blocks as the maps that the framework's modules return.
+
+    Tokens of a Swin become a map again. Networks whose image has its channels last turn the map of each convolution
+    back; these are returned if all outputs can be had in the layout of the image, so that they have one layout.
+
+    Args:
+        ends: the last step of each stage or block that computes values, and the steps among which its map is searched.
+        image: layout of the image input.
+    """
+    moved = [_moved(end, steps) for end, steps in ends]
+    outside = [end if end.layout is image else map_ for (end, _), map_ in zip(ends, moved, strict=True)]
+    if all(step.layout is image for step in outside):
+        return outside
+    return [end if end.layout in MAPS else map_ for (end, _), map_ in zip(ends, moved, strict=True)]
+
+
+def _moved(end: Step, steps: Sequence[Step]) -> Step:
+    """Return the step after the end that only moves its values into a map; the end if there is none."""
+    following = steps[steps.index(end) + 1 :]
+    moved = next((step for step in following if end.name in step.inputs and step.moves), end)
+    return moved if moved.layout in MAPS else end
 
 
 def _has_inner(path: Path, ends: dict[Path, Step]) -> bool:

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from functools import reduce
 
 from layertap.types import Layout
-from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path
+from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path, as_maps
 from layertap_server.graph.trunk import Step
 
 SHRINKING = 0.6
@@ -36,10 +36,6 @@ HEADS = ("head", "classif", "logits", "fc", "pool")
 POOLING = frozenset({"MaxPool", "AveragePool"})
 
 
-MAPS = frozenset({Layout.NCHW, Layout.NHWC})
-"""Layouts with rows and columns."""
-
-
 def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.NCHW) -> list[Step]:
     """Return the steps at which the stages end, in execution order.
 
@@ -51,7 +47,7 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
     segments = list(_segments(steps))
     merging = _merging(segments, modules)
     first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
-    found: list[Step] = []
+    found: list[tuple[Step, list[Step]]] = []
     for index, own in enumerate(segments):
         before = [step for segment in segments[:index] for step in segment]
         later = [step for segment in segments[index + 1 :] for step in segment]
@@ -66,21 +62,8 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
             if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
                 kept = []
         if (end := _last(kept)) is not None:
-            found.append(_as_map(end, own, image))
-    return found
-
-
-def _as_map(end: Step, own: Sequence[Step], image: Layout) -> Step:
-    """Return the step after the end that only moves its values into a map in the layout of the image, if there is one.
-
-    Tokens of a Swin become a map again, and networks whose image has its channels last turn the maps of each
-    convolution back; both are what the framework's module returns.
-    """
-    following = own[own.index(end) + 1 :]
-    moved = next((step for step in following if end.name in step.inputs and step.moves), None)
-    if moved is None or moved.layout not in MAPS or end.layout is image:
-        return end
-    return moved if end.layout not in MAPS or moved.layout is image else end
+            found.append((end, own))
+    return as_maps(found, image)
 
 
 def _root(steps: Sequence[Step], modules: Modules) -> Path:

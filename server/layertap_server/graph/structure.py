@@ -30,10 +30,11 @@ def structure_of(model: ModelGraph) -> Structure:
     steps = without_class_attention(
         find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name), modules
     )
+    image = model.main_input.layout
     tappable = {layer.name for layer in model.layers if layer.tappable}
     return Structure(
-        _names(stage_ends(steps, modules, model.main_input.layout), tappable),
-        _names(block_ends(steps, modules), tappable),
+        _names(stage_ends(steps, modules, image), tappable),
+        _names(block_ends(steps, modules, image), tappable),
     )
 
 
