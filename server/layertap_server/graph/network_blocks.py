@@ -1,7 +1,8 @@
 """The blocks that a network repeats, such as residual blocks, transformer layers and MBConv blocks.
 
 A module of the original network is a block if its name ends in a number, like ``layer1.0`` or ``blocks.4``, and it
-contains several layers with weights. Without module paths, a block ends where branches are added or concatenated.
+contains several layers with weights. Numbered layers inside blocks, such as separable convolutions beside a shortcut,
+are no blocks. Without module paths, a block ends where branches are added or concatenated.
 """
 
 from __future__ import annotations
@@ -38,8 +39,13 @@ MAPS = frozenset({Layout.NCHW, Layout.NHWC})
 class Modules:
     """The modules of a network, by their paths."""
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        """Count the weighted layers of each module."""
+    def __init__(self, graph: onnx.GraphProto, steps: Sequence[Step] = ()) -> None:
+        """Count the weighted layers of each module.
+
+        Args:
+            graph: the graph.
+            steps: the trunk of the network; without it, separable convolutions inside blocks count as blocks.
+        """
         self._weighted: Counter[Path] = Counter()
         total = 0
         for node in graph.node:
@@ -56,7 +62,19 @@ class Modules:
         self._kinds: set[Path] = {
             kind for kind in members if members[kind] >= SEVERAL and layers[kind] >= SHARE * total
         }
+        self._kinds -= self._layer_kinds(numbered, steps)
+        self._numbered = numbered
         self._blocks = [path for path in numbered if kind_of(path) in self._kinds]
+
+    def _layer_kinds(self, numbered: Sequence[Path], steps: Sequence[Step]) -> set[Path]:
+        """Return the kinds that are layers of blocks: inside blocks of the trunk, most of them lie beside the trunk."""
+        on_trunk = {step.path[:count] for step in steps if not step.moves for count in range(1, len(step.path) + 1)}
+        members: dict[Path, list[bool]] = {}
+        for path in numbered:
+            outer = [path[:count] for count in range(1, len(path)) if kind_of(path[:count]) in self._kinds]
+            if kind_of(path) in self._kinds and outer and outer[-1] in on_trunk:
+                members.setdefault(kind_of(path), []).append(path in on_trunk)
+        return {kind for kind, inside in members.items() if 2 * sum(inside) < len(inside)}
 
     def weighted(self, path: Path) -> int:
         """Return the number of weighted layers of a module."""
@@ -70,6 +88,10 @@ class Modules:
     def has_inner_blocks(self, block: Path) -> bool:
         """Return whether a block contains blocks, as a stage contains those of its resolution."""
         return any(len(path) > len(block) and path[: len(block)] == block for path in self._blocks)
+
+    def is_group(self, module: Path) -> bool:
+        """Return whether a module contains numbered modules of several weighted layers, as a stage or a dense block."""
+        return any(len(path) > len(module) and path[: len(module)] == module for path in self._numbered)
 
     def is_plain_among_others(self, block: Path) -> bool:
         """Return whether a block is a single weighted layer at the end of a flat list of larger blocks."""

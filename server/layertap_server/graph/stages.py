@@ -161,15 +161,16 @@ def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Ste
 
     What is outside ``root``, the module of the trunk, is not kept, such as a projection behind a detector's backbone.
     Neither are a module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which
-    widens the map for the classifier. A norm with an activation beside the last block is kept, as in networks that
-    activate before they convolve.
+    widens the map for the classifier. A norm with an activation beside the last group of blocks is kept, as in a
+    DenseNet; beside a flat list of blocks it belongs to the classifier, as in a DPN.
     """
     last = max((index for index, step in enumerate(own) if _is_body(step, modules)), default=None)
     if last is None:
         return _without_scores(own)
     kept = list(own[: last + 1])
-    container = modules.blocks_of(own[last].path)[0][:-1]
-    is_beside = bool(container)
+    outermost = modules.blocks_of(own[last].path)[0]
+    container = outermost[:-1]
+    is_beside = bool(container) and modules.is_group(outermost)
     for step in own[last + 1 :]:
         is_beside = is_beside and _within(step, container) and step.op_type not in WEIGHTED
         is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")

@@ -26,10 +26,9 @@ def structure_of(model: ModelGraph) -> Structure:
     the start.
     """
     graph = model.proto.graph
-    modules = Modules(graph)
-    steps = without_class_attention(
-        find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name), modules
-    )
+    trunk = find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name)
+    modules = Modules(graph, trunk)
+    steps = without_class_attention(trunk, modules)
     image = model.main_input.layout
     tappable = {layer.name for layer in model.layers if layer.tappable}
     return Structure(

@@ -186,6 +186,42 @@ def test_without_module_paths_blocks_end_where_branches_join(tmp_path: Path) -> 
     assert structure == Structure(stages=("sum2",), blocks=("act", "sum2"))
 
 
+def test_separable_convolutions_inside_residual_blocks_are_no_blocks(tmp_path: Path) -> None:
+    """Build an Xception: each block has numbered layers of two convolutions; the last block has no shortcut."""
+    nodes, weights = convolutions(("stem", "image", 2, 3))
+    paths, source = {"stem": "stem.conv"}, "stem"
+    for block in range(3):
+        before = source
+        for layer in (1, 2):
+            for part, size in (("dw", 3), ("pw", 1)):
+                output = f"b{block}{part}{layer}"
+                stride = 2 if (layer, part) == (1, "dw") and block < 2 else 1
+                made, own = convolutions((output, source, stride, size))
+                nodes, weights, source = [*nodes, *made], {**weights, **own}, output
+                paths[output] = f"blocks.{block}.stack.conv{layer}.{part}"
+        if block < 2:
+            made, own = convolutions((f"b{block}skip", before, 2, 1))
+            nodes, weights = [*nodes, *made, f"sum{block} = Add ({source}, b{block}skip)"], {**weights, **own}
+            source = f"sum{block}"
+            paths |= {f"b{block}skip": f"blocks.{block}.skip", source: f"blocks.{block}.add"}
+    structure = derive(named(network(nodes, source, weights), paths), tmp_path)
+    assert structure.blocks == ("sum0", "sum1", "b2pw2")
+    assert structure.stages == ("stem", "sum0", "b2pw2")
+
+
+@pytest.mark.parametrize(("module", "end"), [("features.block{}", "sum2"), ("features.group{}.block1", "act")])
+def test_a_norm_after_a_flat_list_of_blocks_belongs_to_the_classifier(module: str, end: str, tmp_path: Path) -> None:
+    nodes, weights = convolutions(("a", "image", 2, 1), ("b", "a", 1, 1), ("c", "b", 1, 1), ("d", "sum1", 1, 1),
+                                  ("e", "d", 1, 1))  # fmt: skip
+    body = [*nodes[:3], "sum1 = Add (a, c)", *nodes[3:], "sum2 = Add (sum1, e)",
+            "norm = BatchNormalization (sum2, w_one, w_one, w_one, w_one)", "act = Relu (norm)"]  # fmt: skip
+    paths = {"b": f"{module.format(1)}.b", "c": f"{module.format(1)}.c", "sum1": module.format(1), "a": "features.a",
+             "d": f"{module.format(2)}.d", "e": f"{module.format(2)}.e", "sum2": module.format(2),
+             "norm": "features.norm", "act": "features.norm.act"}  # fmt: skip
+    structure = derive(named(network(body, "act", {**weights, "w_one": (4,)}), paths), tmp_path)
+    assert structure == Structure(stages=(end,), blocks=("sum1", "sum2"))
+
+
 def test_a_network_without_maps_has_neither_stages_nor_blocks(tmp_path: Path) -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> flat (float[N, 3, 4, 4] image) '
     text += "=> (float[N, 48] y) { y = Flatten (image) }"
