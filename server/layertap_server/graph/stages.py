@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from functools import reduce
+from itertools import pairwise
 
 from layertap.types import Layout
 from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path, as_maps
@@ -46,6 +47,7 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
     """
     segments = list(_segments(steps))
     merging = _merging(segments, modules)
+    is_preactivated = _activates_first(segments, modules)
     first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
     found: list[tuple[Step, list[Step]]] = []
     for index, own in enumerate(segments):
@@ -61,6 +63,8 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
             kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
             if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
                 kept = []
+        if is_preactivated:
+            kept = _without_activation(kept, modules)
         if (end := _last(kept)) is not None:
             found.append((end, own))
     return as_maps(found, image)
@@ -105,6 +109,24 @@ def _merging(segments: Sequence[Sequence[Step]], modules: Modules) -> Merging:
     if 2 * counts[Merging.LINEAR] > len(kinds):
         return Merging.LINEAR
     return Merging.OWN if 2 * (counts[Merging.LINEAR] + counts[Merging.OWN]) > len(kinds) else Merging.IN_BLOCK
+
+
+def _activates_first(segments: Sequence[Sequence[Step]], modules: Modules) -> bool:
+    """Return whether the blocks that lead to most resolutions begin with an activation, so that outputs have none."""
+    count = 0
+    for own, following in pairwise(segments):
+        if blocks := modules.blocks_of(following[0].path):
+            inside = [step for step in own if _within(step, blocks[-1])]
+            count += bool(inside) and inside[0].op_type in ACTIVATING
+    return 2 * count > len(segments) - 1
+
+
+def _without_activation(kept: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the steps without activations at their end outside blocks, which belong to what follows."""
+    count = len(kept)
+    while count and kept[count - 1].op_type in ACTIVATING and not modules.blocks_of(kept[count - 1].path):
+        count -= 1
+    return list(kept[:count])
 
 
 def _beginning(segment: Sequence[Step], modules: Modules) -> Merging:

@@ -222,6 +222,28 @@ def test_a_norm_after_a_flat_list_of_blocks_belongs_to_the_classifier(module: st
     assert structure == Structure(stages=(end,), blocks=("sum1", "sum2"))
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_networks_that_activate_before_they_convolve_have_stages_without_activation(
+    *, first: bool, tmp_path: Path
+) -> None:
+    """Build an NFNet: a stem, two blocks of a stride, and a last convolution, each with an activation after it."""
+    nodes, weights = convolutions(("stem", "image", 2, 3), ("wide", "sum1", 1, 1))
+    paths = {"stem": "stem.conv", "stem_act": "stem.act", "wide": "final_conv", "act": "final_act"}
+    body, source = [nodes[0], "stem_act = Relu (stem)"], "stem_act"
+    for block in range(2):
+        if first:
+            body.append(f"act{block} = Relu ({source})")
+            paths[f"act{block}"], source = f"stages.{block}.act", f"act{block}"
+        made, own = convolutions((f"a{block}", source, 2, 3), (f"b{block}", f"a{block}", 1, 1),
+                                 (f"c{block}", source, 2, 1))  # fmt: skip
+        body, weights = [*body, *made, f"sum{block} = Add (b{block}, c{block})"], {**weights, **own}
+        paths |= {f"{part}{block}": f"stages.{block}.{part}" for part in ("a", "b", "c", "sum")}
+        source = f"sum{block}"
+    model = named(network([*body, nodes[1], "act = Relu (wide)"], "act", weights), paths)
+    stages = derive(model, tmp_path).stages
+    assert stages == (("stem", "sum0", "wide") if first else ("stem_act", "sum0", "act"))
+
+
 def test_a_network_without_maps_has_neither_stages_nor_blocks(tmp_path: Path) -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> flat (float[N, 3, 4, 4] image) '
     text += "=> (float[N, 48] y) { y = Flatten (image) }"
