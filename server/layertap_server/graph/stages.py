@@ -14,6 +14,7 @@ from functools import reduce
 from itertools import pairwise
 
 from layertap.types import Layout
+from layertap_server.graph.layouts.forward import CHANNEL_NORMS
 from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path, as_maps
 from layertap_server.graph.trunk import Step
 
@@ -112,11 +113,14 @@ def _merging(segments: Sequence[Sequence[Step]], modules: Modules) -> Merging:
 
 
 def _activates_first(segments: Sequence[Sequence[Step]], modules: Modules) -> bool:
-    """Return whether the blocks that lead to most resolutions begin with an activation, so that outputs have none."""
+    """Return whether the blocks that lead to most resolutions begin with an activation, so that outputs have none.
+
+    A normalization may be in front of the activation.
+    """
     count = 0
     for own, following in pairwise(segments):
         if blocks := modules.blocks_of(following[0].path):
-            inside = [step for step in own if _within(step, blocks[-1])]
+            inside = [step for step in own if _within(step, blocks[-1]) and step.op_type not in CHANNEL_NORMS]
             count += bool(inside) and inside[0].op_type in ACTIVATING
     return 2 * count > len(segments) - 1
 
