@@ -167,10 +167,9 @@ def _has_inner(path: Path, ends: dict[Path, Step]) -> bool:
 
 def _joins(steps: Sequence[Step]) -> list[Step]:
     """Return the steps at which branches are joined, each with the activation that follows it."""
-    trunk = {step.name for step in steps}
     found: list[Step] = []
     for step, after in zip_longest(steps, steps[1:]):
-        if step.op_type not in JOINING or sum(name in trunk for name in step.inputs) == len(step.inputs) == 1:
+        if step.op_type not in JOINING or step.branches < SEVERAL:
             continue
         is_activated = after is not None and after.op_type in ACTIVATING and step.name in after.inputs
         found.append(after if is_activated and after is not None else step)

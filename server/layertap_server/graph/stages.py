@@ -157,6 +157,11 @@ def _has_residual(steps: Sequence[Step]) -> bool:
     return any(step.op_type == "Add" and names.intersection(step.inputs) for step in steps)
 
 
+def _is_residual(step: Step) -> bool:
+    """Return whether a step adds two tensors of the image, and not a bias."""
+    return step.op_type == "Add" and step.branches >= SEVERAL
+
+
 def _without_preparation(
     own: Sequence[Step], following: Sequence[Step], others: Sequence[Step], modules: Modules
 ) -> list[Step]:
@@ -185,6 +190,8 @@ def _has_block(inside: Sequence[Step], following: Sequence[Step], module: Path, 
 def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Step]:
     """Return the steps of the last resolution up to the end of the last block, and convolutions that follow it.
 
+    A sum with the end of the last numbered block ends a block too, which has no number.
+
     What is outside ``root``, the module of the trunk, is not kept, such as a projection behind a detector's backbone.
     Neither are a module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which
     widens the map for the classifier. A norm with an activation beside the last group of blocks is kept, as in a
@@ -199,8 +206,9 @@ def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Ste
     is_beside = bool(container) and modules.is_group(outermost)
     for step in own[last + 1 :]:
         is_beside = is_beside and _within(step, container) and step.op_type not in WEIGHTED
+        is_sum = _is_residual(step) and kept[-1].name in step.inputs
         is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")
-        if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider):
+        if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider or is_sum):
             break
         if not _within(step, root):
             break

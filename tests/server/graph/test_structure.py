@@ -222,6 +222,17 @@ def test_a_norm_after_a_flat_list_of_blocks_belongs_to_the_classifier(module: st
     assert structure == Structure(stages=(end,), blocks=("sum1", "sum2"))
 
 
+def test_a_residual_block_without_a_number_after_the_last_one_belongs_to_the_stage(tmp_path: Path) -> None:
+    nodes, weights = convolutions(("a", "image", 2, 3), ("b", "a", 1, 1), ("c", "b", 1, 1), ("d", "sum1", 1, 1),
+                                  ("e", "d", 1, 1), ("f", "sum2", 1, 1), ("wide", "sum3", 1, 1))  # fmt: skip
+    body = [*nodes[:3], "sum1 = Add (a, c)", *nodes[3:5], "sum2 = Add (sum1, e)", nodes[5], "sum3 = Add (sum2, f)",
+            nodes[6], "act = Relu (wide)"]  # fmt: skip
+    paths = {"a": "stem.a", "b": "repeat.0.b", "c": "repeat.0.c", "sum1": "repeat.0", "d": "repeat.1.d",
+             "e": "repeat.1.e", "sum2": "repeat.1", "f": "last.f", "sum3": "last", "wide": "wide.conv",
+             "act": "wide.act"}  # fmt: skip
+    assert derive(named(network(body, "act", weights), paths), tmp_path).stages == ("act",)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_networks_that_activate_before_they_convolve_have_stages_without_activation(
     *, first: bool, tmp_path: Path
@@ -257,9 +268,10 @@ def test_stages_of_a_network_of_any_size(size: tuple[int, int], tmp_path: Path) 
 
 
 def test_the_transposed_input_of_keras_is_no_stage(tmp_path: Path) -> None:
-    stages = derive(onnx.load(CASES / "keras.onnx"), tmp_path).stages
+    structure = derive(onnx.load(CASES / "keras.onnx"), tmp_path)
     names = [f"StatefulPartitionedCall/model/{name}/Relu:0" for name in ("activation", "activation_1")]
-    assert stages == tuple(names), "the layers that the framework returns, channels last as its images"
+    assert structure.stages == tuple(names), "the layers that the framework returns, channels last as its images"
+    assert not structure.blocks, "the sum with a bias joins no branches"
 
 
 @pytest.mark.parametrize(("pooled", "stages"), [("last", ("one", "last")), ("second", ("first", "second"))])
