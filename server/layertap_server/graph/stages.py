@@ -49,26 +49,30 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
     segments = list(_segments(steps))
     merging = _merging(segments, modules)
     is_preactivated = _activates_first(segments, modules)
-    first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
     found: list[tuple[Step, list[Step]]] = []
     for index, own in enumerate(segments):
-        before = [step for segment in segments[:index] for step in segment]
-        later = [step for segment in segments[index + 1 :] for step in segment]
-        is_stem = len(before) + len(own) <= first_block < len(steps)
-        if not later:
-            kept = _without_head(own, modules, _root(steps, modules))
-        elif is_stem:
-            kept = _stem(own, later, merging)
-        else:
-            following = segments[index + 1]
-            kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
-            if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
-                kept = []
+        kept = _stage(segments, index, modules, merging)
         if is_preactivated:
             kept = _without_activation(kept, modules)
         if (end := _last(kept)) is not None:
             found.append((end, own))
     return as_maps(found, image)
+
+
+def _stage(segments: Sequence[Sequence[Step]], index: int, modules: Modules, merging: Merging) -> list[Step]:
+    """Return the steps of a resolution that belong to its stage; none if it is no stage."""
+    own, steps = segments[index], [step for segment in segments for step in segment]
+    start = sum(map(len, segments[:index]))
+    before, later = steps[:start], steps[start + len(own) :]
+    first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
+    if not later:
+        return _without_head(own, modules, _root(steps, modules))
+    if start + len(own) <= first_block < len(steps):
+        return _stem(own, later, merging)
+    following = segments[index + 1]
+    kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
+    is_stem = start + len(kept) <= first_block < len(steps)
+    return [] if is_stem and _has_residual(kept) else kept
 
 
 def _root(steps: Sequence[Step], modules: Modules) -> Path:
@@ -157,11 +161,6 @@ def _has_residual(steps: Sequence[Step]) -> bool:
     return any(step.op_type == "Add" and names.intersection(step.inputs) for step in steps)
 
 
-def _is_residual(step: Step) -> bool:
-    """Return whether a step adds two tensors of the image, and not a bias."""
-    return step.op_type == "Add" and step.branches >= SEVERAL
-
-
 def _without_preparation(
     own: Sequence[Step], following: Sequence[Step], others: Sequence[Step], modules: Modules
 ) -> list[Step]:
@@ -206,14 +205,18 @@ def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Ste
     is_beside = bool(container) and modules.is_group(outermost)
     for step in own[last + 1 :]:
         is_beside = is_beside and _within(step, container) and step.op_type not in WEIGHTED
-        is_sum = _is_residual(step) and kept[-1].name in step.inputs
-        is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")
-        if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider or is_sum):
-            break
-        if not _within(step, root):
+        is_other = modules.blocks_of(step.path) or _is_head(step) or not _within(step, root)
+        if is_other or not (is_beside or _continues(step, kept[-1])):
             break
         kept.append(step)
     return kept
+
+
+def _continues(step: Step, end: Step) -> bool:
+    """Return whether a step after the last block is a convolution, part of its module, or a sum with the block."""
+    is_next = end.name in step.inputs
+    is_sum = step.op_type == "Add" and step.branches >= SEVERAL
+    return step.op_type == "Conv" or (is_next and (is_sum or (bool(step.path) and end.op_type == "Conv")))
 
 
 def _without_scores(own: Sequence[Step]) -> list[Step]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from layertap_server.graph.block_chain import through_blocks
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.network_blocks import Modules, block_ends, without_class_attention
 from layertap_server.graph.stages import stage_ends
@@ -26,9 +27,10 @@ def structure_of(model: ModelGraph) -> Structure:
     the start.
     """
     graph = model.proto.graph
-    trunk = find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name)
+    types, image_input = {**model.types, **model.batch_first}, model.main_input.name
+    trunk = find_trunk(graph, types, image_input)
     modules = Modules(graph, trunk)
-    steps = without_class_attention(trunk, modules)
+    steps = without_class_attention(through_blocks(trunk, graph, types, image_input, modules), modules)
     image = model.main_input.layout
     tappable = {layer.name for layer in model.layers if layer.tappable}
     return Structure(
