@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from layertap_server.graph.block_chain import through_blocks
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.network_blocks import Modules, block_ends, without_class_attention
+from layertap_server.graph.side_by_side import side_by_side_ends
 from layertap_server.graph.stages import stage_ends
 from layertap_server.graph.trunk import Step, find_trunk
 
@@ -23,19 +24,19 @@ class Structure:
 def structure_of(model: ModelGraph) -> Structure:
     """Derive the stages and blocks of a model whose shapes are known for one image size.
 
-    A model without a trunk of maps or tokens has none, such as one that computes several resolutions side by side from
-    the start.
+    A model without maps or tokens has none. One that computes several resolutions side by side from the start has
+    stages and no blocks, since its blocks have no order.
     """
-    graph = model.proto.graph
-    types, image_input = {**model.types, **model.batch_first}, model.main_input.name
-    trunk = find_trunk(graph, types, image_input)
+    graph, image, layout = model.proto.graph, model.main_input.name, model.main_input.layout
+    types = {**model.types, **model.batch_first}
+    trunk = find_trunk(graph, types, image)
     modules = Modules(graph, trunk)
-    steps = without_class_attention(through_blocks(trunk, graph, types, image_input, modules), modules)
-    image = model.main_input.layout
     tappable = {layer.name for layer in model.layers if layer.tappable}
+    if not trunk and (ends := side_by_side_ends(graph, types, image, modules)):
+        return Structure(_names(ends, tappable))
+    steps = without_class_attention(through_blocks(trunk, graph, types, image, modules), modules)
     return Structure(
-        _names(stage_ends(steps, modules, image), tappable),
-        _names(block_ends(steps, modules, image), tappable),
+        _names(stage_ends(steps, modules, layout), tappable), _names(block_ends(steps, modules, layout), tappable)
     )
 
 

@@ -1,0 +1,72 @@
+"""The outputs of blocks by the module paths of nodes alone, for networks through whose blocks no trunk passes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import onnx
+
+from layertap_server.graph.module_path import module_path_of
+from layertap_server.graph.network_blocks import Modules, Path
+from layertap_server.graph.trunk import MOST_PREFIX_TOKENS, MOVEMENT, TOKEN_AXES, Size, Step, size_of
+from layertap_server.tensor import Tensor
+
+LARGEST_PATCH = 64
+"""Maximum height and width of a patch in pixels."""
+OUTERMOST, INNERMOST = 0, -1
+"""Which blocks count if blocks contain blocks: those in no other block, or those without other blocks in them."""
+
+
+def block_outputs(graph: onnx.GraphProto, modules: Modules, which: int) -> dict[Path, onnx.NodeProto]:
+    """Return the node of the last tensor that each block computes and another module reads, in execution order.
+
+    Args:
+        graph: the graph.
+        modules: the modules of the network.
+        which: `OUTERMOST` or `INNERMOST`.
+    """
+    owners: dict[str, Path] = {}
+    for node in graph.node:
+        blocks = modules.blocks_of(tuple(module_path_of(node).split(".")))
+        is_outer = which == INNERMOST and bool(blocks) and modules.has_inner_blocks(blocks[-1])
+        owners.update(dict.fromkeys(node.output, blocks[which] if blocks and not is_outer else ()))
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        read.update(name for name in node.input if owners.get(name) != owners[node.output[0]])
+    outputs: dict[Path, onnx.NodeProto] = {}
+    for node in graph.node:
+        if (block := owners[node.output[0]]) and node.op_type not in MOVEMENT and node.output[0] in read:
+            outputs.pop(block, None)
+            outputs[block] = node
+    return outputs
+
+
+def grid_sizes(types: Mapping[str, Tensor], image: str) -> frozenset[Size]:
+    """Return the sizes that tokens may have as a map: those of the maps of a graph, and the grids of square patches."""
+    maps = {size for tensor in types.values() if (size := size_of(tensor)) is not None}
+    height, width = size_of(types.get(image)) or (0, 0)
+    patches = [side for side in range(2, LARGEST_PATCH + 1) if not (height % side or width % side)]
+    return frozenset(maps.union((height // side, width // side) for side in patches))
+
+
+def step_of(node: onnx.NodeProto, path: Path, types: Mapping[str, Tensor], sizes: Collection[Size]) -> Step | None:
+    """Return the first output of a node as a step; None if it is neither a map nor tokens on a grid.
+
+    Args:
+        node: the node.
+        path: its module path.
+        types: the types of the graph's tensors.
+        sizes: the sizes that tokens may have as a map; the one with the fewest prefix tokens is taken.
+    """
+    tensor = types.get(node.output[0])
+    if tensor is None:
+        return None
+    own, count = size_of(tensor), tensor.shape[1] if len(tensor.shape) == TOKEN_AXES + 1 else None
+    fitting = {tensor.prefix or 0: own} if own is not None else {}
+    if own is None and isinstance(count, int):
+        fitting = {count - height * width: (height, width) for height, width in sizes}
+        fitting = {prefix: size for prefix, size in fitting.items() if 0 <= prefix <= MOST_PREFIX_TOKENS}
+    if not fitting:
+        return None
+    prefix = min(fitting)
+    return Step(node.output[0], node.op_type, path, fitting[prefix], prefix, tuple(node.input), tensor.layout)
