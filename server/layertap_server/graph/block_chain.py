@@ -7,14 +7,13 @@ before; the output of a block is the last tensor that it computes for the blocks
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import onnx
 
 from layertap_server.graph.block_outputs import OUTERMOST, block_outputs, grid_sizes, step_of
 from layertap_server.graph.network_blocks import Modules
 from layertap_server.graph.trunk import Step
-from layertap_server.graph.walk import depends_on
+from layertap_server.graph.walk import reads
 from layertap_server.tensor import Tensor
 
 SMALLEST_CHAIN = 3
@@ -46,7 +45,12 @@ def through_blocks(
 
 def _is_chain(graph: onnx.GraphProto, steps: Sequence[Step]) -> bool:
     """Return whether each step depends on the step before, and an output of the graph on the last one."""
-    if not all(after.name in depends_on(graph, [before.name]) for before, after in pairwise(steps)):
-        return False
-    following = depends_on(graph, [steps[-1].name])
-    return any(value.name in following for value in graph.output)
+    numbers = {step.name: number for number, step in enumerate(steps)}
+    latest: dict[str, int] = {}
+    for node in graph.node:
+        before = max((latest[name] for name in reads(node) if name in latest), default=-1)
+        number = numbers.get(node.output[0], before)
+        if node.output[0] in numbers and before != number - 1:
+            return False
+        latest.update(dict.fromkeys(node.output, number))
+    return any(latest.get(value.name) == len(steps) - 1 for value in graph.output)

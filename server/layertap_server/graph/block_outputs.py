@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import onnx
 
@@ -41,32 +41,35 @@ def block_outputs(graph: onnx.GraphProto, modules: Modules, which: int) -> dict[
     return outputs
 
 
-def grid_sizes(types: Mapping[str, Tensor], image: str) -> frozenset[Size]:
-    """Return the sizes that tokens may have as a map: those of the maps of a graph, and the grids of square patches."""
-    maps = {size for tensor in types.values() if (size := size_of(tensor)) is not None}
+def grid_sizes(types: Mapping[str, Tensor], image: str) -> Mapping[int, Size]:
+    """Return the sizes that tokens may have as a map, by the number of tokens.
+
+    They are the sizes of the maps of a graph, and the grids of square patches of the image.
+    """
     height, width = size_of(types.get(image)) or (0, 0)
     patches = [side for side in range(2, LARGEST_PATCH + 1) if not (height % side or width % side)]
-    return frozenset(maps.union((height // side, width // side) for side in patches))
+    maps = [size for tensor in types.values() if (size := size_of(tensor)) is not None]
+    grids = [*((height // side, width // side) for side in patches), *maps]
+    return {rows * columns: (rows, columns) for rows, columns in grids}
 
 
-def step_of(node: onnx.NodeProto, path: Path, types: Mapping[str, Tensor], sizes: Collection[Size]) -> Step | None:
+def step_of(node: onnx.NodeProto, path: Path, types: Mapping[str, Tensor], sizes: Mapping[int, Size]) -> Step | None:
     """Return the first output of a node as a step; None if it is neither a map nor tokens on a grid.
 
     Args:
         node: the node.
         path: its module path.
         types: the types of the graph's tensors.
-        sizes: the sizes that tokens may have as a map; the one with the fewest prefix tokens is taken.
+        sizes: the sizes that tokens may have as a map, by their number; the one with the fewest prefix tokens is taken.
     """
-    tensor = types.get(node.output[0])
+    name = node.output[0]
+    tensor = types.get(name)
     if tensor is None:
         return None
-    own, count = size_of(tensor), tensor.shape[1] if len(tensor.shape) == TOKEN_AXES + 1 else None
-    fitting = {tensor.prefix or 0: own} if own is not None else {}
-    if own is None and isinstance(count, int):
-        fitting = {count - height * width: (height, width) for height, width in sizes}
-        fitting = {prefix: size for prefix, size in fitting.items() if 0 <= prefix <= MOST_PREFIX_TOKENS}
-    if not fitting:
-        return None
-    prefix = min(fitting)
-    return Step(node.output[0], node.op_type, path, fitting[prefix], prefix, tuple(node.input), tensor.layout)
+    size, prefix = size_of(tensor), tensor.prefix or 0
+    count = tensor.shape[1] if len(tensor.shape) == TOKEN_AXES + 1 else None
+    if size is None and isinstance(count, int):
+        known = (extra for extra in range(MOST_PREFIX_TOKENS + 1) if count - extra in sizes)
+        prefix = next(known, 0)
+        size = sizes.get(count - prefix)
+    return Step(name, node.op_type, path, size, prefix, tuple(node.input), tensor.layout) if size else None

@@ -64,7 +64,8 @@ class Modules:
         }
         self._kinds -= self._layer_kinds(numbered, steps)
         self._numbered = numbered
-        self._blocks = [path for path in numbered if kind_of(path) in self._kinds]
+        found = [path for path in numbered if kind_of(path) in self._kinds]
+        self._outer = {path[:count] for path in found for count in range(1, len(path))}
 
     def _layer_kinds(self, numbered: Sequence[Path], steps: Sequence[Step]) -> set[Path]:
         """Return the kinds that are layers of blocks: inside blocks of the trunk, most of them lie beside the trunk."""
@@ -87,7 +88,7 @@ class Modules:
 
     def has_inner_blocks(self, block: Path) -> bool:
         """Return whether a block contains blocks, as a stage contains those of its resolution."""
-        return any(len(path) > len(block) and path[: len(block)] == block for path in self._blocks)
+        return block in self._outer
 
     def is_group(self, module: Path) -> bool:
         """Return whether a module contains numbered modules of several weighted layers, as a stage or a dense block."""
