@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
-from layertap_server.graph.block_outputs import OUTERMOST, block_outputs, grid_sizes, step_of
+from layertap_server.graph.block_outputs import block_outputs, grid_sizes, outermost_blocks, step_of
 from layertap_server.graph.network_blocks import Modules
 from layertap_server.graph.trunk import Step
 from layertap_server.graph.walk import reads
@@ -32,7 +32,7 @@ def through_blocks(
         image: name of the image input.
         modules: the modules of the network.
     """
-    outputs = block_outputs(graph, modules, OUTERMOST)
+    outputs = block_outputs(graph, outermost_blocks(graph, modules))
     passed = {blocks[0] for step in trunk if (blocks := modules.blocks_of(step.path))}
     if 2 * len(passed) >= len(outputs) or len(outputs) < SMALLEST_CHAIN:
         return list(trunk)

@@ -13,23 +13,36 @@ from layertap_server.tensor import Tensor
 
 LARGEST_PATCH = 64
 """Maximum height and width of a patch in pixels."""
-OUTERMOST, INNERMOST = 0, -1
-"""Which blocks count if blocks contain blocks: those in no other block, or those without other blocks in them."""
 
 
-def block_outputs(graph: onnx.GraphProto, modules: Modules, which: int) -> dict[Path, onnx.NodeProto]:
+def outermost_blocks(graph: onnx.GraphProto, modules: Modules) -> dict[str, Path]:
+    """Return the block of each tensor that lies in no other block, by the tensor's name; () for tensors in no block."""
+    owners: dict[str, Path] = {}
+    for node in graph.node:
+        blocks = modules.blocks_of(tuple(module_path_of(node).split(".")))
+        owners.update(dict.fromkeys(node.output, blocks[0] if blocks else ()))
+    return owners
+
+
+def innermost_repeated(graph: onnx.GraphProto, modules: Modules) -> dict[str, Path]:
+    """Return the innermost repeated module of each tensor, by the tensor's name; () for tensors in none.
+
+    Tensors that a module with repeated modules in it computes itself are in none.
+    """
+    owners: dict[str, Path] = {}
+    for node in graph.node:
+        path = tuple(module_path_of(node).split("."))
+        owners.update(dict.fromkeys(node.output, modules.innermost_repeated(path)))
+    return owners
+
+
+def block_outputs(graph: onnx.GraphProto, owners: Mapping[str, Path]) -> dict[Path, onnx.NodeProto]:
     """Return the node of the last tensor that each block computes and another module reads, in execution order.
 
     Args:
         graph: the graph.
-        modules: the modules of the network.
-        which: `OUTERMOST` or `INNERMOST`.
+        owners: the block of each tensor, () for none.
     """
-    owners: dict[str, Path] = {}
-    for node in graph.node:
-        blocks = modules.blocks_of(tuple(module_path_of(node).split(".")))
-        is_outer = which == INNERMOST and bool(blocks) and modules.has_inner_blocks(blocks[-1])
-        owners.update(dict.fromkeys(node.output, blocks[which] if blocks and not is_outer else ()))
     read = {value.name for value in graph.output}
     for node in graph.node:
         read.update(name for name in node.input if owners.get(name) != owners[node.output[0]])

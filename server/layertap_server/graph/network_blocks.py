@@ -64,6 +64,8 @@ class Modules:
         }
         self._kinds -= self._layer_kinds(numbered, steps)
         self._numbered = numbered
+        self._repeated = {path for path in numbered if members[kind_of(path)] >= SEVERAL}
+        self._containers = {path[:count] for path in self._repeated for count in range(1, len(path))}
         found = [path for path in numbered if kind_of(path) in self._kinds]
         self._outer = {path[:count] for path in found for count in range(1, len(path))}
 
@@ -85,6 +87,15 @@ class Modules:
         """Return the blocks that contain a module, the outermost first."""
         prefixes = (path[:count] for count in range(1, len(path) + 1))
         return [prefix for prefix in prefixes if NUMBER.search(prefix[-1]) and kind_of(prefix) in self._kinds]
+
+    def innermost_repeated(self, path: Path) -> Path:
+        """Return the innermost repeated module that contains a module, whatever its share of the network; () for none.
+
+        A module with repeated modules in it counts as none.
+        """
+        prefixes = (path[:count] for count in range(len(path), 0, -1))
+        found = next((prefix for prefix in prefixes if prefix in self._repeated), ())
+        return () if found in self._containers else found
 
     def has_inner_blocks(self, block: Path) -> bool:
         """Return whether a block contains blocks, as a stage contains those of its resolution."""
@@ -108,13 +119,18 @@ def kind_of(path: Path) -> Path:
 
 
 def without_class_attention(steps: Sequence[Step], modules: Modules) -> list[Step]:
-    """Return the steps before class tokens join the tokens of the blocks; what follows prepares the classifier."""
+    """Return the steps before class tokens join the tokens of the blocks; what follows prepares the classifier.
+
+    If blocks of the same kind follow, as in a ConViT, they are part of the network.
+    """
     ends = block_ends(steps, modules)
     if not ends or ends[0].prefix:
         return list(steps)
     first = steps.index(ends[0])
-    joined = (index for index, step in enumerate(steps) if index > first and step.prefix)
-    return list(steps[: next(joined, len(steps))])
+    joined = next((index for index, step in enumerate(steps) if index > first and step.prefix), len(steps))
+    kinds = {kind_of(block) for block in modules.blocks_of(ends[0].path)}
+    is_same = any(kinds.intersection(map(kind_of, modules.blocks_of(step.path))) for step in steps[joined:])
+    return list(steps if is_same else steps[:joined])
 
 
 def block_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.NCHW) -> list[Step]:

@@ -11,9 +11,9 @@ from itertools import pairwise
 
 import onnx
 
-from layertap_server.graph.block_outputs import INNERMOST, block_outputs, grid_sizes, step_of
+from layertap_server.graph.block_outputs import block_outputs, grid_sizes, innermost_repeated, step_of
 from layertap_server.graph.module_path import module_path_of
-from layertap_server.graph.network_blocks import SEVERAL, WEIGHTED, Modules
+from layertap_server.graph.network_blocks import SEVERAL, WEIGHTED, Modules, Path
 from layertap_server.graph.stages import SHRINKING
 from layertap_server.graph.trunk import MOVEMENT, Size, Step, size_of
 from layertap_server.graph.walk import reads
@@ -32,18 +32,31 @@ def side_by_side_ends(graph: onnx.GraphProto, types: Mapping[str, Tensor], image
         image: name of the image input.
         modules: the modules of the network.
     """
-    sizes = grid_sizes(types, image)
-    outputs = block_outputs(graph, modules, INNERMOST).items()
-    last: dict[Size, Step] = {}
-    for step in [step_of(node, path, types, sizes) for path, node in outputs]:
-        if step is not None and step.size is not None and step.area:
-            last.pop(step.size, None)
-            last[step.size] = step
+    last = _last_blocks(graph, types, image, modules)
     if len(last) < SEVERAL:
         return []
     found = [*_stem(graph, types, modules, last), *last.values()]
     is_falling = all(after.area < SHRINKING * before.area for before, after in pairwise(found))
     return found if is_falling else []
+
+
+def _last_blocks(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str, modules: Modules) -> dict[Size, Step]:
+    """Return the output of the last block at each resolution, in execution order.
+
+    Only blocks at one resolution count: those that exchange maps between resolutions are no blocks of a stage.
+    """
+    sizes, owners = grid_sizes(types, image), innermost_repeated(graph, modules)
+    inside: dict[Path, set[Size]] = {}
+    for name, block in owners.items():
+        if (size := size_of(types.get(name))) is not None and size != (1, 1):
+            inside.setdefault(block, set()).add(size)
+    last: dict[Size, Step] = {}
+    for block, node in block_outputs(graph, owners).items():
+        step = step_of(node, block, types, sizes)
+        if step is not None and step.size is not None and step.area and len(inside.get(block, ())) < SEVERAL:
+            last.pop(step.size, None)
+            last[step.size] = step
+    return last
 
 
 def _stem(graph: onnx.GraphProto, types: Mapping[str, Tensor], modules: Modules, last: Iterable[Size]) -> list[Step]:
@@ -53,7 +66,7 @@ def _stem(graph: onnx.GraphProto, types: Mapping[str, Tensor], modules: Modules,
     stem: dict[Size, Step] = {}
     for node in graph.node:
         path = tuple(module_path_of(node).split("."))
-        if modules.blocks_of(path):
+        if modules.innermost_repeated(path):
             break
         if node.op_type in WEIGHTED or any(name in weighted for name in reads(node)):
             weighted.update(node.output)

@@ -25,7 +25,14 @@ BODY = """
     fused = Add (low2, pooled)
     least2 = Conv <kernel_shape = [1, 1], strides = [2, 2]> (fused, w1)
     {second}
+    fuse3a = Conv <kernel_shape = [1, 1], strides = [2, 2]> (high3b, w1)
+    fuse3b = Conv <kernel_shape = [1, 1], strides = [2, 2]> (fuse3a, w1)
+    mix3a = Conv <kernel_shape = [1, 1], strides = [2, 2]> (high3b, w1)
+    mix3b = Conv <kernel_shape = [1, 1], strides = [2, 2]> (mix3a, w1)
+    exchanged = Add (fuse3b, mix3b)
+    least4 = Add (least3b, exchanged)
 """
+"""Body of the network. What the modules ``fuse`` compute at the lowest resolution is no block at it."""
 
 
 def branches(stage: int, *names: str) -> str:
@@ -50,17 +57,17 @@ def exchanging(*order: str) -> onnx.ModelProto:
             {body}
             y1 = Relu (high3b)
             y2 = Relu (low3b)
-            y3 = Relu (least3b)
+            y3 = Relu (least4)
         }}""")
     for name, channels in (("w0", 3), ("w1", 4)):
         weight = np.ones((4, channels, 1, 1), np.float32)
         model.graph.initializer.append(numpy_helper.from_array(weight, name))
-    numbers = {"high": 0, "low": 1, "least": 2}
+    numbers = {"high": "branches.0", "low": "branches.1", "least": "branches.2", "fuse": "fuse.0", "mix": "fuse.1"}
     for node in model.graph.node:
         name = node.output[0]
-        for branch, number in numbers.items():
+        for branch, module in numbers.items():
             if name.startswith(branch) and name[-1] in "ab":
-                node.name = f"/stage{name[len(branch)]}/branches.{number}/conv{name[-1]}/Conv"
+                node.name = f"/stage{name[len(branch)]}/{module}/conv{name[-1]}/Conv"
     return model
 
 
