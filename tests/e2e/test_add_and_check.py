@@ -125,10 +125,11 @@ def test_check_of_a_model_without_images(tmp_path: Path) -> None:
 
 
 def test_a_model_of_arrays_has_no_preprocessing_to_state(tmp_path: Path) -> None:
-    for name in ("narrow_input", "wave"):
+    for name, shape in (("narrow_input", "N×11×60×3"), ("wave", "N×any")):
         done = run("add", CASES / f"{name}.onnx", folder=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert "takes arrays and no pictures, so there is no preprocessing to state" in done.stdout
+        message = "takes arrays and no pictures, so there is no preprocessing to state"
+        assert f"{message} (x: float32 {shape})" in done.stdout
         assert sorted(path.name for path in (tmp_path / "models" / name).iterdir()) == ["model.onnx"]
 
 

@@ -181,6 +181,17 @@ def test_refusals(
     assert client.extract(model="tabular", taps=["r1"], inputs={"x": INPUTS["tabular"][1]})["r1"].shape == (4, 8)
 
 
+def test_a_head_takes_the_layers_that_it_fits(client: Client) -> None:
+    got = client.extract(model="wave", taps=["all | gap"], inputs={"x": INPUTS["wave"][1]})
+    assert {name: got[name].shape for name in got} == {"u": (3, 1), "c1": (3, 8), "r1": (3, 8)}
+    assert [one.layer for one in got.skipped] == ["x"]
+    message = (
+        "the tap fits none of the 3 layers that its selector names: x: gap needs .*; m: gap needs .*; r1: gap needs"
+    )
+    with pytest.raises(errors.ShapeMismatchError, match=message):
+        client.extract(model="tabular", taps=["all | gap"], inputs={"x": INPUTS["tabular"][1]})
+
+
 def test_rows_that_do_not_match_are_refused_before_anything_is_sent(client: Client) -> None:
     with pytest.raises(errors.BadTensorError, match="inputs have 3 rows and there are 2 images"):
         list(client.extract_many(PICTURES, model="clip", taps=["both"], inputs={"input_ids": IDS}))

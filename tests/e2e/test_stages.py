@@ -10,7 +10,7 @@ import pytest
 
 from layertap import Client
 from layertap.errors import UnknownLayerError
-from layertap.types import Array
+from layertap.types import Array, Layout
 from tests.paths import ROOT
 from tests.processes import running_server
 
@@ -57,7 +57,39 @@ def test_stages_of_a_network_of_any_size(client: Client) -> None:
 def test_the_listing_numbers_stages_and_blocks(client: Client) -> None:
     layers = {layer.name: layer for layer in client.layers("swin")}
     assert {layer.stage: name for name, layer in layers.items() if layer.stage} == {1: "view_28", 2: "view_55"}
+    assert (layers["view_28"].shape, layers["view_28"].layout) == ((-1, 28, 28, 16), Layout.NHWC)
     blocks = {layer.block: name for name, layer in layers.items() if layer.block}
     assert list(blocks) == [1, 2, 3, 4]
     (named,) = client.layers("swin", "block:2")
     assert (named.name, named.block, named.stage) == (blocks[2], 2, 1)
+
+
+ENCODER = "/m/model/backbone/model/encoder/stages.{}/layers.0/activation/Relu_output_0"
+
+
+@pytest.mark.parametrize(
+    ("model", "stages", "layout"),
+    [
+        (
+            "keras",
+            [f"StatefulPartitionedCall/model/{name}/Relu:0" for name in ("activation", "activation_1")],
+            Layout.NHWC,
+        ),
+        ("line_layouts", ["r"], Layout.NCHW),
+        ("two_inputs", [ENCODER.format(number) for number in range(4)], Layout.NCHW),
+    ],
+)
+def test_stages_are_maps_of_the_backbone(client: Client, model: str, stages: list[str], layout: Layout) -> None:
+    found = [layer for layer in client.layers(model) if layer.stage]
+    assert [(layer.stage, layer.name) for layer in found] == list(enumerate(stages, 1))
+    assert {layer.layout for layer in found} == {layout}
+    (last,) = client.layers(model, "stage:-1")
+    assert last.name == stages[-1]
+
+
+def test_the_end_of_a_module_path_is_a_selector(client: Client) -> None:
+    (layer,) = client.layers("keras", "activation_1")
+    assert layer.name == "StatefulPartitionedCall/model/activation_1/Relu:0"
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    got = client.extract(image, model="keras", taps=["activation_1", "stage:2"])
+    np.testing.assert_array_equal(got["activation_1"], got["stage:2"])

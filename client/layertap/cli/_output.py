@@ -124,8 +124,8 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_shape(shape: Sequence[object]) -> str:
-    """Return the shape as text, with N for the batch: ``N×112×14×14``."""
-    return "×".join("N" if size == -1 else str(size) for size in shape)
+    """Return the shape as text, with N for the batch and "any" for other free sizes: ``N×112×14×any``."""
+    return "×".join(("any" if axis else "N") if size == -1 else str(size) for axis, size in enumerate(shape))
 
 
 def _text(value: object) -> str:

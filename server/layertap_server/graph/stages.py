@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from functools import reduce
+from itertools import pairwise
 
 from layertap.types import Layout
-from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path
+from layertap_server.graph.layouts.forward import CHANNEL_NORMS
+from layertap_server.graph.network_blocks import ACTIVATING, SEVERAL, WEIGHTED, Modules, Path, as_maps
 from layertap_server.graph.trunk import Step
 
 SHRINKING = 0.6
@@ -36,10 +38,6 @@ HEADS = ("head", "classif", "logits", "fc", "pool")
 POOLING = frozenset({"MaxPool", "AveragePool"})
 
 
-MAPS = frozenset({Layout.NCHW, Layout.NHWC})
-"""Layouts with rows and columns."""
-
-
 def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.NCHW) -> list[Step]:
     """Return the steps at which the stages end, in execution order.
 
@@ -50,37 +48,31 @@ def stage_ends(steps: Sequence[Step], modules: Modules, image: Layout = Layout.N
     """
     segments = list(_segments(steps))
     merging = _merging(segments, modules)
-    first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
-    found: list[Step] = []
+    is_preactivated = _activates_first(segments, modules)
+    found: list[tuple[Step, list[Step]]] = []
     for index, own in enumerate(segments):
-        before = [step for segment in segments[:index] for step in segment]
-        later = [step for segment in segments[index + 1 :] for step in segment]
-        is_stem = len(before) + len(own) <= first_block < len(steps)
-        if not later:
-            kept = _without_head(own, modules, _root(steps, modules))
-        elif is_stem:
-            kept = _stem(own, later, merging)
-        else:
-            following = segments[index + 1]
-            kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
-            if len(before) + len(kept) <= first_block < len(steps) and _has_residual(kept):
-                kept = []
+        kept = _stage(segments, index, modules, merging)
+        if is_preactivated:
+            kept = _without_activation(kept, modules)
         if (end := _last(kept)) is not None:
-            found.append(as_map(end, own, image))
-    return found
+            found.append((end, own))
+    return as_maps(found, image)
 
 
-def as_map(end: Step, own: Sequence[Step], image: Layout) -> Step:
-    """Return the step after the end that only moves its values into a map in the layout of the image, if there is one.
-
-    Tokens of a Swin become a map again, and networks whose image has its channels last turn the maps of each
-    convolution back; both are what the framework's module returns.
-    """
-    following = own[own.index(end) + 1 :]
-    moved = next((step for step in following if end.name in step.inputs and step.moves), None)
-    if moved is None or moved.layout not in MAPS or end.layout is image:
-        return end
-    return moved if end.layout not in MAPS or moved.layout is image else end
+def _stage(segments: Sequence[Sequence[Step]], index: int, modules: Modules, merging: Merging) -> list[Step]:
+    """Return the steps of a resolution that belong to its stage; none if it is no stage."""
+    own, steps = segments[index], [step for segment in segments for step in segment]
+    start = sum(map(len, segments[:index]))
+    before, later = steps[:start], steps[start + len(own) :]
+    first_block = next((index for index, step in enumerate(steps) if modules.blocks_of(step.path)), len(steps))
+    if not later:
+        return _without_head(own, modules, _root(steps, modules))
+    if start + len(own) <= first_block < len(steps):
+        return _stem(own, later, merging)
+    following = segments[index + 1]
+    kept = _without_preparation(own, following, [*before, *later[len(following) :]], modules)
+    is_stem = start + len(kept) <= first_block < len(steps)
+    return [] if is_stem and _has_residual(kept) else kept
 
 
 def _root(steps: Sequence[Step], modules: Modules) -> Path:
@@ -122,6 +114,27 @@ def _merging(segments: Sequence[Sequence[Step]], modules: Modules) -> Merging:
     if 2 * counts[Merging.LINEAR] > len(kinds):
         return Merging.LINEAR
     return Merging.OWN if 2 * (counts[Merging.LINEAR] + counts[Merging.OWN]) > len(kinds) else Merging.IN_BLOCK
+
+
+def _activates_first(segments: Sequence[Sequence[Step]], modules: Modules) -> bool:
+    """Return whether the blocks that lead to most resolutions begin with an activation, so that outputs have none.
+
+    A normalization may be in front of the activation.
+    """
+    count = 0
+    for own, following in pairwise(segments):
+        if blocks := modules.blocks_of(following[0].path):
+            inside = [step for step in own if _within(step, blocks[-1]) and step.op_type not in CHANNEL_NORMS]
+            count += bool(inside) and inside[0].op_type in ACTIVATING
+    return 2 * count > len(segments) - 1
+
+
+def _without_activation(kept: Sequence[Step], modules: Modules) -> list[Step]:
+    """Return the steps without activations at their end outside blocks, which belong to what follows."""
+    count = len(kept)
+    while count and kept[count - 1].op_type in ACTIVATING and not modules.blocks_of(kept[count - 1].path):
+        count -= 1
+    return list(kept[:count])
 
 
 def _beginning(segment: Sequence[Step], modules: Modules) -> Merging:
@@ -176,26 +189,34 @@ def _has_block(inside: Sequence[Step], following: Sequence[Step], module: Path, 
 def _without_head(own: Sequence[Step], modules: Modules, root: Path) -> list[Step]:
     """Return the steps of the last resolution up to the end of the last block, and convolutions that follow it.
 
+    A sum with the end of the last numbered block ends a block too, which has no number.
+
     What is outside ``root``, the module of the trunk, is not kept, such as a projection behind a detector's backbone.
     Neither are a module that is named as the head, a norm, and a convolution at the end of a flat list of blocks, which
-    widens the map for the classifier. A norm with an activation beside the last block is kept, as in networks that
-    activate before they convolve.
+    widens the map for the classifier. A norm with an activation beside the last group of blocks is kept, as in a
+    DenseNet; beside a flat list of blocks it belongs to the classifier, as in a DPN.
     """
     last = max((index for index, step in enumerate(own) if _is_body(step, modules)), default=None)
     if last is None:
         return _without_scores(own)
     kept = list(own[: last + 1])
-    container = modules.blocks_of(own[last].path)[0][:-1]
-    is_beside = bool(container)
+    outermost = modules.blocks_of(own[last].path)[0]
+    container = outermost[:-1]
+    is_beside = bool(container) and modules.is_group(outermost)
     for step in own[last + 1 :]:
         is_beside = is_beside and _within(step, container) and step.op_type not in WEIGHTED
-        is_wider = step.op_type == "Conv" or (step.path and kept[-1].name in step.inputs and kept[-1].op_type == "Conv")
-        if modules.blocks_of(step.path) or _is_head(step) or not (is_beside or is_wider):
-            break
-        if not _within(step, root):
+        is_other = modules.blocks_of(step.path) or _is_head(step) or not _within(step, root)
+        if is_other or not (is_beside or _continues(step, kept[-1])):
             break
         kept.append(step)
     return kept
+
+
+def _continues(step: Step, end: Step) -> bool:
+    """Return whether a step after the last block is a convolution, part of its module, or a sum with the block."""
+    is_next = end.name in step.inputs
+    is_sum = step.op_type == "Add" and step.branches >= SEVERAL
+    return step.op_type == "Conv" or (is_next and (is_sum or (bool(step.path) and end.op_type == "Conv")))
 
 
 def _without_scores(own: Sequence[Step]) -> list[Step]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from layertap.types import Layout
+from layertap_server.graph.block_chain import through_blocks
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.network_blocks import Modules, block_ends, without_class_attention
-from layertap_server.graph.stages import MAPS, as_map, stage_ends
+from layertap_server.graph.side_by_side import side_by_side_ends
+from layertap_server.graph.stages import stage_ends
 from layertap_server.graph.trunk import Step, find_trunk
 
 
@@ -23,26 +24,20 @@ class Structure:
 def structure_of(model: ModelGraph) -> Structure:
     """Derive the stages and blocks of a model whose shapes are known for one image size.
 
-    A model without a trunk of maps or tokens has none, such as one that computes several resolutions side by side from
-    the start.
+    A model without maps or tokens has none. One that computes several resolutions side by side from the start has
+    stages and no blocks, since its blocks have no order.
     """
-    graph = model.proto.graph
-    modules = Modules(graph)
-    steps = without_class_attention(
-        find_trunk(graph, {**model.types, **model.batch_first}, model.main_input.name), modules
-    )
+    graph, image, layout = model.proto.graph, model.main_input.name, model.main_input.layout
+    types = {**model.types, **model.batch_first}
+    trunk = find_trunk(graph, types, image)
+    modules = Modules(graph, trunk)
     tappable = {layer.name for layer in model.layers if layer.tappable}
-    image = model.main_input.layout
+    if not trunk and (ends := side_by_side_ends(graph, types, image, modules)):
+        return Structure(_names(ends, tappable))
+    steps = without_class_attention(through_blocks(trunk, graph, types, image, modules), modules)
     return Structure(
-        _names(stage_ends(steps, modules, image), tappable),
-        _names(_alike(block_ends(steps, modules), steps, image), tappable),
+        _names(stage_ends(steps, modules, layout), tappable), _names(block_ends(steps, modules, layout), tappable)
     )
-
-
-def _alike(ends: Sequence[Step], steps: Sequence[Step], image: Layout) -> Sequence[Step]:
-    """Return the ends of blocks as maps if all of them have one, as in a Swin; otherwise as they are."""
-    maps = [as_map(end, steps, image) for end in ends]
-    return maps if all(step.layout in MAPS for step in maps) else ends
 
 
 def _names(steps: Iterable[Step], tappable: set[str]) -> tuple[str, ...]:

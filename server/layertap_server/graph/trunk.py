@@ -51,6 +51,8 @@ class Step:
     """Tensors that the step's node reads."""
     layout: Layout = Layout.OTHER
     """Layout of the tensor."""
+    branches: int = 1
+    """Number of tensors with values of the image that the step's node reads."""
 
     @property
     def moves(self) -> bool:
@@ -89,7 +91,8 @@ def find_trunk(graph: onnx.GraphProto, types: Mapping[str, Tensor], image: str) 
                 parts = tuple(path.split(".")) if path else ()
                 layout = types[name].layout if name in types else Layout.OTHER
                 operator = metadata_of(node, BLOCK) or node.op_type
-                steps.append(Step(name, operator, parts, own, prefix, tuple(node.input), layout))
+                branches = len(made.intersection(node.input))
+                steps.append(Step(name, operator, parts, own, prefix, tuple(node.input), layout, branches))
     return [step for step in steps if step.area]
 
 

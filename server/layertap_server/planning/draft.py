@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from layertap import blocks
@@ -10,6 +10,7 @@ from layertap.errors import (
     BadParameterError,
     DuplicateNameError,
     InvalidRequestError,
+    LayertapError,
     NotDifferentiableError,
     ShapeMismatchError,
     TapSyntaxError,
@@ -19,7 +20,7 @@ from layertap.expression import LONGEST, format_tap
 from layertap.types import SkippedLayer, Tap
 from layertap_server.blocks import check_nodes
 from layertap_server.graph import Gradient, HeadType, ModelGraph, head_type
-from layertap_server.planning.layer_finders import Selection
+from layertap_server.planning.layer_finders import LISTED, Selection
 from layertap_server.planning.plan import Head, Result, Source, across_images, layer_of
 from layertap_server.planning.targets import NONE, Derivatives
 from layertap_server.request.cancellation import Cancellation
@@ -132,7 +133,7 @@ class Draft:
             except (ShapeMismatchError, BadParameterError, NotDifferentiableError) as error:
                 unfit.append(SkippedLayer(str(source), error.message))
                 if len(unfit) == len(selection.layers):
-                    raise
+                    raise _fits_none(error, unfit) from None
                 continue
             yield source, type_
         self.skipped.extend(unfit)
@@ -147,6 +148,21 @@ class Draft:
         if isinstance(source, Gradient) and layer in self.derivatives.errors:
             raise self.derivatives.errors[layer]
         return self._types.get((source, head)) or head_type(self.graph, layer, head)
+
+
+def _fits_none(error: LayertapError, unfit: Sequence[SkippedLayer]) -> LayertapError:
+    """Return the error of a head that fits none of several layers, with the reason of each; that of a single layer.
+
+    Args:
+        error: the error on the last layer, whose kind is kept.
+        unfit: all layers that the selector names.
+    """
+    if len(unfit) == 1:
+        return error
+    reasons = "; ".join(f"{one.layer}: {one.reason}" for one in unfit[:LISTED])
+    more = f"; and {len(unfit) - LISTED} more" if len(unfit) > LISTED else ""
+    message = f"the tap fits none of the {len(unfit)} layers that its selector names: {reasons}{more}"
+    return type(error)(message, **error.metadata)
 
 
 def tap_text(given: Tap | str) -> str:

@@ -14,7 +14,7 @@ from layertap.types import LayerInfo
 from layertap_server.planning.layer_index import LayerIndex
 
 LISTED = 5
-"""Maximum number of layers that an error about an ambiguous selector lists."""
+"""Maximum number of layers that an error about a selector of several layers lists."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,18 @@ def test_nothing_is_left_out_where_all_fit(planner: Planner) -> None:
 def test_a_head_that_fits_none_is_an_error(planner: Planner, tap: str) -> None:
     with pytest.raises(ShapeMismatchError):
         resolve(planner, tap)
+
+
+def test_a_head_that_fits_none_of_several_layers_states_each(planner: Planner) -> None:
+    with pytest.raises(ShapeMismatchError) as caught:
+        resolve(planner, "op:Conv | max_pool(99)")
+    names = [layer.name for layer in planner.layers("op:Conv")]
+    assert len(names) > 1
+    assert f"the tap fits none of the {len(names)} layers that its selector names: {names[0]}: " in str(caught.value)
+    assert caught.value.metadata["field"] == "taps[0]"
+    with pytest.raises(ShapeMismatchError) as caught:
+        resolve(planner, "all | gap | gap")
+    assert re.search(r"; and \d+ more$", caught.value.message)
 
 
 def test_a_parameter_that_fits_some_layers_only(planner: Planner) -> None:
