@@ -41,8 +41,11 @@ class {prefix}RpcMethods(ABC):
         """Make a call and return its decoded response."""
 '''
 """First lines of each class."""
-TAPS = "tuple[Tap | str, ...]"
-"""Annotation of taps in a request; a method takes one tap or several."""
+SEVERAL = {
+    "tuple[Tap | str, ...]": ("Tap | str | Sequence[Tap | str]", "as_sequence"),
+    "tuple[str, ...]": ("str | Sequence[str]", "as_names"),
+}
+"""Annotations of taps and names in a request; a method takes one or several, and the function makes a tuple of them."""
 MARGIN = 112
 """Maximum length of a line of a docstring."""
 
@@ -54,7 +57,7 @@ def parameters(request: Any) -> Iterator[str]:
         if field.kw_only and not keyword_only:
             keyword_only = True
             yield "*"
-        annotation = "Tap | str | Sequence[Tap | str]" if field.type == TAPS else field.type
+        annotation, _ = SEVERAL.get(str(field.type), (field.type, ""))
         default = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
         yield f"{field.name}: {annotation}{default}".replace("''", '""')
     if not keyword_only:
@@ -65,7 +68,9 @@ def parameters(request: Any) -> Iterator[str]:
 def construction(request: Any) -> str:
     """Return the expression that constructs the request from the parameters."""
     arguments = [
-        f"{field.name}=as_sequence({field.name})" if field.type == TAPS else f"{field.name}={field.name}"
+        f"{field.name}={SEVERAL[str(field.type)][1]}({field.name})"
+        if str(field.type) in SEVERAL
+        else f"{field.name}={field.name}"
         for field in dataclasses.fields(request)
     ]
     return f"{request.__name__}({', '.join(arguments)})"

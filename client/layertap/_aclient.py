@@ -36,6 +36,7 @@ from layertap.types import (
     Target,
     TargetChoice,
     WeightsRequest,
+    as_names,
     as_sequence,
 )
 from layertap.wire import rpcs
@@ -174,7 +175,7 @@ class AsyncClient(AsyncSender):
         timeout_seconds: float | None = None,
     ) -> tuple[LayerStatistics, ...]:
         """Return activation statistics of layers over all images, in the order of the selectors."""
-        names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
+        names = as_names(selectors)
         payloads = await asyncio.to_thread(payloads_of, images)
         request = InspectRequest(model, payloads, names, version, to_inputs(inputs), as_sequence(edits))
         response = await self._call(_calls.inspect(request), timeout_seconds)

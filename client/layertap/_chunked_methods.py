@@ -55,7 +55,7 @@ class ChunkedMethods(Sender):
             target_index: which number of the target's vector, as for `extract`.
             size: ``"input"`` for maps of the size of the image input, ``"layer"`` for maps of the layer's size.
             version: the model's version; if empty, the newest.
-            inputs: values for the model's inputs that are not images, by input name.
+            inputs: values for the model's inputs that are not images, by input name, and for layers, by selector.
             edits: edits of the network, as for `extract`.
             timeout_seconds: this call's deadline in seconds.
 

@@ -27,6 +27,7 @@ from layertap.types import (
     Tap,
     Target,
     TargetChoice,
+    as_names,
     as_sequence,
 )
 from layertap.wire import rpcs
@@ -114,8 +115,10 @@ class Client(ChunkedMethods):
             model: the model's name.
             taps: tap expressions or `Tap`s; if empty, the model's default taps.
             version: the model's version; if empty, the newest.
-            inputs: values for the model's inputs that are not images, by input name. Without ``images``, for a model
-                that takes none or for taps that need none, the rows of the arrays are the batch.
+            inputs: values for the model's inputs that are not images, by input name; and values of layers, by selector,
+                such as ``{"stage:2": array}``: the network goes on from these. One row serves all images. Without
+                ``images``, for a model that takes none or for taps that need none, the rows of the arrays are the
+                batch.
             target: the number per image whose gradients taps such as ``grad:stage:-1`` return: a tap of one number, or
                 of one vector, per image. If empty, the model's default target or its only vector output.
             target_index: which number of the target's vector: an index, a label or ``"top"``, the largest; for all
@@ -246,11 +249,11 @@ class Client(ChunkedMethods):
             model: the model's name.
             selectors: selectors of layers; if empty, every layer directly after an activation.
             version: the model's version; if empty, the newest.
-            inputs: values for the model's inputs that are not images, by input name.
+            inputs: values for the model's inputs that are not images, by input name, and for layers, by selector.
             edits: edits of the network, as for `extract`.
             timeout_seconds: this call's deadline in seconds.
         """
-        names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
+        names = as_names(selectors)
         request = InspectRequest(model, payloads_of(images), names, version, to_inputs(inputs), as_sequence(edits))
         response = self._call(_calls.inspect(request), timeout_seconds)
         self._assumptions.warn(model, response.assumed_preprocessing)

@@ -20,6 +20,7 @@ from layertap.types import (
     PreviewRequest,
     Tap,
     UnloadModelRequest,
+    as_names,
     as_sequence,
 )
 from layertap.wire import rpcs
@@ -43,9 +44,13 @@ class RpcMethods(ABC):
         version: str = "",
         target: Tap | str = "",
         edits: Tap | str | Sequence[Tap | str] = (),
+        feeds: str | Sequence[str] = (),
         timeout_seconds: float | None = None,
     ) -> Preview:
-        """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
+        """Preview `extract`: return its results and cost for ``image_count`` images without running the model.
+
+        ``feeds`` are selectors of the layers that `extract` will get values for in its ``inputs``.
+        """
         request = PreviewRequest(
             model=model,
             taps=as_sequence(taps),
@@ -53,6 +58,7 @@ class RpcMethods(ABC):
             version=version,
             target=target,
             edits=as_sequence(edits),
+            feeds=as_names(feeds),
         )
         return self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 
@@ -119,9 +125,13 @@ class AsyncRpcMethods(ABC):
         version: str = "",
         target: Tap | str = "",
         edits: Tap | str | Sequence[Tap | str] = (),
+        feeds: str | Sequence[str] = (),
         timeout_seconds: float | None = None,
     ) -> Preview:
-        """Preview `extract`: return its results and cost for ``image_count`` images without running the model."""
+        """Preview `extract`: return its results and cost for ``image_count`` images without running the model.
+
+        ``feeds`` are selectors of the layers that `extract` will get values for in its ``inputs``.
+        """
         request = PreviewRequest(
             model=model,
             taps=as_sequence(taps),
@@ -129,6 +139,7 @@ class AsyncRpcMethods(ABC):
             version=version,
             target=target,
             edits=as_sequence(edits),
+            feeds=as_names(feeds),
         )
         return await self._call(call_of(rpcs.PREVIEW_EXTRACT, request), timeout_seconds)
 

@@ -147,6 +147,12 @@ class BadEditError(InvalidRequestError):
     reason = "BAD_EDIT"
 
 
+class BadFeedError(InvalidRequestError):
+    """A feed is not valid: it has another shape than its layer, or nothing reads it."""
+
+    reason = "BAD_FEED"
+
+
 class UnknownMethodError(InvalidRequestError):
     """No method of attribution has this name."""
 

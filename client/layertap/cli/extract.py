@@ -65,7 +65,8 @@ def add_commands(commands: Any) -> None:
         dest="inputs",
         type=parse_input,
         metavar="NAME=FILE",
-        help="values of an input of the model, a .npy with one row per image; also without images",
+        help="values of an input of the model, or of a layer (the network goes on from them), a .npy with one row per "
+        "image; also without images",
     )
     parser.add_argument("--model", "-m", required=True)
     parser.add_argument(

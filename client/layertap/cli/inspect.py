@@ -44,6 +44,16 @@ def add_commands(commands: Any) -> None:
     preview = _command(commands, "preview", "show the results and the cost of a request", PREVIEW_EXAMPLES)
     preview.add_argument("--tap", "-t", action="append", default=[], dest="taps", metavar="EXPR", help="as in extract")
     preview.add_argument("--count", type=positive_integer, default=1, metavar="N", help="number of images (default: 1)")
+    preview.add_argument("--target", default="", metavar="EXPR", help="as in extract")
+    preview.add_argument("--edit", action="append", default=[], dest="edits", metavar="EXPR", help="as in extract")
+    preview.add_argument(
+        "--feed",
+        action="append",
+        default=[],
+        dest="feeds",
+        metavar="SELECTOR",
+        help="layer that extract will get values for with --input",
+    )
     preview.set_defaults(run=_preview)
     inspect = _command(commands, "inspect", "show activation statistics of layers", INSPECT_EXAMPLES)
     add_images_and_layers(inspect)
@@ -65,7 +75,14 @@ def _command(commands: Any, name: str, purpose: str, examples: str) -> argparse.
 def _preview(arguments: argparse.Namespace) -> None:
     """Run the command ``preview``."""
     with connect(arguments) as client:
-        preview = client.preview(model=arguments.model, taps=arguments.taps, image_count=arguments.count)
+        preview = client.preview(
+            model=arguments.model,
+            taps=arguments.taps,
+            image_count=arguments.count,
+            target=arguments.target,
+            edits=arguments.edits,
+            feeds=arguments.feeds,
+        )
     if arguments.json:
         print_json(preview)
         return

@@ -57,6 +57,7 @@ from layertap.types.taps import (
     Layout,
     Tap,
     Value,
+    as_names,
     as_sequence,
 )
 
@@ -107,5 +108,6 @@ __all__ = [
     "Value",
     "WeightInfo",
     "WeightsRequest",
+    "as_names",
     "as_sequence",
 ]

@@ -81,7 +81,7 @@ class ExtractRequest:
     """Taps; expressions are sent as text, since the server's catalogue defines the blocks."""
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
-    """Values for the model's inputs that are not images, by input name."""
+    """Values for the model's inputs that are not images, by input name, and for layers, by selector."""
     region: str = ""
     """Name of the registered shared memory region for the results; empty for none."""
     target: Target = Target()
@@ -105,7 +105,7 @@ class AttributeRequest:
     """Size of the maps: ``"input"`` for that of the image input, ``"layer"`` for that of the method."""
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
-    """Values for the model's inputs that are not images, by input name."""
+    """Values for the model's inputs that are not images, by input name, and for layers, by selector."""
     edits: tuple[Tap | str, ...] = ()
     """Edits of the network: taps whose head is applied to their layers inside the network."""
 
@@ -135,6 +135,8 @@ class PreviewRequest:
     """Target of the gradients, a tap; if empty, the model's default target. Its index does not change the cost."""
     edits: tuple[Tap | str, ...] = ()
     """Edits of the network: taps whose head is applied to their layers inside the network."""
+    feeds: tuple[str, ...] = ()
+    """Selectors of layers for which the request will give values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,7 +149,7 @@ class InspectRequest:
     """Selectors of the layers; if empty, ``all:activations``."""
     version: str = ""
     inputs: Mapping[str, Array] = field(default_factory=dict)
-    """Values for the model's inputs that are not images, by input name."""
+    """Values for the model's inputs that are not images, by input name, and for layers, by selector."""
     edits: tuple[Tap | str, ...] = ()
     """Edits of the network: taps whose head is applied to their layers inside the network."""
 

@@ -80,6 +80,11 @@ class Tap:
     """Name of the result, or a template such as ``{layer}_pooled``; may be empty."""
 
 
+def as_names(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one name or several as a tuple."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def as_sequence(taps: Tap | str | Sequence[Tap | str]) -> tuple[Tap | str, ...]:
     """Return one tap or several as a tuple.
 

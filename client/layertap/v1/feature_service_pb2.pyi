@@ -228,20 +228,22 @@ class ExtractStreamError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class PreviewExtractRequest(_message.Message):
-    __slots__ = ("model", "version", "taps", "image_count", "target", "edits")
+    __slots__ = ("model", "version", "taps", "image_count", "target", "edits", "feeds")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TAPS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
+    FEEDS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     taps: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
     image_count: int
     target: Target
     edits: _containers.RepeatedCompositeFieldContainer[_types_pb2.Tap]
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
+    feeds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., image_count: _Optional[int] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., feeds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PreviewExtractResponse(_message.Message):
     __slots__ = ("model", "version", "features", "total_bytes", "macs_per_image", "warm", "operations", "looks_across_images", "skipped")

@@ -56,6 +56,7 @@ ELEMENTS: Mapping[str, Limit] = MappingProxyType(
         "layertap.v1.ExtractRequest.edits": _TAPS,
         "layertap.v1.ExtractStreamOpen.edits": _TAPS,
         "layertap.v1.PreviewExtractRequest.edits": _TAPS,
+        "layertap.v1.PreviewExtractRequest.feeds": _INPUTS,
         "layertap.v1.InspectLayersRequest.edits": _TAPS,
         "layertap.v1.AttributeRequest.edits": _TAPS,
         "layertap.v1.Target.index": Limit(2**16, BadTargetError),

@@ -50,6 +50,7 @@ def encode_preview_request(request: PreviewRequest) -> pb.PreviewExtractRequest:
         image_count=int(count),
         target=encode_target(Target(request.target)),
         edits=[encode_tap(tap) for tap in request.edits],
+        feeds=request.feeds,
     )
 
 
@@ -74,6 +75,7 @@ def decode_preview_request(message: pb.PreviewExtractRequest) -> PreviewRequest:
         version=message.version,
         target=decode_target(message.target).tap,
         edits=decode_edits(message.edits),
+        feeds=tuple(message.feeds),
     )
 
 

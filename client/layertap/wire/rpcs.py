@@ -131,7 +131,8 @@ PREVIEW_EXTRACT = UnaryRpc(
         "preview",
         PreviewRequest,
         "Preview",
-        "Preview `extract`: return its results and cost for ``image_count`` images without running the model.",
+        "Preview `extract`: return its results and cost for ``image_count`` images without running the model.\n\n"
+        "``feeds`` are selectors of the layers that `extract` will get values for in its ``inputs``.",
     ),
 )
 INSPECT_LAYERS = UnaryRpc(

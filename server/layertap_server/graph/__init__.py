@@ -20,6 +20,7 @@ from layertap_server.graph.compile import (
     whole_with_outputs,
 )
 from layertap_server.graph.edits import Edit, check_edit
+from layertap_server.graph.feeds import Feed, with_feeds
 from layertap_server.graph.gradient import (
     TARGET_INDEX,
     Gradient,
@@ -58,6 +59,7 @@ __all__ = [
     "TARGET_INDEX",
     "CompiledPlan",
     "Edit",
+    "Feed",
     "Gradient",
     "GradientError",
     "GraphError",
@@ -108,6 +110,7 @@ __all__ = [
     "target_size",
     "tensor_type",
     "whole_with_outputs",
+    "with_feeds",
     "with_observed",
     "worst",
 ]

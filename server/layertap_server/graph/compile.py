@@ -65,7 +65,7 @@ class CompiledPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class Preamble:
     """How a plan receives the batch."""
 
     normalization: Normalization | None
@@ -173,8 +173,8 @@ def compile_plan(
     made = differentiate(builder, graph, target, wanted, edits) if target else None
     results = [emit_head(builder, _source(builder, graph, source, made), blocks) for source, blocks in heads]
     layers = {source for source, _ in heads if isinstance(source, str)} | {*wanted, *([target.layer] if target else [])}
-    feed = Feed(normalization, image_size, batch_input)
-    return _assembled(graph, builder, results, layers, feed, made, edits)
+    preamble = Preamble(normalization, image_size, batch_input)
+    return _assembled(graph, builder, results, layers, preamble, made, edits)
 
 
 def compile_inspection(
@@ -195,8 +195,8 @@ def compile_inspection(
     results: list[Tensor] = []
     for layer in layers:
         results += emit_inspection(builder, _layer(builder, graph, layer), saturation_of(graph, layer))
-    feed = Feed(normalization, image_size, batch_input)
-    return _assembled(graph, builder, results, set(layers), feed, edits=edits)
+    preamble = Preamble(normalization, image_size, batch_input)
+    return _assembled(graph, builder, results, set(layers), preamble, edits=edits)
 
 
 def _source(builder: Builder, graph: ModelGraph, source: str | Gradient, made: Differentiated | None) -> Tensor:
@@ -251,7 +251,7 @@ def _assembled(
     builder: Builder,
     results: Sequence[Tensor],
     layers: Collection[str],
-    feed: Feed,
+    preamble: Preamble,
     made: Differentiated | None = None,
     edits: Sequence[Edit] = (),
 ) -> CompiledPlan:
@@ -263,13 +263,13 @@ def _assembled(
     edited = edit_nodes(graph, own, edits)
     weights = [graph.weights[name] for name in sorted(needed & graph.weights.keys())]
     image = graph.main_input
-    fed = feed.batch_input or image.name
+    fed = preamble.batch_input or image.name
     model_inputs = {info.name for info in graph.inputs}
     others = tuple(info.name for info in graph.inputs if info.name in needed and info.name != fed)
     before = Builder(graph.opset, prefix="layertap/front")
-    if feed.normalization is not None and feed.image_size is not None:
-        inputs = [images_input(graph.fixed_batch, feed.image_size, len(feed.normalization.mean))]
-        start = emit_preprocessing(before, feed.normalization, image)
+    if preamble.normalization is not None and preamble.image_size is not None:
+        inputs = [images_input(graph.fixed_batch, preamble.image_size, len(preamble.normalization.mean))]
+        start = emit_preprocessing(before, preamble.normalization, image)
         before.nodes.append(helper.make_node("Identity", [start], [image.name]))
     else:
         inputs = [value for value in graph.proto.graph.input if value.name == fed]
@@ -296,7 +296,7 @@ def _assembled(
     )
     return CompiledPlan(
         model=model.SerializeToString(),
-        input_name=IMAGES if feed.normalization is not None else fed,
+        input_name=IMAGES if preamble.normalization is not None else fed,
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
         other_inputs=others,

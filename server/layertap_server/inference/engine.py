@@ -19,7 +19,7 @@ from layertap.types import (
     PreviewRequest,
     Timing,
 )
-from layertap_server.graph import Mixing
+from layertap_server.graph import Feed, Mixing
 from layertap_server.inference.model_inputs import InputReader, ModelInputs
 from layertap_server.inference.plans import Plans
 from layertap_server.inference.response import describe, respond, statistics_of
@@ -91,8 +91,11 @@ class Engine:
         self, model: LoadedModel, request: PreviewRequest | ExtractRequest, context: RequestContext
     ) -> Resolution:
         """Resolve the taps of a request for an input of pictures; raise the errors of `preview`."""
-        input_ = PlanInput(pictures=model.graph.takes_pictures, size=model.preprocessing.output_size)
-        target = request.target if isinstance(request, PreviewRequest) else request.target.tap
+        target, fed = (
+            (request.target, request.feeds) if isinstance(request, PreviewRequest) else (request.target.tap, ())
+        )
+        feeds = tuple(map(Feed, sorted(model.planner.find_feeds(fed).values())))
+        input_ = PlanInput(model.graph.takes_pictures, model.preprocessing.output_size, feeds=feeds)
         with context.stage("plan"):
             return model.planner.resolve(request.taps, input_, context.cancellation, target, request.edits)
 

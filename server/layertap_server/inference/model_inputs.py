@@ -9,9 +9,9 @@ from layertap.errors import BadTensorError, NoImagesError
 from layertap.types import Array, ImagePadding, ImagePayload
 from layertap_server.graph import TARGET_INDEX, ModelGraph
 from layertap_server.inference.decoding import Decoder
+from layertap_server.inference.feeds import GivenArrays, split_inputs
 from layertap_server.inference.other_inputs import (
     OtherInputs,
-    check_names,
     check_rows,
     collect_other_inputs,
     describe_input,
@@ -30,7 +30,7 @@ class ModelInputs:
     payloads: Sequence[ImagePayload]
     """The images as the caller sent them."""
     others: Mapping[str, Array]
-    """Values of the model's other inputs, by input name."""
+    """Values of the model's other inputs and of feeds, by input name."""
     spec: PlanInput
     """Kind and size of the images, which the plan depends on."""
     count: int
@@ -62,7 +62,8 @@ class ModelInputs:
 
     def others_for(self, needed: Collection[str]) -> OtherInputs:
         """Check and return the values of the other inputs that a plan needs; see `collect_other_inputs`."""
-        others = collect_other_inputs(self.others, needed, self.model.graph, self.count, self.spec.name)
+        graph = self.model.planner.graphs.at(self.spec) if self.spec.feeds else self.model.graph
+        others = collect_other_inputs(self.others, needed, graph, self.count, self.spec.name)
         return replace(others, batched={**others.batched, **self.of_plan})
 
 
@@ -89,10 +90,25 @@ class InputReader:
             NoImagesError, TooManyImagesError: the request has no images or too many.
             BadTensorError: an array does not fit the model's image input, pictures and float arrays are mixed, or the
                 model takes no images.
+            BadFeedError: the values of a layer do not fit it, or an array is given for the image input too.
             LayertapError: as `Decoder.decode` raises it, for a model without a fixed image size.
         """
+        given = split_inputs(others, model)
         if not payloads:
-            return self._read_arrays(others, model)
+            return self._read_arrays(given, model)
+        inputs = self._read_images(payloads, given.inputs, model, context)
+        given.check_rows(inputs.count)
+        spec = replace(inputs.spec, feeds=given.feeds)
+        return replace(inputs, others={**given.inputs, **given.by_feed}, spec=spec)
+
+    def _read_images(
+        self,
+        payloads: Sequence[ImagePayload],
+        others: Mapping[str, Array],
+        model: LoadedModel,
+        context: RequestContext,
+    ) -> ModelInputs:
+        """Check the images of a request; see `read` for the errors."""
         _check_takes_images(payloads, model)
         if len(payloads) > self.max_images:
             raise too_many_images(len(payloads), self.max_images)
@@ -110,30 +126,30 @@ class InputReader:
         padding = pictures.padding if is_padded else ()
         return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch, padding)
 
-    def _read_arrays(self, given: Mapping[str, Array], model: LoadedModel) -> ModelInputs:
-        """Check the inputs of a request without images; the batch is that of the first input that has one.
+    def _read_arrays(self, given: GivenArrays, model: LoadedModel) -> ModelInputs:
+        """Check the inputs and feeds of a request without images; the batch is that of the array with the most rows.
 
         Raises:
             NoImagesError: the request has no input with a batch.
-            InvalidRequestError: the model has no input of a given name.
             BadTensorError: the batch does not have the shape or dtype of its input.
             TooManyImagesError: the batch has more rows than a request may have images.
         """
         graph = model.graph
         infos = {info.name: info for info in graph.inputs}
-        check_names(given, infos)
-        name = next((name for name in _by_batch(graph) if name in given), "")
-        if not name:
+        batches = {name: given.inputs[name] for name in _by_batch(graph) if name in given.inputs} | given.by_feed
+        if not batches:
             what = "; ".join(f"{info.name}: {describe_input(info)}" for info in graph.inputs)
             message = f"the request has no images, and no input with a batch; the model's inputs are {what}"
             raise NoImagesError(message, field="images")
-        batch = check_rows(given[name], infos[name])
+        name = max(batches, key=lambda name: len(batches[name]) if batches[name].ndim else 0)
+        batch = check_rows(batches[name], infos[name]) if name in infos else batches[name]
         if len(batch) > self.max_images:
             raise too_many_images(len(batch), self.max_images)
-        others = {other: array for other, array in given.items() if other != name}
+        given.check_rows(len(batch))
+        others = {other: array for other, array in {**given.inputs, **given.by_feed}.items() if other != name}
         is_main = name == graph.main_input.name
         size = own_size(batch, graph) if is_main else batch.shape[1:]
-        spec = PlanInput(pictures=False, size=size, name="" if is_main else name)
+        spec = PlanInput(pictures=False, size=size, name="" if is_main else name, feeds=given.feeds)
         return ModelInputs(model, (), others, spec, len(batch), self.decoder, batch)
 
 

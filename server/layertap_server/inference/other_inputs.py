@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from layertap._nearest import did_you_mean, nearest
-from layertap.errors import BadTensorError, InvalidRequestError
+from layertap.errors import BadFeedError, BadTensorError, InvalidRequestError
 from layertap.types import Array, TensorInfo
 from layertap_server.graph import ModelGraph
 
@@ -80,13 +80,28 @@ def check_names(given: Collection[str], infos: Mapping[str, TensorInfo], batch_i
 
     Raises:
         InvalidRequestError: the model has no input of a given name.
+        BadFeedError: a name is that of the input that takes the batch.
     """
     for name in given:
         if name not in infos:
-            besides = f" besides {batch_input}, which takes the batch" if batch_input else ""
-            hint = did_you_mean(nearest(name, infos))
-            message = f"the model has no input {name!r}{besides}{hint}; its inputs: {', '.join(infos) or 'none'}"
-            raise InvalidRequestError(message, field="inputs", input=name)
+            raise unknown_input(name, infos, batch_input)
+
+
+def unknown_input(
+    name: str, infos: Mapping[str, TensorInfo], batch_input: str = "", similar: Sequence[str] = ()
+) -> InvalidRequestError:
+    """Return the error for the name of an array that stands for no input; ``similar`` are selectors of layers.
+
+    The other arguments are as for `check_names`.
+    """
+    if name == batch_input:
+        message = f"the images are the values of the model's input {name!r}; give it no array besides them"
+        return BadFeedError(message, field="inputs", input=name)
+    hint = did_you_mean(nearest(name, infos) or similar)
+    message = (
+        f"the model has no input {name!r}{hint} and no layer of that name; its inputs: {', '.join(infos) or 'none'}"
+    )
+    return InvalidRequestError(message, field="inputs", input=name)
 
 
 def check_rows(array: Array, info: TensorInfo) -> Array:

@@ -11,7 +11,7 @@ from layertap.blocks import BoundBlock
 from layertap.errors import TooFewImagesError
 from layertap.expression import format_block
 from layertap.types import Batching, Block, SkippedLayer, Tap
-from layertap_server.graph import APART, Edit, Gradient, Mixing, Target, Verdict
+from layertap_server.graph import APART, Edit, Feed, Gradient, Mixing, Target, Verdict
 from layertap_server.tensor import Tensor
 
 Head: TypeAlias = tuple[BoundBlock, ...]
@@ -40,7 +40,9 @@ class PlanInput:
     None if they are not known, which suffices for a preview.
     """
     name: str = ""
-    """Input of the model that the batch is given for; empty for its main input."""
+    """Input of the model, or of a feed, that the batch is given for; empty for the model's main input."""
+    feeds: tuple[Feed, ...] = ()
+    """Layers that the caller feeds, in the order of their names."""
 
     @property
     def image_size(self) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import Edit, ModelGraph
 from layertap_server.planning.draft import MOST_RESULTS, Draft, Selected, tap_text
 from layertap_server.planning.edits import check_read, find_edits, price_of_edits
+from layertap_server.planning.feeds import check_feeds_read, find_feeds
 from layertap_server.planning.layer_finders import Selection
 from layertap_server.planning.plan import BATCHING, FoundTarget, Inspection, Plan, PlanInput, Resolution, layer_of
 from layertap_server.planning.profiles import Profiles, fill_profiles
@@ -152,6 +153,7 @@ class Planner:
         batching = BATCHING[self.graphs.mixing(names, input_).mixing]
         graph = self.graphs.at(input_)
         changed = check_read(find_edits(edits, self._select_edit, graph), tuple(names), graph)
+        check_feeds_read(input_.feeds, names, graph)
         operations = self.graphs.price(names, input_) + INSPECTION * sum(graph.types[name].values for name in names)
         operations += price_of_edits(changed, graph)
         return Inspection(self._model_key, tuple(names), input_, batching, operations, changed)
@@ -267,6 +269,10 @@ class Planner:
             return NONE
         return find_derivatives(graph, self._find_target(target or self._target, graph), layers, edits)
 
+    def find_feeds(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the layers that a request feeds; see ``feeds.find_feeds``."""
+        return find_feeds(self._selectors, names)
+
     def find_target(self, given: Tap | str, input_: PlanInput) -> FoundTarget:
         """Return the target that an expression describes, or the model's default target if it is empty.
 
@@ -295,6 +301,7 @@ class Planner:
         target = found.target if found else None
         layers = {*map(layer_of, (source for source, _ in draft.heads)), *([target.layer] if target else [])}
         edits = check_read(changes, sorted(layers), draft.graph)
+        check_feeds_read(input_.feeds, layers, draft.graph)
         mixing = self.graphs.mixing(layers, input_)
         batching = Batching.ONE_REQUEST if draft.across else BATCHING[mixing.mixing]
         own = self.graphs.price(layers, input_) + BACKWARD * self.graphs.price_through(gradients.through, input_)

@@ -22,6 +22,7 @@ from layertap_server.graph import (
     mixing_of,
     price_of,
     prices_of,
+    with_feeds,
     worst,
 )
 from layertap_server.planning.plan import PlanInput
@@ -46,13 +47,14 @@ class SizedGraphs:
         self._prices: Recent[Mapping[str, int]] = Recent(SIZES)
 
     def at(self, input_: PlanInput) -> ModelGraph:
-        """Return the model with shapes for images of this size.
+        """Return the model with shapes for images of this size, with the layers that the caller feeds as inputs.
 
         Raises:
+            BadFeedError: a feed does not have the shape of its layer.
             ShapeMismatchError: images of this size do not go through the model.
             UnavailableError: the process that infers the shapes was killed from outside or could not be started.
         """
-        if input_.size is None:
+        if input_.size is None and not input_.feeds:
             return self._graph
         key = _key(input_)
         return self._graphs.get(key) or self._graphs.put(key, _infer(self._graph, input_))
@@ -112,7 +114,7 @@ def unavailable_if_lost() -> Iterator[None]:
 
 def _key(input_: PlanInput) -> str:
     """Return the key of the shapes of an input."""
-    return f"{input_.name}{input_.size}"
+    return f"{input_.name}{input_.size}{input_.feeds}"
 
 
 def _infer(graph: ModelGraph, input_: PlanInput) -> ModelGraph:
@@ -120,13 +122,24 @@ def _infer(graph: ModelGraph, input_: PlanInput) -> ModelGraph:
     size = input_.size or ()
     try:
         with unavailable_if_lost():
-            if input_.name or not graph.takes_pictures:
-                return at_shape(graph, input_.name or graph.main_input.name, size)
-            height, width = size
-            return at_size(graph, (height, width))
+            return with_feeds(_at_size(graph, input_), input_.feeds) if input_.feeds else _at_size(graph, input_)
     except GraphError as error:
         message = f"{describe_size(input_, graph)} do not go through the model: {error}"
         raise ShapeMismatchError(message, got=str(list(size))) from error
+
+
+def _at_size(graph: ModelGraph, input_: PlanInput) -> ModelGraph:
+    """Return the model at the size of its images or arrays, without feeds.
+
+    Raises:
+        GraphError: the model cannot compute arrays of this shape.
+    """
+    if input_.size is None or input_.name in {feed.input for feed in input_.feeds}:
+        return graph
+    if input_.name or not graph.takes_pictures:
+        return at_shape(graph, input_.name or graph.main_input.name, input_.size)
+    height, width = input_.size
+    return at_size(graph, (height, width))
 
 
 def describe_size(input_: PlanInput, graph: ModelGraph) -> str:

@@ -77,7 +77,8 @@ class Subject:
 
     def images(self) -> Array:
         """Return the request's images as the model's image input, batch first."""
-        plain = replace(self, request=replace(self.request, edits=()))
+        inputs = {name: array for name, array in self.request.inputs.items() if self._is_input(name)}
+        plain = replace(self, request=replace(self.request, edits=(), inputs=inputs))
         return plain.extract([self.image_tap], self.no_target).maps[0].array
 
     def baseline(self, name: str) -> Array:
@@ -163,10 +164,14 @@ class Subject:
         others[self.graph.main_input.name] = images
         return self._extract((), others, taps, replace(target, index=indices))
 
+    def _is_input(self, name: str) -> bool:
+        """Return whether the name of an array is that of an input of the model, and not of a layer that is fed."""
+        return any(info.name == name for info in self.graph.inputs)
+
     def _rows_of(self, name: str, array: Array, rows: Array) -> Array:
         """Return the values of another input for changed images: those of the image that each stems from."""
         types = self.graph.types
-        is_batch = types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
+        is_batch = not self._is_input(name) or types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
         return array[rows] if is_batch and array.ndim and len(array) > 1 else array
 
     def _extract(
