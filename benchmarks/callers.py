@@ -26,6 +26,12 @@ class Callers:
         self._client.extract(image, model=MODEL, taps=taps)
         return time.perf_counter() - began
 
+    def attribute(self, image: bytes, method: str, layer: str) -> float:
+        """Return the seconds of one call for the maps of a method, in the layer's size."""
+        began = time.perf_counter()
+        self._client.attribute(image, model=MODEL, method=method, layer=layer, size="layer")
+        return time.perf_counter() - began
+
     def many(self, images: Sequence[bytes], tap_sets: Sequence[Taps], callers: int, count: int) -> float:
         """Return the seconds of ``count`` calls by ``callers`` threads; the tap sets take turns."""
         began = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.utils
 import onnxruntime
 from onnx import helper, numpy_helper
 from PIL import Image
@@ -98,6 +99,23 @@ class Twin:
         model = model_with_outputs(self._model, outputs, pooled=pooled, pruned=not fetch_all)
         began = time.perf_counter()
         self._sessions[name] = open_session(model)
+        return time.perf_counter() - began
+
+    def prepare_tail(self, name: str, layer: str) -> None:
+        """Open a session that runs from a layer to the logits."""
+        with_types = onnx.shape_inference.infer_shapes(self._model)
+        tail = onnx.utils.Extractor(with_types).extract_model([layer], ["logits"])
+        self._sessions[name] = open_session(tail.SerializeToString())
+
+    def repeat(self, name: str, count: int) -> float:
+        """Return the seconds of ``count`` runs of a session, one after the other, on zeros."""
+        session = self._sessions[name]
+        (taken,) = session.get_inputs()
+        dtype = np.uint8 if taken.type == "tensor(uint8)" else np.float32
+        zeros = np.zeros([size if isinstance(size, int) else 1 for size in taken.shape], dtype)
+        began = time.perf_counter()
+        for _ in range(count):
+            session.run(None, {taken.name: zeros})
         return time.perf_counter() - began
 
     def one(self, name: str, image: bytes, fetched: Sequence[str] | None = None) -> float:

@@ -101,10 +101,32 @@ METHODS = (
         needs_gradient=False,
     ),
     MethodSpec(
+        "ablation_cam",
+        "Weight the channels of a layer by how much the target falls when the channel is set to 0.",
+        "relu(Σ_c w_c·A_c), w_c = (y - y(A with A_c = 0)) / |y|",
+        "Desai and Ramaswamy 2020, https://doi.org/10.1109/WACV45572.2020.9093360",
+        needs_layer=True,
+        needs_gradient=False,
+    ),
+    MethodSpec(
+        "recipro_cam",
+        "Return the target when only one position of the layer and its neighbours are kept, for each position.",
+        "y(A∘k_p), k_p the binomial kernel 3×3 around the position p",
+        "Byun and Lee 2022, https://arxiv.org/abs/2209.14074",
+        needs_layer=True,
+        needs_gradient=False,
+    ),
+    MethodSpec(
         "saliency",
         "Return the largest magnitude of the gradient among the channels of the image.",
         "max_c |g_c|",
         "Simonyan et al. 2014, https://arxiv.org/abs/1312.6034",
+    ),
+    MethodSpec(
+        "guided_backprop",
+        "Return saliency with a gradient for which relu passes positive values only.",
+        "max_c |g_c|, where the gradient of relu(a) is relu(g)·[a > 0]",
+        "Springenberg et al. 2015, https://arxiv.org/abs/1412.6806",
     ),
     MethodSpec(
         "input_x_gradient",

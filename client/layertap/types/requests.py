@@ -46,6 +46,8 @@ class Target:
     index: tuple[int | str, ...] = ()
     """Index of the number in the vector, or its label; one for all images, or one per image. If empty, or ``"top"``,
     the largest value. ``label:3`` is a label that looks like an index."""
+    guided: bool = False
+    """Whether relu passes positive gradients only, as guided backpropagation does (Springenberg et al. 2015)."""
 
     @classmethod
     def of(cls, tap: Tap | str, index: TargetChoice) -> Target:

@@ -37,12 +37,14 @@ class ExtractRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., images: _Optional[_Iterable[_Union[_types_pb2.Image, _Mapping]]] = ..., taps: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_types_pb2.Tensor, _Mapping]]] = ..., region: _Optional[str] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., edits: _Optional[_Iterable[_Union[_types_pb2.Tap, _Mapping]]] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("tap", "index")
+    __slots__ = ("tap", "index", "guided")
     TAP_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_FIELD_NUMBER: _ClassVar[int]
     tap: _types_pb2.Tap
     index: _containers.RepeatedCompositeFieldContainer[TargetIndex]
-    def __init__(self, tap: _Optional[_Union[_types_pb2.Tap, _Mapping]] = ..., index: _Optional[_Iterable[_Union[TargetIndex, _Mapping]]] = ...) -> None: ...
+    guided: bool
+    def __init__(self, tap: _Optional[_Union[_types_pb2.Tap, _Mapping]] = ..., index: _Optional[_Iterable[_Union[TargetIndex, _Mapping]]] = ..., guided: bool = ...) -> None: ...
 
 class TargetIndex(_message.Message):
     __slots__ = ("number", "label")

@@ -23,7 +23,7 @@ def encode_target(target: Target) -> pb.Target | None:
     if target == Target():
         return None
     tap = encode_tap(target.tap) if target.tap else None
-    return pb.Target(tap=tap, index=[_encode_index(index) for index in target.index])
+    return pb.Target(tap=tap, index=[_encode_index(index) for index in target.index], guided=target.guided)
 
 
 def _encode_index(index: int | str) -> pb.TargetIndex:
@@ -46,7 +46,7 @@ def decode_target(message: pb.Target) -> Target:
         tap = decode_tap(message.tap) if message.HasField("tap") else ""
     except LayertapError as error:
         raise error.about_field("target") from None
-    return Target(tap, tuple(_decode_index(index) for index in message.index))
+    return Target(tap, tuple(_decode_index(index) for index in message.index), message.guided)
 
 
 def _decode_index(message: pb.TargetIndex) -> int | str:

@@ -46,6 +46,7 @@ from layertap_server.graph.size_formulas import SAMPLES, describe_any_size
 from layertap_server.graph.sized_by_values import sized_by_values
 from layertap_server.graph.structure import Structure, structure_of
 from layertap_server.graph.surgery import Operation, operate
+from layertap_server.graph.tails import Tail, find_tail
 
 Proto = ModelProto
 """Type of an ONNX model, for packages that only pass it on."""
@@ -76,6 +77,7 @@ __all__ = [
     "Operation",
     "Proto",
     "Structure",
+    "Tail",
     "Target",
     "Verdict",
     "at_shape",
@@ -91,6 +93,7 @@ __all__ = [
     "describe_any_size",
     "differentiate",
     "explained",
+    "find_tail",
     "first_line",
     "head_type",
     "inexact_layers",

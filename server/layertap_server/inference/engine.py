@@ -116,7 +116,7 @@ class Engine:
         model, count = inputs.model, inputs.count
         with context.stage("plan"):
             resolution = model.planner.resolve(
-                request.taps, inputs.spec, context.cancellation, request.target.tap, request.edits
+                request.taps, inputs.spec, context.cancellation, request.target, request.edits
             )
         _check_across_images(resolution, count)
         check_apart(resolution, count)

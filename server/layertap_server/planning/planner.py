@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from layertap.errors import BadTargetError, LayertapError, NoTapsError, TooManyTapsError
 from layertap.expression import format_tap, parse_tap
-from layertap.types import Batching, LayerInfo, Tap
+from layertap.types import Batching, LayerInfo, Tap, Target
 from layertap_server.blocks.operations import ELEMENT
 from layertap_server.graph import Edit, ModelGraph
 from layertap_server.planning.draft import MOST_RESULTS, Draft, Selected, tap_text
@@ -88,14 +88,14 @@ class Planner:
         if target:
             self._find_target(target, graph)
         for text in [*self._named, *self._default_taps]:
-            self._draft([text], "", graph, Cancellation())
+            self._draft([text], Target(), graph, Cancellation())
 
     def resolve(
         self,
         taps: Sequence[Tap | str],
         input_: PlanInput,
         cancellation: Cancellation | None = None,
-        target: Tap | str = "",
+        target: Target | Tap | str = "",
         edits: Sequence[Tap | str] = (),
     ) -> Resolution:
         """Resolve taps to a plan and its results; without taps, the model's default taps.
@@ -104,7 +104,7 @@ class Planner:
             taps: taps or tap expressions.
             input_: kind and size of the images.
             cancellation: cancellation state of the request; None if nobody cancels it.
-            target: target of the gradients; empty for the model's default.
+            target: target of the gradients, whose index has no influence; empty for the model's default.
             edits: edits of the network.
 
         Raises:
@@ -118,13 +118,14 @@ class Planner:
             message = f"the request has {len(taps)} taps and the limit is {MOST_TAPS}; a selector may name many layers"
             raise TooManyTapsError(message, field="taps", taps=len(taps), limit=MOST_TAPS)
         # The key is text, since the parameters 1, 1.0 and true differ as text and are equal in Python.
-        texts = [tap if isinstance(tap, str) else (format_tap(tap),) for tap in (target, *taps, *edits)]
-        key = repr((input_, len(taps), texts))
+        goal = target if isinstance(target, Target) else Target(target)
+        texts = [tap if isinstance(tap, str) else (format_tap(tap),) for tap in (goal.tap, *taps, *edits)]
+        key = repr((input_, len(taps), texts, goal.guided))
         known = self._resolutions.get(key)
         if known is not None:
             return known
         stop = cancellation or Cancellation()
-        return self._resolutions.put(key, self._resolve(taps or self._default_taps, target, edits, input_, stop))
+        return self._resolutions.put(key, self._resolve(taps or self._default_taps, goal, edits, input_, stop))
 
     def inspection(
         self,
@@ -214,7 +215,7 @@ class Planner:
     def _resolve(
         self,
         taps: Sequence[Tap | str],
-        target: Tap | str,
+        target: Target,
         edits: Sequence[Tap | str],
         input_: PlanInput,
         stop: Cancellation,
@@ -236,7 +237,7 @@ class Planner:
     def _draft(
         self,
         taps: Sequence[Tap | str],
-        target: Tap | str,
+        target: Target,
         graph: ModelGraph,
         stop: Cancellation,
         edits: Sequence[Edit] = (),
@@ -254,7 +255,7 @@ class Planner:
         return draft
 
     def _derivatives(
-        self, selected: Sequence[Selected], target: Tap | str, graph: ModelGraph, edits: Sequence[Edit]
+        self, selected: Sequence[Selected], target: Target, graph: ModelGraph, edits: Sequence[Edit]
     ) -> Derivatives:
         """Return the gradients that taps name.
 
@@ -262,16 +263,23 @@ class Planner:
             BadTargetError: the target is not valid, or no tap names a gradient of it.
         """
         layers = [layer.name for one in selected if one.selection.is_gradient for layer in one.selection.layers]
-        if not layers and target:
+        if not layers and target.tap:
             message = "the request has a target, and no tap has a gradient of it, such as grad:stage:-1"
             raise BadTargetError(message, field="target")
         if not layers:
             return NONE
-        return find_derivatives(graph, self._find_target(target or self._target, graph), layers, edits)
+        found = self._find_target(target.tap or self._target, graph)
+        found = replace(found, target=replace(found.target, guided=target.guided))
+        return find_derivatives(graph, found, layers, edits)
 
     def find_feeds(self, names: Iterable[str]) -> dict[str, str]:
         """Return the layers that a request feeds; see ``feeds.find_feeds``."""
         return find_feeds(self._selectors, names)
+
+    def edits_of(self, given: Sequence[Tap | str]) -> list[Tap]:
+        """Return edits with one layer each, named by the layer itself."""
+        selected = map(self._select_edit, given)
+        return [Tap(layer.name, tap.blocks) for tap, selection in selected for layer in selection.layers]
 
     def find_target(self, given: Tap | str, input_: PlanInput) -> FoundTarget:
         """Return the target that an expression describes, or the model's default target if it is empty.

@@ -87,6 +87,8 @@ def emit_gradients(
     constant_of: Callable[[str], Array | None],
     target: str,
     wanted: Sequence[str],
+    *,
+    guided: bool = False,
 ) -> Gradients:
     """Emit the gradients of the sum of a tensor with respect to others.
 
@@ -101,6 +103,7 @@ def emit_gradients(
         constant_of: function that returns the value of a small constant of integers, or None.
         target: name of the tensor whose sum is differentiated.
         wanted: names of the tensors by which it is differentiated.
+        guided: whether relu passes positive cotangents only (Springenberg et al. 2015, arXiv:1412.6806).
     """
     related = _depending(nodes, wanted)
     cotangents: dict[str, list[str]] = {target: [_ones(builder, target, types)]}
@@ -114,6 +117,8 @@ def emit_gradients(
         error = next((failed[name] for name in node.output if name in failed), None)
         if error is None and any(given):
             found.nodes.append(node)
+            if guided and _is_relu(node, constant_of):
+                given = [builder.op("Relu", cotangent) for cotangent in given]
             error = _pass_back(Step(node, builder, types, constant_of, given), related, cotangents)
             if error is not None:
                 error.nearest = _nearest(found.nodes, types)
@@ -126,6 +131,14 @@ def emit_gradients(
         else:
             found.errors[name] = failed.get(name) or UnrelatedTargetError(target, name)
     return found
+
+
+def _is_relu(node: onnx.NodeProto, constant_of: Callable[[str], Array | None]) -> bool:
+    """Return whether a node is a relu, also one with an upper bound, such as relu6."""
+    if node.op_type == "Clip" and len(node.input) > 1 and node.domain in DEFAULT_DOMAINS:
+        low = constant_of(node.input[1])
+        return low is not None and not low.any()
+    return node.op_type == "Relu" and node.domain in DEFAULT_DOMAINS
 
 
 def _nearest(nodes: Sequence[onnx.NodeProto], types: Mapping[str, Tensor]) -> str:

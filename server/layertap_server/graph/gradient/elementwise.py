@@ -36,7 +36,8 @@ def _where(condition: Value, yes: Value | float, no: Value | float, step: Step) 
 
 
 def _relu(step: Step) -> Value:
-    return _where(step.x > 0.0, step.g, 0.0, step)
+    # From the output, so that onnxruntime can fuse the relu with the convolution before it.
+    return _where(step.y > 0.0, step.g, 0.0, step)
 
 
 def _leaky_relu(step: Step) -> Value:
@@ -101,13 +102,8 @@ def _softsign(step: Step) -> Value:
 
 
 def _clip(step: Step) -> Cotangents:
-    """Pass the cotangent inside the bounds and at them; the bounds have no gradient."""
-    result = step.g
-    if step.has_input(1):
-        result = _where(step.x >= step.input(1), result, 0.0, step)
-    if step.has_input(2):
-        result = _where(step.input(2) >= step.x, result, 0.0, step)
-    return (result,)
+    """Pass the cotangent where the value is unchanged: inside the bounds and at them; the bounds have no gradient."""
+    return (_where(step.x.op("Equal", step.y), step.g, 0.0, step),)
 
 
 def _prelu(step: Step) -> Cotangents:

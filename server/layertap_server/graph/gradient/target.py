@@ -42,6 +42,8 @@ class Target:
 
     layer: str
     head: tuple[BoundBlock, ...] = ()
+    guided: bool = False
+    """Whether relu passes positive cotangents only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ def differentiate(
     def constant_of(name: str) -> Array | None:
         return _value_of(constants[name]) if name in constants else None
 
-    found = emit_gradients(builder, [*edited.nodes, *builder.nodes], types, constant_of, value, layers)
+    nodes = [*edited.nodes, *builder.nodes]
+    found = emit_gradients(builder, nodes, types, constant_of, value, layers, guided=target.guided)
     passed = {name for node in own for name in node.output}
     return Differentiated(
         index=index,

@@ -6,7 +6,7 @@ import numpy as np
 
 from layertap.blocks import BoundBlock
 from layertap.errors import NotTappableError, ShapeMismatchError
-from layertap.types import Array
+from layertap.types import Array, Target
 from layertap_server.inference.attribution.result import Maps
 from layertap_server.inference.attribution.subject import Subject
 
@@ -20,7 +20,7 @@ def attention_rollout(subject: Subject, _options: BoundBlock) -> Maps:
     if not layers:
         message = "the model has no attention probabilities that can be tapped; choose another method"
         raise NotTappableError(message, field="method")
-    features = subject.extract([f"attention:{number}" for number in range(1, len(layers) + 1)], subject.no_target).maps
+    features = subject.extract([f"attention:{number}" for number in range(1, len(layers) + 1)], Target()).maps
     rolled = _roll([feature.array.astype(np.float64) for feature in features])
     prefix, rows, columns = _find_grid(subject, rolled.shape[-1])
     tokens = rolled[:, 0] if prefix else rolled.mean(1)

@@ -12,7 +12,7 @@ from layertap.errors import BadParameterError, LayertapError
 from layertap.expression import format_block, parse_method
 from layertap.methods import METHODS, get
 from layertap.types import AttributeRequest, Attribution, Block
-from layertap_server.inference.attribution import attention, cams, gradients, perturbations
+from layertap_server.inference.attribution import ablation, attention, cams, gradients, perturbations
 from layertap_server.inference.attribution.image_axes import ImageAxes
 from layertap_server.inference.attribution.resampling import resize_maps
 from layertap_server.inference.attribution.result import Maps
@@ -27,7 +27,10 @@ RUN: Mapping[str, Callable[[Subject, BoundBlock], Maps]] = {
     **dict.fromkeys(cams.WITH_GRADIENT, cams.explain_with_gradient),
     "eigen_cam": cams.eigen_cam,
     "score_cam": cams.score_cam,
+    "ablation_cam": ablation.ablation_cam,
+    "recipro_cam": ablation.recipro_cam,
     "saliency": gradients.saliency,
+    "guided_backprop": gradients.guided_backprop,
     "input_x_gradient": gradients.input_x_gradient,
     "integrated_gradients": gradients.integrated_gradients,
     "smooth_grad": gradients.smooth_grad,

@@ -78,9 +78,9 @@ def explain_with_gradient(subject: Subject, options: BoundBlock) -> Maps:
 def eigen_cam(subject: Subject, _options: BoundBlock) -> Maps:
     """Return Eigen-CAM. The sign of a component is arbitrary; here the map agrees with the mean of the channels."""
     grid = grid_of(subject, subject.layer)
-    targets = subject.values_of_targets()
-    feature, _ = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps
-    return Maps(np.stack([first_component(one) for one in grid.arrange(feature.array)]), targets, layer=grid.layer)
+    look = subject.look(grid.tap())
+    values = grid.arrange(look.arrays[0])
+    return Maps(np.stack([first_component(one) for one in values]), look.targets, layer=grid.layer)
 
 
 def first_component(values: Array) -> Array:
@@ -98,14 +98,14 @@ def first_component(values: Array) -> Array:
 def score_cam(subject: Subject, _options: BoundBlock) -> Maps:
     """Return Score-CAM: one run of the network for each channel of the layer."""
     grid = grid_of(subject, subject.layer)
-    targets = subject.values_of_targets()
-    values = subject.extract([grid.tap(), subject.found.tap], subject.no_target).maps[0].array
-    images = subject.images()
-    a = grid.arrange(values)
-    subject.check_runs([subject.found.tap], images, len(a) * a.shape[1], "score_cam, one for each channel")
-    scores = np.stack([_scores_of_channels(subject, one, images[row], row, targets) for row, one in enumerate(a)])
+    look = subject.look(grid.tap())
+    a = grid.arrange(look.arrays[0])
+    subject.check_runs([subject.found.tap], look.images, len(a) * a.shape[1], "score_cam, one for each channel")
+    scores = np.stack(
+        [_scores_of_channels(subject, one, look.images[row], row, look.targets) for row, one in enumerate(a)]
+    )
     weights = np.exp(scores - scores.max(1, keepdims=True))
-    return Maps(weigh(a, weights / weights.sum(1, keepdims=True)), targets, layer=grid.layer)
+    return Maps(weigh(a, weights / weights.sum(1, keepdims=True)), look.targets, layer=grid.layer)
 
 
 def _scores_of_channels(
@@ -115,7 +115,8 @@ def _scores_of_channels(
     axes, step = ImageAxes.of(subject.graph), count_at_once(image)
     parts = []
     for start in range(0, len(channels), step):
-        masks = _scaled(resize_maps(channels[start : start + step], *axes.size(image[None])))
+        some = channels[start : start + step].astype(np.float32)
+        masks = _scaled(resize_maps(some, *axes.size(image[None])))
         parts.append(subject.scores(axes.cover(image, masks, 0.0), np.full(len(masks), row), targets))
     return np.concatenate(parts)
 

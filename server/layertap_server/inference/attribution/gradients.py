@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from layertap.blocks import BoundBlock
+from layertap.errors import BadParameterError
 from layertap.types import Array, TargetValue
 from layertap_server.inference.attribution.image_axes import ImageAxes, count_at_once
 from layertap_server.inference.attribution.result import Maps
-from layertap_server.inference.attribution.subject import Subject, same_targets
+from layertap_server.inference.attribution.subject import IMAGE, Subject, same_targets
 
 GRADIENT = "grad:#0"
 """Tap of the gradient with respect to the image input, which is a model's first layer."""
@@ -24,10 +25,24 @@ def saliency(subject: Subject, _options: BoundBlock) -> Maps:
     return Maps(axes.over_channels(np.abs(response.maps[0].array), "max"), response.targets)
 
 
+def guided_backprop(subject: Subject, _options: BoundBlock) -> Maps:
+    """Return the largest magnitude of the guided gradient among the channels.
+
+    Raises:
+        BadParameterError: the model has no relu, so that the method would be saliency.
+    """
+    if not any(node.op_type in {"Relu", "Clip"} for node in subject.graph.proto.graph.node):
+        message = "guided_backprop changes the gradient of relu, and the model has none; use saliency"
+        raise BadParameterError(message, field="method")
+    axes = ImageAxes.of(subject.graph)
+    response = subject.extract([GRADIENT], replace(subject.request.target, guided=True))
+    return Maps(axes.over_channels(np.abs(response.maps[0].array), "max"), response.targets)
+
+
 def input_x_gradient(subject: Subject, _options: BoundBlock) -> Maps:
     """Return the sum over the channels of the image's values times their gradients."""
     axes = ImageAxes.of(subject.graph)
-    response = subject.extract([subject.image_tap, GRADIENT])
+    response = subject.extract([IMAGE, GRADIENT])
     images, gradients = (feature.array.astype(np.float64) for feature in response.maps)
     return Maps(axes.over_channels(images * gradients, "sum"), response.targets)
 
@@ -35,7 +50,7 @@ def input_x_gradient(subject: Subject, _options: BoundBlock) -> Maps:
 def smooth_grad(subject: Subject, options: BoundBlock) -> Maps:
     """Return the magnitude of the mean gradient over noisy copies of each image, largest among the channels."""
     axes, samples = ImageAxes.of(subject.graph), options.integer("samples")
-    response = subject.extract([subject.image_tap, GRADIENT])
+    response = subject.extract([IMAGE, GRADIENT])
     images = response.maps[0].array
     subject.check_runs([GRADIENT], images, samples * len(images), "smooth_grad")
     random = np.random.default_rng(options.integer("seed"))
@@ -54,7 +69,7 @@ def smooth_grad(subject: Subject, options: BoundBlock) -> Maps:
 def integrated_gradients(subject: Subject, options: BoundBlock) -> Maps:
     """Return the integral of the gradient from a baseline to each image, by the trapezoidal rule."""
     axes = ImageAxes.of(subject.graph)
-    response = subject.extract([subject.image_tap, GRADIENT])
+    response = subject.extract([IMAGE, GRADIENT])
     images = response.maps[0].array
     baseline = axes.per_channel(subject.baseline(options.word("baseline")))[0]
     subject.check_runs([GRADIENT], images, _most_steps(options) * len(images), "integrated_gradients")

@@ -54,9 +54,9 @@ class ImageAxes:
             masks: masks×height×width, from 0 to 1.
             fill: values that cover the image, one number or one for each channel.
         """
-        shown = np.expand_dims(masks, self.channels)
-        covered = self.per_channel(fill)
-        return np.asarray(image[None] * shown + covered * (1 - shown), image.dtype)
+        shown = np.expand_dims(masks, self.channels).astype(image.dtype)
+        covered = self.per_channel(fill).astype(image.dtype)
+        return np.asarray((image[None] - covered) * shown + covered)
 
     def per_channel(self, values: float | Array) -> Array:
         """Return one number, or one for each channel, such that it broadcasts to a batch of images."""

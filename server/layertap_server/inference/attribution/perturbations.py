@@ -17,8 +17,8 @@ from layertap_server.inference.attribution.subject import Subject
 
 def occlusion(subject: Subject, options: BoundBlock) -> Maps:
     """Return by how much the target falls when windows of each image are covered."""
-    axes, targets = ImageAxes.of(subject.graph), subject.values_of_targets()
-    images, window = subject.images(), options.integer("window")
+    axes, look = ImageAxes.of(subject.graph), subject.look()
+    images, targets, window = look.images, look.targets, options.integer("window")
     height, width = axes.size(images)
     tops, lefts = (_starts(side, window, options.integer("stride")) for side in (height, width))
     count = len(tops) * len(lefts)
@@ -53,8 +53,8 @@ def _starts(size: int, window: int, stride: int) -> list[int]:
 
 def rise(subject: Subject, options: BoundBlock) -> Maps:
     """Return the mean of random masks, weighted by the target of the image that each mask shows, less its mean."""
-    axes, targets = ImageAxes.of(subject.graph), subject.values_of_targets()
-    images = subject.images()
+    axes, look = ImageAxes.of(subject.graph), subject.look()
+    images, targets = look.images, look.targets
     count = options.integer("masks")
     subject.check_runs([subject.found.tap], images, count * len(images), "rise, one for each mask")
     fill, size = subject.baseline(options.word("fill")), axes.size(images)

@@ -9,8 +9,10 @@ from layertap.types import Array
 
 def resize_maps(maps: Array, height: int, width: int) -> Array:
     """Return maps …×h×w at another size, with the corners' outer edges aligned and the borders repeated."""
-    rows, columns = _weights(maps.shape[-2], height), _weights(maps.shape[-1], width)
-    return np.asarray(rows @ maps @ columns.T)
+    rows, columns = (
+        _weights(count, size).astype(maps.dtype) for count, size in zip(maps.shape[-2:], (height, width), strict=True)
+    )
+    return np.asarray(rows @ (maps @ columns.T))
 
 
 def _weights(count: int, size: int) -> Array:

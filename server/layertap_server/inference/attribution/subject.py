@@ -34,6 +34,24 @@ WHITE = 255.0
 COLOURS: Mapping[str, float] = {"black": 0.0, "grey": WHITE / 2, "white": WHITE}
 """Values of the baselines that are colours, before the preprocessing."""
 
+IMAGE = "#0"
+"""Selector of the image input, which is the first layer."""
+CPU_VALUES = 2**18
+"""Maximum number of values of one run of changed images on the CPU. Larger runs are slower per image: onnxruntime gives
+the memory of a large run back after it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What one run without gradients has found."""
+
+    images: Array
+    """The images as the model's image input, batch first."""
+    targets: tuple[TargetValue, ...]
+    """Target of each image."""
+    arrays: tuple[Array, ...]
+    """Results of the further taps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:
@@ -65,21 +83,11 @@ class Subject:
         """Selector of the layer for methods that need one."""
         return self.request.layer or "stage:-1"
 
-    @property
-    def no_target(self) -> Target:
-        """Target for runs without gradients."""
-        return Target()
-
-    @property
-    def image_tap(self) -> str:
-        """Tap of the image input, which is the first layer."""
-        return "#0"
-
     def images(self) -> Array:
         """Return the request's images as the model's image input, batch first."""
-        inputs = {name: array for name, array in self.request.inputs.items() if self._is_input(name)}
+        inputs = {name: array for name, array in self.request.inputs.items() if self.is_input(name)}
         plain = replace(self, request=replace(self.request, edits=(), inputs=inputs))
-        return plain.extract([self.image_tap], self.no_target).maps[0].array
+        return plain.extract([IMAGE], Target()).maps[0].array
 
     def baseline(self, name: str) -> Array:
         """Return the values of a baseline, one number or one for each channel, as the model's image input.
@@ -98,7 +106,7 @@ class Subject:
     def extract(self, taps: Sequence[Tap | str], target: Target | None = None) -> ExtractResponse:
         """Extract taps of the request's images, with its target for gradients unless another is given."""
         goal = self.request.target if target is None else target
-        return self._extract(self.request.images, self.request.inputs, taps, goal)
+        return self.extract_from(self.request.images, self.request.inputs, taps, goal)
 
     def gradients(self, taps: Sequence[Tap | str], images: Array, rows: Array, target: Target) -> list[Array]:
         """Extract taps of changed images.
@@ -109,12 +117,19 @@ class Subject:
             rows: number of the request's image that each changed one stems from, for the index of its target.
             target: target of the request's images, with one index for each of them or none.
         """
-        step = min(self.model.max_batch, self.engine.reader.max_images)
+        step = self.rows_per_run(images)
         parts = [
             self._extract_changed(taps, images[start : start + step], rows[start : start + step], target)
             for start in range(0, len(images), step)
         ]
         return [np.concatenate([part.maps[index].array for part in parts]) for index in range(len(parts[0].maps))]
+
+    def rows_per_run(self, values: Array) -> int:
+        """Return how many of these changed values, batch first, run together."""
+        most = min(self.model.max_batch, self.engine.reader.max_images)
+        if self.model.info.device != "CPU":
+            return most
+        return int(max(1, min(most, CPU_VALUES // max(values[0].size, 1))))
 
     def scores(self, images: Array, rows: Array, targets: Sequence[TargetValue]) -> Array:
         """Return the target's value for changed images, float64; the arguments are as for `gradients`."""
@@ -127,11 +142,15 @@ class Subject:
         indices = [targets[row].index or 0 for row in rows]
         return np.asarray(flat[np.arange(len(flat)), indices])
 
-    def values_of_targets(self) -> tuple[TargetValue, ...]:
-        """Return the target of each image, computed without gradients."""
+    def look(self, *taps: Tap) -> Look:
+        """Run the network once without gradients, for the images, the target of each, and further taps."""
+        named = [replace(tap, name=str(number)) for number, tap in enumerate((Tap(IMAGE), self.found.tap, *taps))]
+        images, values, *others = (one.array for one in self.extract(named, Target()).maps)
+        return Look(images, self._targets(values.reshape(len(values), -1)), tuple(others))
+
+    def _targets(self, values: Array) -> tuple[TargetValue, ...]:
+        """Return the target of each image from the result of the target's tap, one row per image."""
         found = self.found
-        response = self.extract([found.tap], Target())
-        values = response.maps[0].array.reshape(len(response.maps[0].array), -1)
         indices = target_indices(self.request.target, found, self.model, len(values))
         chosen = values.argmax(1) if indices is None else np.where(indices < 0, values.argmax(1), indices)
         labels = self.model.info.labels if found.size in {None, len(self.model.info.labels)} else ()
@@ -158,23 +177,23 @@ class Subject:
     ) -> ExtractResponse:
         """Extract taps of changed images that fit into one request."""
         indices = tuple(target.index[row] for row in rows) if target.index else ()
-        others = {name: self._rows_of(name, array, rows) for name, array in self.request.inputs.items()}
+        others = {name: self.rows_of(name, array, rows) for name, array in self.request.inputs.items()}
         if self.graph.takes_pictures:
-            return self._extract((PixelImage(images),), others, taps, replace(target, index=indices))
+            return self.extract_from((PixelImage(images),), others, taps, replace(target, index=indices))
         others[self.graph.main_input.name] = images
-        return self._extract((), others, taps, replace(target, index=indices))
+        return self.extract_from((), others, taps, replace(target, index=indices))
 
-    def _is_input(self, name: str) -> bool:
+    def is_input(self, name: str) -> bool:
         """Return whether the name of an array is that of an input of the model, and not of a layer that is fed."""
         return any(info.name == name for info in self.graph.inputs)
 
-    def _rows_of(self, name: str, array: Array, rows: Array) -> Array:
+    def rows_of(self, name: str, array: Array, rows: Array) -> Array:
         """Return the values of another input for changed images: those of the image that each stems from."""
         types = self.graph.types
-        is_batch = not self._is_input(name) or types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
+        is_batch = not self.is_input(name) or types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
         return array[rows] if is_batch and array.ndim and len(array) > 1 else array
 
-    def _extract(
+    def extract_from(
         self, images: tuple[ImagePayload, ...], inputs: Mapping[str, Array], taps: Sequence[Tap | str], target: Target
     ) -> ExtractResponse:
         """Extract taps of images."""

@@ -52,7 +52,7 @@ def layer_gradient(model: onnx.ModelProto, feeds: Mapping[str, Array], layer: st
     start = exact.get(layer)
     if start is None:
         start = np.asarray(ReferenceEvaluator(double).run([layer], exact)[0])  # type: ignore[index]
-    cut = _cut(double, layer)
+    cut = cut_at(double, layer)
     gradient = np.zeros(start.size)
     for place in range(start.size):
         values = []
@@ -65,7 +65,7 @@ def layer_gradient(model: onnx.ModelProto, feeds: Mapping[str, Array], layer: st
     return gradient.reshape(start.shape)
 
 
-def _cut(model: onnx.ModelProto, layer: str) -> onnx.ModelProto:
+def cut_at(model: onnx.ModelProto, layer: str) -> onnx.ModelProto:
     """Return the model with a layer as an input."""
     cut = onnx.ModelProto()
     cut.CopyFrom(model)

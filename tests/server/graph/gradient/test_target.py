@@ -104,6 +104,42 @@ def test_layers_whose_batch_is_second_have_gradients_batch_first(tmp_path: Path)
         )
 
 
+GUIDED = """
+<ir_version: 8, opset_import: ["" : 17]>
+guided (float[batch, 5] x) => (float[batch, 3] scores) {
+    zero = Constant <value = float {0.0}> ()
+    six = Constant <value = float {6.0}> ()
+    first = MatMul (x, w1)
+    bounded = Clip (first, zero, six)
+    second = MatMul (bounded, w2)
+    rectified = Relu (second)
+    scores = MatMul (rectified, w3)
+}
+"""
+
+
+def test_relus_of_a_guided_target_pass_positive_gradients_only(tmp_path: Path) -> None:
+    model, random = parser.parse_model(GUIDED), np.random.default_rng(6)
+    weights = [random.normal(size=shape) for shape in ((5, 8), (8, 8), (8, 3))]
+    for number, weight in enumerate(weights, 1):
+        model.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), f"w{number}"))
+    x = random.normal(size=(4, 5)) * 2
+    first = x @ weights[0]
+    second = np.clip(first, 0, 6) @ weights[1]
+    expected = {}
+    for is_guided in (False, True):
+        passed = np.tile(weights[2][:, 1], (4, 1))
+        for before, weight in ((second, weights[1]), (first, weights[0])):
+            inside = (before > 0) & ((before < 6) if before is first else True)
+            passed = (np.maximum(passed, 0) if is_guided else passed) * inside @ weight.T
+        expected[is_guided] = passed
+    graph = read(model, tmp_path)
+    for is_guided, wanted in expected.items():
+        found, *_ = run(graph, Target("scores", guided=is_guided), ("x",), x.astype(np.float32), [1] * 4)
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert np.abs(expected[True] - expected[False]).max() > 0.1
+
+
 def test_a_target_of_float16_has_its_largest_value(tmp_path: Path) -> None:
     text = '<ir_version: 8, opset_import: ["" : 17]> g (float16[n, 3] x) => (float16[n, 3] y) { y = Mul(x, x) }'
     x = np.array([[1, -3, 2], [0, 1, 0.5]], np.float16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from layertap.errors import (
     UnknownMethodError,
 )
 from layertap.methods import METHODS
-from layertap.types import Array, AttributeRequest, Attribution, PixelImage, Target
+from layertap.types import Array, AttributeRequest, Attribution, ExtractRequest, PixelImage, Target
 from layertap_server.inference.attribution import Attributor
 from layertap_server.inference.attribution.attributor import RUN
 from layertap_server.inference.attribution.resampling import resize_maps
@@ -32,7 +33,7 @@ from layertap_server.models.loader import LoadedModel, load_model
 from layertap_server.request.context import RequestContext
 from layertap_server.request.limits import Limits
 from tests.models import branching, vision_transformer
-from tests.server.graph.gradient.networks import as_double, layer_gradient
+from tests.server.graph.gradient.networks import as_double, cut_at, layer_gradient
 
 IMAGES = np.random.default_rng(11).normal(size=(2, 3, 8, 8)).astype(np.float32)
 INDEX = 2
@@ -167,6 +168,82 @@ def test_score_cam_weights_channels_by_the_masked_images(engine: Engine, model: 
     found = scores(IMAGES[:1] * ((large - low) / (high - low))[:, None])
     weights = np.exp(found - found.max()) / np.exp(found - found.max()).sum()
     close(result.maps[0], np.maximum((weights[:, None, None] * values[0]).sum(0), 0))
+
+
+def scores_from(layer: str, values: Array, images: Array) -> Array:
+    """Return the target in float64 when a layer has other values."""
+    cut = cut_at(DOUBLE, layer)
+    del cut.graph.output[:]
+    cut.graph.output.append(onnx.ValueInfoProto(name="scores"))
+    given = {"image": np.repeat(images.astype(np.float64), len(values), 0), layer: values}
+    (found,) = ReferenceEvaluator(cut).run(["scores"], given)
+    return np.asarray(found)[:, INDEX]
+
+
+@pytest.mark.parametrize("layer", ["joined", "left"])
+def test_ablation_cam_weights_channels_by_the_fall_without_them(layer: str, engine: Engine, model: LoadedModel) -> None:
+    result = explain(engine, model, "ablation_cam", layer=layer, size="layer")
+    (values,) = evaluate(IMAGES, layer)
+    for image, whole in enumerate(scores(IMAGES)):
+        changed = np.repeat(values[image : image + 1], 6, 0)
+        changed[np.arange(6), np.arange(6)] = 0
+        weights = (whole - scores_from(layer, changed, IMAGES[image : image + 1])) / abs(whole)
+        close(result.maps[image], np.maximum((weights[:, None, None] * values[image]).sum(0), 0))
+
+
+def test_recipro_cam_keeps_one_position_at_a_time(engine: Engine, model: LoadedModel) -> None:
+    result = explain(engine, model, "recipro_cam", IMAGES[:1], layer="joined", size="layer")
+    (values,) = evaluate(IMAGES[:1], "joined")
+    kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    expected = np.zeros((4, 4))
+    for row, column in itertools.product(range(4), range(4)):
+        mask = np.zeros((4, 4))
+        for down, right in itertools.product((-1, 0, 1), (-1, 0, 1)):
+            if 0 <= row + down < 4 and 0 <= column + right < 4:
+                mask[row + down, column + right] = kernel[down + 1, right + 1]
+        expected[row, column] = scores_from("joined", values * mask, IMAGES[:1])[0]
+    close(result.maps[0], expected)
+
+
+def test_a_changed_layer_keeps_the_edits_and_feeds_behind_it(engine: Engine, model: LoadedModel) -> None:
+    edits = ("act | scale_channels([1], factor=2)", "joined | scale_channels([0], factor=3)", "vector | tanh")
+    plain, edited = (explain(engine, model, "ablation_cam", layer="joined", edits=some) for some in ((), edits))
+    assert np.abs(plain.maps - edited.maps).max() > 0
+    context = RequestContext()
+    request = ExtractRequest("branching", (PixelImage(IMAGES),), ("joined", "scores"), edits=edits)
+    own, before = (one.array for one in engine.extract(model, request, context).maps)
+    own[:, 4] = 0
+    request = ExtractRequest("branching", (), ("scores",), inputs={"joined": own}, edits=edits[2:])
+    after = engine.extract(model, request, context).maps[0].array
+    only = explain(engine, model, "ablation_cam", layer="joined", edits=edits, size="layer")
+    fall = (before[:, INDEX] - after[:, INDEX]) / np.abs(before[:, INDEX])
+    assert np.abs(fall).max() > 0
+    assert only.targets[0].value == pytest.approx(before[0, INDEX], rel=1e-5)
+    fed = explain(engine, model, "ablation_cam", layer="joined", inputs={"left": np.zeros((2, 6, 4, 4), np.float32)})
+    assert np.abs(fed.maps - plain.maps).max() > 0
+
+
+def test_tokens_are_kept_or_left_out_by_their_positions(engine: Engine, tmp_path: Path) -> None:
+    home = tmp_path / "vit"
+    home.mkdir()
+    onnx.save(vision_transformer(), home / "model.onnx")
+    vit = load_model(home, "CPU")
+    image = np.random.default_rng(0).normal(size=(1, 3, 24, 32)).astype(np.float32)
+    found = explain(engine, vit, "recipro_cam", image, layer="tokens", size="layer").maps
+    assert found.shape == (1, 3, 4)
+    assert found.std() > 0
+    assert explain(engine, vit, "ablation_cam", image, layer="tokens", size="layer").maps.shape == (1, 3, 4)
+
+
+def test_guided_backpropagation_needs_a_relu(engine: Engine, model: LoadedModel, tmp_path: Path) -> None:
+    saliency, guided = (explain(engine, model, method).maps for method in ("saliency", "guided_backprop"))
+    assert np.abs(saliency - guided).max() > 0
+    home = tmp_path / "vit"
+    home.mkdir()
+    onnx.save(vision_transformer(), home / "model.onnx")
+    image = np.zeros((1, 3, 24, 32), np.float32)
+    with pytest.raises(BadParameterError, match="the model has none; use saliency"):
+        explain(engine, load_model(home, "CPU"), "guided_backprop", image)
 
 
 def test_eigen_cam_has_the_layers_positions_and_no_influence_of_the_target(engine: Engine, model: LoadedModel) -> None:
