@@ -30,7 +30,7 @@ def mark_slow(items: Sequence[pytest.Item]) -> None:
 
 
 def thin(cases: Sequence[Any], every: int) -> list[Any]:
-    """Return the cases as parameters, all but every n-th marked as a sweep."""
+    """Return the cases as pytest parameters; ``make test`` leaves out all but every n-th."""
     return [case if index % every == 0 else _sweep(case) for index, case in enumerate(cases)]
 
 

@@ -197,7 +197,7 @@ class AsyncClient(AsyncSender):
         edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Attribution:
-        """Return maps of what the target of each image came from; see `layertap.Client.attribute`."""
+        """Return how much each position contributed to the target of each image; see `layertap.Client.attribute`."""
         goal = Target.of(target, target_index)
         payloads = await asyncio.to_thread(payloads_of, images)
         request = AttributeRequest(

@@ -116,7 +116,7 @@ def apply_blocks_in_chunks(request: ApplyRequest) -> Exchange[FeatureMap]:
 
 
 def attribute(request: AttributeRequest) -> Exchange[Attribution]:
-    """Return the exchange that receives maps of what a target came from."""
+    """Return the exchange that receives maps of how much each position contributed to a target."""
     return Exchange(rpcs.ATTRIBUTE.path, (wire.encode_attribute_request(request),), wire.ReceivedAttribution().add)
 
 

@@ -43,7 +43,7 @@ class ChunkedMethods(Sender):
         edits: Tap | str | Sequence[Tap | str] = (),
         timeout_seconds: float | None = None,
     ) -> Attribution:
-        """Return maps of what the target of each image came from, such as Grad-CAM.
+        """Return maps of how much each position contributed to the target of each image, such as Grad-CAM.
 
         Args:
             images: as for `extract`.

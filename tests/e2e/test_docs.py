@@ -50,7 +50,7 @@ class CodeBlock:
     language: str
     text: str
     printed: str = ""
-    """The ``text`` block right after it."""
+    """Content of the code block of the language ``text`` that follows, which is what the program prints."""
 
     @property
     def id(self) -> str:

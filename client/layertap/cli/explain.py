@@ -1,4 +1,4 @@
-"""Implement ``layertap explain``: draw what a score of an image came from."""
+"""Implement ``layertap explain``: draw what contributed to a score of an image."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def add_commands(commands: Any) -> None:
     parser = add_command(
         commands,
         "explain",
-        "draw what a score came from",
-        description="Draws maps of what a score of an image came from, such as Grad-CAM, over the image.",
+        "draw what contributed to a score",
+        description="Draws maps of what contributed to a score of an image, such as Grad-CAM, over the image.",
         notes=NOTES,
         examples=EXAMPLES,
     )

@@ -94,7 +94,7 @@ class ExtractRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttributeRequest:
-    """A request for maps of what a target came from."""
+    """A request for maps of how much each position contributed to a target."""
 
     model: str
     images: tuple[ImagePayload, ...]

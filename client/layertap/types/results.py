@@ -120,7 +120,7 @@ class ExtractResponse:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """Maps of what a target came from, one for each image."""
+    """Maps of how much each position contributed to a target, one for each image."""
 
     maps: Array
     """Maps, float32 N×H×W; larger values contributed more."""
@@ -170,7 +170,7 @@ class Preview:
     model: str = ""
     version: str = ""
     operations: int = 0
-    """Cost of all images, in multiply-accumulates of a convolution that takes as long.
+    """Estimated cost of all images: the multiply-accumulates of a convolution that takes the same time.
 
     The server rejects requests over its limit (``--max-operations``).
     """

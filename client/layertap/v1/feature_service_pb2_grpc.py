@@ -117,7 +117,7 @@ class FeatureServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Attribute(self, request, context):
-        """Returns maps of what a target came from, such as Grad-CAM, in chunks: first a header, then total_bytes of data.
+        """Returns maps of how much each position contributed to a target, such as Grad-CAM, in chunks: first a header, then total_bytes of data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

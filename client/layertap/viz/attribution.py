@@ -1,4 +1,4 @@
-"""Draw what a target came from: maps of one or several methods over the model's view of an image."""
+"""Draw what contributed to a target: maps of one or several methods over the model's view of an image."""
 
 from __future__ import annotations
 

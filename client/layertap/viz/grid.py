@@ -201,7 +201,7 @@ def _column(results: tuple[Result, ...], count: int, picked: Sequence[int], *, i
 
 
 def _draw_photo(page: Page, picture: Picture, top: float) -> float:
-    """Draw the model's view of the image with its title; return where it ends."""
+    """Draw the image as the model receives it, with a title; return the row of pixels below the drawing."""
     title = page.notes.fit(picture.title, PHOTO, TITLE, lines=2)
     top += height_of(1 + title.count("\n"), TITLE) + 0.03
     height = PHOTO * cell_ratio(*picture.pixels.shape[:2])

@@ -41,7 +41,7 @@ class Column:
     title: str
     """Name of the result."""
     detail: str
-    """Channel or note, if the title does not contain it."""
+    """Text below the title, such as the number of the channel; empty for none."""
     quantity: str
     """Label of the colour bar."""
     planes: tuple[Array, ...]

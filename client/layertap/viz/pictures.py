@@ -56,7 +56,8 @@ class Result:
     None if the values are spread evenly over the picture.
     """
     matrices: Array | None = None
-    """Values as float32 of shape K×A×B, if they have no spatial positions, such as attention."""
+    """Values as float32 of shape K×A×B for a layer without spatial positions, such as K heads of attention over A×B
+    tokens; None for any other layer."""
     indices: tuple[str, ...] = ()
     """Label of each map or matrix; empty to number them."""
     names: tuple[str, ...] = ()

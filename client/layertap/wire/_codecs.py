@@ -22,7 +22,7 @@ class Codec(Generic[Value]):
 
 
 def request_codec(kind: type[Any], encode: Callable[[Value], Message], decode: Callable[[Any], Value]) -> Codec[Value]:
-    """Return the codec of a request, whose limits are checked before it is parsed."""
+    """Return the codec of a type of requests. It checks the limits of a message before it parses the message."""
 
     def to_bytes(value: Value) -> bytes:
         return encode(value).SerializeToString()

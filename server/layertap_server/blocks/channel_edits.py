@@ -41,7 +41,7 @@ def _zero_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tenso
 
 
 def _keep_channels(builder: Builder, tensor: Tensor, block: BoundBlock) -> Tensor:
-    """Emit the tensor with all other channels set to 0."""
+    """Emit the tensor with all channels set to 0 except the given ones."""
     return _keep(builder, tensor, _mask(tensor, block))
 
 

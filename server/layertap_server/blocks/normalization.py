@@ -18,7 +18,7 @@ from layertap_server.tensor import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Names of the emitted moments of a tensor over some axes."""
+    """Names of the tensors that hold the deviations from the mean and the variance of a tensor over some axes."""
 
     centred: str
     """The tensor minus its mean."""

@@ -101,7 +101,7 @@ class Windows:
         }
 
     def pad(self, builder: Builder, tensor: Tensor, value: float) -> str:
-        """Emit the map with explicit padding, since ONNX's window operators limit their own padding."""
+        """Emit a Pad node, since ONNX's pooling operators accept only padding smaller than their kernel."""
         ends = [side.after + side.overhang for side in (self.height, self.width)]
         pads = [0, 0, self.height.before, self.width.before, 0, 0, *ends]
         if not any(pads):

@@ -48,7 +48,7 @@ def prepare(proto: onnx.ModelProto, weights_folder: Path) -> None:
 
 
 def canonicalize(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Check a prepared model and convert it to `OLDEST_OPSET` if it is older.
+    """Check a model after `prepare`, and convert it to `OLDEST_OPSET` if it is older.
 
     ``proto`` may be changed and must not be used afterwards.
 

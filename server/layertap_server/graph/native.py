@@ -35,7 +35,7 @@ class Native(Protocol):
         """
 
     def canonicalize(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """Check a prepared model and convert it to canonical form.
+        """Check a model whose large weights are in a file, and convert it to canonical form.
 
         Raises:
             GraphError: The model cannot be used.

@@ -22,7 +22,7 @@ UNKNOWN_SIDE = 4096
 
 
 class Sizes:
-    """Sizes of a graph's tensors for one image."""
+    """Numbers of values of a graph's tensors, and sizes of their axes, for one image."""
 
     def __init__(self, graph: ModelGraph, facts: Mapping[str, Fact], inside: Mapping[str, int] | None = None) -> None:
         """Read the sizes from a graph.

@@ -1,9 +1,9 @@
 """The stages of a network: the output of the last block at each resolution of the trunk.
 
-What prepares the next resolution, such as a norm, an expansion or padding, belongs to the next stage. What follows the
-last block, such as the norm or convolution in front of the classifier, belongs to no stage. A stem is a stage if the
-blocks themselves lead from one resolution to the next, as in a ResNet. In networks with layers of their own for that,
-such as the patch merging of a Swin, the stem prepares the first stage.
+Layers between the last block and a layer with a stride, such as a norm, an expansion or padding, belong to the next
+stage. What follows the last block, such as the norm or convolution in front of the classifier, belongs to no stage. A
+stem is a stage if the blocks themselves lead from one resolution to the next, as in a ResNet. In networks with layers
+of their own for that, such as the patch merging of a Swin, the stem belongs to the first stage.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _within(step: Step, module: Path) -> bool:
 
 
 def _common(one: Path, other: Path) -> Path:
-    """Return the module that contains both modules."""
+    """Return the innermost module that contains both modules."""
     count = 0
     while count < min(len(one), len(other)) and one[count] == other[count]:
         count += 1

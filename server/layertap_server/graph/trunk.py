@@ -109,10 +109,15 @@ def size_of(tensor: Tensor | None) -> Size | None:
 
 
 def _positions_after(before: Size | None, tensor: Tensor | None) -> tuple[Size | None, int]:
-    """Return the size and the number of prefix tokens of a step after a step of the given size.
+    """Return the height and width of a step's map or grid of tokens, and its number of prefix tokens.
 
-    Sizes of tokens, and of maps whose layout is not known, are recognized by the size of the step before. The size is
-    None if there is none or it is not known.
+    Tokens, and maps of unknown layout, do not show their height and width. They get those of the step before, divided
+    by a small factor, if their number of positions fits. The size is None if the step has no positions in rows and
+    columns, or if these cannot be found.
+
+    Args:
+        before: height and width of the step before.
+        tensor: type of the step; None if it is not known.
     """
     sizes = () if tensor is None else tuple(size if isinstance(size, int) else 0 for size in tensor.shape[1:])
     if before is not None and len(sizes) == TOKEN_AXES:

@@ -61,7 +61,7 @@ class _Entry:
     ran_with: int = 0
     """Number of images in the run of this entry; 0 until the run has ended."""
     begun: float = 0.0
-    """Start of the entry's run, in seconds of ``time.perf_counter``."""
+    """Time at which the run of this entry started, in seconds of ``time.perf_counter``."""
 
 
 @dataclass

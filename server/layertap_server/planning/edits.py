@@ -81,5 +81,5 @@ def check_read(edits: Sequence[Sequence[Edit]], layers: Sequence[str], graph: Mo
 
 
 def price_of_edits(edits: Sequence[Edit], graph: ModelGraph) -> int:
-    """Return the estimated operations of edits per image."""
+    """Return the estimated number of operations that edits of the network add for one image."""
     return sum(head_type(graph, edit.layer, edit.head).operations for edit in edits)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class _Waiter(NamedTuple):
-    """A task that waits for a place."""
+    """A task that waits in the queue until it may run."""
 
     size: int
     """Bytes that the task will hold."""

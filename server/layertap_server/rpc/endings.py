@@ -95,7 +95,7 @@ async def abort(call: Call, error: LayertapError, context: RequestContext) -> No
 
     A handler that sets the status and returns an empty response sends headers before the status. Proxies and clients
     retry a call only if the status comes first, as `abort` sends it. The call keeps the exception that gRPC raises, and
-    its frames would keep the request, so they are dropped once gRPC has caught it.
+    the frames of its traceback would keep the request, so the traceback is dropped once gRPC has caught the exception.
     """
     try:
         await call.abort(*_status_of(error, context))

@@ -108,7 +108,7 @@ class FeatureService:
             return rpcs.INSPECT_LAYERS.response.encode(response)
 
     def _attribute(self, request: bytes, context: RequestContext) -> Iterator[bytes]:
-        """Return maps of what a target came from, in chunks."""
+        """Return maps of how much each position contributed to a target, in chunks."""
         with context.stage("decode"):
             attribute, chunk_bytes = wire.decode_attribute_request(request)
         model = find_model(self._repository, attribute.model, attribute.version, context)
@@ -117,7 +117,7 @@ class FeatureService:
         return wire.encode_attribution(result, chunk_size(chunk_bytes))
 
     def _apply_blocks(self, request: bytes, context: RequestContext) -> bytes:
-        """Apply blocks to an array and return the result inline."""
+        """Apply blocks to an array and return the result in one message."""
         with context.stage("decode"):
             apply = rpcs.APPLY_BLOCKS.request.decode(request)
         feature = self._applier.apply(apply, context, inline=True)

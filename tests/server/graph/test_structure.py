@@ -69,7 +69,7 @@ def derive(model: onnx.ModelProto, folder: Path) -> Structure:
 
 
 def test_a_sum_that_closes_a_block_ends_a_stage_and_an_expansion_does_not(tmp_path: Path) -> None:
-    """The convolution ``wide`` prepares the next resolution: it belongs to the module that has the stride."""
+    """The convolution ``wide`` is in the module of the convolution with a stride: the stage before ends without it."""
     nodes, weights = convolutions(
         ("stem", "image", 1, 3), ("a", "stem", 1, 1), ("b", "a", 1, 1), ("wide", "sum1", 1, 1),
         ("down", "wide", 2, 3), ("c", "down", 1, 1), ("d", "c", 1, 1),

@@ -10,7 +10,7 @@ from layertap_server.runtime.replica import Replica
 
 
 class Room:
-    """Budget with or without room for a replica."""
+    """A memory budget that either has room for one more replica of a session or has none."""
 
     def __init__(self, *, is_free: bool = True) -> None:
         self._is_free = is_free

@@ -9,7 +9,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def elementwise(node: Node, inputs: Sequence[int] | None = None, rank: int | None = None) -> Fact:
-    """Follow the batch axis through an elementwise operator with broadcasting, where axes are counted from the last.
+    """Trace the batch axis through an elementwise operator with broadcasting, where axes are counted from the last.
 
     Args:
         node: The node.
@@ -66,12 +66,12 @@ def first(node: Node) -> Fact:
 
 
 def _dropout(node: Node) -> Fact:
-    """Follow a Dropout, which draws at random if ``training_mode`` may be true."""
+    """Trace the batch axis through a Dropout, which draws at random if ``training_mode`` may be true."""
     return node.mixes("draws at random", Fact(node.axis)) if node.is_random else first(node)
 
 
 def _quantize(node: Node) -> Fact:
-    """Follow a quantization with a single scale, or with a scale for each position on another axis than the batch."""
+    """Trace the batch axis through a quantization with one scale, or with one for each position on another axis."""
     made, shape = first(node), node.shape(1)
     if made.axis is None or shape is None or len(shape) > 1:
         return node.unsure(made)
@@ -86,7 +86,7 @@ def others_fed(node: Node, but: set[int]) -> bool:
 
 
 def _rows(node: Node) -> Fact:
-    """Follow an operator, such as a convolution, whose inputs in ``_IMAGE_INPUTS`` must have the batch on axis 0.
+    """Trace the batch axis through an operator whose inputs in ``_IMAGE_INPUTS`` have the batch on axis 0.
 
     Every other input is a setting. A filter that is computed from the images leaves the operator undecided, and so does
     a constant as one of the inputs that must have the batch.
@@ -101,7 +101,7 @@ def _rows(node: Node) -> Fact:
 
 
 def _batch_norm(node: Node) -> Fact | list[Fact]:
-    """Follow a BatchNormalization, which mixes images in training mode only."""
+    """Trace the batch axis through a BatchNormalization, which mixes images in training mode only."""
     made = _rows(node)
     if not node.attribute("training_mode", 0) and len([name for name in node.proto.output if name]) == 1:
         return made
@@ -110,13 +110,13 @@ def _batch_norm(node: Node) -> Fact | list[Fact]:
 
 
 def _max_pool(node: Node) -> list[Fact]:
-    """Follow a MaxPool, whose indices count through the whole batch."""
+    """Trace the batch axis through a MaxPool, whose indices count through the whole batch."""
     indices = Verdict(Mixing.RUN, f"{node.title} counts its indices through the whole batch")
     return [_rows(node), Fact(node.axis, indices)]
 
 
 def _max_unpool(node: Node) -> Fact:
-    """Follow a MaxUnpool, which runs one image at a time.
+    """Trace the batch axis through a MaxUnpool, which runs one image at a time.
 
     Its indices count through the whole batch, and may lead from any image to any other.
     """
@@ -127,13 +127,13 @@ def _max_unpool(node: Node) -> Fact:
 
 
 def _dynamic_quantize(node: Node) -> list[Fact]:
-    """Follow a DynamicQuantizeLinear, whose scale is computed over the whole batch."""
+    """Trace the batch axis through a DynamicQuantizeLinear, whose scale is computed over the whole batch."""
     verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
     return [Fact(node.axis, verdict), *[Fact(None, verdict, of_run=True)] * 2]
 
 
 def _reduction(node: Node) -> Fact:
-    """Follow a reduction over the axes of an attribute or input."""
+    """Trace the batch axis through a reduction over the axes of an attribute or input."""
     axes = node.integers(1, "axes")
     if axes is None and node.name(1):
         return node.unsure()
@@ -141,12 +141,12 @@ def _reduction(node: Node) -> Fact:
 
 
 def _arg(node: Node) -> Fact:
-    """Follow an ArgMax or ArgMin."""
+    """Trace the batch axis through an ArgMax or ArgMin."""
     return _reduce(node, [node.attribute("axis", 0)], keep=bool(node.attribute("keepdims", 1)))
 
 
 def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
-    """Follow a reduction over ``axes``; if ``keep`` is true, these axes stay with size 1."""
+    """Trace the batch axis through a reduction over ``axes``; if ``keep`` is true, these axes stay with size 1."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -160,14 +160,14 @@ def _reduce(node: Node, axes: Sequence[int] | None, *, keep: bool) -> Fact:
 
 
 def _softmax(node: Node) -> Fact:
-    """Follow a softmax: along one axis since opset 13, along that axis and all after it in older opsets."""
+    """Trace the batch axis through a softmax: along one axis; before opset 13 along that axis and all after it."""
     old = node.known.opset < 13 and not node.proto.domain  # noqa: PLR2004
     axis = node.along_axis(node.attribute("axis", 1 if old else -1))
     return _along_one_axis(node, axis, all_after=old)
 
 
 def _last_axes(node: Node) -> Fact:
-    """Follow a normalization along an axis and all axes after it."""
+    """Trace the batch axis through a normalization along an axis and all axes after it."""
     made, rank = _along_one_axis(node, node.along_axis(node.attribute("axis", -1)), all_after=True), node.rank(0)
     if made.axis is None or rank is None:
         return node.unsure(made)
@@ -184,7 +184,7 @@ def _on_axis(default: int) -> Rule:
 
 
 def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
-    """Follow an operator that computes along ``axis``, and if ``all_after`` is true along all axes after it."""
+    """Trace the batch axis through an operator along ``axis``, with ``all_after`` also along all later axes."""
     fact = node.fact(0)
     if axis is None or fact is None or fact.axis is None:
         return node.unsure(Fact(node.axis))
@@ -194,18 +194,18 @@ def _along_one_axis(node: Node, axis: int | None, *, all_after: bool) -> Fact:
 
 
 def _cumulative(node: Node) -> Fact:
-    """Follow a CumSum."""
+    """Trace the batch axis through a CumSum."""
     axis = node.constant(1)
     return _along_one_axis(node, None if axis is None else node.along_axis(int(axis.reshape(-1)[0])), all_after=False)
 
 
 def _mean_variance(node: Node) -> Fact:
-    """Follow a MeanVarianceNormalization."""
+    """Trace the batch axis through a MeanVarianceNormalization."""
     return _reduce(node, node.attribute("axes", [0, 2, 3]), keep=True)
 
 
 def _reverse_sequence(node: Node) -> Fact:
-    """Follow a ReverseSequence, which must reverse along an axis other than the batch axis."""
+    """Trace the batch axis through a ReverseSequence, which must reverse along an axis other than the batch axis."""
     made = _along_one_axis(node, node.attribute("time_axis", 0), all_after=False)
     # Input 1 then holds a sequence length for each position in the batch, so images may be treated differently.
     is_by_image = made.axis is not None and made.axis.index == node.attribute("batch_axis", 1)
@@ -213,7 +213,7 @@ def _reverse_sequence(node: Node) -> Fact:
 
 
 def _trilu(node: Node) -> Fact:
-    """Follow a Trilu, which computes along the last two axes."""
+    """Trace the batch axis through a Trilu, which computes along the last two axes."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()

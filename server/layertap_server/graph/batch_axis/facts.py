@@ -27,10 +27,10 @@ class Mixing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Degree of mixing of a tensor, with its cause."""
+    """How strongly a tensor mixes the images of a batch, and why."""
 
     mixing: Mixing = Mixing.NONE
-    """Degree of mixing."""
+    """How strongly images are mixed."""
     why: str = ""
     """Description of the first node that causes it; empty for ``Mixing.NONE``."""
 

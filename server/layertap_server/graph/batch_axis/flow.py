@@ -51,7 +51,7 @@ def _of_layer(fact: Fact) -> Verdict:
 
 
 def _visit(known: Known, proto: onnx.NodeProto) -> None:
-    """Set the facts about the outputs of a node."""
+    """Record where the outputs of a node have the batch axis, and whether they mix images."""
     node = Node(known, proto)
     made = _apply_rule(node)
     if made is None:

@@ -16,7 +16,7 @@ ENDLESS = 2**31 - 1
 
 
 def _gather(node: Node) -> Fact:
-    """Follow a Gather, by its data or by its indices."""
+    """Trace the batch axis through a Gather, from its data or from its indices."""
     data, indices = node.fact(0), node.fact(1)
     axis, rank = node.along_axis(node.attribute("axis", 0)), node.rank(1)
     if axis is None or rank is None:
@@ -33,7 +33,7 @@ def _gather(node: Node) -> Fact:
 
 
 def _elements(node: Node) -> Fact:
-    """Follow a GatherElements or ScatterElements, whose inputs must all have the same batch axis."""
+    """Trace the batch axis through a GatherElements or ScatterElements, whose inputs must have the same batch axis."""
     axis = node.along_axis(node.attribute("axis", 0))
     axes = {fact.axis if fact else None for fact in node.facts}
     if axis is None or len(axes) != 1 or None in axes:
@@ -42,7 +42,7 @@ def _elements(node: Node) -> Fact:
 
 
 def _slice(node: Node) -> Fact:
-    """Follow a Slice, which must keep the whole batch axis."""
+    """Trace the batch axis through a Slice, which must keep the whole batch axis."""
     data = node.fact(0)
     starts, ends = node.constant(1), node.constant(2)
     if data is None or data.axis is None or others_fed(node, {0}):
@@ -65,7 +65,7 @@ def _slice(node: Node) -> Fact:
 
 
 def _split(node: Node) -> Fact:
-    """Follow a Split, which must not separate images."""
+    """Trace the batch axis through a Split, which must not separate images."""
     data, axis = node.fact(0), node.along_axis(node.attribute("axis", 0))
     if data is None or data.axis is None or axis is None or others_fed(node, {0}):
         return node.unsure()
@@ -78,7 +78,7 @@ def _split(node: Node) -> Fact:
 
 
 def _concat(node: Node, inputs: Sequence[int] | None = None) -> Fact:
-    """Follow a Concat of the inputs of index ``inputs``; of all inputs if None."""
+    """Trace the batch axis through a Concat of the inputs of index ``inputs``; of all inputs if None."""
     used = list(range(len(node.proto.input)) if inputs is None else inputs)
     axis = node.along_axis(node.attribute("axis", 0), used[0])
     axes = [fact.axis for index in used if (fact := node.fact(index)) is not None]
@@ -107,14 +107,14 @@ def _has_one_row(node: Node, index: int, axis: Axis) -> bool:
 
 
 def _quantized_concat(node: Node) -> Fact:
-    """Follow a QLinearConcat, whose inputs from index 2 on are triples of tensor, scale and zero point."""
+    """Trace the batch axis through a QLinearConcat, whose inputs from 2 on are triples of tensor, scale, zero point."""
     tensors = range(2, len(node.proto.input), 3)
     made = _concat(node, tensors)
     return node.unsure(made) if others_fed(node, set(tensors)) else made
 
 
 def _transpose(node: Node) -> Fact:
-    """Follow a Transpose."""
+    """Trace the batch axis through a Transpose."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -123,7 +123,7 @@ def _transpose(node: Node) -> Fact:
 
 
 def _squeeze(node: Node) -> Fact:
-    """Follow a Squeeze, which accepts only one image if it removes the batch axis."""
+    """Trace the batch axis through a Squeeze, which accepts only one image if it removes the batch axis."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -134,7 +134,7 @@ def _squeeze(node: Node) -> Fact:
 
 
 def _unsqueeze(node: Node) -> Fact:
-    """Follow an Unsqueeze."""
+    """Trace the batch axis through an Unsqueeze."""
     axes, fact, rank = node.integers(1, "axes"), node.fact(0), node.rank(0)
     if axes is None or fact is None or fact.axis is None or rank is None:
         return node.unsure()
@@ -144,7 +144,7 @@ def _unsqueeze(node: Node) -> Fact:
 
 
 def _expand(node: Node) -> Fact:
-    """Follow an Expand, which must not repeat images."""
+    """Trace the batch axis through an Expand, which must not repeat images."""
     fact, made = node.fact(0), node.output_shape
     if fact is None:
         return _fill(node)
@@ -169,7 +169,7 @@ def _keeps_batch(node: Node, axis: Axis, made: Sequence[int | str]) -> bool:
 
 
 def _fill(node: Node) -> Fact:
-    """Follow an operator that repeats a constant for each image, so that all images get the same values."""
+    """Trace the batch axis through an operator that repeats a constant for each image: all images are alike."""
     if any(fact.sizes is None for fact in node.fed):
         return node.unsure()
     made, symbol = node.output_shape, node.known.symbol
@@ -188,7 +188,7 @@ def _fill(node: Node) -> Fact:
 
 
 def _tile(node: Node) -> Fact:
-    """Follow a Tile, which repeats the whole batch."""
+    """Trace the batch axis through a Tile, which repeats the whole batch."""
     fact, repeats = node.fact(0), node.constant(1)
     if fact is None or fact.axis is None or repeats is None:
         return node.unsure()
@@ -196,7 +196,7 @@ def _tile(node: Node) -> Fact:
 
 
 def _pad(node: Node) -> Fact:
-    """Follow a Pad, which must not add positions to the batch axis."""
+    """Trace the batch axis through a Pad, which must not add positions to the batch axis."""
     fact, pads, rank = node.fact(0), node.integers(1, "pads"), node.rank(0)
     if fact is None or fact.axis is None or pads is None or rank is None or others_fed(node, {0}):
         return node.unsure(Fact(node.axis))
@@ -212,7 +212,7 @@ def _pad(node: Node) -> Fact:
 
 
 def _resize(node: Node) -> Fact:
-    """Follow a Resize or Upsample, which must keep the size of the batch axis."""
+    """Trace the batch axis through a Resize or Upsample, which must keep the size of the batch axis."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or node.is_of_values:
         return node.unsure()
@@ -241,7 +241,7 @@ def _is_own_size(node: Node, axis: Axis, position: int) -> bool:
 
 
 def _one_hot(node: Node) -> Fact:
-    """Follow a OneHot."""
+    """Trace the batch axis through a OneHot."""
     fact, rank = node.fact(0), node.rank(0)
     if fact is None or fact.axis is None or rank is None or others_fed(node, {0}):
         return node.unsure()

@@ -10,7 +10,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule
 
 
 def matmul(node: Node, left: int = 0, right: int = 1) -> Fact:
-    """Follow the batch axis through a matrix product of the inputs of index ``left`` and ``right``."""
+    """Trace the batch axis through a matrix product of the inputs of index ``left`` and ``right``."""
     ranks = node.rank(left), node.rank(right)
     if ranks[0] is None or ranks[1] is None or min(ranks[0], ranks[1]) < 2 or others_fed(node, {left, right}):  # noqa: PLR2004 - vectors
         return node.unsure(Fact(node.axis))
@@ -50,7 +50,7 @@ def _contract(node: Node, axis: Axis, other: int, position: int) -> Fact:
 
 
 def _gemm(node: Node) -> Fact:
-    """Follow a Gemm."""
+    """Trace the batch axis through a Gemm."""
     a, b = _axis_of(node, 0), _axis_of(node, 1)
     if (a is None and node.fact(0)) or (b is None and node.fact(1)):
         return node.unsure()
@@ -69,7 +69,7 @@ def _gemm(node: Node) -> Fact:
 
 
 def _einsum(node: Node) -> Fact:
-    """Follow an Einsum, by the letter of the batch axis in its equation."""
+    """Trace the batch axis through an Einsum, by the letter of the batch axis in its equation."""
     equation = node.attribute("equation", "").replace(" ", "")
     if "." in equation or "->" not in equation:
         return node.unsure()
@@ -90,7 +90,7 @@ def _einsum(node: Node) -> Fact:
 
 
 def _recurrent(node: Node) -> Fact | list[Fact]:
-    """Follow a recurrent network; the batch axis depends on its attribute ``layout``."""
+    """Trace the batch axis through a recurrent network; the batch axis depends on its attribute ``layout``."""
     fact, first = node.fact(0), node.attribute("layout", 0)
     if fact is None or fact.axis is None:
         return node.unsure()
@@ -106,12 +106,12 @@ def _recurrent(node: Node) -> Fact | list[Fact]:
 
 
 def _dynamic_matmul(node: Node) -> Fact:
-    """Follow a DynamicQuantizeMatMul, whose scale is computed over the whole batch."""
+    """Trace the batch axis through a DynamicQuantizeMatMul, whose scale is computed over the whole batch."""
     return matmul(node).worse(Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch"))
 
 
 def _dynamic_recurrent(node: Node) -> Fact | list[Fact]:
-    """Follow a DynamicQuantizeLSTM, whose scale is computed over the whole batch."""
+    """Trace the batch axis through a DynamicQuantizeLSTM, whose scale is computed over the whole batch."""
     verdict = Verdict(Mixing.RUN, f"{node.title} takes its scale from the whole batch")
     made = _recurrent(node)
     return [fact.worse(verdict) for fact in made] if isinstance(made, list) else made.worse(verdict)

@@ -9,7 +9,7 @@ from layertap_server.graph.batch_axis.node import Node, Rule, product
 
 
 def _flatten(node: Node) -> Fact:
-    """Follow a Flatten."""
+    """Trace the batch axis through a Flatten."""
     fact, shape = node.fact(0), node.shape(0)
     axis = node.along_axis(node.attribute("axis", 1))
     if fact is None or fact.axis is None or shape is None or axis is None:
@@ -22,7 +22,7 @@ def _flatten(node: Node) -> Fact:
 
 
 def _reshape(node: Node) -> Fact:
-    """Follow a Reshape."""
+    """Trace the batch axis through a Reshape."""
     fact, shape = node.fact(0), node.shape(0)
     target = None if node.is_of_values else _target(node, shape)
     if fact is None or fact.axis is None or shape is None or target is None:

@@ -1,4 +1,4 @@
-"""Attribution: maps of what a target came from, computed by runs of the engine on the images and on changed images."""
+"""Attribution: how much each position contributed to a target, from runs on the images and on changed images."""
 
 from layertap_server.inference.attribution.attributor import Attributor
 

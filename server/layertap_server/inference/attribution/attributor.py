@@ -38,7 +38,7 @@ RUN: Mapping[str, Callable[[Subject, BoundBlock], Maps]] = {
     "rise": perturbations.rise,
     "attention_rollout": attention.attention_rollout,
 }
-"""Function of each method of `layertap.methods`."""
+"""Python function that computes each attribution method of `layertap.methods`, by the method's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Attributor:
     engine: Engine
 
     def attribute(self, model: LoadedModel, request: AttributeRequest, context: RequestContext) -> Attribution:
-        """Return maps of what the target of each image came from.
+        """Return maps of how much each position contributed to the target of each image.
 
         Args:
             model: the model that the request names.

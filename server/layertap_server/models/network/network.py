@@ -132,7 +132,7 @@ class _Reader:
         }
 
     def layers(self, section: Section, key: str, depth: int = 0) -> tuple[Layer, ...]:
-        """Return the layers of a key's list, or of its single layer."""
+        """Return the layers that a key of ``model.yaml`` holds, which is one layer or a list of layers."""
         return self._layer_list(section.values.get(key), section.where(key), depth)
 
     def _layer_list(self, value: object, where: str, depth: int) -> tuple[Layer, ...]:
