@@ -10,6 +10,10 @@ STUBS_TOOLS := grpcio-tools==1.64.3 setuptools==75.8.0 protobuf==5.26.1 grpcio==
 # Branch whose protos/ `make breaking` compares with.
 BASE ?= origin/main
 PROTOS := $(wildcard protos/layertap/v1/*.proto)
+# The Open Inference Protocol is part of the server only, as descriptors for a pool of its own: generated modules would
+# register `inference` in the default pool, where other packages register it too.
+OIP_PROTOS := $(wildcard protos/inference/*.proto)
+OIP_DESCRIPTORS := server/layertap_server/rpc/oip/inference.binpb
 
 .PHONY: env demo serve test node lint docs generated stubs check-stubs breaking sizes coverage clean
 .PHONY: check-stages check-sweeps check-blocks check-gradients check-models check-bulk check-soak check-fuzz-models check-local check-plans check-batching measure-operations bench overload
@@ -99,16 +103,18 @@ bench: env  ## measures every scenario of docs/performance.md against plain onnx
 overload: env  ## sends ten times as many requests as the server can answer, for a minute
 	$(BIN)/python -m benchmarks.overload $(ARGS)
 
-stubs:  ## generates client/layertap/v1 from protos/
+stubs:  ## generates client/layertap/v1 and the descriptors of the Open Inference Protocol from protos/
 	@test -x build/stubs-env/bin/python || $(PYTHON) -m venv build/stubs-env
 	build/stubs-env/bin/python -m pip install --quiet --disable-pip-version-check $(STUBS_TOOLS)
 	build/stubs-env/bin/python -m grpc_tools.protoc -I protos \
 		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
 	rm -f client/layertap/v1/types_pb2_grpc.py
+	build/stubs-env/bin/python -m grpc_tools.protoc -I protos --include_imports \
+		--descriptor_set_out=$(OIP_DESCRIPTORS) $(OIP_PROTOS)
 
 check-stubs: stubs  ## fails if the committed stubs differ from those generated from protos/
-	@test -z "$$(git status --porcelain client/layertap/v1)" || \
-		(git status --short client/layertap/v1; echo 'the stubs are out of date: run make stubs and commit them'; exit 1)
+	@test -z "$$(git status --porcelain client/layertap/v1 $(OIP_DESCRIPTORS))" || \
+		(git status --short client/layertap/v1 $(OIP_DESCRIPTORS); echo 'the stubs are out of date: run make stubs and commit them'; exit 1)
 
 # Each of these must have FLOOR percent coverage by the unit tests, branches included.
 COVERED := graph/* blocks/* planning/*

@@ -310,6 +310,13 @@ class SharedMemoryDisabledError(LayertapError):
     reason = "SHARED_MEMORY_DISABLED"
 
 
+class NotSupportedError(LayertapError):
+    """The server does not support what the request asks for."""
+
+    status = "UNIMPLEMENTED"
+    reason = "NOT_SUPPORTED"
+
+
 class ServerFault(LayertapError):
     """An internal error of the server; ``incident`` identifies it in the server's log."""
 

@@ -29,6 +29,9 @@ from layertap_server.request.limits import Limits
 from layertap_server.rpc.dispatch import Dispatcher
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.model_service import ModelService
+from layertap_server.rpc.oip.infer import Infer
+from layertap_server.rpc.oip.service import InferenceService
+from layertap_server.rpc.oip.shared_memory import SystemRegions
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
 from layertap_server.rpc.shared_regions import Regions
 from layertap_server.rpc.worker_pool import QueueLimits
@@ -216,7 +219,24 @@ def handlers(parts: Parts, repository: Repository) -> tuple[grpc.GenericRpcHandl
     features = FeatureService(repository, computation.engine, computation.applier, regions, weights=weights)
     memory = SharedMemoryService(regions)
     models = ModelService(repository, control=parts.settings.control)
-    return tuple(parts.dispatcher.service(service.handlers) for service in (features, memory, models))
+    services = (features, memory, models, _inference_service(parts, repository, features))
+    return tuple(parts.dispatcher.service(service.handlers) for service in services)
+
+
+def _inference_service(parts: Parts, repository: Repository, features: FeatureService) -> InferenceService:
+    """Return the service of the Open Inference Protocol, which computes with ``features``."""
+    settings = parts.settings
+    regions = SystemRegions(enabled=settings.system_shared_memory, max_bytes=settings.max_request_bytes)
+    return InferenceService(
+        repository,
+        Infer(repository, features.compute_features, regions),
+        parts.computation.engine.preview,
+        regions,
+        totals=lambda: dict(parts.metrics.totals.of),
+        is_ready=lambda: not parts.dispatcher.is_draining,
+        control=settings.control,
+        traces=parts.traces is not None,
+    )
 
 
 def _dispatcher(

@@ -12,11 +12,12 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from layertap.wire import rpcs
 from layertap_server.app import Parts, StartError, create_parts, handlers, open_repository, start_errors
 from layertap_server.config.settings import Settings
 from layertap_server.gauges import add_gauges
 from layertap_server.rpc.access import Access
+from layertap_server.rpc.all_rpcs import RPCS, SERVICES
+from layertap_server.rpc.reflected import reflected_pool
 from layertap_server.security.listener import listen, server_options
 from layertap_server.telemetry.http_port import start_monitoring
 
@@ -113,13 +114,13 @@ class Server:
 
     def _register_services(self) -> None:
         """Register the services with the gRPC server."""
-        for rpc in rpcs.RPCS:
+        for rpc in RPCS:
             self._parts.metrics.expect(rpc.service, rpc.name)
         self._server.add_generic_rpc_handlers(handlers(self._parts, self.repository))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if self.settings.reflection:
-            names = (*rpcs.SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server, reflected_pool())
 
     def _load_models(self) -> None:
         """Load all models; if that fails, end the sandbox's processes."""
@@ -144,7 +145,7 @@ class Server:
     async def _set_health(self) -> None:
         """Report the server, its services and its models to the health service."""
         ready = {f"model/{model.info.name}" for model in self.repository.loaded()}
-        for service in ("", *rpcs.SERVICES, *ready):
+        for service in ("", *SERVICES, *ready):
             await self._health.set(service, SERVING)
         for service in self._reported_models - ready:
             await self._health.set(service, NOT_SERVING)

@@ -23,7 +23,7 @@ from layertap.wire._features import (
     read_apply_response,
     read_extract_response,
 )
-from layertap.wire._limits import parse_request
+from layertap.wire._limits import Limit, parse_request
 from layertap.wire._models import decode_layer, decode_model, encode_layer, encode_model
 from layertap.wire._previews import (
     decode_preview,
@@ -49,6 +49,7 @@ from layertap.wire._weights import ReceivedWeights, decode_weights_request, enco
 __all__ = [
     "AppliedFeature",
     "Assembler",
+    "Limit",
     "ReceivedAttribution",
     "ReceivedWeights",
     "StreamOpening",

@@ -8,10 +8,10 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
@@ -43,6 +43,8 @@ class Limit(NamedTuple):
     error: type[LayertapError] = InvalidRequestError
 
 
+LimitOf: TypeAlias = Callable[[str], Limit]
+"""Function that returns the limit of a repeated field, by the full name of the field."""
 _IMAGES = Limit(2**16, TooManyImagesError)
 _TAPS = Limit(4096, TooManyTapsError)
 _INPUTS = Limit(1024, BadTensorError)
@@ -79,15 +81,25 @@ _TEXT_ERRORS = {"layertap.v1.ListLayersRequest.selector": UnknownLayerError}
 """Error classes for too long strings, where they differ from `InvalidRequestError`."""
 
 
-def parse_request(kind: type[Request], data: bytes) -> Request:
+def limit_of(field: str) -> Limit:
+    """Return the limit of a repeated field of the requests in package ``layertap.v1``."""
+    return ELEMENTS[field]
+
+
+def parse_request(kind: type[Request], data: bytes, limit: LimitOf = limit_of) -> Request:
     """Check the limits of a request and parse it.
+
+    Args:
+        kind: class of the message.
+        data: the serialized message.
+        limit: function that returns the limit of each repeated field of the message.
 
     Raises:
         DecodeError: the bytes are not a message of this kind.
         InvalidRequestError: a field has too many elements or too long a string; the metadata has the field and the
             limit.
     """
-    _Scan(data).read(0, len(data), cast("Descriptor", kind.DESCRIPTOR), "", 0)
+    _Scan(data, limit).read(0, len(data), cast("Descriptor", kind.DESCRIPTOR), "", 0)
     return kind.FromString(data)
 
 
@@ -99,22 +111,25 @@ class _Field(NamedTuple):
     """Limit of a repeated field; None for a singular one."""
     message: Descriptor | None
     """Descriptor of the field's message type; None for a scalar."""
+    is_packable: bool
+    """Whether one occurrence may hold several elements of a repeated field."""
     is_text: bool
     text_error: type[LayertapError]
 
 
 @cache
-def _fields(descriptor: Descriptor) -> dict[int, _Field]:
+def _fields(descriptor: Descriptor, limit: LimitOf) -> dict[int, _Field]:
     """Return the fields of a message type by field number."""
-    return {field.number: _field(field) for field in descriptor.fields}
+    return {field.number: _field(field, limit) for field in descriptor.fields}
 
 
-def _field(field: FieldDescriptor) -> _Field:
+def _field(field: FieldDescriptor, limit: LimitOf) -> _Field:
     """Return what the check needs to know of a field."""
     return _Field(
         field.name,
-        ELEMENTS[field.full_name] if is_repeated(field) else None,
+        limit(field.full_name) if is_repeated(field) else None,
         field.message_type,
+        field.type not in _NEVER_PACKED,
         field.type == FieldDescriptor.TYPE_STRING,
         _TEXT_ERRORS.get(field.full_name, InvalidRequestError),
     )
@@ -129,16 +144,17 @@ def is_repeated(field: FieldDescriptor) -> bool:
 class _Scan:
     """One check of one request."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, limit: LimitOf = limit_of) -> None:
         """Start with no fields counted."""
         self._data = data
+        self._limit = limit
         self._left = MOST_FIELDS
 
     def read(self, at: int, end: int, descriptor: Descriptor, path: str, depth: int) -> None:
         """Check the message between two offsets; ``path`` is the prefix of its field names in error messages."""
         if depth > MOST_NESTED:
             raise DecodeError("messages are nested too deep")
-        known, counts = _fields(descriptor), dict[int, int]()
+        known, counts = _fields(descriptor, self._limit), dict[int, int]()
         while at < end:
             key, at = self._varint(at, end)
             start, stop = self._extent(key & 7, at, end)
@@ -153,7 +169,7 @@ class _Scan:
         kind, start, stop = extent
         count = 1
         if field.limit is not None:
-            if kind == _LENGTH and field.message is None and not field.is_text:
+            if kind == _LENGTH and field.is_packable:
                 count = -(-(stop - start) // _LONGEST_VARINT)  # lower bound for a packed field
             if seen + count > field.limit.most:
                 raise _too_many(field.limit, f"{path}{field.name}", seen + count)
@@ -199,6 +215,8 @@ class _Scan:
         raise DecodeError("the message is truncated")
 
 
+_NEVER_PACKED = {FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE}
+"""Types of fields of which each occurrence is one element."""
 _VARINT, _LENGTH = 0, 2
 """Wire types of varints and of length-delimited fields."""
 _FIXED = {1: 8, 5: 4}

@@ -149,6 +149,10 @@ class Settings:
     )
     tokens: str = _setting("", "YAML file of access tokens and their roles; if empty, no token is required")
     shared_memory: bool = _setting(default=False, doc="deliver results through shared memory to callers on this host")
+    system_shared_memory: bool = _setting(
+        default=False,
+        doc="permit callers of the Open Inference Protocol to register files of /dev/shm, any that the server may open",
+    )
     reflection: bool = _setting(default=False, doc="enable gRPC reflection")
     max_connection_age_seconds: int = _setting(
         1800,

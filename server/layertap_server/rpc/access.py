@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 
 from layertap.errors import ForbiddenError, LayertapError, UnauthenticatedError
-from layertap.wire.rpcs import RPCS
 from layertap_server.request.context import RequestContext
+from layertap_server.rpc.all_rpcs import RPCS
 from layertap_server.rpc.dispatch import refusing_handler
 from layertap_server.security.tokens import Role, Tokens
 

@@ -130,6 +130,11 @@ class Dispatcher:
         """Number of extractions that wait for a worker."""
         return self._work.waiting
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused, since the server stops."""
+        return self._draining.is_set()
+
     def drain(self) -> None:
         """Refuse new requests from now on; requests in progress continue."""
         self._draining.set()

@@ -60,16 +60,16 @@ class FeatureService:
         """Extract the features of a request's images."""
         with context.stage("decode"):
             extract = rpcs.EXTRACT.request.decode(request)
-        features = self._compute_features(extract, context)
+        features = self.compute_features(extract, context)
         with context.stage("encode"):
             locations = self._write_shared(extract.region, features, context) if extract.region else None
             return wire.encode_extract_response(features, locations)
 
     async def _extract_stream(self, messages: Messages, call: Call, tools: StreamTools) -> None:
         """Extract the features of the images of a stream."""
-        await ExtractStream(self._compute_features, self._check_opening, tools).serve(messages, call)
+        await ExtractStream(self.compute_features, self._check_opening, tools).serve(messages, call)
 
-    def _compute_features(self, extract: ExtractRequest, context: RequestContext) -> ExtractResponse:
+    def compute_features(self, extract: ExtractRequest, context: RequestContext) -> ExtractResponse:
         """Compute the features of a decoded request and record the number of images and the batch size."""
         model = find_model(self._repository, extract.model, extract.version, context)
         features = self._engine.extract(model, extract, context)

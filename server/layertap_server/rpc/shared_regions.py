@@ -130,7 +130,7 @@ class Regions:
                 return None
             try:
                 for array, (offset, _) in zip(arrays, places, strict=True):
-                    _write(region.file, array, offset)
+                    write_array(region.file, array, offset)
             except OSError as error:
                 if error.errno not in FULL_ERRORS:
                     raise
@@ -183,8 +183,18 @@ def _open(key: str, byte_size: int) -> int:
     refusal = BadRegionError("the file cannot be registered as a region", field="key")
     if not KEY.fullmatch(key) or byte_size <= 0:
         raise refusal
+    return open_file(key, byte_size, refusal)
+
+
+def open_file(name: str, byte_size: int, refusal: BadRegionError) -> int:
+    """Open a file of `FOLDER` that has at least ``byte_size`` bytes and return its descriptor.
+
+    Raises:
+        BadRegionError: ``refusal``, if the file does not exist, is no regular file, or is too small.
+        OutOfResourcesError: no file descriptor is left.
+    """
     try:
-        file = os.open(FOLDER / key, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = os.open(FOLDER / name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise shortage_in(error) or refusal from None
     status = os.fstat(file)
@@ -194,7 +204,7 @@ def _open(key: str, byte_size: int) -> int:
     return file
 
 
-def _write(file: int, array: Array, offset: int) -> None:
+def write_array(file: int, array: Array, offset: int) -> None:
     """Write an array's bytes in C order to the file at ``offset``."""
     data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
     while data:

@@ -1,35 +1,22 @@
-"""ExtractStream: features of many images over one call, computed as fast as the caller reads.
-
-A stream has a limited window of items in progress and reads its next message only after the response to one of them
-has been sent. If the caller reads slowly, HTTP/2 flow control keeps further messages with the caller, and no worker
-waits for a reader. At most one message of a stream waits for its turn among the items of all streams.
-"""
+"""ExtractStream: features of many images over one call, computed as fast as the caller reads."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
 
 from layertap import wire
-from layertap.errors import CancelledError, InvalidRequestError
+from layertap.errors import InvalidRequestError
 from layertap.types import ExtractRequest, ExtractResponse
-from layertap_server.request.cancellation import Cancellation
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.calls import StreamTools, Writer
-from layertap_server.rpc.endings import draining_error, write
-from layertap_server.rpc.tracebacks import forget_frames
+from layertap_server.rpc.endings import write
+from layertap_server.rpc.item_stream import ItemStream, record_encoding
 
 MAX_CHUNK_BYTES = 2**20
 """Maximum and default size of a chunk, in bytes."""
 MIN_CHUNK_BYTES = 2**10
 """Minimum size of a chunk, in bytes; for smaller chunks the cost of each message would dominate."""
-FIRST_ITEM_SECONDS = 4.0
-"""Seconds that a stopping server waits for the first item of an open stream."""
-STREAM_END_SECONDS = 0.1
-"""Seconds that a stopping server waits for the end of a stream after the first item."""
-
 Extract = Callable[[ExtractRequest, RequestContext], ExtractResponse]
 """Function from a request and its context to its features."""
 
@@ -54,63 +41,21 @@ class ExtractStream:
         self._check_opening = check_opening
         self._tools = tools
         self._context = tools.context
-        # Two items per worker, so that a worker finds the next item ready when it has finished one.
-        self._window = asyncio.Semaphore(2 * tools.workers)
-        self._before_turn = asyncio.Semaphore(1)
-        self._writing = asyncio.Lock()
 
     async def serve(self, messages: AsyncIterator[bytes], call: Writer) -> None:
-        """Read items, compute their features and write responses until the caller ends the stream or the server stops.
-
-        An item that fails is answered with its error and does not end the stream.
+        """Answer the opening, and then each item; an item that fails does not end the stream.
 
         Raises:
-            DrainingError: the server is stopping. The items that it has read are answered; the caller can send the
-                others to another server.
-            CancelledError: the caller has cancelled the call or disconnected.
+            DrainingError, CancelledError: as `ItemStream.serve` raises them.
             LayertapError: the opening is invalid.
         """
         opening = await self._open(messages, call)
-        is_gone = is_complete = False
-        try:
-            async with asyncio.TaskGroup() as items:
-                is_complete = await self._take(
-                    messages, lambda data: items.create_task(self._serve_item(data, opening, call))
-                )
-        except ExceptionGroup as failures:
-            if failures.subgroup(CancelledError) is None:
-                raise
-            forget_frames(failures)  # their tracebacks hold the stream's messages
-            is_gone = True
-        if is_gone:
-            raise CancelledError("the caller is gone")
-        if not is_complete:
-            raise draining_error()
 
-    async def _take(self, messages: AsyncIterator[bytes], begin: Callable[[bytes], object]) -> bool:
-        """Read messages as the window permits and start each with ``begin``.
+        async def answer(data: bytes, context: RequestContext) -> Iterator[bytes]:
+            return await self._messages(data, opening, context)
 
-        The first item is accepted even while the server stops: a stream of one item counts as a request in progress.
-
-        Returns:
-            True when the caller has sent all its items, False when the server stops before.
-        """
-        stop = asyncio.create_task(self._tools.draining.wait())
-        is_first = True
-        try:
-            while True:
-                await self._window.acquire()
-                await self._before_turn.acquire()
-                came, data = await _read(messages, stop, FIRST_ITEM_SECONDS if is_first else STREAM_END_SECONDS)
-                if came and data is None:
-                    return True
-                if data is None or (stop.done() and not is_first):
-                    return False
-                begin(data)
-                del data  # free it now: the next message may take long to arrive
-                is_first = False
-        finally:
-            stop.cancel()
+        self._items = ItemStream(answer, self._tools)
+        await self._items.serve(messages, call)
 
     async def _open(self, messages: AsyncIterator[bytes], call: Writer) -> wire.StreamOpening:
         """Read and check the opening message, and answer it with the model's name and version."""
@@ -131,22 +76,6 @@ class ExtractStream:
         self._context.bytes_out += len(answer)
         return opening
 
-    async def _serve_item(self, data: bytes, opening: wire.StreamOpening, call: Writer) -> None:
-        """Compute one item and send its response."""
-        context = self._context.item(len(data))
-        try:
-            answer = await self._messages(data, opening, context)
-            del data  # free it now: the response may wait long for its reader
-            for message in answer:
-                async with self._writing:
-                    await write(message, call)
-                context.bytes_out += len(message)
-            if context.failure is None:
-                context.succeed()
-        finally:
-            self._tools.finish(context)
-            self._window.release()
-
     async def _messages(self, data: bytes, opening: wire.StreamOpening, context: RequestContext) -> Iterator[bytes]:
         """Compute one item and return the messages of its response; chunks are cut as they are sent."""
         id_ = wire.stream_item_id(data)
@@ -164,57 +93,14 @@ class ExtractStream:
             return self._extract(request, context)
 
         try:
-            features = await self._run_in_turn(job, len(data), context.cancellation)
+            features = await self._items.run_in_turn(job, len(data), context)
         except Exception as error:  # noqa: BLE001 - an item's failure must not end the stream
             failure = self._tools.failure_of(error)
             context.fail(failure)
             return iter([wire.encode_stream_error(id_, failure)])
-        return _record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), context)
-
-    async def _run_in_turn(
-        self, job: Callable[[], ExtractResponse], size: int, cancellation: Cancellation
-    ) -> ExtractResponse:
-        """Wait for a turn of ``size`` bytes and run the job on a worker."""
-        try:
-            turn = await self._tools.turn(size)
-        finally:
-            self._before_turn.release()
-        with turn:
-            features: ExtractResponse = await self._tools.run(job, size, cancellation)
-        return features
+        return record_encoding(wire.stream_answer(id_, features, chunk_size(opening.chunk_bytes)), context)
 
 
 def chunk_size(asked: int) -> int:
     """Return the chunk size in bytes for a requested size, clamped to the permitted range; 0 requests the default."""
     return min(max(asked or MAX_CHUNK_BYTES, MIN_CHUNK_BYTES), MAX_CHUNK_BYTES)
-
-
-async def _read(messages: AsyncIterator[bytes], stop: asyncio.Task[Any], patience: float) -> tuple[bool, bytes | None]:
-    """Wait for the next message, until ``patience`` seconds after the server began to stop.
-
-    Returns:
-        Whether the wait ended with a message or the end of the stream, and the message; None at the end.
-    """
-
-    async def read() -> bytes | None:
-        return await anext(messages, None)
-
-    reading = asyncio.create_task(read())
-    try:
-        await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            await asyncio.wait({reading}, timeout=patience)
-        return reading.done(), reading.result() if reading.done() else None
-    finally:
-        reading.cancel()
-
-
-def _record_encoding(messages: Iterator[bytes], context: RequestContext) -> Iterator[bytes]:
-    """Yield the messages and record the time that making them took, without sending, as the stage ``encode``."""
-    start = began = time.perf_counter()
-    seconds = 0.0
-    for message in messages:
-        seconds += time.perf_counter() - began
-        yield message
-        began = time.perf_counter()
-    context.add("encode", start, start + seconds)

@@ -10,9 +10,13 @@ from layertap.errors import InvalidRequestError
 from layertap.types import ListBlocksRequest
 from layertap.wire import rpcs
 from layertap_server.request.context import RequestContext
+from layertap_server.rpc import all_rpcs
 from layertap_server.rpc.feature_service import FeatureService
 from layertap_server.rpc.handlers import handler_of
 from layertap_server.rpc.model_service import ModelService
+from layertap_server.rpc.oip import methods
+from layertap_server.rpc.oip.infer import Infer
+from layertap_server.rpc.oip.service import InferenceService
 from layertap_server.rpc.shared_memory_service import SharedMemoryService
 
 UNUSED: Any = None
@@ -20,14 +24,17 @@ SERVICES = (
     FeatureService(UNUSED, UNUSED, UNUSED, UNUSED),
     SharedMemoryService(UNUSED),
     ModelService(UNUSED, control=True),
+    InferenceService(
+        UNUSED, Infer(UNUSED, UNUSED, UNUSED), UNUSED, UNUSED, UNUSED, UNUSED, control=False, traces=False
+    ),
 )
 
 
 def test_every_rpc_has_a_handler_in_the_service_of_its_row() -> None:
     handled = [{rpc.path for rpc in service.handlers} for service in SERVICES]
     assert handled == [
-        {rpc.path for rpc in rpcs.RPCS if rpc.service == service}
-        for service in (rpcs.FEATURES, rpcs.MEMORY, rpcs.MODELS)
+        {rpc.path for rpc in all_rpcs.RPCS if rpc.service == service}
+        for service in (rpcs.FEATURES, rpcs.MEMORY, rpcs.MODELS, methods.SERVICE)
     ]
 
 

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from layertap.errors import ImageDecodeError, ImageTooLargeError, LayertapError, error_classes
 from layertap.types import ModelInfo
 from layertap_server.request.context import STAGES, RequestContext
+from layertap_server.request.totals import TotalsByModel
 from layertap_server.telemetry.metrics.children import Children
 from layertap_server.telemetry.metrics.devices import DeviceCollector
 from layertap_server.telemetry.metrics.models import ModelCollector
@@ -66,7 +67,8 @@ class Metrics:
         self._responses = self._counter("response_cache", "Response cache events.", ["event"])
         self._models: ModelCollector | None = None
         self._devices: DeviceCollector | None = None
-        self._triton: TritonCollector | None = None
+        self.totals = TotalsByModel()
+        """Totals of each model, for the names of Triton and the Open Inference Protocol."""
         self._create_series()
 
     def expect(self, service: str, method: str) -> None:
@@ -89,8 +91,7 @@ class Metrics:
             self._count_work(record)
         if record.failure is not None:
             self._count_failure(record.failure)
-        if self._triton is not None:
-            self._triton.count_ended(record)
+        self.totals.count_ended(record)
 
     def count_plan_event(self, event: str) -> None:
         """Count an event of the plan cache: one of `PLAN_EVENTS`."""
@@ -127,7 +128,7 @@ class Metrics:
 
         Call this after `watch_models` and `watch_devices`, whose values it repeats.
         """
-        self._triton = self._register_collector(TritonCollector(self._models, self._devices))
+        self._register_collector(TritonCollector(self.totals, self._models, self._devices))
 
     def _count_request(self, record: RequestContext) -> None:
         """Count an ended request and its duration."""
