@@ -119,9 +119,13 @@ def examples_list() -> str:
 
 
 def protocol() -> str:
-    """Return the reference of the gRPC services, their messages and enums, from the comments of ``protos/``."""
+    """Return the reference of Layertap's gRPC services, their messages and enums, from the comments of ``protos/``.
+
+    The Open Inference Protocol is left out: its publishers document it.
+    """
+    own = [file for file in proto_files() if file.package == PACKAGE]
     # The other files use types.proto, so it comes last.
-    files = sorted(proto_files(), key=lambda file: (file.name == SHARED_TYPES, file.name))
+    files = sorted(own, key=lambda file: (file.name == SHARED_TYPES, file.name))
     return "\n".join(part for file in files for part in file_parts(file))
 
 

@@ -286,8 +286,10 @@ def system_shared_memory() -> None:
     expected = client.infer(MODEL, [encoded()], outputs=wanted(TAPS[0])).as_numpy(TAPS[0])
     key = f"layertest_{uuid.uuid4().hex[:8]}"
     memory = shared_memory.SharedMemory(key, create=True, size=2**20)
+    buffer = memory.buf
+    assert buffer is not None
     try:
-        memory.buf[64 : 64 + image.nbytes] = image.tobytes()
+        buffer[64 : 64 + image.nbytes] = image.tobytes()
         client.register_system_shared_memory("region", f"/{key}", 2**20)
         assert client.get_system_shared_memory_status().regions["region"].byte_size == 2**20
         refused(lambda: client.register_system_shared_memory("region", key, 8), "INVALID_ARGUMENT", "already")
@@ -299,7 +301,7 @@ def system_shared_memory() -> None:
         output.set_shared_memory("region", expected.nbytes, offset=2**19)
         result = client.infer(MODEL, [tensor], outputs=[output, *wanted("stage:1 | gap")])
         assert result.as_numpy("stage:1 | gap").ndim == 2
-        written = np.frombuffer(bytes(memory.buf[2**19 : 2**19 + expected.nbytes]), np.float32)
+        written = np.frombuffer(bytes(buffer[2**19 : 2**19 + expected.nbytes]), np.float32)
         np.testing.assert_array_equal(written, expected.ravel())
         output.set_shared_memory("region", expected.nbytes - 4, offset=2**19)
         refused(lambda: client.infer(MODEL, [tensor], outputs=[output]), "INVALID_ARGUMENT", "at least")

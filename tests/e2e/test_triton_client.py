@@ -79,6 +79,14 @@ def test_statistics_agree_with_the_metrics(outcomes: dict[str, dict[str, Any]], 
         assert 0 < int(count) <= float(match[1])
 
 
+def test_the_documented_example_runs(triton_python: str, open_server: ServerProcess) -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    command = [triton_python, "-c", example.replace("localhost:8001", open_server.address)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert ended.stdout.strip() == "(1, 112)", ended.stderr
+
+
 def test_the_sdk_does_not_register_the_protocol() -> None:
     """Import the SDK and the server, and find none of the protocol's messages in protobuf's default pool."""
     program = """
