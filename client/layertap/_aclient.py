@@ -213,10 +213,13 @@ class AsyncClient(AsyncSender):
         head: str | Sequence[Block],
         *,
         layout: Layout | None = None,
+        gradient: Array | None = None,
         timeout_seconds: float | None = None,
     ) -> Array:
         """Apply a head to an array of your own, batch first; no model is needed."""
-        return (await self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds)).array
+        return (
+            await self.apply_blocks_map(array, head, layout=layout, gradient=gradient, timeout_seconds=timeout_seconds)
+        ).array
 
     async def apply_blocks_map(
         self,
@@ -224,10 +227,11 @@ class AsyncClient(AsyncSender):
         head: str | Sequence[Block],
         *,
         layout: Layout | None = None,
+        gradient: Array | None = None,
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
-        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout, gradient)
         return await self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     async def weights(

@@ -79,6 +79,7 @@ class ChunkedMethods(Sender):
         head: str | Sequence[Block],
         *,
         layout: Layout | None = None,
+        gradient: Array | None = None,
         timeout_seconds: float | None = None,
     ) -> Array:
         """Apply a head to an array of your own, batch first; no model is needed.
@@ -87,9 +88,13 @@ class ChunkedMethods(Sender):
             array: an array N×C×H×W, N×T×C or N×C, or of the layout given by ``layout``.
             head: blocks as in a tap expression (``"relu | gap"``), or `Block`s.
             layout: the meaning of the axes; if None, it is derived from the number of axes.
+            gradient: gradient with respect to the head's result, of its shape. If given, the gradient with respect to
+                the array is returned: the vector-Jacobian product of the head.
             timeout_seconds: this call's deadline in seconds.
         """
-        return self.apply_blocks_map(array, head, layout=layout, timeout_seconds=timeout_seconds).array
+        return self.apply_blocks_map(
+            array, head, layout=layout, gradient=gradient, timeout_seconds=timeout_seconds
+        ).array
 
     def apply_blocks_map(
         self,
@@ -97,10 +102,11 @@ class ChunkedMethods(Sender):
         head: str | Sequence[Block],
         *,
         layout: Layout | None = None,
+        gradient: Array | None = None,
         timeout_seconds: float | None = None,
     ) -> FeatureMap:
         """Apply a head as `apply_blocks` does; return the array with its layout and, after ``quantize``, its scale."""
-        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout)
+        request = ApplyRequest(array, head if isinstance(head, str) else tuple(head), layout, gradient)
         return self._run_delivery(_delivery.apply_blocks(request), timeout_seconds)
 
     def weights(

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from layertap import blocks
 from layertap.blocks import BlockSpec, Parameter
 from layertap.cli._connection import add_connection_arguments, connect
@@ -28,6 +30,7 @@ layertap layers efficientnet_lite0 op:Conv --json
 BLOCKS_EXAMPLES = """
 layertap blocks
 layertap blocks gem
+layertap blocks "leaky_relu(0.1)" --at=-2,0,3
 """
 STATES: dict[str, str] = {
     ModelState.READY: GREEN,
@@ -61,6 +64,13 @@ def add_commands(commands: Any) -> None:
     )
     catalogue = add_command(commands, "blocks", "list the blocks", examples=BLOCKS_EXAMPLES)
     catalogue.add_argument("name", nargs="?", help="show all details of this block")
+    catalogue.add_argument(
+        "--at",
+        type=parse_numbers,
+        metavar="X,…",
+        help="print the block's value and derivative at these numbers, such as --at=-1,0,2, which a server computes",
+    )
+    add_connection_arguments(catalogue)
     for parser, run in ((models, _models), (layers, _layers), (catalogue, _blocks)):
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.set_defaults(run=run)
@@ -191,7 +201,10 @@ def _batching_note(layer: LayerInfo) -> str:
 
 
 def _blocks(arguments: argparse.Namespace) -> None:
-    """Run the command ``blocks``, which reads the client's own catalogue and needs no server."""
+    """Run the command ``blocks``, which reads the client's own catalogue and needs no server, except with ``--at``."""
+    if arguments.at:
+        _print_values(arguments)
+        return
     found = (blocks.get(arguments.name),) if arguments.name else blocks.CATALOGUE
     if arguments.json:
         print_json(found)
@@ -199,6 +212,33 @@ def _blocks(arguments: argparse.Namespace) -> None:
         _print_block(found[0])
     else:
         print_table(("block", "kind", "what it does"), [(_call(item), item.kind, item.summary) for item in found])
+
+
+def parse_numbers(text: str) -> list[float]:
+    """Parse numbers that are separated by commas."""
+    return [float(part) for part in text.split(",")]
+
+
+def _print_values(arguments: argparse.Namespace) -> None:
+    """Print the value and the derivative of a block at numbers.
+
+    Raises:
+        UsageError: no block is named.
+    """
+    if not arguments.name:
+        raise UsageError("--at needs a block, such as: layertap blocks relu --at=-1,0,2")
+    x = np.array([arguments.at], np.float32)
+    with connect(arguments) as client:
+        values = client.apply_blocks(x, arguments.name)
+        slopes = client.apply_blocks(x, arguments.name, gradient=np.ones_like(values))
+    rows = [
+        {"x": float(at), "value": float(value), "derivative": float(slope)}
+        for at, value, slope in zip(x[0], values[0], slopes[0], strict=True)
+    ]
+    if arguments.json:
+        print_json(rows)
+        return
+    print_table(("x", "value", "derivative"), [tuple(f"{number:.6g}" for number in row.values()) for row in rows])
 
 
 def _call(spec: BlockSpec) -> str:

@@ -122,6 +122,9 @@ class ApplyRequest:
     """The head, as an expression or as blocks."""
     layout: Layout | None = None
     """The meaning of the axes; if None, it is derived from the number of axes."""
+    gradient: Array | None = None
+    """Gradient with respect to the head's result, of its shape. If given, the result is the gradient with respect to
+    the array: the vector-Jacobian product of the head."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -396,16 +396,18 @@ class AttributionHeader(_message.Message):
     def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., total_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[str] = ..., method: _Optional[str] = ..., layer: _Optional[str] = ..., target: _Optional[str] = ..., targets: _Optional[_Iterable[_Union[TargetValue, _Mapping]]] = ..., missing: _Optional[_Iterable[float]] = ..., warning: _Optional[str] = ..., assumed_preprocessing: _Optional[str] = ...) -> None: ...
 
 class ApplyBlocksRequest(_message.Message):
-    __slots__ = ("tensor", "layout", "expression", "blocks")
+    __slots__ = ("tensor", "layout", "expression", "blocks", "gradient")
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     EXPRESSION_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_FIELD_NUMBER: _ClassVar[int]
     tensor: _types_pb2.Tensor
     layout: _types_pb2.Layout
     expression: str
     blocks: BlockList
-    def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., expression: _Optional[str] = ..., blocks: _Optional[_Union[BlockList, _Mapping]] = ...) -> None: ...
+    gradient: _types_pb2.Tensor
+    def __init__(self, tensor: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., layout: _Optional[_Union[_types_pb2.Layout, str]] = ..., expression: _Optional[str] = ..., blocks: _Optional[_Union[BlockList, _Mapping]] = ..., gradient: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class BlockList(_message.Message):
     __slots__ = ("blocks",)

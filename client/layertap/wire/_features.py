@@ -276,7 +276,8 @@ def _decode_quantization(message: pb.Quantization) -> Quantization:
 def encode_apply_request(request: ApplyRequest) -> feature_pb.ApplyBlocksRequest:
     """Encode a request to apply blocks."""
     layout = None if request.layout is None else encode_layout(request.layout)
-    message = feature_pb.ApplyBlocksRequest(tensor=encode_tensor(request.array), layout=layout)
+    gradient = None if request.gradient is None else encode_tensor(request.gradient)
+    message = feature_pb.ApplyBlocksRequest(tensor=encode_tensor(request.array), layout=layout, gradient=gradient)
     if isinstance(request.head, str):
         message.expression = request.head
     else:
@@ -308,10 +309,10 @@ def decode_apply_stream_request(data: bytes) -> tuple[ApplyRequest, int]:
 def decode_apply_request(message: feature_pb.ApplyBlocksRequest) -> ApplyRequest:
     """Decode a request to apply blocks."""
     layout = None if message.layout == pb.LAYOUT_UNSPECIFIED else decode_layout(message.layout)
-    if message.WhichOneof("head") == "expression":
-        return ApplyRequest(decode_tensor(message.tensor), message.expression, layout)
-    head = tuple(decode_block(block) for block in message.blocks.blocks)
-    return ApplyRequest(decode_tensor(message.tensor), head, layout)
+    gradient = decode_tensor(message.gradient) if message.HasField("gradient") else None
+    is_text = message.WhichOneof("head") == "expression"
+    head = message.expression if is_text else tuple(decode_block(block) for block in message.blocks.blocks)
+    return ApplyRequest(decode_tensor(message.tensor), head, layout, gradient)
 
 
 def encode_apply_response(feature: FeatureMap) -> bytes:

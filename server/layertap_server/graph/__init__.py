@@ -30,6 +30,7 @@ from layertap_server.graph.gradient import (
     differentiate,
     target_size,
 )
+from layertap_server.graph.head_gradient import COTANGENT, compile_head_gradient
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load
@@ -54,6 +55,7 @@ Proto = ModelProto
 __all__ = [
     "APART",
     "COLUMNS",
+    "COTANGENT",
     "INPUT",
     "LARGEST_MODEL_BYTES",
     "SAMPLES",
@@ -86,6 +88,7 @@ __all__ = [
     "check_edit",
     "check_size",
     "compile_head",
+    "compile_head_gradient",
     "compile_inspection",
     "compile_plan",
     "computed_layers",

@@ -287,7 +287,7 @@ def _assembled(
         list({output.name: output for output in outputs}.values()),
         [*weights, *before.initializers, *edited.initializers, *builder.initializers],
     )
-    _remove_unread(plan)
+    remove_unread(plan)
     _unname_doubles(plan)
     model = helper.make_model(
         plan,
@@ -306,7 +306,7 @@ def _assembled(
     )
 
 
-def _remove_unread(graph: onnx.GraphProto) -> None:
+def remove_unread(graph: onnx.GraphProto) -> None:
     """Remove nodes and constants that no output needs, such as gradients of parameters; onnxruntime would run them."""
     nodes, needed = needed_nodes(graph, [output.name for output in graph.output])
     kept = [tensor for tensor in graph.initializer if tensor.name in needed]

@@ -6,19 +6,29 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from layertap import blocks
 from layertap.blocks import BoundBlock
-from layertap.errors import BadTensorError, InvalidRequestError, LayertapError, ResponseTooLargeError
+from layertap.errors import (
+    BadTensorError,
+    InvalidRequestError,
+    LayertapError,
+    NotDifferentiableError,
+    ResponseTooLargeError,
+)
 from layertap.expression import format_block, parse_head
-from layertap.types import ApplyRequest, Block, FeatureMap, Layout
+from layertap.types import ApplyRequest, Array, Block, FeatureMap, Layout
 from layertap_server.blocks import RANKS
-from layertap_server.graph import compile_head, tensor_type
+from layertap_server.graph import COTANGENT, GradientError, compile_head, compile_head_gradient, tensor_type
 from layertap_server.planning.open_plan import OpenPlan
 from layertap_server.planning.plan import across_images, check_several
 from layertap_server.planning.plan_store import PlanStore
+from layertap_server.planning.targets import BACKWARD
 from layertap_server.request.context import RequestContext
 from layertap_server.request.limits import Limits, check_head
 from layertap_server.runtime import Runtime
+from layertap_server.tensor import Tensor
 
 LAYOUTS = {4: Layout.NCHW, 3: Layout.TOKENS, 2: Layout.VECTOR}
 """Layout assumed for a tensor of each rank when the request names none."""
@@ -36,6 +46,8 @@ class HeadPlan:
     dtype: str
     sizes: tuple[int, ...]
     layout: Layout
+    is_gradient: bool = False
+    """Whether the result is the gradient with respect to the tensor, instead of the head's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +57,16 @@ class HeadCompiler:
     runtime: Runtime
 
     def compile(self, plan: HeadPlan) -> OpenPlan:
-        """Compile a head and open a session for it."""
-        compiled = compile_head(plan.dtype, plan.sizes, plan.layout, plan.head)
+        """Compile a head, or its gradient, and open a session for it.
+
+        Raises:
+            NotDifferentiableError: the head has no gradient.
+        """
+        compile_ = compile_head_gradient if plan.is_gradient else compile_head
+        try:
+            compiled = compile_(plan.dtype, plan.sizes, plan.layout, plan.head)
+        except GradientError as error:
+            raise NotDifferentiableError(f"the head has no gradient: {error}", field="gradient") from error
         return OpenPlan(self.runtime.open(compiled.model, NOWHERE), compiled)
 
 
@@ -68,25 +88,33 @@ class Applier:
             inline: whether the result must fit into one message.
 
         Raises:
-            BadTensorError: the tensor has no batch axis, an empty axis, or a rank that its layout does not have.
+            BadTensorError: the tensor has no batch axis, an empty axis, or a rank that its layout does not have; or the
+                gradient does not have the shape of the head's result.
+            NotDifferentiableError: the gradient of a head without one was asked for.
             TapSyntaxError, UnknownBlockError, BadParameterError, ShapeMismatchError: the head is not valid.
             RequestTooLargeError, ResponseTooLargeError, TooExpensiveError: the request exceeds a limit.
         """
         array, layout = request.array, _layout(request)
         given = _blocks(request)
         head = tuple(blocks.bind(block) for block in given)
-        plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout)
+        is_gradient = request.gradient is not None
+        plan = HeadPlan(head, array.dtype.name, array.shape[1:], layout, is_gradient)
         check_several(across_images(given, head), len(array))
         type_ = tensor_type(plan.dtype, plan.sizes, layout, head)
         name = " | ".join(format_block(block) for block in given)
-        self._check_size(name, type_.tensor.bytes_for(len(array)) or 0, inline=inline)
-        self._limits.check_computed(type_.computed_bytes * len(array))
-        self._limits.check_operations(type_.operations * len(array), type_.most_expensive[0])
+        others = {} if request.gradient is None else {COTANGENT: _cotangent(request.gradient, type_.tensor, len(array))}
+        size = array.nbytes if is_gradient else type_.tensor.bytes_for(len(array)) or 0
+        self._check_size(name, size, inline=inline)
+        times = len(array) * (BACKWARD if is_gradient else 1)
+        self._limits.check_computed(type_.computed_bytes * times)
+        self._limits.check_operations(type_.operations * times, type_.most_expensive[0])
         with context.stage("plan"):
             opened = self._store.acquire(plan, self._compiler)
         with context.stage("compute"):
-            (output,) = opened.outputs(opened.run(array, cancellation=context.cancellation))
+            (output,) = opened.outputs(opened.run(array, others, context.cancellation))
         self._check_size(name, output.array.nbytes, inline=inline)
+        if is_gradient:
+            return FeatureMap(f"grad:{name}", output.array, layer="", layout=layout)
         return FeatureMap(name, output.array, layer="", layout=type_.tensor.layout, quantization=output.quantization)
 
     def _check_size(self, name: str, size: int, *, inline: bool) -> None:
@@ -94,6 +122,25 @@ class Applier:
         if inline and size > LARGEST_INLINE:
             message = f"the result has {size} bytes and a message at most {LARGEST_INLINE}; use ApplyBlocksStream"
             raise ResponseTooLargeError(f"{message} to receive it in chunks", bytes=size, limit=LARGEST_INLINE)
+
+
+def _cotangent(given: Array, result: Tensor, rows: int) -> Array:
+    """Return the gradient with respect to a head's result, in the result's dtype.
+
+    Raises:
+        NotDifferentiableError: the result is not of floating-point numbers.
+        BadTensorError: the gradient does not have the result's shape.
+    """
+    if np.dtype(result.dtype).kind != "f" or result.quantization is not None:
+        message = f"the head has no gradient: its result has values of {result.dtype}"
+        raise NotDifferentiableError(message, field="gradient")
+    expected = [rows, *result.shape[1:]]
+    if list(given.shape) != expected or given.dtype.kind not in "fiu":
+        message = (
+            f"expected a gradient of the shape of the head's result, {expected}, got {given.dtype} {list(given.shape)}"
+        )
+        raise BadTensorError(message, field="gradient", expected=str(expected), got=str(list(given.shape)))
+    return given.astype(result.dtype, copy=False)
 
 
 def _blocks(request: ApplyRequest) -> tuple[Block, ...]:

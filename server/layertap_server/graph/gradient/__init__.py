@@ -21,6 +21,8 @@ from layertap_server.graph.gradient.target import (
     differentiate,
     index_input,
     target_size,
+    type_of_info,
+    type_of_weight,
 )
 
 __all__ = [
@@ -38,4 +40,6 @@ __all__ = [
     "emit_gradients",
     "index_input",
     "target_size",
+    "type_of_info",
+    "type_of_weight",
 ]

@@ -85,7 +85,7 @@ def differentiate(
     own, _ = needed_nodes(graph.proto.graph, {target.layer})
     edited = edit_nodes(graph, own, edits)
     constants = {**graph.weights, **{tensor.name: tensor for tensor in (*builder.initializers, *edited.initializers)}}
-    weights = {name: _type_of_weight(tensor) for name, tensor in constants.items()}
+    weights = {name: type_of_weight(tensor) for name, tensor in constants.items()}
     emitted = {**_types_of_head(builder, graph, target.layer), **_types_of_edits(graph, edited)}
     types = {**weights, **graph.types, **emitted}
 
@@ -155,10 +155,12 @@ def _types_of(
     outputs = [onnx.ValueInfoProto(name=name) for node in nodes[-2:] for name in node.output]
     body = helper.make_graph(nodes, "emitted", inputs, outputs, constants)
     model = helper.make_model(body, opset_imports=graph.proto.opset_import, ir_version=graph.proto.ir_version)
-    return {value.name: _tensor(value) for value in graph.native.infer_types(model) if value.name not in graph.types}
+    return {
+        value.name: type_of_info(value) for value in graph.native.infer_types(model) if value.name not in graph.types
+    }
 
 
-def _type_of_weight(tensor: onnx.TensorProto) -> Tensor:
+def type_of_weight(tensor: onnx.TensorProto) -> Tensor:
     """Return the type of an initializer."""
     dtype = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     return Tensor(tensor.name, dtype, tuple(tensor.dims), Layout.OTHER)
@@ -171,7 +173,7 @@ def _value_of(tensor: onnx.TensorProto) -> Array | None:
     return np.asarray(numpy_helper.to_array(tensor))
 
 
-def _tensor(value: onnx.ValueInfoProto) -> Tensor:
+def type_of_info(value: onnx.ValueInfoProto) -> Tensor:
     """Return the type that shape inference found."""
     type_ = value.type.tensor_type
     dims = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in type_.shape.dim)
