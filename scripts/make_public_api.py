@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import layertap
-from layertap import blocks, comparison, errors, methods, profile, profiling, similarity, types, viz
+from layertap import blocks, comparison, errors, gradient_health, methods, profile, profiling, similarity, types, viz
 from layertap import sklearn as for_sklearn
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +22,7 @@ PUBLIC: list[Any] = [
     *(layertap.Features, types.FeatureMap, types.Quantization, types.Timing, layertap.ExtractedItem),
     *(types.Preview, types.PreviewedFeature, types.SkippedLayer, types.ImagePadding, types.LayerStatistics),
     *(types.TargetValue, types.Attribution, methods.MethodSpec),
+    *(gradient_health.gradient_health, gradient_health.LayerGradient),
     layertap.PreprocessingAssumedWarning,
     *(types.ModelInfo, types.ModelState, types.LayerInfo, types.TensorInfo, types.Layout, types.Batching),
     *(types.ReceptiveField, types.TokenGrid, types.ModelFact, types.WeightInfo),

@@ -40,6 +40,7 @@ from layertap import (
     parse_tap,
 )
 from layertap.comparison import CkaMatrix, compare_images, compare_layers, compare_models
+from layertap.gradient_health import LayerGradient, gradient_health
 from layertap.methods import METHODS, MethodSpec
 from layertap.profile import ChannelStatistics, FailedImage, Profile, ProfiledTap
 from layertap.profiling import profile_images
@@ -255,6 +256,8 @@ def draw(client: Client, photo: Path, out: Path) -> None:
 
 def compare(client: Client, photo: Path, other: Path, out: Path) -> None:
     """Compare images, models and layers."""
+    health: tuple[LayerGradient, ...] = gradient_health(client, photo, model=MODEL, target="logits")
+    assert health[0].norm > 0
     images: list[LayerSimilarity] = compare_images(client, photo, other, model=MODEL, selectors=["stage:1"])
     models: list[LayerSimilarity] = compare_models(client, [photo], models=(MODEL, MODEL), selectors=["stage:1"])
     assert images[0].cosine != models[0].cosine

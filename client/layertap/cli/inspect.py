@@ -15,6 +15,7 @@ from layertap.cli._connection import add_connection_arguments, connect
 from layertap.cli._find_images import list_images
 from layertap.cli._output import (
     CommandError,
+    UsageError,
     format_amount,
     format_count,
     format_shape,
@@ -24,7 +25,9 @@ from layertap.cli._output import (
 )
 from layertap.cli._parser import add_command, add_images_and_layers, check_images_and_layers, positive_integer
 from layertap.cli._pictures import FIGURE_NAMES, figure_path, import_viz, save_figure
+from layertap.cli.extract import add_target_arguments
 from layertap.errors import RequestTooLargeError, TooManyImagesError
+from layertap.gradient_health import gradient_health
 from layertap.types import LayerStatistics
 
 MIN_NAME_WIDTH = 24
@@ -36,6 +39,7 @@ INSPECT_EXAMPLES = """
 layertap inspect *.jpg --model efficientnet_lite0
 layertap inspect cat.jpg --model efficientnet_lite0 --layers "blocks.*" stage:4
 layertap inspect *.jpg --model efficientnet_lite0 --figure statistics.png
+layertap inspect cat.jpg --model efficientnet_lite0 --gradients --target "logits | cross_entropy(281)"
 """
 
 
@@ -60,6 +64,12 @@ def add_commands(commands: Any) -> None:
     inspect.add_argument(
         "--figure", type=figure_path, metavar="FILE", help=f"also draw the statistics, as {FIGURE_NAMES}"
     )
+    inspect.add_argument(
+        "--gradients",
+        action="store_true",
+        help="show the norm of the target's gradient at each layer instead, and the ratio to the next layer's",
+    )
+    add_target_arguments(inspect)
     inspect.set_defaults(run=_inspect)
 
 
@@ -99,6 +109,11 @@ def _preview(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     """Run the command ``inspect``."""
     check_images_and_layers(arguments)
+    if arguments.gradients:
+        _inspect_gradients(arguments)
+        return
+    if arguments.target or arguments.target_index:
+        raise UsageError("--target and --target-index need --gradients")
     viz = import_viz("--figure") if arguments.figure else None
     images = list_images(arguments.images, quiet=arguments.quiet)
     with connect(arguments) as client:
@@ -114,6 +129,34 @@ def _inspect(arguments: argparse.Namespace) -> None:
     headings = ("layer", "min", "max", "mean", "std", "zeros", "saturated", "dead", "NaN", "Inf", "norm")
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     print_table(headings, fit_names(headings, rows, width))
+
+
+def _inspect_gradients(arguments: argparse.Namespace) -> None:
+    """Print the gradient of the target at each layer.
+
+    Raises:
+        UsageError: a figure is asked for, which shows statistics only.
+    """
+    if arguments.figure:
+        raise UsageError("--figure draws the statistics of values; leave it out with --gradients")
+    images = list_images(arguments.images, quiet=arguments.quiet)
+    with connect(arguments) as client:
+        found = gradient_health(
+            client,
+            images,
+            model=arguments.model,
+            selectors=arguments.layers or "all:activations",
+            target=arguments.target,
+            target_index=arguments.target_index or "top",
+        )
+    if arguments.json:
+        print_json(found)
+        return
+    rows = [
+        (one.layer, f"{one.norm:.4g}", "" if one.ratio is None else f"{one.ratio:.3g}", f"{one.flat_fraction:.1%}")
+        for one in found
+    ]
+    print_table(("layer", "gradient", "ratio", "flat"), rows)
 
 
 def fit_names(
