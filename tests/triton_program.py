@@ -6,6 +6,7 @@ Arguments: address of the server, path of an image. Each function is one check; 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import queue
 import sys
@@ -278,6 +279,14 @@ def cuda_shared_memory() -> None:
     assert not client.get_cuda_shared_memory_status().regions
     client.unregister_cuda_shared_memory()
     refused(lambda: client.register_cuda_shared_memory("r", b"eA==", 0, 64), "UNIMPLEMENTED", "CUDA")
+
+
+@check
+def damaged_parameters() -> None:
+    for text in ('["\\ud800"]', "[" * 2000, "[1"):
+        ask = functools.partial(client.infer, MODEL, [encoded()], parameters={"layertap_edits": text})
+        refused(ask, "INVALID_ARGUMENT", "JSON list")
+    assert client.is_server_live()
 
 
 @check

@@ -26,10 +26,12 @@ class LayertapError(Exception):
         Args:
             message: the message.
             metadata: the variable parts of the message, stored as strings; a list is stored as JSON.
+
+        Unpaired surrogates are written as escapes: gRPC sends UTF-8, and its server crashes on other text.
         """
-        super().__init__(message)
-        self.message = message
-        self.metadata: Mapping[str, str] = {key: _as_text(value) for key, value in metadata.items()}
+        self.message = _encodable(message)
+        super().__init__(self.message)
+        self.metadata: Mapping[str, str] = {key: _encodable(_as_text(value)) for key, value in metadata.items()}
 
     def about_field(self, field: str) -> LayertapError:
         """Add the field of the request that the error is about, such as ``taps[0]``, and return the error."""
@@ -64,3 +66,8 @@ class LayertapError(Exception):
 def _as_text(value: MetadataValue) -> str:
     """Return a metadata value as text; a list becomes JSON."""
     return str(value) if isinstance(value, str | int | float) else json.dumps(list(value), ensure_ascii=False)
+
+
+def _encodable(text: str) -> str:
+    """Return a text with unpaired surrogates, which UTF-8 does not have, as escapes."""
+    return text.encode(errors="backslashreplace").decode()

@@ -94,7 +94,7 @@ def unknown_input(
 
     The other arguments are as for `check_names`.
     """
-    if name == batch_input:
+    if batch_input and name == batch_input:
         message = f"the images are the values of the model's input {name!r}; give it no array besides them"
         return BadFeedError(message, field="inputs", input=name)
     hint = did_you_mean(nearest(name, infos) or similar)

@@ -184,10 +184,12 @@ def _listed(text: str) -> list[Any]:
     """Return the items of a JSON list, or the text itself as the only item."""
     if text.lstrip().startswith("["):
         try:
-            return list(json.loads(text))
+            values = list(json.loads(text))
+            json.dumps(values, ensure_ascii=False).encode()  # raises ValueError for unpaired surrogates
         except (ValueError, RecursionError):
             message = f"expected a JSON list, got {text!r:.100}"
             raise InvalidRequestError(message, field="parameters") from None
+        return values
     return [text]
 
 
