@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 from benchmarks.processes import Remote
 from benchmarks.rows import Bench, Row, latency_row
@@ -20,38 +22,29 @@ SCORED, SCORED_CHANNELS = "blocks.2", 24
 
 def gradients(bench: Bench) -> Iterator[Row]:
     """Yield latencies of gradients and of methods of attribution; those compared with PyTorch where it is installed."""
-    photo = bench.photo
-    ours, forward = bench.time_in_turns(
-        lambda: float(bench.callers.one(photo, GRAD_CAM)), lambda: float(bench.callers.one(photo, FORWARD)), 200
-    )
-    yield latency_row("Grad-CAM; twin: the forward call", ours, forward, 1.3)
+    photo, callers, twin = bench.photo, bench.callers, bench.twin
+    name = "Grad-CAM; twin: the forward call"
+    yield _row(bench, name, lambda: callers.one(photo, GRAD_CAM), lambda: callers.one(photo, FORWARD), 200, 1.3)
     if importlib.util.find_spec("torch") and importlib.util.find_spec("efficientnet_lite_pytorch"):
-        yield _image_gradient(bench)
-    bench.twin.prepare_tail("tail", ABLATED)
-    ours, runs = bench.time_in_turns(
-        lambda: float(bench.callers.attribute(photo, "ablation_cam", ABLATED)),
-        lambda: float(bench.twin.repeat("tail", ABLATED_CHANNELS)),
-        20,
-    )
-    yield latency_row(f"ablation_cam; twin: {ABLATED_CHANNELS} runs of the tail", ours, runs, 1.2)
-    bench.twin.prepare("whole", FORWARD)
-    ours, runs = bench.time_in_turns(
-        lambda: float(bench.callers.attribute(photo, "score_cam", SCORED)),
-        lambda: float(bench.twin.repeat("whole", SCORED_CHANNELS)),
-        20,
-    )
-    yield latency_row(f"score_cam; twin: {SCORED_CHANNELS} whole runs", ours, runs, 1.2)
+        from benchmarks.torch_twin import TorchTwin  # noqa: PLC0415 - PyTorch is optional
+
+        torch = Remote(TorchTwin)
+        name = "gradient at the image; twin: PyTorch"
+        ours = partial(callers.one, photo, IMAGE_GRADIENT)
+        yield _row(bench, name, ours, lambda: torch.image_gradient(photo), 60, 0.7)
+        torch.close()
+    twin.prepare_tail("tail", ABLATED)
+    twin.prepare("whole", FORWARD)
+    for method, layer, runs, session in (
+        ("ablation_cam", ABLATED, ABLATED_CHANNELS, "tail"),
+        ("score_cam", SCORED, SCORED_CHANNELS, "whole"),
+    ):
+        name = f"{method}; twin: {runs} runs of the {session}"
+        ours = partial(callers.attribute, photo, method, layer)
+        yield _row(bench, name, ours, partial(twin.repeat, session, runs), 20, 1.2)
 
 
-def _image_gradient(bench: Bench) -> Row:
-    """Return the row of the gradient at the image, compared with PyTorch's forward and backward pass."""
-    from benchmarks.torch_twin import TorchTwin  # noqa: PLC0415 - PyTorch is optional
-
-    torch = Remote(TorchTwin)
-    ours, theirs = bench.time_in_turns(
-        lambda: float(bench.callers.one(bench.photo, IMAGE_GRADIENT)),
-        lambda: float(torch.image_gradient(bench.photo)),
-        60,
-    )
-    torch.close()
-    return latency_row("gradient at the image; twin: PyTorch", ours, theirs, 0.7)
+def _row(bench: Bench, name: str, ours: Callable[[], Any], twin: Callable[[], Any], count: int, most: float) -> Row:
+    """Return the row of two functions that return seconds."""
+    times = bench.time_in_turns(lambda: float(ours()), lambda: float(twin()), count)
+    return latency_row(name, *times, most)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from layertap._client import Client
 from layertap.errors import NotDifferentiableError
 from layertap.images import ImageLike
-from layertap.types import Array, Block, LayerInfo, Layout, Tap, TargetChoice
+from layertap.types import Array, Block, LayerInfo, Layout, Tap, TargetChoice, as_names
 
 RECTIFIERS = frozenset({"relu", "relu6", "clip", "thresholded_relu", "squared_relu"})
 """Activations whose derivative is 0 where their value is 0."""
@@ -59,9 +59,10 @@ def gradient_health(
         NotDifferentiableError: the target has no gradient with respect to any of the layers.
         LayertapError: as `Client.extract` raises it.
     """
-    pictures = list(images) if isinstance(images, list | tuple) else images
-    names = (selectors,) if isinstance(selectors, str) else tuple(selectors)
-    layers = {layer.name: layer for name in names for layer in client.layers(model, name, version=version)}
+    pictures = list(images) if isinstance(images, Iterator) else images  # they are sent twice
+    layers = {
+        layer.name: layer for name in as_names(selectors) for layer in client.layers(model, name, version=version)
+    }
     tapped = [layer for layer in layers.values() if layer.tappable]
     taps = [_tap(layer, number) for number, layer in enumerate(tapped)]
     features = client.extract(

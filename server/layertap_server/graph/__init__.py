@@ -10,13 +10,11 @@ from layertap_server.graph.batch_axis import APART, Mixing, Verdict, mixing_of, 
 from layertap_server.graph.compile import (
     CompiledPlan,
     HeadType,
-    compile_head,
     compile_inspection,
     compile_plan,
     computed_layers,
     cost_of,
     head_type,
-    tensor_type,
     whole_with_outputs,
 )
 from layertap_server.graph.edits import Edit, check_edit
@@ -30,7 +28,7 @@ from layertap_server.graph.gradient import (
     differentiate,
     target_size,
 )
-from layertap_server.graph.head_gradient import COTANGENT, compile_head_gradient
+from layertap_server.graph.heads import COTANGENT, compile_head, compile_head_gradient, tensor_type
 from layertap_server.graph.inspect import COLUMNS
 from layertap_server.graph.layers import INPUT
 from layertap_server.graph.load import LARGEST_MODEL_BYTES, GraphError, check_size, explained, first_line, load

@@ -14,7 +14,6 @@ import onnx
 from onnx import helper
 
 from layertap.blocks import BoundBlock
-from layertap.types import Layout
 from layertap_server.blocks import Builder, emit_head
 from layertap_server.graph.edits import Edit, edit_nodes
 from layertap_server.graph.gradient import Differentiated, Gradient, Target, differentiate, index_input
@@ -25,15 +24,6 @@ from layertap_server.graph.saturation import saturation_of
 from layertap_server.graph.tapped import emit_batch_first
 from layertap_server.graph.walk import needed_nodes
 from layertap_server.tensor import Tensor, value_info
-
-HEAD_OPSET = 17
-"""Opset of models that consist of a head alone."""
-HEAD_IR_VERSION = 8
-"""ONNX IR version of models that consist of a head alone."""
-HEAD_INPUT = "layertap/tensor"
-"""Name of the input of a model that consists of a head alone."""
-BATCH = "N"
-"""Symbolic size of the batch axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,47 +88,13 @@ def head_type(graph: ModelGraph, layer: str, head: Iterable[BoundBlock]) -> Head
     Raises:
         ShapeMismatchError: A block cannot be applied to the tensor before it.
     """
-    return _head_type(Builder(graph.opset), graph.tapped(layer), head)
+    return type_of_head(Builder(graph.opset), graph.tapped(layer), head)
 
 
-def tensor_type(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> HeadType:
-    """Return the result type and the cost of a head on a tensor of shape N×sizes.
-
-    Raises:
-        ShapeMismatchError: A block cannot be applied to the tensor before it.
-    """
-    return _head_type(Builder(HEAD_OPSET), _head_input(dtype, sizes, layout), head)
-
-
-def _head_type(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
+def type_of_head(builder: Builder, tensor: Tensor, head: Iterable[BoundBlock]) -> HeadType:
     """Emit a head on a tensor and return its result type and cost."""
     result = emit_head(builder, tensor, head)
     return HeadType(result, builder.computed_bytes, builder.operations, builder.most_expensive, len(builder.nodes))
-
-
-def _head_input(dtype: str, sizes: Sequence[int], layout: Layout) -> Tensor:
-    """Return the input of a model that consists of a head alone, N×sizes."""
-    return Tensor(HEAD_INPUT, dtype, (BATCH, *sizes), layout)
-
-
-def compile_head(dtype: str, sizes: Sequence[int], layout: Layout, head: Iterable[BoundBlock]) -> CompiledPlan:
-    """Compile a model that applies a head to a tensor of shape N×sizes.
-
-    Raises:
-        ShapeMismatchError: A block cannot be applied to the tensor before it.
-    """
-    builder = Builder(HEAD_OPSET)
-    given = _head_input(dtype, sizes, layout)
-    result = emit_head(builder, given, head)
-    output = _as_output(builder, result, is_input=result.name == HEAD_INPUT)
-    input_ = given.info
-    outputs = [output, *_quantization_outputs(result)]
-    graph = helper.make_graph(builder.nodes, "head", [input_], outputs, builder.initializers)
-    opset = helper.make_opsetid("", HEAD_OPSET)
-    model = helper.make_model(graph, opset_imports=[opset], ir_version=HEAD_IR_VERSION)
-    return CompiledPlan(
-        model.SerializeToString(), HEAD_INPUT, (output.name,), weight_bytes=0, quantization=_quantization([result])
-    )
 
 
 def compile_plan(
@@ -274,9 +230,9 @@ def _assembled(
     else:
         inputs = [value for value in graph.proto.graph.input if value.name == fed]
     inputs += [value for value in graph.proto.graph.input if value.name in others]
-    outputs = [_as_output(builder, result, is_input=result.name in model_inputs) for result in results]
+    outputs = [as_output(builder, result, is_input=result.name in model_inputs) for result in results]
     names = tuple(output.name for output in outputs)
-    outputs += [output for result in results for output in _quantization_outputs(result)]
+    outputs += [output for result in results for output in quantization_outputs(result)]
     if made is not None:
         inputs.append(index_input(graph))
         outputs += [value_info(made.index, "int64", (None, 1)), value_info(made.value, made.dtype, (None, 1))]
@@ -301,7 +257,7 @@ def _assembled(
         output_names=names,
         weight_bytes=sum(onnx_bytes(weight) for weight in weights),
         other_inputs=others,
-        quantization=_quantization(results),
+        quantization=quantization_of(results),
         target_outputs=(made.index, made.value) if made else (),
     )
 
@@ -324,12 +280,12 @@ def _unname_doubles(graph: onnx.GraphProto) -> None:
         seen.add(node.name)
 
 
-def _quantization(results: Iterable[Tensor]) -> Mapping[str, tuple[str, str]]:
+def quantization_of(results: Iterable[Tensor]) -> Mapping[str, tuple[str, str]]:
     """Return the names of scale and zero point of each quantized result, by the result's name."""
     return {result.name: result.quantization for result in results if result.quantization is not None}
 
 
-def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
+def quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
     """Return the outputs for scale and zero point of a quantized result; an empty list for any other result."""
     if result.quantization is None:
         return []
@@ -340,7 +296,7 @@ def _quantization_outputs(result: Tensor) -> list[onnx.ValueInfoProto]:
     ]
 
 
-def _as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:
+def as_output(builder: Builder, result: Tensor, *, is_input: bool) -> onnx.ValueInfoProto:
     """Return a result as a graph output. An input of the graph needs an Identity node to become an output."""
     name = builder.op("Identity", result.name) if is_input else result.name
     return value_info(name, result.dtype, result.shape)

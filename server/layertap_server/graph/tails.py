@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from layertap_server.graph.model_graph import ModelGraph
-from layertap_server.graph.walk import depends_on, reads
+from layertap_server.graph.walk import depends_on, needed_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,5 @@ class Tail:
 
 def find_tail(graph: ModelGraph, layer: str, target: str) -> Tail:
     """Return the part of a model that computes the layer ``target`` from a layer."""
-    needed = {target} - {layer}
-    for node in reversed(graph.proto.graph.node):
-        if not needed.isdisjoint(node.output):
-            needed.update(name for name in reads(node) if name != layer)
+    _, needed = needed_nodes(graph.proto.graph, {target}, given={layer})
     return Tail(depends_on(graph.proto.graph, {layer}) - {layer}, graph.main_input.name in needed)

@@ -43,18 +43,25 @@ def depends_on(graph: onnx.GraphProto, sources: Collection[str]) -> frozenset[st
     return frozenset(changed)
 
 
-def needed_nodes(graph: onnx.GraphProto, targets: Collection[str]) -> tuple[list[onnx.NodeProto], frozenset[str]]:
+def needed_nodes(
+    graph: onnx.GraphProto, targets: Collection[str], given: Collection[str] = ()
+) -> tuple[list[onnx.NodeProto], frozenset[str]]:
     """Return the nodes that are needed to compute the targets, in execution order.
 
+    Args:
+        graph: the graph.
+        targets: names of the tensors to compute.
+        given: names of tensors whose values are known, so that nothing is needed to compute them.
+
     Returns:
-        The nodes, and the names of the targets and of all tensors that the nodes read.
+        The nodes, and the names of the targets and of all tensors that the nodes read, without the given ones.
     """
-    needed = set(targets)
+    needed = set(targets).difference(given)
     kept = []
     for node in reversed(graph.node):
         if any(name in needed for name in node.output):
             kept.append(node)
-            needed.update(reads(node))
+            needed.update(name for name in reads(node) if name not in given)
     return kept[::-1], frozenset(needed)
 
 

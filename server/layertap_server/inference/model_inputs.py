@@ -96,35 +96,31 @@ class InputReader:
         given = split_inputs(others, model)
         if not payloads:
             return self._read_arrays(given, model)
-        inputs = self._read_images(payloads, given.inputs, model, context)
+        inputs = self._read_images(payloads, model, context)
         given.check_rows(inputs.count)
         spec = replace(inputs.spec, feeds=given.feeds)
         return replace(inputs, others={**given.inputs, **given.by_feed}, spec=spec)
 
     def _read_images(
-        self,
-        payloads: Sequence[ImagePayload],
-        others: Mapping[str, Array],
-        model: LoadedModel,
-        context: RequestContext,
+        self, payloads: Sequence[ImagePayload], model: LoadedModel, context: RequestContext
     ) -> ModelInputs:
-        """Check the images of a request; see `read` for the errors."""
+        """Check the images of a request, without its other inputs; see `read` for the errors."""
         _check_takes_images(payloads, model)
         if len(payloads) > self.max_images:
             raise too_many_images(len(payloads), self.max_images)
         if is_own_input(payloads):
             batch = join_own_inputs(payloads, model.graph, self.max_images)
             spec = PlanInput(pictures=False, size=own_size(batch, model.graph))
-            return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch)
+            return ModelInputs(model, payloads, {}, spec, len(batch), self.decoder, batch)
         if (size := model.preprocessing.output_size) is not None:
             spec = PlanInput(pictures=True, size=size)
-            return ModelInputs(model, payloads, others, spec, len(payloads), self.decoder)
+            return ModelInputs(model, payloads, {}, spec, len(payloads), self.decoder)
         pictures = self.decoder.decode(payloads, model, context)
         batch = pictures.batch
         spec = PlanInput(pictures=True, size=(batch.shape[1], batch.shape[2]))
         is_padded = any(padding.bottom or padding.right for padding in pictures.padding)
         padding = pictures.padding if is_padded else ()
-        return ModelInputs(model, payloads, others, spec, len(batch), self.decoder, batch, padding)
+        return ModelInputs(model, payloads, {}, spec, len(batch), self.decoder, batch, padding)
 
     def _read_arrays(self, given: GivenArrays, model: LoadedModel) -> ModelInputs:
         """Check the inputs and feeds of a request without images; the batch is that of the array with the most rows.

@@ -52,10 +52,10 @@ class ExtractStream:
         opening = await self._open(messages, call)
 
         async def answer(data: bytes, context: RequestContext) -> Iterator[bytes]:
-            return await self._messages(data, opening, context)
+            return await self._messages(data, opening, items, context)
 
-        self._items = ItemStream(answer, self._tools)
-        await self._items.serve(messages, call)
+        items = ItemStream(answer, self._tools)
+        await items.serve(messages, call)
 
     async def _open(self, messages: AsyncIterator[bytes], call: Writer) -> wire.StreamOpening:
         """Read and check the opening message, and answer it with the model's name and version."""
@@ -76,7 +76,9 @@ class ExtractStream:
         self._context.bytes_out += len(answer)
         return opening
 
-    async def _messages(self, data: bytes, opening: wire.StreamOpening, context: RequestContext) -> Iterator[bytes]:
+    async def _messages(
+        self, data: bytes, opening: wire.StreamOpening, items: ItemStream, context: RequestContext
+    ) -> Iterator[bytes]:
         """Compute one item and return the messages of its response; chunks are cut as they are sent."""
         id_ = wire.stream_item_id(data)
 
@@ -93,7 +95,7 @@ class ExtractStream:
             return self._extract(request, context)
 
         try:
-            features = await self._items.run_in_turn(job, len(data), context)
+            features = await items.run_in_turn(job, len(data), context)
         except Exception as error:  # noqa: BLE001 - an item's failure must not end the stream
             failure = self._tools.failure_of(error)
             context.fail(failure)

@@ -21,9 +21,8 @@ from layertap_server.graph.gradient.target import (
     differentiate,
     index_input,
     target_size,
-    type_of_info,
-    type_of_weight,
 )
+from layertap_server.graph.gradient.types import infer_types, type_of_weight, value_of
 
 __all__ = [
     "RULES",
@@ -39,7 +38,8 @@ __all__ = [
     "differentiate",
     "emit_gradients",
     "index_input",
+    "infer_types",
     "target_size",
-    "type_of_info",
     "type_of_weight",
+    "value_of",
 ]

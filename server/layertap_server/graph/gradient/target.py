@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
 from layertap.blocks import BoundBlock
-from layertap.types import Array, Layout
+from layertap.types import Array
 from layertap_server.blocks import Builder, emit_head
 from layertap_server.graph.edits import Edit, EditedNodes, edit_nodes
-from layertap_server.graph.folding import MOST_VALUES
 from layertap_server.graph.gradient.backward import GradientError, emit_gradients
+from layertap_server.graph.gradient.types import infer_types, type_of_weight, value_of
 from layertap_server.graph.model_graph import ModelGraph
 from layertap_server.graph.tapped import emit_batch_first
 from layertap_server.graph.walk import needed_nodes
@@ -90,7 +87,7 @@ def differentiate(
     types = {**weights, **graph.types, **emitted}
 
     def constant_of(name: str) -> Array | None:
-        return _value_of(constants[name]) if name in constants else None
+        return value_of(constants[name]) if name in constants else None
 
     nodes = [*edited.nodes, *builder.nodes]
     found = emit_gradients(builder, nodes, types, constant_of, value, layers, guided=target.guided)
@@ -147,37 +144,10 @@ def _types_of(
     constants: Sequence[onnx.TensorProto],
     inputs: Sequence[onnx.ValueInfoProto],
 ) -> dict[str, Tensor]:
-    """Return the types of the tensors that emitted nodes compute.
-
-    Raises:
-        GraphError: the types cannot be inferred.
-    """
-    outputs = [onnx.ValueInfoProto(name=name) for node in nodes[-2:] for name in node.output]
-    body = helper.make_graph(nodes, "emitted", inputs, outputs, constants)
-    model = helper.make_model(body, opset_imports=graph.proto.opset_import, ir_version=graph.proto.ir_version)
-    return {
-        value.name: type_of_info(value) for value in graph.native.infer_types(model) if value.name not in graph.types
-    }
-
-
-def type_of_weight(tensor: onnx.TensorProto) -> Tensor:
-    """Return the type of an initializer."""
-    dtype = str(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return Tensor(tensor.name, dtype, tuple(tensor.dims), Layout.OTHER)
-
-
-def _value_of(tensor: onnx.TensorProto) -> Array | None:
-    """Return the value of an initializer of few values; None for any other."""
-    if tensor.data_location == onnx.TensorProto.EXTERNAL or math.prod(tensor.dims) > MOST_VALUES:
-        return None
-    return np.asarray(numpy_helper.to_array(tensor))
-
-
-def type_of_info(value: onnx.ValueInfoProto) -> Tensor:
-    """Return the type that shape inference found."""
-    type_ = value.type.tensor_type
-    dims = tuple(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?") for dim in type_.shape.dim)
-    return Tensor(value.name, str(helper.tensor_dtype_to_np_dtype(type_.elem_type)), dims, Layout.OTHER)
+    """Return the types of the tensors that nodes compute which are emitted for a model; see `infer_types`."""
+    proto = graph.proto
+    types = infer_types(nodes, constants, inputs, proto.opset_import, proto.ir_version, graph.native)
+    return {name: tensor for name, tensor in types.items() if name not in graph.types}
 
 
 def index_input(graph: ModelGraph) -> onnx.ValueInfoProto:

@@ -13,7 +13,6 @@ from layertap.expression import format_block, parse_method
 from layertap.methods import METHODS, get
 from layertap.types import AttributeRequest, Attribution, Block
 from layertap_server.inference.attribution import ablation, attention, cams, gradients, perturbations
-from layertap_server.inference.attribution.image_axes import ImageAxes
 from layertap_server.inference.attribution.resampling import resize_maps
 from layertap_server.inference.attribution.result import Maps
 from layertap_server.inference.attribution.subject import Subject
@@ -70,7 +69,7 @@ class Attributor:
         maps = RUN[options.name](subject, options)
         values = maps.values
         if maps.layer and request.size == "input":
-            height, width = ImageAxes.of(model.graph).size(subject.images())
+            height, width = subject.image_size
             self.engine.limits.check_response({"maps": 4 * len(values) * height * width})
             values = resize_maps(values, height, width)
         return Attribution(

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from layertap.types import Array, ImagePayload, PixelImage, Tap, Target, TargetValue
+from layertap.types import Array, Tap, Target, TargetValue
 from layertap_server.graph import Feed, Tail, find_tail
 from layertap_server.inference.attribution.subject import Subject
+from layertap_server.inference.feeds import split_inputs
 from layertap_server.inference.own_inputs import own_size
 from layertap_server.planning.plan import PlanInput
 
@@ -50,23 +51,14 @@ class LayerRuns:
             rows: number of the request's image that each changed one stems from.
             targets: target of each of the request's images.
         """
-        step = self.subject.rows_per_run(values)
-        parts = [
-            self._run(values[start : start + step], rows[start : start + step]) for start in range(0, len(values), step)
-        ]
+        parts = [self._run(values[part], rows[part]) for part in self.subject.parts_of(values)]
         return self.subject.choose(np.concatenate(parts), rows, targets)
 
     def _run(self, values: Array, rows: Array) -> Array:
         """Return the result of the target's tap for values that fit into one request."""
-        subject = self.subject
-        inputs = {name: subject.rows_of(name, array, rows) for name, array in subject.request.inputs.items()}
-        inputs[self.layer] = values
-        pictures: tuple[ImagePayload, ...] = ()
-        if self.images is not None and subject.graph.takes_pictures:
-            pictures = (PixelImage(self.images[rows]),)
-        elif self.images is not None:
-            inputs[subject.graph.main_input.name] = self.images[rows]
-        return subject.extract_from(pictures, inputs, [subject.found.tap], Target()).maps[0].array
+        images = None if self.images is None else self.images[rows]
+        taps, fed = [self.subject.found.tap], {self.layer: values}
+        return self.subject.extract_changed(taps, rows, Target(), images, fed).maps[0].array
 
 
 def _edits_in(tail: Tail, subject: Subject) -> tuple[Tap, ...]:
@@ -77,7 +69,6 @@ def _edits_in(tail: Tail, subject: Subject) -> tuple[Tap, ...]:
 
 def _inputs_in(tail: Tail, subject: Subject) -> Mapping[str, Array]:
     """Return the arrays of the request that a tail reads: values of the model's other inputs, and feeds behind."""
-    given, main = subject.request.inputs, subject.graph.main_input.name
-    feeds = subject.model.planner.find_feeds(name for name in given if not subject.is_input(name))
-    kept = [name for name in given if (feeds[name] in tail.layers if name in feeds else name != main)]
-    return {name: given[name] for name in kept}
+    given = split_inputs(subject.request.inputs, subject.model)
+    inputs = {name: array for name, array in given.inputs.items() if name != subject.graph.main_input.name}
+    return inputs | {feed.layer: array for feed, array in given.fed.items() if feed.layer in tail.layers}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from layertap.types import (
     TargetValue,
 )
 from layertap_server.graph import ModelGraph
+from layertap_server.inference.attribution.image_axes import ImageAxes
 from layertap_server.inference.engine import Engine
+from layertap_server.inference.feeds import split_inputs
 from layertap_server.inference.own_inputs import is_own_input, own_size
 from layertap_server.inference.targets import target_indices
 from layertap_server.models.loader import LoadedModel
@@ -83,11 +86,17 @@ class Subject:
         """Selector of the layer for methods that need one."""
         return self.request.layer or "stage:-1"
 
-    def images(self) -> Array:
-        """Return the request's images as the model's image input, batch first."""
-        inputs = {name: array for name, array in self.request.inputs.items() if self.is_input(name)}
-        plain = replace(self, request=replace(self.request, edits=(), inputs=inputs))
-        return plain.extract([IMAGE], Target()).maps[0].array
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images after the preprocessing, in pixels; nothing is run to find them.
+
+        Raises:
+            BadTensorError: the model takes no images.
+        """
+        ImageAxes.of(self.graph)
+        given = split_inputs(self.request.inputs, self.model).inputs
+        height, width = self.engine.reader.read(self.request.images, given, self.model, self.context).spec.size or ()
+        return height, width
 
     def baseline(self, name: str) -> Array:
         """Return the values of a baseline, one number or one for each channel, as the model's image input.
@@ -106,7 +115,7 @@ class Subject:
     def extract(self, taps: Sequence[Tap | str], target: Target | None = None) -> ExtractResponse:
         """Extract taps of the request's images, with its target for gradients unless another is given."""
         goal = self.request.target if target is None else target
-        return self.extract_from(self.request.images, self.request.inputs, taps, goal)
+        return self._extract(self.request.images, self.request.inputs, taps, goal)
 
     def gradients(self, taps: Sequence[Tap | str], images: Array, rows: Array, target: Target) -> list[Array]:
         """Extract taps of changed images.
@@ -117,19 +126,15 @@ class Subject:
             rows: number of the request's image that each changed one stems from, for the index of its target.
             target: target of the request's images, with one index for each of them or none.
         """
-        step = self.rows_per_run(images)
-        parts = [
-            self._extract_changed(taps, images[start : start + step], rows[start : start + step], target)
-            for start in range(0, len(images), step)
-        ]
+        parts = [self.extract_changed(taps, rows[part], target, images[part]) for part in self.parts_of(images)]
         return [np.concatenate([part.maps[index].array for part in parts]) for index in range(len(parts[0].maps))]
 
-    def rows_per_run(self, values: Array) -> int:
-        """Return how many of these changed values, batch first, run together."""
-        most = min(self.model.max_batch, self.engine.reader.max_images)
-        if self.model.info.device != "CPU":
-            return most
-        return int(max(1, min(most, CPU_VALUES // max(values[0].size, 1))))
+    def parts_of(self, values: Array) -> Iterator[slice]:
+        """Yield the parts of changed values, batch first, that run together."""
+        step = min(self.model.max_batch, self.engine.reader.max_images)
+        if self.model.info.device == "CPU":
+            step = max(1, min(step, CPU_VALUES // max(values[0].size, 1)))
+        yield from (slice(start, start + step) for start in range(0, len(values), step))
 
     def scores(self, images: Array, rows: Array, targets: Sequence[TargetValue]) -> Array:
         """Return the target's value for changed images, float64; the arguments are as for `gradients`."""
@@ -172,28 +177,39 @@ class Subject:
         names = [tap if isinstance(tap, str) else tap.selector for tap in taps]
         return self.request.target.tap if any(name.strip('"').startswith("grad:") for name in names) else ""
 
-    def _extract_changed(
-        self, taps: Sequence[Tap | str], images: Array, rows: Array, target: Target
+    def extract_changed(
+        self,
+        taps: Sequence[Tap | str],
+        rows: Array,
+        target: Target,
+        images: Array | None = None,
+        fed: Mapping[str, Array] = MappingProxyType({}),
     ) -> ExtractResponse:
-        """Extract taps of changed images that fit into one request."""
+        """Extract taps of changed images that fit into one request.
+
+        Args:
+            taps: the taps.
+            rows: number of the request's image that each changed one stems from.
+            target: target of the request's images, with one index for each of them or none.
+            images: the changed images as the model's image input, batch first; None if the taps need none.
+            fed: changed values of layers, by name.
+        """
+        inputs = {name: self._rows_of(name, array, rows) for name, array in self.request.inputs.items()} | dict(fed)
+        pictures: tuple[ImagePayload, ...] = ()
+        if images is not None and self.graph.takes_pictures:
+            pictures = (PixelImage(images),)
+        elif images is not None:
+            inputs[self.graph.main_input.name] = images
         indices = tuple(target.index[row] for row in rows) if target.index else ()
-        others = {name: self.rows_of(name, array, rows) for name, array in self.request.inputs.items()}
-        if self.graph.takes_pictures:
-            return self.extract_from((PixelImage(images),), others, taps, replace(target, index=indices))
-        others[self.graph.main_input.name] = images
-        return self.extract_from((), others, taps, replace(target, index=indices))
+        return self._extract(pictures, inputs, taps, replace(target, index=indices))
 
-    def is_input(self, name: str) -> bool:
-        """Return whether the name of an array is that of an input of the model, and not of a layer that is fed."""
-        return any(info.name == name for info in self.graph.inputs)
-
-    def rows_of(self, name: str, array: Array, rows: Array) -> Array:
-        """Return the values of another input for changed images: those of the image that each stems from."""
-        types = self.graph.types
-        is_batch = not self.is_input(name) or types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
+    def _rows_of(self, name: str, array: Array, rows: Array) -> Array:
+        """Return the values of another input or a layer for changed images: those of the image that each stems from."""
+        types, is_input = self.graph.types, any(info.name == name for info in self.graph.inputs)
+        is_batch = not is_input or types[name].shape[:1] == types[self.graph.main_input.name].shape[:1]
         return array[rows] if is_batch and array.ndim and len(array) > 1 else array
 
-    def extract_from(
+    def _extract(
         self, images: tuple[ImagePayload, ...], inputs: Mapping[str, Array], taps: Sequence[Tap | str], target: Target
     ) -> ExtractResponse:
         """Extract taps of images."""
@@ -208,7 +224,7 @@ class Subject:
 def same_targets(target: Target, values: Sequence[TargetValue]) -> Target:
     """Return a target with the indices that a first run has taken, so that changed images keep them."""
     indices = [one.index for one in values]
-    return Target(target.tap, tuple(index for index in indices if index is not None))
+    return replace(target, index=tuple(index for index in indices if index is not None))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 from layertap.errors import LayertapError
-from layertap.types import ExtractRequest, ExtractResponse
 from layertap_server.models.repository import Repository
 from layertap_server.request.context import RequestContext
 from layertap_server.rpc.calls import Call, Messages, StreamTools
@@ -18,10 +17,9 @@ from layertap_server.rpc.oip.messages import message_class, parse
 from layertap_server.rpc.oip.requests import decode_request
 from layertap_server.rpc.oip.responses import encode_response, output_locations
 from layertap_server.rpc.oip.shared_memory import SystemRegions
+from layertap_server.rpc.stream import Extract
 
 ModelStreamInferResponse = message_class("ModelStreamInferResponse")
-Extract: TypeAlias = Callable[[ExtractRequest, RequestContext], ExtractResponse]
-"""Function that computes the features of a request of the engine."""
 STRICT = "triton_grpc_error"
 """Metadata key with which a client asks that a failed request end the stream with the status of its error."""
 

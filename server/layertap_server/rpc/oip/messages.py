@@ -49,10 +49,10 @@ def parse(rpc: Rpc, data: bytes) -> Any:
     return wire.parse_request(kind, data, limit_of)
 
 
-def handler_of(rpc: Rpc, function: Callable[[Any, RequestContext], Message]) -> tuple[Rpc, Method]:
-    """Return the RPC with the handler that parses its request, calls the function and serializes the response."""
+def handler_of(rpc: Rpc, function: Callable[[Any, RequestContext], Message]) -> Method:
+    """Return the handler of an RPC that parses its request, calls the function and serializes the response."""
 
     def handle(request: bytes, context: RequestContext) -> bytes:
         return function(parse(rpc, request), context).SerializeToString()
 
-    return rpc, handle
+    return handle

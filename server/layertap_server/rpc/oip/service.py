@@ -56,33 +56,30 @@ class InferenceService:
     @property
     def handlers(self) -> dict[Rpc, Handler]:
         """Handler of each RPC."""
+        functions: dict[Rpc, Callable[[Any, RequestContext], Any]] = {
+            methods.SERVER_LIVE: lambda _request, _context: _message("ServerLive", live=True),
+            methods.SERVER_READY: self._server_ready,
+            methods.MODEL_READY: self._model_ready,
+            methods.SERVER_METADATA: self._server_metadata,
+            methods.MODEL_METADATA: self._model_metadata,
+            methods.MODEL_CONFIG: self._model_config,
+            methods.MODEL_STATISTICS: self._model_statistics,
+            methods.REPOSITORY_INDEX: self._index,
+            methods.REPOSITORY_MODEL_LOAD: self._load,
+            methods.REPOSITORY_MODEL_UNLOAD: self._unload,
+            methods.SYSTEM_STATUS: self._region_status,
+            methods.SYSTEM_REGISTER: self._register,
+            methods.SYSTEM_UNREGISTER: self._unregister,
+            methods.CUDA_STATUS: lambda _request, _context: _message("CudaSharedMemoryStatus"),
+            methods.CUDA_REGISTER: _refuse_cuda,
+            methods.CUDA_UNREGISTER: lambda _request, _context: _message("CudaSharedMemoryUnregister"),
+            methods.TRACE_SETTING: self._trace_setting,
+            methods.LOG_SETTINGS: _log_settings,
+        }
         return {
             methods.MODEL_INFER: self.infer.infer,
             methods.MODEL_STREAM_INFER: self.infer.infer_stream,
-            **dict(
-                (
-                    handler_of(methods.SERVER_LIVE, lambda _request, _context: _message("ServerLive", live=True)),
-                    handler_of(methods.SERVER_READY, self._server_ready),
-                    handler_of(methods.MODEL_READY, self._model_ready),
-                    handler_of(methods.SERVER_METADATA, self._server_metadata),
-                    handler_of(methods.MODEL_METADATA, self._model_metadata),
-                    handler_of(methods.MODEL_CONFIG, self._model_config),
-                    handler_of(methods.MODEL_STATISTICS, self._model_statistics),
-                    handler_of(methods.REPOSITORY_INDEX, self._index),
-                    handler_of(methods.REPOSITORY_MODEL_LOAD, self._load),
-                    handler_of(methods.REPOSITORY_MODEL_UNLOAD, self._unload),
-                    handler_of(methods.SYSTEM_STATUS, self._region_status),
-                    handler_of(methods.SYSTEM_REGISTER, self._register),
-                    handler_of(methods.SYSTEM_UNREGISTER, self._unregister),
-                    handler_of(methods.CUDA_STATUS, lambda _request, _context: _message("CudaSharedMemoryStatus")),
-                    handler_of(methods.CUDA_REGISTER, _refuse_cuda),
-                    handler_of(
-                        methods.CUDA_UNREGISTER, lambda _request, _context: _message("CudaSharedMemoryUnregister")
-                    ),
-                    handler_of(methods.TRACE_SETTING, self._trace_setting),
-                    handler_of(methods.LOG_SETTINGS, _log_settings),
-                )
-            ),
+            **{rpc: handler_of(rpc, function) for rpc, function in functions.items()},
         }
 
     def _server_ready(self, _request: Any, _context: RequestContext) -> Any:
